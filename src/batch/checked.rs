@@ -1,0 +1,314 @@
+//! Batches that were checked.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::DEFAULT_MAX_DECOMPRESSED;
+use super::control::ControlRecord;
+use super::header::BatchHeader;
+use super::layout::{ATTRIBUTES, LOG_APPEND_TIME};
+use super::record::{Records, check_records, read_control};
+use crate::error::BatchError;
+use crate::types::Timestamp;
+
+/// How far the inside of a batch is checked. The CRC and the header always are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RecordCheck {
+    /// Every record is walked; compressed ones are decompressed, within a bound.
+    #[default]
+    Full,
+    /// The records are not looked at. What the producer wrote reaches the consumer as it is.
+    Header,
+}
+
+/// A batch whose CRC matches, and whose records were checked as [`checked`](Self::checked) says. Clones share the bytes.
+///
+/// ```
+/// use idemlog::{Batch, BatchBuilder, BatchError};
+///
+/// let batch = BatchBuilder::new().record(b"key", b"value").build()?;
+/// assert_eq!(Batch::decode(batch.bytes().clone())?.header(), batch.header());
+///
+/// let mut damaged = batch.bytes().to_vec();
+/// *damaged.last_mut().unwrap() ^= 1;
+/// assert!(matches!(Batch::decode(damaged.into()), Err(BatchError::Crc { .. })));
+/// # Ok::<(), BatchError>(())
+/// ```
+#[derive(Clone)]
+pub struct Batch {
+    header: BatchHeader,
+    bytes: Bytes,
+    checked: RecordCheck,
+    max_decompressed: usize,
+}
+
+impl Batch {
+    /// Takes exactly one batch and checks all of it, with [`DEFAULT_MAX_DECOMPRESSED`].
+    ///
+    /// # Errors
+    ///
+    /// [`BatchError`]: what is wrong first, in the order size, header, CRC, records.
+    #[inline]
+    pub fn decode(bytes: Bytes) -> Result<Self, BatchError> {
+        Self::decode_with(bytes, RecordCheck::Full, DEFAULT_MAX_DECOMPRESSED)
+    }
+
+    /// Takes exactly one batch and checks it as far as `check` says. Compressed records may have `max_decompressed`
+    /// bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::decode`].
+    #[inline]
+    pub fn decode_with(
+        bytes: Bytes,
+        check: RecordCheck,
+        max_decompressed: usize,
+    ) -> Result<Self, BatchError> {
+        let header = BatchHeader::decode(&bytes)?;
+        let (expected, got) = (header.size(), bytes.len());
+        if got < expected {
+            return Err(BatchError::TooShort { expected, got });
+        }
+        if got > expected {
+            return Err(BatchError::TrailingBytes { expected, got });
+        }
+        Self::check(header, bytes, check, max_decompressed)
+    }
+
+    /// Checks a batch that has its header decoded and exactly its bytes.
+    #[inline]
+    pub(super) fn check(
+        header: BatchHeader,
+        bytes: Bytes,
+        check: RecordCheck,
+        max_decompressed: usize,
+    ) -> Result<Self, BatchError> {
+        check_crc(&header, &bytes)?;
+        if check == RecordCheck::Full {
+            check_records(&header, &bytes, max_decompressed, &mut Vec::new())?;
+        }
+        Ok(Self { header, bytes, checked: check, max_decompressed })
+    }
+
+    /// A batch that was just built and sealed from checked records.
+    pub(super) fn built(header: BatchHeader, bytes: Bytes) -> Self {
+        Self { header, bytes, checked: RecordCheck::Full, max_decompressed: usize::MAX }
+    }
+
+    /// Makes up for a check that the batch has not been through.
+    #[inline]
+    pub(crate) fn ensure_checked(
+        &self,
+        check: RecordCheck,
+        max_decompressed: usize,
+    ) -> Result<(), BatchError> {
+        if check == RecordCheck::Header || self.checked == RecordCheck::Full {
+            return Ok(());
+        }
+        check_records(&self.header, &self.bytes, max_decompressed, &mut Vec::new())
+    }
+
+    /// The rules that only batches from clients must follow, so that no batch is stored that nobody can read. With the
+    /// records checked, their offsets are 0, 1, 2, ...
+    #[inline]
+    pub(crate) fn check_client_rules(&self) -> Result<(), BatchError> {
+        let header = &self.header;
+        let rule = |expected, got| Err(BatchError::ClientRule { expected, got });
+        if header.base_offset.0 != 0 {
+            return rule("the base offset must be 0", header.base_offset.0);
+        }
+        if header.record_count == 0 {
+            return rule("a batch must hold records", 0);
+        }
+        if i64::from(header.record_count) != i64::from(header.last_offset_delta) + 1 {
+            return rule(
+                "the last offset delta must be the record count less 1",
+                i64::from(header.last_offset_delta),
+            );
+        }
+        if header.is_control() {
+            return rule("a batch must not be a control batch", i64::from(header.attributes));
+        }
+        if header.is_idempotent() && header.base_sequence.0 < 0 {
+            return rule(
+                "a batch with a producer id must have a base sequence",
+                i64::from(header.base_sequence.0),
+            );
+        }
+        if header.is_idempotent() && header.producer_epoch.0 < 0 {
+            return rule(
+                "a batch with a producer id must have a producer epoch",
+                i64::from(header.producer_epoch.0),
+            );
+        }
+        header.compression().map(|_| ())
+    }
+
+    /// The batch with `timestamp` as that of its append. Copied, with a new CRC, only if that changes anything.
+    pub(crate) fn with_append_time(&self, timestamp: Timestamp) -> Self {
+        let attributes = self.header.attributes | LOG_APPEND_TIME;
+        if attributes == self.header.attributes && timestamp == self.header.max_timestamp {
+            return self.clone();
+        }
+        let mut header = BatchHeader { attributes, max_timestamp: timestamp, ..self.header };
+        let mut bytes = self.bytes.to_vec();
+        header.seal(&mut bytes);
+        Self { header, bytes: bytes.into(), ..self.clone() }
+    }
+
+    /// The header.
+    #[inline]
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// The whole batch as bytes.
+    #[inline]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The whole batch as bytes.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
+    /// How far the records were checked.
+    pub fn checked(&self) -> RecordCheck {
+        self.checked
+    }
+
+    /// The records. Compressed ones may have as many bytes as when the batch was checked.
+    ///
+    /// ```
+    /// use idemlog::BatchBuilder;
+    ///
+    /// for record in BatchBuilder::new().record(b"key", b"value").build()?.records() {
+    ///     assert_eq!(record?.key().unwrap(), "key");
+    /// }
+    /// # Ok::<(), idemlog::BatchError>(())
+    /// ```
+    pub fn records(&self) -> Records {
+        Records::new(&self.header, &self.bytes, self.max_decompressed)
+    }
+
+    /// What a control batch says. `None` for a batch of data, and for one whose record compaction has removed.
+    ///
+    /// # Errors
+    ///
+    /// [`BatchError`] if the control record is malformed.
+    pub fn control(&self) -> Result<Option<ControlRecord>, BatchError> {
+        read_control(&self.header, &self.bytes, self.max_decompressed, &mut Vec::new())
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe("Batch", &self.header, f)
+    }
+}
+
+/// The few numbers by which a batch is recognised.
+pub(super) fn describe(name: &str, header: &BatchHeader, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.debug_struct(name)
+        .field("offsets", &format_args!("{}", header.offsets()))
+        .field("size", &header.size())
+        .field("record_count", &header.record_count)
+        .field("attributes", &format_args!("{:#06b}", header.attributes))
+        .field("producer_id", &header.producer_id.0)
+        .field("producer_epoch", &header.producer_epoch.0)
+        .field("base_sequence", &header.base_sequence.0)
+        .finish_non_exhaustive()
+}
+
+/// Compares the CRC in the header with that of `batch`, which has at least the size that the header says.
+#[inline]
+pub(crate) fn check_crc(header: &BatchHeader, batch: &[u8]) -> Result<(), BatchError> {
+    let got = crc32c::crc32c(&batch[ATTRIBUTES..header.size()]);
+    if got == header.crc { Ok(()) } else { Err(BatchError::Crc { expected: header.crc, got }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{BatchBuilder, RecordBuilder, TimestampType};
+    use crate::types::{Offset, ProducerEpoch, ProducerId, Sequence};
+
+    fn idempotent() -> BatchBuilder {
+        let producer = BatchBuilder::new().producer(ProducerId(7), ProducerEpoch(0), Sequence(0));
+        producer.timestamp(Timestamp(1_000)).record(b"k", b"v")
+    }
+
+    #[test]
+    fn a_batch_that_breaks_a_client_rule_is_refused() {
+        let producer = |id, epoch, sequence| {
+            idempotent().producer(ProducerId(id), ProducerEpoch(epoch), Sequence(sequence))
+        };
+        let cases = [
+            ("base offset", idempotent().base_offset(Offset(1)), 1),
+            ("no records", BatchBuilder::new().compacted(0), 0),
+            ("a hole at the end", idempotent().compacted(5), 5),
+            ("a hole", idempotent().push(RecordBuilder::new().offset_delta(2)), 2),
+            (
+                "control batch",
+                BatchBuilder::new().control(ControlRecord::Commit { coordinator_epoch: 0 }),
+                0x30,
+            ),
+            ("no sequence", producer(7, 0, -1), -1),
+            ("no producer epoch", producer(7, -1, 0), -1),
+        ];
+        for (name, batch, got) in cases {
+            let error = batch.build().unwrap().check_client_rules().unwrap_err();
+            assert!(
+                matches!(error, BatchError::ClientRule { got: value, .. } if value == got),
+                "{name}: {error}"
+            );
+        }
+        assert_eq!(idempotent().build().unwrap().check_client_rules(), Ok(()));
+        assert_eq!(producer(-1, -1, -1).build().unwrap().check_client_rules(), Ok(()));
+    }
+
+    #[test]
+    fn the_append_time_replaces_every_timestamp_under_a_right_crc() {
+        let created = idempotent().record(b"k", b"v").build().unwrap();
+        let appended = Batch::decode(created.with_append_time(Timestamp(5_000)).into_bytes()).unwrap();
+        assert_eq!(appended.header().timestamp_type(), TimestampType::LogAppendTime);
+        assert_eq!(appended.header().max_timestamp, Timestamp(5_000));
+        assert!(appended.records().all(|record| record.unwrap().timestamp() == Timestamp(5_000)));
+        assert!(created.records().all(|record| record.unwrap().timestamp() == Timestamp(1_000)));
+    }
+
+    #[test]
+    fn an_append_time_that_changes_nothing_copies_nothing() {
+        let appended = idempotent().timestamp_type(TimestampType::LogAppendTime).build().unwrap();
+        let same = appended.with_append_time(Timestamp(1_000));
+        assert_eq!(same.bytes().as_ptr(), appended.bytes().as_ptr());
+        assert_ne!(appended.with_append_time(Timestamp(1_001)).bytes(), appended.bytes());
+    }
+
+    #[test]
+    fn a_check_that_was_skipped_can_be_made_up_for() {
+        let mut bytes = idempotent().build().unwrap().bytes().to_vec();
+        *bytes.last_mut().unwrap() = 2; // one header, of which nothing is there
+        let mut header = BatchHeader::decode(&bytes).unwrap();
+        header.seal(&mut bytes);
+        let batch = Batch::decode_with(bytes.into(), RecordCheck::Header, DEFAULT_MAX_DECOMPRESSED).unwrap();
+        assert_eq!(batch.checked(), RecordCheck::Header);
+        assert_eq!(batch.ensure_checked(RecordCheck::Header, 0), Ok(()));
+        let error = batch.ensure_checked(RecordCheck::Full, 0).unwrap_err();
+        assert!(matches!(error, BatchError::Record { index: 0, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_batch_shows_the_numbers_it_is_known_by() {
+        let shown = format!("{:?}", idempotent().base_offset(Offset(5)).build().unwrap());
+        assert_eq!(
+            shown,
+            "Batch { offsets: 5..=5, size: 70, record_count: 1, attributes: 0b0000, producer_id: 7, \
+             producer_epoch: 0, base_sequence: 0, .. }"
+        );
+    }
+}

@@ -1,0 +1,34 @@
+//! gzip: one or several members back to back (RFC 1952).
+
+use std::io::Write;
+
+use flate2::bufread::MultiGzDecoder;
+use flate2::write::GzEncoder;
+
+use super::{malformed, read_bounded};
+use crate::batch::Compression::Gzip;
+use crate::error::BatchError;
+
+pub(super) fn compress(records: &[u8], output: &mut Vec<u8>) -> Result<(), BatchError> {
+    let mut encoder = GzEncoder::new(output, flate2::Compression::default());
+    encoder.write_all(records).and_then(|()| encoder.try_finish()).map_err(|error| malformed(Gzip, &error))
+}
+
+pub(super) fn decompress(input: &[u8], limit: usize, output: &mut Vec<u8>) -> Result<(), BatchError> {
+    read_bounded(MultiGzDecoder::new(input), limit, output).map_err(|error| malformed(Gzip, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_members_are_read_as_one() {
+        let mut input = Vec::new();
+        compress(b"first ", &mut input).unwrap();
+        compress(b"second", &mut input).unwrap();
+        let mut output = Vec::new();
+        decompress(&input, 100, &mut output).unwrap();
+        assert_eq!(output, b"first second");
+    }
+}

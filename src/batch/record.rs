@@ -1,0 +1,426 @@
+//! The records of a batch: one walk that checks them, and an iterator that hands them out.
+//!
+//! ```text
+//! varint    length of what follows
+//! i8        attributes, unused
+//! varlong   timestamp, from the batch's base timestamp
+//! varint    offset, from the batch's base offset
+//! varint    key length, -1 for null        key
+//! varint    value length, -1 for null      value
+//! varint    number of headers
+//!           each: varint name length       name
+//!                 varint value length, -1 for null   value
+//! ```
+
+use std::fmt;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::compression;
+use super::control::ControlRecord;
+use super::header::{BatchHeader, Compression, TimestampType};
+use super::layout::HEADER_SIZE;
+use super::varint::{read_varint, read_varlong};
+use crate::error::BatchError;
+use crate::types::{Offset, Sequence, Timestamp};
+
+/// Walks all records of a batch: their number and lengths are exact, their offsets rise within the batch's.
+///
+/// `batch` is the whole batch. `scratch` is the memory that compressed records are decompressed into.
+#[inline]
+pub(crate) fn check_records(
+    header: &BatchHeader,
+    batch: &[u8],
+    max_decompressed: usize,
+    scratch: &mut Vec<u8>,
+) -> Result<(), BatchError> {
+    check_plain(header, plain_records(header, batch, max_decompressed, scratch)?)
+}
+
+/// Walks records that are not compressed, or not any more.
+#[inline]
+pub(super) fn check_plain(header: &BatchHeader, records: &[u8]) -> Result<(), BatchError> {
+    let mut walk = Walk::new(header);
+    while walk.step(records).map_err(|problem| walk.error(problem))?.is_some() {}
+    Ok(())
+}
+
+/// What a control batch says: `None` for a batch of data, and for one whose record compaction has removed.
+pub(crate) fn read_control(
+    header: &BatchHeader,
+    batch: &[u8],
+    max_decompressed: usize,
+    scratch: &mut Vec<u8>,
+) -> Result<Option<ControlRecord>, BatchError> {
+    if !header.is_control() {
+        return Ok(None);
+    }
+    let records = plain_records(header, batch, max_decompressed, scratch)?;
+    let mut walk = Walk::new(header);
+    let step = walk.step(records).map_err(|problem| walk.error(problem))?;
+    let Some((body, parts)) = step else { return Ok(None) };
+    let part = |range: Option<Range<usize>>| range.map(|range| &records[body.clone()][range]);
+    let record = ControlRecord::decode(part(parts.key.clone()), part(parts.value.clone()));
+    record.map(Some).map_err(|problem| BatchError::Record { index: 0, position: 0, problem })
+}
+
+/// The records' bytes, decompressed into `scratch` if need be.
+#[inline]
+fn plain_records<'a>(
+    header: &BatchHeader,
+    batch: &'a [u8],
+    max_decompressed: usize,
+    scratch: &'a mut Vec<u8>,
+) -> Result<&'a [u8], BatchError> {
+    let records = &batch[HEADER_SIZE..header.size()];
+    match header.compression()? {
+        Compression::None => Ok(records),
+        _ if is_empty(header, records) => Ok(records),
+        codec => {
+            compression::decompress(codec, records, max_decompressed, scratch)?;
+            Ok(scratch)
+        }
+    }
+}
+
+/// Compaction leaves batches without records, whatever their attributes say of a codec.
+fn is_empty(header: &BatchHeader, records: &[u8]) -> bool {
+    header.record_count == 0 && records.is_empty()
+}
+
+/// The state of a walk over the records of one batch.
+#[derive(Clone)]
+struct Walk {
+    record_count: i32,
+    last_offset_delta: i32,
+    index: i32,
+    position: usize,
+    previous_offset_delta: i32,
+}
+
+impl Walk {
+    #[inline]
+    fn new(header: &BatchHeader) -> Self {
+        Self {
+            record_count: header.record_count,
+            last_offset_delta: header.last_offset_delta,
+            index: 0,
+            position: 0,
+            previous_offset_delta: -1,
+        }
+    }
+
+    /// The next record: where its body lies in `records`, and its parts within the body. `None` behind the last one.
+    #[inline(always)]
+    fn step(&mut self, records: &[u8]) -> Result<Option<(Range<usize>, Parts)>, &'static str> {
+        if self.index == self.record_count {
+            let at_end = self.position == records.len();
+            return if at_end { Ok(None) } else { Err("bytes behind the last record") };
+        }
+        let (body, parts) = self.read(records)?;
+        self.index += 1;
+        self.position = body.end;
+        self.previous_offset_delta = parts.offset_delta;
+        Ok(Some((body, parts)))
+    }
+
+    #[inline(always)]
+    fn read(&self, records: &[u8]) -> Result<(Range<usize>, Parts), &'static str> {
+        let mut start = self.position;
+        let length = read_varint(records, &mut start).ok_or("the length is cut short")?;
+        let length = usize::try_from(length).map_err(|_| "the length is negative")?;
+        let body =
+            records.get(start..).and_then(|rest| rest.get(..length)).ok_or("it ends behind the batch")?;
+        let parts = Parts::read(body)?;
+        if parts.offset_delta <= self.previous_offset_delta {
+            return Err("its offset is not above the one before");
+        }
+        if parts.offset_delta > self.last_offset_delta {
+            return Err("its offset is above the batch's last");
+        }
+        Ok((start..start + length, parts))
+    }
+
+    #[cold]
+    fn error(&self, problem: &'static str) -> BatchError {
+        BatchError::Record { index: self.index, position: self.position, problem }
+    }
+}
+
+/// The parts of one record, by their place within its body.
+struct Parts {
+    timestamp_delta: i64,
+    offset_delta: i32,
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+    /// Where the number of headers stands.
+    headers_at: usize,
+}
+
+impl Parts {
+    #[inline(always)]
+    fn read(body: &[u8]) -> Result<Self, &'static str> {
+        let mut at = size_of::<u8>();
+        let parts = Self {
+            timestamp_delta: read_varlong(body, &mut at).ok_or("its timestamp is cut short")?,
+            offset_delta: read_varint(body, &mut at).ok_or("its offset is cut short")?,
+            key: read_nullable(body, &mut at).ok_or("its key has a wrong length")?,
+            value: read_nullable(body, &mut at).ok_or("its value has a wrong length")?,
+            headers_at: at,
+        };
+        let headers = read_varint(body, &mut at).ok_or("its number of headers is cut short")?;
+        if headers != 0 {
+            at = skip_headers(body, at, headers)?;
+        }
+        if at == body.len() { Ok(parts) } else { Err("it is longer than its parts") }
+    }
+}
+
+/// Reads a length and skips that many bytes: `Some(None)` for null.
+#[inline(always)]
+fn read_nullable(body: &[u8], at: &mut usize) -> Option<Option<Range<usize>>> {
+    let length = read_varint(body, at)?;
+    if length == -1 {
+        return Some(None);
+    }
+    let start = *at;
+    let end = start.checked_add(usize::try_from(length).ok()?)?;
+    if end > body.len() {
+        return None;
+    }
+    *at = end;
+    Some(Some(start..end))
+}
+
+fn skip_headers(body: &[u8], mut at: usize, count: i32) -> Result<usize, &'static str> {
+    if count < 0 {
+        return Err("its number of headers is negative");
+    }
+    for _ in 0..count {
+        read_header(body, &mut at).ok_or("a header has a wrong length")?;
+    }
+    Ok(at)
+}
+
+fn read_header(body: &[u8], at: &mut usize) -> Option<(Range<usize>, Option<Range<usize>>)> {
+    let name = read_nullable(body, at)??;
+    Some((name, read_nullable(body, at)?))
+}
+
+/// Iterator over the records of a batch, from [`Batch::records`](crate::Batch::records) or
+/// [`UncheckedBatch::records`](crate::UncheckedBatch::records). Ends behind the first error.
+///
+/// ```
+/// use idemlog::BatchBuilder;
+///
+/// let batch = BatchBuilder::new().record(b"a", b"1").record(b"b", b"2").build()?;
+/// let values: Result<Vec<_>, _> = batch.records().map(|record| Ok(record?.value().unwrap())).collect();
+/// assert_eq!(values?, ["1", "2"]);
+/// # Ok::<(), idemlog::BatchError>(())
+/// ```
+#[derive(Clone)]
+pub struct Records {
+    header: BatchHeader,
+    walk: Walk,
+    /// The records, not compressed. `Err` is the one item that comes, `None` after it or any other error.
+    records: Option<Result<Bytes, BatchError>>,
+}
+
+impl Records {
+    pub(super) fn new(header: &BatchHeader, batch: &Bytes, max_decompressed: usize) -> Self {
+        let records = Some(shared_records(header, batch, max_decompressed));
+        Self { header: *header, walk: Walk::new(header), records }
+    }
+
+    #[inline]
+    fn step(&mut self) -> Result<Option<Record>, BatchError> {
+        let Some(records) = &self.records else { return Ok(None) };
+        let records = records.as_ref().map_err(BatchError::clone)?;
+        let step = self.walk.step(records).map_err(|problem| self.walk.error(problem))?;
+        let Some((body, parts)) = step else { return Ok(None) };
+        Ok(Some(Record::new(&self.header, records.slice(body), parts)))
+    }
+}
+
+/// The records' bytes: a slice of the batch, or decompressed.
+fn shared_records(header: &BatchHeader, batch: &Bytes, max_decompressed: usize) -> Result<Bytes, BatchError> {
+    let records = HEADER_SIZE..header.size();
+    match header.compression()? {
+        Compression::None => Ok(batch.slice(records)),
+        _ if is_empty(header, &batch[records.clone()]) => Ok(Bytes::new()),
+        codec => {
+            let mut plain = Vec::new();
+            compression::decompress(codec, &batch[records], max_decompressed, &mut plain)?;
+            Ok(plain.into())
+        }
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, BatchError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.step() {
+            Ok(Some(record)) => Some(Ok(record)),
+            Ok(None) => None,
+            Err(error) => {
+                self.records = None;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+impl std::iter::FusedIterator for Records {}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("header", &self.header)
+            .field("next", &self.walk.index)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One record. Holds the memory that it lies in (the batch, a map of the log, or what was decompressed) and copies
+/// nothing out of it.
+///
+/// ```
+/// use idemlog::{BatchBuilder, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
+///
+/// let batch = BatchBuilder::new()
+///     .producer(ProducerId(7), ProducerEpoch(0), Sequence(40))
+///     .timestamp(Timestamp(1_700_000_000_000))
+///     .record(b"first", b"1")
+///     .record(b"second", b"2")
+///     .build()?;
+/// let record = batch.records().nth(1).unwrap()?;
+/// assert_eq!(record.offset(), Offset(1));
+/// assert_eq!(record.sequence(), Some(Sequence(41)));
+/// assert_eq!(record.timestamp(), Timestamp(1_700_000_000_000));
+/// assert_eq!(record.key_slice(), Some(&b"second"[..]));
+/// # Ok::<(), idemlog::BatchError>(())
+/// ```
+#[derive(Clone)]
+pub struct Record {
+    body: Bytes,
+    offset: Offset,
+    timestamp: Timestamp,
+    sequence: Option<Sequence>,
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+    headers_at: usize,
+}
+
+impl Record {
+    #[inline]
+    fn new(header: &BatchHeader, body: Bytes, parts: Parts) -> Self {
+        let timestamp = match header.timestamp_type() {
+            TimestampType::LogAppendTime => header.max_timestamp,
+            TimestampType::CreateTime => {
+                Timestamp(header.base_timestamp.0.wrapping_add(parts.timestamp_delta))
+            }
+        };
+        let base = header.base_sequence;
+        Self {
+            body,
+            offset: header.base_offset + i64::from(parts.offset_delta),
+            timestamp,
+            sequence: (base.0 >= 0).then(|| base.plus(parts.offset_delta)),
+            key: parts.key,
+            value: parts.value,
+            headers_at: parts.headers_at,
+        }
+    }
+
+    /// The record's offset.
+    pub fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    /// When the record was created, or appended in a batch of [`TimestampType::LogAppendTime`].
+    pub fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+
+    /// The record's sequence, `None` in a batch without sequences.
+    pub fn sequence(&self) -> Option<Sequence> {
+        self.sequence
+    }
+
+    /// The key, `None` if it is null.
+    pub fn key(&self) -> Option<Bytes> {
+        self.key.clone().map(|range| self.body.slice(range))
+    }
+
+    /// The value, `None` if it is null.
+    pub fn value(&self) -> Option<Bytes> {
+        self.value.clone().map(|range| self.body.slice(range))
+    }
+
+    /// The key, borrowed.
+    pub fn key_slice(&self) -> Option<&[u8]> {
+        self.key.clone().map(|range| &self.body[range])
+    }
+
+    /// The value, borrowed.
+    pub fn value_slice(&self) -> Option<&[u8]> {
+        self.value.clone().map(|range| &self.body[range])
+    }
+
+    /// The headers in their order: names, which may repeat, and values, which may be null.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, RecordBuilder};
+    ///
+    /// let record = RecordBuilder::new().value(b"paid").header("trace", b"8f3a").null_header("urgent");
+    /// let batch = BatchBuilder::new().push(record).build()?;
+    /// let record = batch.records().next().unwrap()?;
+    /// let headers: Vec<_> = record.headers().collect();
+    /// assert_eq!(headers, [("trace".into(), Some("8f3a".into())), ("urgent".into(), None)]);
+    /// # Ok::<(), idemlog::BatchError>(())
+    /// ```
+    pub fn headers(&self) -> RecordHeaders {
+        let mut at = self.headers_at;
+        let left = read_varint(&self.body, &mut at).unwrap_or(0);
+        RecordHeaders { body: self.body.clone(), at, left }
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("offset", &self.offset)
+            .field("timestamp", &self.timestamp)
+            .field("sequence", &self.sequence)
+            .field("key", &self.key())
+            .field("value", &self.value())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Iterator over the headers of a [`Record`].
+#[derive(Clone, Debug)]
+pub struct RecordHeaders {
+    body: Bytes,
+    at: usize,
+    left: i32,
+}
+
+impl Iterator for RecordHeaders {
+    type Item = (Bytes, Option<Bytes>);
+
+    /// The walk that made the record has checked the headers: the early end of a malformed one never happens.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let (name, value) = read_header(&self.body, &mut self.at)?;
+        self.left -= 1;
+        Some((self.body.slice(name), value.map(|range| self.body.slice(range))))
+    }
+}
+
+impl std::iter::FusedIterator for RecordHeaders {}

@@ -1,0 +1,173 @@
+//! Changes that a crash leaves done or not done, never half.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::disk::{Access, Disk};
+use super::name;
+use crate::error::{IoContext, Result};
+
+/// Replaces the file at `path` by one with these `bytes`, durably. A crash leaves the old file or the new one:
+///
+/// 1. The bytes go to a temporary file beside it. A crash leaves `path` as it was, and a leftover of any length, or
+///    none; the next replacement removes it.
+/// 2. The temporary file is synced. Without this the rename could be durable before the bytes are, and a crash would
+///    leave a file that is empty or full of zeros.
+/// 3. It is renamed over `path`. Whoever opens `path` sees the old or the new bytes, whole. A crash may undo the
+///    rename: then `path` is the old file.
+/// 4. The directory is synced. Only now may anything rely on the new bytes.
+///
+/// On an error before the rename nothing changed, and the temporary file is removed as far as that works (a full disk
+/// gets its space back). After an error of the last step the new file is in place but may not survive a crash.
+pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = name::temporary(path);
+    let renamed =
+        write_new(disk, &temporary, bytes).and_then(|()| disk.rename(&temporary, path).at("rename", path));
+    if renamed.is_err() {
+        let _ = disk.remove_file(&temporary);
+    }
+    renamed?;
+    sync_parent(disk, path)
+}
+
+fn write_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
+    remove_if_present(disk, path).at("remove", path)?;
+    let file = disk.open(path, Access::CreateNew).at("create", path)?;
+    file.write_at(bytes, 0).at("write", path)?;
+    file.sync().at("sync", path)
+}
+
+/// Removes a file that may not be there.
+fn remove_if_present(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Creates a directory, and those above it that are missing, so that its name survives a crash.
+///
+/// Each new name is synced in the directory that it is in. The last one is synced even if the directory was there: an
+/// earlier process may have created it and been killed before it could.
+pub(crate) fn create_directory_durably(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let mut missing = missing_ancestors(disk, path)?;
+    disk.create_directory(path).at("create directory", path)?;
+    missing.push(path.to_owned());
+    missing.iter().try_for_each(|created| sync_parent(disk, created))
+}
+
+/// The directories above `path` that do not exist, the highest first.
+fn missing_ancestors(disk: &dyn Disk, path: &Path) -> Result<Vec<PathBuf>> {
+    let mut missing = Vec::new();
+    for ancestor in path.ancestors().skip(1).filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+        if disk.exists(ancestor).at("look up", ancestor)? {
+            break;
+        }
+        missing.push(ancestor.to_owned());
+    }
+    missing.reverse();
+    Ok(missing)
+}
+
+/// Makes the name of `path` durable. The parent of a bare name is the current directory.
+fn sync_parent(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    disk.sync_directory(parent).at("sync directory", parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::IoMode;
+    use crate::fs::sim::{Fault, Newest, Oldest, Operation, SimDisk};
+
+    const FILE: &str = "/data/file";
+
+    fn disk_with_old_file() -> SimDisk {
+        let disk = SimDisk::new(IoMode::Write);
+        create_directory_durably(&disk, Path::new("/data")).unwrap();
+        replace_file(&disk, Path::new(FILE), b"old").unwrap();
+        disk.restart_journal();
+        disk
+    }
+
+    fn contents(disk: &SimDisk) -> Vec<u8> {
+        disk.read(Path::new(FILE), 100).unwrap()
+    }
+
+    #[test]
+    fn a_power_cut_leaves_the_old_file_or_the_new_one() {
+        let disk = disk_with_old_file();
+        replace_file(&disk, Path::new(FILE), b"new bytes").unwrap();
+        for point in 0..disk.crash_points() {
+            for image in disk.images(point, 1000, 0) {
+                let contents = contents(&image);
+                assert!(
+                    contents == b"old" || contents == b"new bytes",
+                    "{contents:?} {}",
+                    disk.describe(point)
+                );
+                replace_file(&image, Path::new(FILE), b"after the crash").unwrap();
+                assert_eq!(image.list(Path::new("/data")).unwrap().len(), 1, "the leftover is gone");
+            }
+        }
+        let end = disk.crash_points() - 1;
+        assert!(disk.images(end, 1000, 0).all(|image| contents(&image) == b"new bytes"));
+    }
+
+    #[test]
+    fn a_call_that_fails_leaves_the_old_file_or_the_new_one() {
+        for operation in Operation::ALL {
+            for call in 1.. {
+                let disk = disk_with_old_file();
+                disk.inject(Fault::nth(operation, call).halfway());
+                let replaced = replace_file(&disk, Path::new(FILE), b"new");
+                disk.clear_faults();
+                let expected: &[u8] = match (&replaced, operation) {
+                    (Err(_), operation) if operation != Operation::SyncDirectory => b"old",
+                    _ => b"new",
+                };
+                assert_eq!(contents(&disk), expected, "{operation:?} {call}");
+                assert_eq!(disk.list(Path::new("/data")).unwrap().len(), 1, "{operation:?} {call}");
+                if replaced.is_ok() {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_disk_gets_its_space_back() {
+        let disk = disk_with_old_file();
+        let used = disk.used();
+        disk.set_capacity(Some(used));
+        assert!(replace_file(&disk, Path::new(FILE), b"new").is_err());
+        assert_eq!(disk.used(), used);
+        assert_eq!(contents(&disk), b"old");
+    }
+
+    #[test]
+    fn a_directory_created_durably_is_there_after_a_power_cut() {
+        let disk = SimDisk::new(IoMode::Write);
+        let path = Path::new("/a/b/c");
+        create_directory_durably(&disk, path).unwrap();
+        let end = disk.crash_points() - 1;
+        assert!(disk.crash(end, &mut Oldest).exists(path).unwrap());
+    }
+
+    #[test]
+    fn a_directory_left_by_a_killed_process_is_made_durable_too() {
+        let disk = SimDisk::new(IoMode::Write);
+        let path = Path::new("/a");
+        disk.create_directory(path).unwrap();
+        let killed = disk.kill(disk.crash_points() - 1);
+        assert!(!killed.crash(0, &mut Oldest).exists(path).unwrap());
+        assert!(killed.crash(0, &mut Newest).exists(path).unwrap());
+        create_directory_durably(&killed, path).unwrap();
+        assert!(killed.crash(killed.crash_points() - 1, &mut Oldest).exists(path).unwrap());
+    }
+}

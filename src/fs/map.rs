@@ -1,0 +1,577 @@
+//! A file's bytes in memory. This is the only module that may say `unsafe`, and it is sound on its own: no safe call
+//! from outside makes a data race or a reference to bytes that may still change.
+//!
+//! A mapping is cut in two by its *published end*:
+//!
+//! ```text
+//! 0            published               written          capacity
+//! | never changes | the writer's own | zeros, maybe not allocated |
+//! |  any reader   | no reference exists, only a raw pointer       |
+//! ```
+//!
+//! * Below the published end the bytes are fixed, so any number of threads may hold references to them.
+//! * Above it only [`MapWriter`], which exists once per mapping and cannot be cloned, touches the memory, through
+//!   `&mut self` and a raw pointer.
+//! * The published end rises by a release store and is read by an acquire load: who sees it sees the bytes below it.
+//! * It is lowered in one place, [`MapWriter::truncate`], and only while nobody holds a reference.
+//!
+//! What no type can hold is other descriptors of the same file. The engine never writes below a published end or cuts
+//! a file below it, and the lock on the directory keeps other processes from doing so.
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::fmt::{self, Debug};
+use std::fs::File;
+use std::io;
+use std::ops::{Deref, Range};
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use memmap2::{MmapOptions, MmapRaw};
+
+/// What a map over heap memory tells the disk that it belongs to. Every method has an empty default.
+///
+/// A disk of your own, for tests for instance, makes its maps with [`MapWriter::on_heap`] and learns through this
+/// trait what a real disk learns from the memory manager.
+///
+/// ```
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use std::sync::Arc;
+/// use idemlog::{MapObserver, MapWriter};
+///
+/// #[derive(Debug, Default)]
+/// struct Count(AtomicUsize);
+///
+/// impl MapObserver for Count {
+///     fn stored(&self, _position: usize, bytes: &[u8]) {
+///         self.0.fetch_add(bytes.len(), Ordering::Relaxed);
+///     }
+/// }
+///
+/// let count = Arc::new(Count::default());
+/// let mut writer = MapWriter::on_heap(b"", 100, count.clone())?;
+/// writer.store(0, b"seven..")?;
+/// assert_eq!(count.0.load(Ordering::Relaxed), 7);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub trait MapObserver: Debug + Send + Sync {
+    /// `bytes` were stored at `position`.
+    fn stored(&self, position: usize, bytes: &[u8]) {
+        let _ = (position, bytes);
+    }
+
+    /// Makes the bytes in `range` durable.
+    fn sync(&self, range: Range<usize>) -> io::Result<()> {
+        let _ = range;
+        Ok(())
+    }
+
+    /// Readies `range` for storing.
+    fn populate(&self, range: Range<usize>) -> io::Result<()> {
+        let _ = range;
+        Ok(())
+    }
+}
+
+/// A shared mapping of a file: bytes that are published, and room behind them that only its [`MapWriter`] reaches.
+///
+/// It stays mapped until the last [`Bytes`] taken from it is dropped, also when the file was closed or removed.
+///
+/// ```
+/// use idemlog::{Access, Disk, RealDisk};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("file");
+/// std::fs::write(&path, b"three words here")?;
+/// let map = RealDisk.open(&path, Access::Read)?.map_read(16)?;
+///
+/// let words = map.bytes(6..11).unwrap();
+/// drop(map);
+/// assert_eq!(words, "words");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Map {
+    base: NonNull<u8>,
+    capacity: usize,
+    memory: Memory,
+    published: CacheLine,
+    /// How many [`MapSlice`]s exist.
+    slices: CacheLine,
+}
+
+/// A number on a cache line of its own: readers who count themselves do not slow down the writer who publishes.
+#[repr(align(64))]
+struct CacheLine(AtomicUsize);
+
+enum Memory {
+    File(MmapRaw),
+    Heap { layout: Layout, observer: Arc<dyn MapObserver> },
+}
+
+// SAFETY: `base` points to memory that the map owns and that no thread-local thing refers to; the rest is Send.
+unsafe impl Send for Map {}
+// SAFETY: through `&Map` the memory is only read, and only below the published end, where nothing writes (see the
+// module's text); the system calls on it may come from any thread; the rest is Sync.
+unsafe impl Sync for Map {}
+
+impl Map {
+    /// Maps the first `len` bytes of `file`, all of them published.
+    pub(super) fn of_file(file: &File, len: usize) -> io::Result<Arc<Self>> {
+        require_length(file, len)?;
+        let mapping = MmapOptions::new().len(len).map_raw_read_only(file)?;
+        Self::new(mapping.as_mut_ptr(), len, len, Memory::File(mapping))
+    }
+
+    fn new(base: *mut u8, capacity: usize, published: usize, memory: Memory) -> io::Result<Arc<Self>> {
+        let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?;
+        let published = CacheLine(AtomicUsize::new(published));
+        Ok(Arc::new(Self { base, capacity, memory, published, slices: CacheLine(AtomicUsize::new(0)) }))
+    }
+
+    /// The end of the bytes that may be read.
+    #[inline]
+    pub fn published(&self) -> usize {
+        self.published.0.load(Ordering::Acquire)
+    }
+
+    /// The end of the mapping.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The bytes in `range`; `None` if they are not all published.
+    #[inline]
+    pub fn slice(&self, range: Range<usize>) -> Option<MapSlice<&Self>> {
+        MapSlice::new(self, range)
+    }
+
+    /// The bytes in `range` without copying, kept mapped for as long as they are held; `None` if they are not all
+    /// published.
+    #[inline]
+    pub fn bytes(self: &Arc<Self>, range: Range<usize>) -> Option<Bytes> {
+        Some(Bytes::from_owner(MapSlice::new(Arc::clone(self), range)?))
+    }
+
+    /// Makes the bytes in `range` durable: they and all else in their pages are on the disk when this returns.
+    ///
+    /// It reports every write-back error since the file was opened, and works after it was closed.
+    pub fn sync(&self, range: Range<usize>) -> io::Result<()> {
+        let len = self.length_within_capacity(&range)?;
+        match &self.memory {
+            _ if len == 0 => Ok(()),
+            Memory::File(mapping) => mapping.flush_range(range.start, len),
+            Memory::Heap { observer, .. } => observer.sync(range),
+        }
+    }
+
+    /// Has the pages of `range` ready, so that storing there does not wait for the kernel. An error where storing
+    /// would raise SIGBUS; [`io::ErrorKind::Unsupported`] where the kernel cannot do it (Linux before 5.14, others).
+    pub fn populate(&self, range: Range<usize>) -> io::Result<()> {
+        let len = self.length_within_capacity(&range)?;
+        match &self.memory {
+            _ if len == 0 => Ok(()),
+            Memory::File(mapping) => populate(mapping, range.start, len),
+            Memory::Heap { observer, .. } => observer.populate(range),
+        }
+    }
+
+    fn length_within_capacity(&self, range: &Range<usize>) -> io::Result<usize> {
+        match range.end.checked_sub(range.start) {
+            Some(len) if range.end <= self.capacity => Ok(len),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    /// # Safety
+    /// `range` must be published, and stay so for as long as the reference is used.
+    #[inline]
+    unsafe fn reference(&self, range: Range<usize>) -> &[u8] {
+        // SAFETY: the range is published, so it lies within the mapping, whose memory is initialised (zeros, or the
+        // file's bytes), and nothing writes to it.
+        unsafe { slice::from_raw_parts(self.base.as_ptr().add(range.start), range.len()) }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn populate(mapping: &MmapRaw, start: usize, len: usize) -> io::Result<()> {
+    mapping.advise_range(memmap2::Advice::PopulateWrite, start, len).map_err(|error| match error.kind() {
+        // What a kernel says that does not know the advice. The range itself is valid.
+        io::ErrorKind::InvalidInput => io::ErrorKind::Unsupported.into(),
+        _ => error,
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn populate(_mapping: &MmapRaw, _start: usize, _len: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Bytes behind the end of a file can be mapped but not read (SIGBUS).
+fn require_length(file: &File, len: usize) -> io::Result<()> {
+    let got = file.metadata()?.len();
+    if got < len as u64 {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{got} bytes where {len} are to be mapped"),
+        ));
+    }
+    Ok(())
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        if let Memory::Heap { layout, .. } = &self.memory {
+            // SAFETY: `base` came from `alloc_zeroed` with this layout, and is freed nowhere else.
+            unsafe { dealloc(self.base.as_ptr(), *layout) };
+        }
+    }
+}
+
+impl Debug for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Map").field("published", &self.published()).field("capacity", &self.capacity).finish()
+    }
+}
+
+/// Published bytes of a [`Map`]: dereferences to `[u8]`. While one exists, the map is not truncated.
+///
+/// ```
+/// use idemlog::{MapObserver, MapWriter};
+///
+/// # #[derive(Debug)] struct Nobody;
+/// # impl MapObserver for Nobody {}
+/// let writer = MapWriter::on_heap(b"published", 100, std::sync::Arc::new(Nobody))?;
+/// let slice = writer.map().slice(0..6).unwrap();
+/// assert_eq!(&*slice, b"publis");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct MapSlice<M: Deref<Target = Map>> {
+    map: M,
+    range: Range<usize>,
+}
+
+impl<M: Deref<Target = Map>> MapSlice<M> {
+    /// The slice counts itself before it looks at the published end, and [`MapWriter::truncate`] lowers the end
+    /// before it looks at the count. Both are sequentially consistent, so at least one of them sees the other.
+    #[inline]
+    fn new(map: M, range: Range<usize>) -> Option<Self> {
+        map.slices.0.fetch_add(1, Ordering::SeqCst);
+        let slice = Self { map, range };
+        let published = slice.map.published.0.load(Ordering::SeqCst);
+        (slice.range.start <= slice.range.end && slice.range.end <= published).then_some(slice)
+    }
+}
+
+impl<M: Deref<Target = Map>> Drop for MapSlice<M> {
+    #[inline]
+    fn drop(&mut self) {
+        self.map.slices.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl<M: Deref<Target = Map>> AsRef<[u8]> for MapSlice<M> {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: `new` saw the range published after it counted this slice, so the published end stays above it
+        // until this slice is dropped, which the reference does not outlive. (`M` is `&Map` or `Arc<Map>`, which
+        // always lead to the same map.)
+        unsafe { self.map.reference(self.range.clone()) }
+    }
+}
+
+impl<M: Deref<Target = Map>> Deref for MapSlice<M> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.as_ref()
+    }
+}
+
+impl<M: Deref<Target = Map>> Debug for MapSlice<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MapSlice").field(&self.range).finish()
+    }
+}
+
+/// The right to write above a map's published end. There is one per mapping.
+///
+/// ```
+/// use idemlog::{MapObserver, MapWriter};
+///
+/// # #[derive(Debug)] struct Nobody;
+/// # impl MapObserver for Nobody {}
+/// let mut writer = MapWriter::on_heap(b"", 100, std::sync::Arc::new(Nobody))?;
+/// let map = writer.map().clone();
+///
+/// writer.store(0, b"first")?;
+/// assert!(map.slice(0..5).is_none(), "nobody sees it yet");
+/// writer.publish(5);
+/// assert_eq!(&*map.slice(0..5).unwrap(), b"first");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct MapWriter {
+    map: Arc<Map>,
+    /// The end of what was stored; never below the published end.
+    written: usize,
+}
+
+impl MapWriter {
+    /// Maps [0, `capacity`) of `file`, of which the first `published` bytes are fixed. Only address space is taken
+    /// for what lies behind the end of the file.
+    pub(super) fn of_file(file: &File, capacity: usize, published: usize) -> io::Result<Self> {
+        let capacity = capacity.max(published);
+        require_length(file, published)?;
+        let mapping = MmapOptions::new().len(capacity).map_raw(file)?;
+        let map = Map::new(mapping.as_mut_ptr(), capacity, published, Memory::File(mapping))?;
+        Ok(Self { map, written: published })
+    }
+
+    /// A map of zeros on the heap that begins with a copy of `published`: what a [`Disk`](crate::Disk) without a
+    /// kernel behind it answers when it is asked for a map.
+    pub fn on_heap(published: &[u8], capacity: usize, observer: Arc<dyn MapObserver>) -> io::Result<Self> {
+        let capacity = capacity.max(published.len());
+        let layout = Layout::array::<u8>(capacity.max(1)).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        // SAFETY: the layout's size is not zero.
+        let base = unsafe { alloc_zeroed(layout) };
+        let map = Map::new(base, capacity, published.len(), Memory::Heap { layout, observer })?;
+        // SAFETY: the memory is fresh and as long as `published` at least, and nobody else has it yet.
+        unsafe { ptr::copy_nonoverlapping(published.as_ptr(), map.base.as_ptr(), published.len()) };
+        Ok(Self { map, written: published.len() })
+    }
+
+    /// The map, for readers.
+    #[inline]
+    pub fn map(&self) -> &Arc<Map> {
+        &self.map
+    }
+
+    /// Copies `bytes` to `position`, unpublished. The place must begin at or above the published end, leave no gap
+    /// behind what was stored before, and end within the capacity; otherwise [`io::ErrorKind::InvalidInput`].
+    ///
+    /// The place must have been allocated: on a real file storing behind its end raises SIGBUS.
+    #[inline]
+    pub fn store(&mut self, position: usize, bytes: &[u8]) -> io::Result<()> {
+        let end = match position.checked_add(bytes.len()) {
+            Some(end) if end <= self.map.capacity && self.own().contains(&position) => end,
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        // SAFETY: [position, end) lies within the mapping and above the published end, where no reference exists (so
+        // `bytes` is elsewhere) and nobody but this writer, held by `&mut self`, reads or writes.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.base.as_ptr().add(position), bytes.len());
+        }
+        self.written = self.written.max(end);
+        if let Memory::Heap { observer, .. } = &self.map.memory {
+            observer.stored(position, bytes);
+        }
+        Ok(())
+    }
+
+    /// Where a store may begin, and the ends that may be published.
+    #[inline]
+    fn own(&self) -> std::ops::RangeInclusive<usize> {
+        // This writer is the only one who changes it.
+        self.map.published.0.load(Ordering::Relaxed)..=self.written
+    }
+
+    /// Shows everything below `end` to readers, for good.
+    ///
+    /// # Panics
+    /// If `end` is below what is published, or above what was stored.
+    #[inline]
+    pub fn publish(&mut self, end: usize) {
+        assert!(self.own().contains(&end), "published {end}, which is not within {:?}", self.own());
+        self.map.published.0.store(end, Ordering::Release);
+    }
+
+    /// Takes back everything from `to` on, unless somebody holds a slice of the map: then nothing changes and the
+    /// answer is `false`. A reader that asks for bytes above `to` during the call may get `None` either way.
+    #[must_use]
+    pub fn truncate(&mut self, to: usize) -> bool {
+        let published = *self.own().start();
+        self.map.published.0.store(to.min(published), Ordering::SeqCst);
+        // Reading zero, written by the last slice's release, also means that its reads are over.
+        if self.map.slices.0.load(Ordering::SeqCst) != 0 {
+            self.map.published.0.store(published, Ordering::Release);
+            return false;
+        }
+        self.written = self.written.min(to);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nobody;
+    impl MapObserver for Nobody {}
+
+    fn writer(published: &[u8], capacity: usize) -> MapWriter {
+        MapWriter::on_heap(published, capacity, Arc::new(Nobody)).unwrap()
+    }
+
+    #[test]
+    fn what_is_stored_is_invisible_until_it_is_published() {
+        let mut writer = writer(b"old", 10);
+        writer.store(3, b"new").unwrap();
+        assert_eq!(writer.map().published(), 3);
+        assert!(writer.map().slice(0..4).is_none());
+        writer.publish(6);
+        assert_eq!(&*writer.map().slice(0..6).unwrap(), b"oldnew");
+    }
+
+    #[test]
+    fn a_stamp_may_be_stored_over_what_is_not_published() {
+        let mut writer = writer(b"", 10);
+        writer.store(0, b"....body").unwrap();
+        writer.store(0, b"head").unwrap();
+        writer.publish(8);
+        assert_eq!(writer.map().bytes(0..8).unwrap(), "headbody");
+    }
+
+    #[test]
+    fn a_store_outside_of_the_writers_own_part_is_refused() {
+        let mut writer = writer(b"old", 10);
+        let cases = [
+            (2, 1, "published"),
+            (4, 1, "a gap"),
+            (3, 8, "beyond the capacity"),
+            (usize::MAX, 2, "overflow"),
+        ];
+        for (position, len, why) in cases {
+            let error = writer.store(position, &vec![1; len]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{why}");
+        }
+        writer.store(3, &[1; 7]).unwrap();
+    }
+
+    #[test]
+    #[should_panic(expected = "not within 3..=4")]
+    fn what_was_not_stored_cannot_be_published() {
+        let mut writer = writer(b"old", 10);
+        writer.store(3, b"x").unwrap();
+        writer.publish(5);
+    }
+
+    #[test]
+    #[should_panic(expected = "not within 3..=3")]
+    fn what_is_published_stays_published() {
+        writer(b"old", 10).publish(2);
+    }
+
+    #[test]
+    #[allow(clippy::reversed_empty_ranges, reason = "they must be refused, too")]
+    fn only_published_ranges_can_be_seen() {
+        let map = writer(b"0123456789", 20).map().clone();
+        for range in [0..0, 0..10, 10..10, 3..7] {
+            let expected = &b"0123456789"[range.clone()];
+            assert_eq!(&*map.slice(range.clone()).unwrap(), expected);
+            assert_eq!(map.bytes(range).unwrap(), expected);
+        }
+        for range in [0..11, 11..11, 7..3, usize::MAX..usize::MAX, 0..usize::MAX, 5..0] {
+            assert!(map.slice(range.clone()).is_none(), "{range:?}");
+            assert!(map.bytes(range.clone()).is_none(), "{range:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_keep_the_map_alive() {
+        let writer = writer(b"still here", 20);
+        let bytes = writer.map().bytes(6..10).unwrap();
+        drop(writer);
+        assert_eq!(bytes, "here");
+        assert_eq!(bytes.slice(1..3), "er");
+    }
+
+    #[test]
+    fn a_map_is_cut_in_place_only_when_nobody_looks() {
+        let mut writer = writer(b"0123456789", 20);
+        let map = writer.map().clone();
+        let bytes = map.bytes(0..2).unwrap();
+        assert!(!writer.truncate(5));
+        assert_eq!(map.published(), 10);
+        drop(bytes);
+        let slice = map.slice(0..2).unwrap();
+        assert!(!writer.truncate(5));
+        drop(slice);
+        assert!(map.slice(0..11).is_none(), "a refused look does not count");
+        assert!(writer.truncate(5));
+        assert_eq!(map.published(), 5);
+        writer.store(5, b"new").unwrap();
+        writer.publish(8);
+        assert_eq!(map.bytes(0..8).unwrap(), "01234new");
+    }
+
+    #[test]
+    fn cutting_above_the_published_end_takes_back_only_what_is_unpublished() {
+        let mut writer = writer(b"old", 10);
+        writer.store(3, b"unseen").unwrap();
+        assert!(writer.truncate(5));
+        assert_eq!(writer.map().published(), 3);
+        assert!(writer.store(6, b"x").is_err());
+        assert!(writer.truncate(100));
+        writer.store(5, b"x").unwrap();
+    }
+
+    #[test]
+    fn the_observer_hears_of_every_store_sync_and_populate() {
+        #[derive(Debug, Default)]
+        struct Heard(parking_lot::Mutex<Vec<String>>);
+        impl MapObserver for Heard {
+            fn stored(&self, position: usize, bytes: &[u8]) {
+                self.0.lock().push(format!("stored {} at {position}", bytes.len()));
+            }
+            fn sync(&self, range: Range<usize>) -> io::Result<()> {
+                self.0.lock().push(format!("sync {range:?}"));
+                Ok(())
+            }
+            fn populate(&self, _range: Range<usize>) -> io::Result<()> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+        }
+        let heard = Arc::new(Heard::default());
+        let mut writer = MapWriter::on_heap(b"", 10, heard.clone()).unwrap();
+        writer.store(0, b"abc").unwrap();
+        writer.map().sync(0..3).unwrap();
+        writer.map().sync(3..3).unwrap();
+        assert_eq!(writer.map().populate(3..10).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(writer.map().sync(0..11).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(*heard.0.lock(), ["stored 3 at 0", "sync 0..3"]);
+    }
+
+    #[test]
+    fn readers_never_see_a_byte_change_while_the_writer_publishes_and_cuts() {
+        let mut writer = writer(b"", 4096);
+        let map = writer.map().clone();
+        let rounds = if cfg!(miri) { 30 } else { 20_000 };
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                let map = map.clone();
+                scope.spawn(move || {
+                    for _ in 0..rounds {
+                        let Some(bytes) = map.bytes(0..map.published()) else { continue };
+                        let before = bytes.to_vec();
+                        std::thread::yield_now();
+                        assert_eq!(bytes, before);
+                    }
+                });
+            }
+            for round in 0..rounds {
+                let position = map.published();
+                if position + 16 > 256 {
+                    let _ = writer.truncate(0);
+                } else {
+                    writer.store(position, &[round as u8; 16]).unwrap();
+                    writer.publish(position + 16);
+                }
+            }
+        });
+    }
+}

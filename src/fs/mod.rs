@@ -1,0 +1,18 @@
+//! The only system calls. What is here moves bytes and names; it decides nothing.
+//!
+//! [`Disk`] is a file system, [`DiskFile`] an open file of it, [`Map`] and [`MapWriter`] a file's bytes in memory.
+//! [`RealDisk`] is the operating system's, [`sim::SimDisk`] a simulated one that can lose power.
+
+pub(crate) mod atomic;
+#[cfg(test)]
+mod contract;
+mod disk;
+mod lock;
+mod map;
+pub(crate) mod name;
+mod real;
+pub mod sim;
+
+pub use disk::{Access, Disk, DiskFile, DirectoryEntry, DirectoryLock, EntryKind, IoMode};
+pub use map::{Map, MapObserver, MapSlice, MapWriter};
+pub use real::RealDisk;

@@ -1,0 +1,90 @@
+//! An embeddable, idempotent partition log storage engine.
+//!
+//! A broker links it, hands it record batches and gets offsets back. Each producer has an id, an epoch and a sequence
+//! number per partition; a batch that is sent again because its acknowledgement was lost is recognised inside the append
+//! and answered with the original's offsets. Batches live in Kafka's own disk format, and after a crash everything is
+//! rebuilt from the log. The promise: **an append that was acknowledged is in the log exactly once, in order, and stays
+//! there.**
+//!
+//! ```
+//! use idemlog::{BatchBuilder, LogDir, LogDirOptions, ProducerEpoch, Sequence};
+//!
+//! # let data = tempfile::tempdir().unwrap();
+//! # let path = data.path();
+//! let dir = LogDir::open(path, LogDirOptions::default())?;
+//! let log = dir.partition("orders", 0)?; // created if missing
+//!
+//! let batch = BatchBuilder::new()
+//!     .producer(dir.new_producer_id()?, ProducerEpoch(0), Sequence(0))
+//!     .record(b"k1", b"first")
+//!     .record(b"k2", b"second")
+//!     .build()?;
+//!
+//! let first = log.append(&batch)?; // durable when it returns
+//! let again = log.append(&batch)?; // the acknowledgement was lost, so it is sent again
+//! assert!(again.is_duplicate());
+//! assert_eq!(again.base_offset(), first.base_offset()); // stored once, answered twice
+//!
+//! for batch in log.reader(first.base_offset())? {
+//!     for record in batch?.records() {
+//!         println!("{:?}", record?.value()); // zero copy: values are Bytes into the map
+//!     }
+//! }
+//! dir.close()?; // the next opening has nothing to recover
+//! # Ok::<(), idemlog::Error>(())
+//! ```
+//!
+//! Read on in [`manual`]: the format, idempotence, what survives which crash, and recovery.
+
+#[cfg(windows)]
+compile_error!("idemlog runs on Unix: its durability rests on directory syncs and renames that Windows lacks");
+
+/// An event for the host's subscriber; nothing without the feature `tracing`.
+macro_rules! event {
+    ($level:ident, $($field:tt)*) => {
+        #[cfg(feature = "tracing")]
+        tracing::$level!($($field)*);
+    };
+}
+
+mod batch;
+mod checkpoint;
+mod clock;
+mod epoch;
+mod error;
+mod fs;
+mod log;
+mod log_dir;
+pub mod manual;
+mod producer;
+mod segment;
+mod sync;
+mod transaction;
+mod types;
+
+pub use batch::{
+    Batch, BatchBuilder, BatchHeader, Batches, Compression, ControlRecord, DEFAULT_MAX_DECOMPRESSED, Record,
+    RecordBuilder, RecordCheck, RecordHeaders, Records, TimestampType, UncheckedBatch,
+};
+pub use clock::{Clock, SystemClock};
+pub use error::{
+    BatchError, Corruption, CorruptionKind, Error, ErrorCode, IoError, Rejection, RejectionReason, Result,
+    WindowBounds,
+};
+pub use fs::name::TopicPartition;
+pub use fs::sim;
+pub use fs::{
+    Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode, Map, MapObserver, MapSlice, MapWriter,
+    RealDisk,
+};
+pub use log::{
+    AppendOptions, AppendOutcome, CorruptionPolicy, Cut, CutReason, Durability, Fetched, Log, LogMetrics, LogOptions,
+    OffsetAndTimestamp, Pending, Reader, RecoveryReport, TailWait, TopicId,
+};
+pub use log_dir::{LastBatch, LogDir, LogDirOptions, Producer};
+pub use producer::{
+    DuplicateCheck, ExpiryClock, FirstAppend, ProducerBatch, ProducerInfo, ProducerPolicy, SequenceRule,
+};
+pub use types::{
+    LeaderEpoch, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp,
+};

@@ -1,0 +1,409 @@
+//! What happens beside the append path: files made, synced, named, trimmed; and the end of the log.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::background::{Chore, Requested};
+use super::commit::End;
+use super::metrics::LogMetrics;
+use super::options::LogOptions;
+use super::{Appender, Backlog, Pace, Prepared, Shared};
+use crate::error::{Error, IoContext, Result};
+use crate::fs::name::{PartitionFile, SegmentFile};
+use crate::segment::{ALLOCATION_STEP_MIN, LogFile, Segment, SegmentWriter, Summary};
+use crate::types::Offset;
+
+/// Pages are populated as far ahead of an appender as it comes in this time,
+const POPULATE_TIME: Duration = Duration::from_millis(4);
+/// in bytes at most,
+const POPULATE_MAX: u64 = 8 << 20;
+/// and not at all if that is less than this.
+const POPULATE_MIN: u64 = 64 << 10;
+/// The blocks that the next segment of a busy partition begins with.
+const PREPARED_BLOCKS: u64 = 16 << 20;
+
+impl Backlog {
+    /// The bound that is exceeded, if one is.
+    pub(super) fn exceeds(&self, options: &LogOptions) -> Option<&'static str> {
+        let behind = |appended: &std::sync::atomic::AtomicU64, durable: &std::sync::atomic::AtomicU64| {
+            appended.load(Ordering::Relaxed).saturating_sub(durable.load(Ordering::Relaxed))
+        };
+        if options.durability == super::Durability::Buffered {
+            return None;
+        }
+        if behind(&self.appended_bytes, &self.durable_bytes) >= options.max_unsynced_bytes {
+            return Some("max_unsynced_bytes");
+        }
+        (behind(&self.appended, &self.durable) >= options.max_pending).then_some("max_pending")
+    }
+}
+
+impl Appender {
+    /// What to populate now, by how fast the appender came here; nothing for a slow one. Notes where to look again.
+    fn populate_next(&mut self) -> Option<(Arc<Segment>, u64, u64)> {
+        let writer = self.writer.as_ref()?;
+        let (segment, position) = (Arc::clone(writer.segment()), writer.position());
+        let ahead = self.pace.ahead(position, Instant::now());
+        let from = self.pace.populated.max(position);
+        let to = position + ahead;
+        self.pace.populated = from.max(to);
+        self.pace.look_again = position + (ahead / 2).max(POPULATE_MIN);
+        Some((segment, from, to))
+    }
+}
+
+impl Pace {
+    /// How far the appender comes in the time that populating must be ahead, in bytes.
+    fn ahead(&mut self, position: u64, now: Instant) -> u64 {
+        let last = self.last.replace((position, now));
+        let Some((last_position, last_time)) = last.filter(|&(last, _)| last <= position) else { return 0 };
+        let elapsed = (now - last_time).max(Duration::from_micros(1));
+        let ahead = (position - last_position) as f64 * POPULATE_TIME.as_secs_f64() / elapsed.as_secs_f64();
+        if ahead < POPULATE_MIN as f64 { 0 } else { (ahead as u64).min(POPULATE_MAX) }
+    }
+}
+
+impl Shared {
+    /// Asks the workers for a chore. Without any, the request waits for [`do_chores`](Self::do_chores).
+    pub(super) fn request(&self, chore: Chore) {
+        if self.chores.request(chore) && self.environment.queue.has_workers() {
+            self.environment.queue.push(self.itself.clone());
+        }
+    }
+
+    /// Does what was asked for, what appends wait for first. Errors come up again where they matter: a full disk in
+    /// the append that needs the blocks, a failed sync as poison.
+    pub(super) fn do_chores(&self) {
+        let requested = self.chores.take();
+        self.do_urgent(requested);
+        if requested.includes(Chore::Sync) {
+            let _ = self.sync();
+        }
+        if requested.includes(Chore::Seal) {
+            self.report("seal", self.seal_rolled());
+        }
+        if requested.includes(Chore::Checkpoint) {
+            self.report("checkpoint", self.checkpoint());
+        }
+        self.report("write checkpoints", self.environment.write_checkpoints());
+    }
+
+    fn do_urgent(&self, requested: Requested) {
+        if requested.includes(Chore::Populate) {
+            self.report("populate", self.populate());
+        }
+        if requested.includes(Chore::Prepare) {
+            self.report("prepare", self.prepare());
+        }
+    }
+
+    /// A chore that failed changes nothing that was promised; it is tried again when it is asked for again.
+    fn report(&self, chore: &'static str, result: Result<()>) {
+        if let Err(_error) = result {
+            event!(warn, partition = %self.name, chore, error = %_error, "a background task failed");
+            let _ = chore;
+        }
+    }
+
+    /// Gives the active segment blocks up to `end` at least.
+    pub(super) fn allocate(&self, end: u64) -> Result<()> {
+        let Some(segment) = self.segments.load().last().cloned() else { return Ok(()) };
+        let space = &self.environment.space;
+        let capacity = u64::from(self.options.segment_bytes);
+        let taken = segment.file().allocate(end, capacity, space.room())?;
+        space.take(taken);
+        Ok(())
+    }
+
+    /// Opens the last segment for appending, once.
+    pub(super) fn open_writer(&self) -> Result<()> {
+        let _rolling = self.rolling.lock();
+        if self.appender.lock().writer.is_some() {
+            return Ok(());
+        }
+        let Some(segment) = self.segments.load().last().cloned() else { return Ok(()) };
+        let summary = segment.summary()?;
+        segment.indexes()?;
+        let first_timestamp = first_timestamp(&segment)?;
+        let sink = segment.file().open_sink(u64::from(self.options.segment_bytes))?;
+        let writer = SegmentWriter::new(segment, sink, &summary, first_timestamp, self.now());
+        self.appender.lock().writer = Some(writer);
+        Ok(())
+    }
+
+    /// Makes the next segment, unless it is there.
+    pub(super) fn prepare(&self) -> Result<()> {
+        let _rolling = self.rolling.lock();
+        self.commit.check()?;
+        if self.appender.lock().prepared.is_some() {
+            return Ok(());
+        }
+        // The name of a prepared file is free only when the one before has got its own.
+        self.name_rolled()?;
+        let path = self.path(&PartitionFile::Prepared.name().unwrap_or_default());
+        self.remove_leftover(&path)?;
+        let blocks = self.blocks_of_next();
+        let capacity = u64::from(self.options.segment_bytes);
+        let disk = Arc::clone(&self.environment.disk);
+        let made = LogFile::create(disk, self.mode, path.clone(), capacity, blocks);
+        if made.is_err() {
+            // Of a file without blocks nothing remains, not even its name.
+            let _ = self.remove_leftover(&path);
+        }
+        let (file, sink) = made?;
+        self.environment.space.take(blocks);
+        file.populate(0, blocks.min(POPULATE_MAX));
+        self.appender.lock().prepared = Some(Prepared { file, sink });
+        Ok(())
+    }
+
+    /// As much as the active segment's next step, within the budget; little for a partition's first segment.
+    fn blocks_of_next(&self) -> u64 {
+        let active = self.segments.load().last().map_or(0, |segment| segment.file().allocated());
+        let step = active.clamp(ALLOCATION_STEP_MIN, PREPARED_BLOCKS).min(self.environment.space.room());
+        step.max(ALLOCATION_STEP_MIN).min(u64::from(self.options.segment_bytes))
+    }
+
+    fn remove_leftover(&self, path: &std::path::Path) -> Result<()> {
+        match self.environment.disk.remove_file(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.at("remove", path),
+        }
+    }
+
+    /// Makes the prepared segment the active one. Under the append lock; no file is touched.
+    pub(super) fn activate(&self, appender: &mut Appender, prepared: Prepared) {
+        let base = self.watermarks.log_end();
+        let segment = Arc::new(Segment::empty(base, prepared.file, self.options.indexes(), false));
+        let mut segments = self.segments.load().to_vec();
+        if let Some(active) = appender.writer.take() {
+            self.environment.maps.opened(&active.seal());
+        }
+        segments.push(Arc::clone(&segment));
+        self.segments.store(Arc::new(segments));
+        let summary = Summary::empty(base);
+        appender.writer = Some(SegmentWriter::new(segment, prepared.sink, &summary, None, self.now()));
+        appender.pace = Pace::default();
+        appender.since_checkpoint = 0;
+        self.request(Chore::Seal);
+        event!(info, partition = %self.name, base_offset = base.0, "rolled");
+    }
+
+    pub(super) fn roll(&self) -> Result<()> {
+        self.commit.check()?;
+        let is_empty = || self.segments.load().last().is_none_or(|last| last.file().end() == 0);
+        if is_empty() {
+            return Ok(());
+        }
+        self.prepare()?;
+        let mut appender = self.appender.lock();
+        if let Some(prepared) = appender.prepared.take_if(|_| !is_empty()) {
+            self.activate(&mut appender, prepared);
+        }
+        drop(appender);
+        if !self.environment.queue.has_workers() {
+            self.do_chores();
+        }
+        Ok(())
+    }
+
+    /// Populates pages, and allocates blocks, ahead of the appender: as far as it comes in some milliseconds.
+    fn populate(&self) -> Result<()> {
+        let Some((segment, from, to)) = self.appender.lock().populate_next() else { return Ok(()) };
+        let capacity = u64::from(self.options.segment_bytes);
+        let allocated = segment.file().allocated();
+        if to > from && to + POPULATE_MAX > allocated && allocated < capacity {
+            let end = (allocated + 1).max(to).min(capacity);
+            let taken = segment.file().allocate(end, capacity, self.environment.space.room())?;
+            self.environment.space.take(taken);
+        }
+        segment.file().populate(from, to);
+        Ok(())
+    }
+
+    pub(super) fn sync(&self) -> Result<()> {
+        self.commit.sync(&self.watermarks, || self.sync_appended())?;
+        self.tail.notify();
+        Ok(())
+    }
+
+    /// Makes everything appended so far durable, names included, and returns how far that is. Called by the one leader
+    /// of the commit.
+    pub(super) fn sync_appended(&self) -> Result<Offset> {
+        let started = Instant::now();
+        let (bytes, count) =
+            (self.backlog.appended_bytes.load(Ordering::Relaxed), self.backlog.appended.load(Ordering::Relaxed));
+        let end = self.watermarks.log_end();
+        let segments = self.segments.load_full();
+        let active = segments.last();
+        if active.is_some_and(|active| !active.is_named()) {
+            let _rolling = self.rolling.lock();
+            self.name_rolled()?;
+        }
+        if let Some(active) = self.segments.load().last() {
+            active.file().sync()?;
+        }
+        self.backlog.durable_bytes.fetch_max(bytes, Ordering::Relaxed);
+        self.backlog.durable.fetch_max(count, Ordering::Relaxed);
+        self.counters.synced(started.elapsed());
+        Ok(end)
+    }
+
+    /// Gives every segment its name, in order, each only when all before it is durable: a crash then never leaves a
+    /// hole in front of a segment with a name. The caller holds `rolling`.
+    fn name_rolled(&self) -> Result<()> {
+        self.poison_unless(self.try_name_rolled())
+    }
+
+    /// A sync that failed outside of the commit must not be taken back by one that succeeds later.
+    fn poison_unless(&self, synced: Result<()>) -> Result<()> {
+        if let Err(Error::Io(cause)) = &synced {
+            self.end(End::Poisoned(cause.clone()));
+        }
+        synced
+    }
+
+    fn try_name_rolled(&self) -> Result<()> {
+        let segments = self.segments.load_full();
+        let first = segments.iter().position(|segment| !segment.is_named()).unwrap_or(segments.len());
+        for at in first..segments.len() {
+            if let Some(before) = at.checked_sub(1).map(|before| &segments[before]) {
+                self.environment.space.give_back(before.file().allocated() - before.file().end());
+                before.file().sync()?;
+                before.file().trim()?;
+            }
+            segments[at].give_name(&*self.environment.disk, &self.directory)?;
+        }
+        Ok(())
+    }
+
+    /// What a roll leaves to do: names, the index files and the snapshot of what was sealed, and the recovery point.
+    pub(super) fn seal_rolled(&self) -> Result<()> {
+        self.sync()?;
+        let _rolling = self.rolling.lock();
+        self.commit.check()?;
+        let segments = self.segments.load_full();
+        let Some(active) = segments.last() else { return Ok(()) };
+        let sealed = segments.iter().rev().skip(1);
+        for segment in sealed.take_while(|segment| segment.base_offset() >= self.recovery_floor()) {
+            segment.write_indexes(&*self.environment.disk, &self.directory)?;
+        }
+        self.advance_recovery_point(active.base_offset())
+    }
+
+    /// The base offset of the segment that holds the recovery point: those from here on have no final index files.
+    fn recovery_floor(&self) -> Offset {
+        let point = self.recovery_point();
+        let segments = self.segments.load();
+        let at = segments.partition_point(|segment| segment.base_offset() <= point);
+        at.checked_sub(1).map_or(Offset::ZERO, |at| segments[at].base_offset())
+    }
+
+    /// A recovery point in the middle of a segment, so that opening never has much to read.
+    pub(super) fn checkpoint(&self) -> Result<()> {
+        self.seal_rolled()?;
+        let _rolling = self.rolling.lock();
+        self.commit.check()?;
+        let durable = self.watermarks.durable();
+        if let Some(active) = self.segments.load().last() {
+            active.write_indexes(&*self.environment.disk, &self.directory)?;
+        }
+        self.advance_recovery_point(durable)
+    }
+
+    /// Everything below `point` is durable, with its indexes: writes what else must be there, and moves the point.
+    fn advance_recovery_point(&self, point: Offset) -> Result<()> {
+        if point <= self.recovery_point() {
+            return Ok(());
+        }
+        self.write_leader_epochs()?;
+        self.write_snapshot(point)?;
+        self.recovery_point.store(point.0, Ordering::Release);
+        self.environment.checkpoints_stale.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn write_leader_epochs(&self) -> Result<()> {
+        let encoded = self.appender.lock().leader_epochs.encode();
+        let path = self.path(&PartitionFile::LeaderEpochs.name().unwrap_or_default());
+        crate::fs::atomic::replace_file(&*self.environment.disk, &path, encoded.as_bytes())
+    }
+
+    pub(super) fn close(&self) -> Result<()> {
+        if self.commit.end().is_some() {
+            return Ok(());
+        }
+        self.appender.lock().closing = true;
+        let closed = if self.environment.read_only { Ok(()) } else { self.finish() };
+        self.end(End::Closed);
+        closed
+    }
+
+    /// Leaves nothing to do for the next opening.
+    fn finish(&self) -> Result<()> {
+        self.checkpoint()?;
+        let _rolling = self.rolling.lock();
+        let mut appender = self.appender.lock();
+        let prepared = appender.prepared.take();
+        let writer = appender.writer.take();
+        drop(appender);
+        if let Some(prepared) = prepared {
+            self.environment.space.give_back(prepared.file.allocated());
+            prepared.file.remove()?;
+        }
+        if let Some(writer) = writer {
+            let segment = writer.seal();
+            self.poison_unless(segment.file().sync().map(drop))?;
+            segment.file().trim()?;
+            segment.write_indexes(&*self.environment.disk, &self.directory)?;
+        }
+        self.environment.disk.sync_directory(&self.directory).at("sync directory", &self.directory)
+    }
+
+    pub(super) fn end(&self, end: End) {
+        if matches!(end, End::Poisoned(_)) {
+            self.watermarks.poison();
+        }
+        self.commit.finish(end);
+        self.tail.notify();
+    }
+
+    /// Ends the log because its directory is about to go: no chore touches it afterwards.
+    pub(super) fn abandon(&self) {
+        let _rolling = self.rolling.lock();
+        self.end(End::Gone);
+    }
+
+    pub(super) fn metrics(&self) -> LogMetrics {
+        let mut metrics = self.counters.read(self.watermarks.log_end(), self.watermarks.durable());
+        let segments = self.segments.load();
+        metrics.segments = segments.len() as u64;
+        metrics.allocated_bytes = segments.iter().map(|segment| segment.file().allocated()).sum();
+        metrics.used_bytes = segments.iter().map(|segment| segment.file().end()).sum();
+        metrics.maps = segments.iter().filter(|segment| segment.file().is_mapped()).count() as u64;
+        let appender = self.appender.lock();
+        metrics.producers = appender.producers.len() as u64;
+        metrics.producer_evictions = appender.producers.evictions();
+        metrics.producer_expiries = appender.producers.expiries();
+        metrics
+    }
+
+    /// The name of a segment's file in this partition.
+    pub(super) fn segment_path(&self, file: SegmentFile, base: Offset) -> std::path::PathBuf {
+        self.directory.join(file.name(base))
+    }
+}
+
+/// The timestamp that a segment's age counts from.
+fn first_timestamp(segment: &Arc<Segment>) -> Result<Option<crate::types::Timestamp>> {
+    let mut cursor = crate::segment::BatchCursor::new(Arc::clone(segment), 0);
+    Ok(cursor.peek()?.map(|batch| batch.header.max_timestamp))
+}
+
+impl Drop for Shared {
+    /// Neither blocks nor marks clean: what was not finished is recovered.
+    fn drop(&mut self) {
+        self.commit.finish(End::Closed);
+    }
+}

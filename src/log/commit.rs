@@ -1,0 +1,326 @@
+//! Group commit: one thread syncs for all that wait.
+//!
+//! Whoever waits and finds nobody syncing becomes the leader: it syncs everything that was appended so far, moves the
+//! durable offset and wakes the others. Those whose batches came too late for it lead, or follow, the next round. A
+//! future never syncs; it is woken by whoever does.
+//!
+//! A [`Ticket`] remembers the truncation generation in which its batches were appended. A truncation begins a new
+//! generation and condemns the tickets of older ones that end above its target: their offsets may come again, with
+//! other batches.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Poll, Waker};
+
+use crate::error::{Error, IoError, Result};
+use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::types::Offset;
+
+use super::watermark::Watermarks;
+
+/// What an append waits for: the durable offset reaching `target`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pub(crate) target: Offset,
+    pub(crate) generation: u64,
+}
+
+/// Why nothing will become durable any more.
+#[derive(Clone, Debug)]
+pub(crate) enum End {
+    /// A sync failed. What the disk has is unknown.
+    Poisoned(IoError),
+    Closed,
+    Gone,
+}
+
+impl End {
+    /// What an append gets that comes afterwards.
+    pub(crate) fn error(&self) -> Error {
+        match self {
+            Self::Poisoned(cause) => Error::Poisoned(cause.clone()),
+            Self::Closed => Error::Closed,
+            Self::Gone => Error::Gone,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Commit {
+    state: Mutex<State>,
+    wakeup: Condvar,
+    /// Copies of the state's, for a look without the lock.
+    generation: AtomicU64,
+    ended: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether a leader is syncing right now.
+    syncing: bool,
+    generation: u64,
+    /// For each generation that a truncation began, the lowest target of it and all later ones; targets rise.
+    truncations: Vec<(u64, Offset)>,
+    end: Option<End>,
+    /// The futures that wait, by target.
+    wakers: BTreeMap<(Offset, u64), Waker>,
+    next_waker: u64,
+}
+
+impl State {
+    /// What a ticket has come to; `None` while it is open.
+    fn resolve(&self, ticket: Ticket, durable: Offset) -> Option<Result<()>> {
+        if ticket.generation != self.generation && self.is_condemned(ticket) {
+            Some(Err(Error::Truncated))
+        } else if durable >= ticket.target {
+            Some(Ok(()))
+        } else {
+            self.end.as_ref().map(|_| Err(Error::InDoubt))
+        }
+    }
+
+    fn is_condemned(&self, ticket: Ticket) -> bool {
+        let later = self.truncations.partition_point(|&(generation, _)| generation <= ticket.generation);
+        self.truncations.get(later).is_some_and(|&(_, target)| target < ticket.target)
+    }
+}
+
+impl Commit {
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Why the log takes nothing more, if so.
+    pub(crate) fn end(&self) -> Option<End> {
+        if self.ended.load(Ordering::Acquire) { self.state.lock().end.clone() } else { None }
+    }
+
+    /// Refuses when the log takes nothing more.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.end().map_or(Ok(()), |end| Err(end.error()))
+    }
+
+    /// Blocks until the ticket is resolved, syncing itself when nobody else does. `sync` makes everything appended so
+    /// far durable and returns how far that is; it is called without any lock of the commit.
+    pub(crate) fn wait(
+        &self,
+        ticket: Ticket,
+        watermarks: &Watermarks,
+        sync: impl Fn() -> Result<Offset>,
+    ) -> Result<()> {
+        // Durable is read first: had a truncation come before the sync that raised it, the generation would show.
+        if watermarks.durable() >= ticket.target && self.generation() == ticket.generation {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        loop {
+            if let Some(result) = state.resolve(ticket, watermarks.durable()) {
+                return result;
+            }
+            self.lead_or_follow(&mut state, watermarks, &sync);
+        }
+    }
+
+    /// One round: leads a sync, or waits for the one that is under way.
+    fn lead_or_follow(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        watermarks: &Watermarks,
+        sync: &impl Fn() -> Result<Offset>,
+    ) {
+        if state.syncing {
+            self.wakeup.wait(state);
+        } else {
+            self.lead(state, watermarks, sync);
+        }
+    }
+
+    fn lead(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        watermarks: &Watermarks,
+        sync: &impl Fn() -> Result<Offset>,
+    ) {
+        state.syncing = true;
+        let synced = MutexGuard::unlocked(state, sync);
+        state.syncing = false;
+        match synced {
+            Ok(durable) => {
+                watermarks.raise_durable(durable);
+                let late = state.wakers.split_off(&(Offset(durable.0.saturating_add(1)), 0));
+                std::mem::replace(&mut state.wakers, late).into_values().for_each(Waker::wake);
+            }
+            Err(error) => {
+                watermarks.poison();
+                self.end_with(state, End::Poisoned(cause(error)));
+            }
+        }
+        self.wakeup.notify_all();
+    }
+
+    /// Makes everything appended before the call durable.
+    pub(crate) fn sync(&self, watermarks: &Watermarks, sync: impl Fn() -> Result<Offset>) -> Result<()> {
+        let ticket = Ticket { target: watermarks.log_end(), generation: self.generation() };
+        match self.wait(ticket, watermarks, sync) {
+            // Truncated meanwhile: there is nothing left of it to sync.
+            Err(Error::Truncated) => Ok(()),
+            Err(Error::InDoubt) => Err(self.end().map_or(Error::InDoubt, |end| end.error())),
+            other => other,
+        }
+    }
+
+    /// Resolves the ticket, or keeps the waker in the future's `place`, and returns `Pending`. Never syncs.
+    pub(crate) fn poll(
+        &self,
+        ticket: Ticket,
+        place: &mut Option<u64>,
+        watermarks: &Watermarks,
+        waker: &Waker,
+    ) -> Poll<Result<()>> {
+        let mut state = self.state.lock();
+        if let Some(result) = state.resolve(ticket, watermarks.durable()) {
+            return Poll::Ready(result);
+        }
+        let number = *place.get_or_insert_with(|| {
+            state.next_waker += 1;
+            state.next_waker
+        });
+        state.wakers.insert((ticket.target, number), waker.clone());
+        Poll::Pending
+    }
+
+    /// What the ticket has come to, without waiting.
+    pub(crate) fn look(&self, ticket: Ticket, watermarks: &Watermarks) -> Option<Result<()>> {
+        self.state.lock().resolve(ticket, watermarks.durable())
+    }
+
+    /// Ends the log: every ticket that is not durable is in doubt. The first end stays.
+    pub(crate) fn finish(&self, end: End) {
+        let mut state = self.state.lock();
+        self.end_with(&mut state, end);
+        self.wakeup.notify_all();
+    }
+
+    fn end_with(&self, state: &mut State, end: End) {
+        state.end.get_or_insert(end);
+        self.ended.store(true, Ordering::Release);
+        std::mem::take(&mut state.wakers).into_values().for_each(Waker::wake);
+    }
+
+    /// Begins a new generation: tickets of older ones that end above `target` are truncated. The caller holds the
+    /// append lock, and `apply` changes the log while nobody syncs.
+    pub(crate) fn truncate<T>(&self, target: Offset, apply: impl FnOnce() -> T) -> T {
+        let mut state = self.state.lock();
+        while state.syncing {
+            self.wakeup.wait(&mut state);
+        }
+        state.generation += 1;
+        self.generation.store(state.generation, Ordering::Release);
+        while state.truncations.last().is_some_and(|&(_, earlier)| earlier >= target) {
+            state.truncations.pop();
+        }
+        let generation = state.generation;
+        state.truncations.push((generation, target));
+        let applied = apply();
+        std::mem::take(&mut state.wakers).into_values().for_each(Waker::wake);
+        self.wakeup.notify_all();
+        applied
+    }
+}
+
+/// The operating system's words in what made a sync fail.
+fn cause(error: Error) -> IoError {
+    match error {
+        Error::Io(cause) | Error::Poisoned(cause) => cause,
+        other => IoError::new("sync", std::path::Path::new(""), std::io::Error::other(other.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    use super::*;
+    use crate::log::options::Durability;
+
+    fn watermarks(log_end: i64) -> Watermarks {
+        Watermarks::new(Offset(0), Offset(0), Offset(log_end), Durability::Synced)
+    }
+
+    fn ticket(target: i64, generation: u64) -> Ticket {
+        Ticket { target: Offset(target), generation }
+    }
+
+    fn failed() -> Error {
+        Error::Io(IoError::new("sync", std::path::Path::new("f"), std::io::Error::other("broken")))
+    }
+
+    #[test]
+    fn one_sync_serves_all_that_wait() {
+        let (commit, watermarks) = (Arc::new(Commit::default()), Arc::new(watermarks(64)));
+        let syncs = Arc::new(AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for target in 1..=64 {
+                let (commit, watermarks, syncs) = (&commit, &watermarks, &syncs);
+                scope.spawn(move || {
+                    let sync = || {
+                        syncs.fetch_add(1, Ordering::Relaxed);
+                        thread::sleep(std::time::Duration::from_millis(20));
+                        Ok(watermarks.log_end())
+                    };
+                    commit.wait(ticket(target, 0), watermarks, sync).unwrap();
+                });
+            }
+        });
+        assert!(syncs.load(Ordering::Relaxed) < 64, "{syncs:?}");
+        assert_eq!(watermarks.durable(), Offset(64));
+    }
+
+    #[test]
+    fn a_failed_sync_puts_all_that_is_not_durable_in_doubt_for_ever() {
+        let (commit, watermarks) = (Commit::default(), watermarks(5));
+        commit.wait(ticket(2, 0), &watermarks, || Ok(Offset(2))).unwrap();
+        assert!(matches!(commit.wait(ticket(5, 0), &watermarks, || Err(failed())), Err(Error::InDoubt)));
+        assert!(matches!(commit.wait(ticket(4, 0), &watermarks, || Ok(Offset(5))), Err(Error::InDoubt)));
+        assert!(commit.wait(ticket(2, 0), &watermarks, || Ok(Offset(5))).is_ok(), "was durable before");
+        assert!(matches!(commit.end(), Some(End::Poisoned(_))));
+    }
+
+    #[test]
+    fn a_truncation_condemns_the_tickets_above_its_target_whatever_comes_later() {
+        let (commit, watermarks) = (Commit::default(), watermarks(10));
+        commit.truncate(Offset(4), || ());
+        commit.truncate(Offset(8), || ());
+        watermarks.raise_durable(Offset(20));
+        let cases = [(4, 0, true), (5, 0, false), (8, 1, true), (9, 1, false), (9, 2, true)];
+        for (target, generation, survives) in cases {
+            let resolved = commit.look(ticket(target, generation), &watermarks).unwrap();
+            assert_eq!(resolved.is_ok(), survives, "target {target} of generation {generation}");
+        }
+    }
+
+    #[test]
+    fn a_future_is_woken_by_whoever_syncs_and_by_the_end() {
+        struct Count(AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let (commit, watermarks) = (Commit::default(), watermarks(9));
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&count));
+        let (mut first, mut second) = (None, None);
+        assert!(commit.poll(ticket(3, 0), &mut first, &watermarks, &waker).is_pending());
+        assert!(commit.poll(ticket(7, 0), &mut second, &watermarks, &waker).is_pending());
+        assert!(commit.poll(ticket(7, 0), &mut second, &watermarks, &waker).is_pending(), "replaces its waker");
+        commit.wait(ticket(1, 0), &watermarks, || Ok(Offset(3))).unwrap();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        commit.finish(End::Closed);
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        let poll = commit.poll(ticket(7, 0), &mut second, &watermarks, &waker);
+        assert!(matches!(poll, Poll::Ready(Err(Error::InDoubt))));
+    }
+}

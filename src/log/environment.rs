@@ -1,0 +1,136 @@
+//! What the partitions of a directory share.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::fmt::Debug;
+use std::sync::{Arc, OnceLock, Weak};
+
+use parking_lot::RwLock;
+
+use super::background::Queue;
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::fs::Disk;
+use crate::segment::Segment;
+use crate::sync::Mutex;
+use crate::types::{ProducerEpoch, ProducerId};
+
+/// Disk, clock, workers and budgets. Knows no partition.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) queue: Queue,
+    pub(crate) space: SpaceBudget,
+    pub(crate) maps: MapBudget,
+    pub(crate) fences: Fences,
+    /// Whether nothing may be written at all.
+    pub(crate) read_only: bool,
+    /// Set when a recovery point or log start moved; taken by whoever writes the checkpoint files.
+    pub(crate) checkpoints_stale: AtomicBool,
+    /// The directory, which writes them.
+    pub(crate) checkpointer: OnceLock<Weak<dyn Checkpointer>>,
+}
+
+/// Writes the recovery points and log starts of all partitions of a directory.
+pub(crate) trait Checkpointer: Debug + Send + Sync {
+    fn write_checkpoints(&self) -> Result<()>;
+}
+
+impl Environment {
+    /// Writes the checkpoint files, if a partition has moved since.
+    pub(crate) fn write_checkpoints(&self) -> Result<()> {
+        if !self.checkpoints_stale.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let checkpointer = self.checkpointer.get().and_then(Weak::upgrade);
+        let written = checkpointer.map_or(Ok(()), |checkpointer| checkpointer.write_checkpoints());
+        if written.is_err() {
+            self.checkpoints_stale.store(true, Ordering::Release);
+        }
+        written
+    }
+}
+
+/// How much of the disk may be allocated and not yet written, over all partitions. Small steps are always granted.
+#[derive(Debug)]
+pub(crate) struct SpaceBudget {
+    limit: u64,
+    ahead: AtomicU64,
+}
+
+impl SpaceBudget {
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { limit, ahead: AtomicU64::new(0) }
+    }
+
+    /// What may still be allocated ahead.
+    pub(crate) fn room(&self) -> u64 {
+        self.limit.saturating_sub(self.ahead.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn take(&self, bytes: u64) {
+        self.ahead.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn give_back(&self, bytes: u64) {
+        let _ = self
+            .ahead
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |ahead| Some(ahead.saturating_sub(bytes)));
+    }
+}
+
+/// How many sealed segments may stay mapped or open. The one mapped longest goes first; slices keep their map.
+#[derive(Debug)]
+pub(crate) struct MapBudget {
+    limit: usize,
+    open: Mutex<VecDeque<Weak<Segment>>>,
+}
+
+impl MapBudget {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, open: Mutex::default() }
+    }
+
+    /// Notes that a sealed segment is open, and releases others that are clean while there are too many.
+    pub(crate) fn opened(&self, segment: &Arc<Segment>) {
+        let mut open = self.open.lock();
+        open.push_back(Arc::downgrade(segment));
+        // At most one look at each: dirty ones must keep what they are synced through.
+        for _ in 0..open.len() {
+            if open.len() <= self.limit {
+                break;
+            }
+            match open.pop_front().and_then(|oldest| oldest.upgrade()) {
+                Some(segment) if segment.file().is_dirty() => open.push_back(Arc::downgrade(&segment)),
+                Some(segment) => segment.file().release(),
+                None => {}
+            }
+        }
+    }
+}
+
+/// The epochs below which named producers are refused, also in partitions that never heard of them.
+#[derive(Debug, Default)]
+pub(crate) struct Fences {
+    epochs: RwLock<HashMap<ProducerId, ProducerEpoch>>,
+    count: AtomicUsize,
+}
+
+impl Fences {
+    /// The lowest epoch accepted from `id`, if it is fenced at all.
+    pub(crate) fn get(&self, id: ProducerId) -> Option<ProducerEpoch> {
+        if self.count.load(Ordering::Acquire) == 0 { None } else { self.epochs.read().get(&id).copied() }
+    }
+
+    pub(crate) fn raise(&self, id: ProducerId, epoch: ProducerEpoch) {
+        let mut epochs = self.epochs.write();
+        let fence = epochs.entry(id).or_insert(epoch);
+        *fence = epoch.max(*fence);
+        self.count.store(epochs.len(), Ordering::Release);
+    }
+
+    pub(crate) fn all(&self) -> Vec<(ProducerId, ProducerEpoch)> {
+        self.epochs.read().iter().map(|(&id, &epoch)| (id, epoch)).collect()
+    }
+}

@@ -1,0 +1,229 @@
+//! What an operator sees.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::error::RejectionReason;
+use crate::types::Offset;
+
+/// How often each power of two of microseconds was seen: bucket `n` counts what took less than 2^n µs and not less
+/// than 2^(n-1).
+const BUCKETS: usize = 32;
+
+/// The kinds of refusal, in the order of their counters.
+const REASONS: [RejectionReason; 11] = [
+    RejectionReason::Gap,
+    RejectionReason::Overlap,
+    RejectionReason::OlderThanWindow,
+    RejectionReason::DifferentBytes,
+    RejectionReason::Fenced,
+    RejectionReason::NewEpochNotAtZero,
+    RejectionReason::UnknownProducer,
+    RejectionReason::ProducerBudget,
+    RejectionReason::TransactionOpen,
+    RejectionReason::NotVerified,
+    RejectionReason::CoordinatorFenced,
+];
+
+/// Counters of one partition since it was opened, and its state now.
+///
+/// ```
+/// use idemlog::{BatchBuilder, LogDir, LogDirOptions};
+///
+/// # let data = tempfile::tempdir().unwrap();
+/// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// let log = dir.partition("orders", 0)?;
+/// log.append(&BatchBuilder::new().record(b"k", b"v").build()?)?;
+///
+/// let metrics = log.metrics();
+/// assert_eq!(metrics.appended_batches, 1);
+/// assert!(metrics.syncs >= 1);
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct LogMetrics {
+    /// Batches stored.
+    pub appended_batches: u64,
+    /// Bytes stored.
+    pub appended_bytes: u64,
+    /// Batches recognised as sent before.
+    pub duplicates: u64,
+    /// Batches refused, by reason; reasons that did not occur are left out.
+    pub refusals: Vec<(RejectionReason, u64)>,
+    /// Syncs that succeeded.
+    pub syncs: u64,
+    /// Half of the syncs took less than this.
+    pub sync_p50: Duration,
+    /// 99 of 100 syncs took less than this.
+    pub sync_p99: Duration,
+    /// Offsets appended and not yet durable.
+    pub durable_lag: u64,
+    /// Appends that had to get blocks of the disk themselves.
+    pub page_stalls: u64,
+    /// Appends that had to prepare the next segment themselves.
+    pub segment_stalls: u64,
+    /// Appends that waited because too much was not synced.
+    pub budget_stalls: u64,
+    /// Producers known.
+    pub producers: u64,
+    /// Producers forgotten because there were too many.
+    pub producer_evictions: u64,
+    /// Producers forgotten because they were idle.
+    pub producer_expiries: u64,
+    /// Segments in the log.
+    pub segments: u64,
+    /// Bytes of disk taken by segment files.
+    pub allocated_bytes: u64,
+    /// Bytes of them that hold batches.
+    pub used_bytes: u64,
+    /// Bytes of removed segments that slices still hold.
+    pub pinned_bytes: u64,
+    /// Segments mapped.
+    pub maps: u64,
+    /// Indexes that did not fit their log and were built again.
+    pub indexes_rebuilt: u64,
+}
+
+impl LogMetrics {
+    /// Adds another partition's. Percentiles become the larger of the two.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.appended_batches += other.appended_batches;
+        self.appended_bytes += other.appended_bytes;
+        self.duplicates += other.duplicates;
+        for &(reason, count) in &other.refusals {
+            match self.refusals.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, sum)) => *sum += count,
+                None => self.refusals.push((reason, count)),
+            }
+        }
+        self.syncs += other.syncs;
+        self.sync_p50 = self.sync_p50.max(other.sync_p50);
+        self.sync_p99 = self.sync_p99.max(other.sync_p99);
+        self.durable_lag += other.durable_lag;
+        self.page_stalls += other.page_stalls;
+        self.segment_stalls += other.segment_stalls;
+        self.budget_stalls += other.budget_stalls;
+        self.producers += other.producers;
+        self.producer_evictions += other.producer_evictions;
+        self.producer_expiries += other.producer_expiries;
+        self.segments += other.segments;
+        self.allocated_bytes += other.allocated_bytes;
+        self.used_bytes += other.used_bytes;
+        self.pinned_bytes += other.pinned_bytes;
+        self.maps += other.maps;
+        self.indexes_rebuilt += other.indexes_rebuilt;
+    }
+}
+
+/// The counters as the engine raises them.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) appended_batches: Count,
+    pub(crate) appended_bytes: Count,
+    pub(crate) duplicates: Count,
+    pub(crate) page_stalls: Count,
+    pub(crate) segment_stalls: Count,
+    pub(crate) budget_stalls: Count,
+    pub(crate) indexes_rebuilt: Count,
+    refusals: [Count; REASONS.len()],
+    sync_latencies: Latencies,
+}
+
+/// One counter.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Adds without an atomic instruction. The caller holds the append lock, and nobody else writes this counter.
+    pub(crate) fn add_locked(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counters {
+    pub(crate) fn refused(&self, reason: RejectionReason) {
+        if let Some(at) = REASONS.iter().position(|&known| known == reason) {
+            self.refusals[at].add(1);
+        }
+    }
+
+    pub(crate) fn synced(&self, took: Duration) {
+        self.sync_latencies.record(took);
+    }
+
+    /// The part of the metrics that is counted; the rest is state.
+    pub(crate) fn read(&self, log_end: Offset, durable: Offset) -> LogMetrics {
+        LogMetrics {
+            appended_batches: self.appended_batches.get(),
+            appended_bytes: self.appended_bytes.get(),
+            duplicates: self.duplicates.get(),
+            refusals: REASONS
+                .iter()
+                .zip(&self.refusals)
+                .filter(|(_, count)| count.get() > 0)
+                .map(|(reason, count)| (*reason, count.get()))
+                .collect(),
+            syncs: self.sync_latencies.count(),
+            sync_p50: self.sync_latencies.quantile(0.5),
+            sync_p99: self.sync_latencies.quantile(0.99),
+            durable_lag: (log_end - durable).max(0).unsigned_abs(),
+            page_stalls: self.page_stalls.get(),
+            segment_stalls: self.segment_stalls.get(),
+            budget_stalls: self.budget_stalls.get(),
+            indexes_rebuilt: self.indexes_rebuilt.get(),
+            ..LogMetrics::default()
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Latencies([AtomicU64; BUCKETS]);
+
+impl Latencies {
+    fn record(&self, took: Duration) {
+        let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = (u64::BITS - microseconds.leading_zeros()).min(BUCKETS as u32 - 1);
+        self.0[bucket as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The upper end of the bucket in which the quantile lies.
+    fn quantile(&self, quantile: f64) -> Duration {
+        let wanted = (self.count() as f64 * quantile).ceil() as u64;
+        let mut seen = 0;
+        for (bucket, count) in self.0.iter().enumerate() {
+            seen += count.load(Ordering::Relaxed);
+            if seen >= wanted && seen > 0 {
+                return Duration::from_micros(1 << bucket);
+            }
+        }
+        Duration::ZERO
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_the_upper_end_of_its_bucket() {
+        let latencies = Latencies::default();
+        assert_eq!(latencies.quantile(0.5), Duration::ZERO);
+        (0..99).for_each(|_| latencies.record(Duration::from_micros(100)));
+        latencies.record(Duration::from_micros(5000));
+        assert_eq!(latencies.quantile(0.5), Duration::from_micros(128));
+        assert_eq!(latencies.quantile(0.999), Duration::from_micros(8192));
+    }
+}

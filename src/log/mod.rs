@@ -1,0 +1,378 @@
+//! One partition: batches in, offsets out, and everything that keeps the promise about them.
+//!
+//! Lock order: `rolling`, then `appender`, then the commit's state. Nothing slow happens under `appender` and the
+//! commit's: no sync, no file created or renamed, no snapshot. `rolling` is held over all of these and never needed to
+//! append or read.
+
+mod append;
+pub(crate) mod background;
+pub(crate) mod checkpoint;
+mod chores;
+mod commit;
+pub(crate) mod environment;
+mod metrics;
+mod options;
+mod pending;
+mod read;
+mod recovery;
+mod snapshots;
+mod tail;
+mod watermark;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+pub use append::{AppendOptions, AppendOutcome};
+pub use checkpoint::TopicId;
+pub use metrics::LogMetrics;
+pub use options::{CorruptionPolicy, Durability, LogOptions};
+pub use pending::Pending;
+pub use read::{Fetched, OffsetAndTimestamp, Reader, TailWait};
+pub use recovery::{Cut, CutReason, RecoveryReport};
+pub(crate) use recovery::{OpenRequest, Recovered};
+
+use crate::epoch::LeaderEpochs;
+use crate::error::Result;
+use crate::fs::name::TopicPartition;
+use crate::producer::{ProducerInfo, ProducerTable};
+use crate::segment::{LogFile, Segment, SegmentWriter, Sink};
+use crate::sync::Mutex;
+use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
+use background::{Chores, Worked};
+use commit::{Commit, End};
+use environment::Environment;
+use metrics::Counters;
+use tail::Tail;
+use watermark::Watermarks;
+
+/// The log of one partition. Cloning is cheap; every method may be called from any thread.
+///
+/// ```
+/// use idemlog::{BatchBuilder, LogDir, LogDirOptions};
+///
+/// # let data = tempfile::tempdir().unwrap();
+/// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// let log = dir.partition("orders", 0)?;
+///
+/// let stored = log.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+/// for batch in log.reader(stored.base_offset())? {
+///     for record in batch?.records() {
+///         assert_eq!(record?.value().unwrap(), "value");
+///     }
+/// }
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Log {
+    shared: Arc<Shared>,
+}
+
+/// What all handles of one partition share.
+#[derive(Debug)]
+struct Shared {
+    name: TopicPartition,
+    directory: PathBuf,
+    environment: Arc<Environment>,
+    options: LogOptions,
+    mode: crate::fs::IoMode,
+    /// The append lock: one batch at a time gets its offset.
+    appender: Mutex<Appender>,
+    /// All segments in order of their offsets, the active one last. Replaced as a whole, under the append lock.
+    segments: ArcSwap<Vec<Arc<Segment>>>,
+    watermarks: Watermarks,
+    commit: Commit,
+    tail: Tail,
+    /// Held while files are created, named, synced as a whole, or snapshots are written.
+    rolling: Mutex<()>,
+    chores: Chores,
+    counters: Counters,
+    backlog: Backlog,
+    /// Everything below is durable, with its indexes, leader epochs and a snapshot.
+    recovery_point: AtomicI64,
+    report: RecoveryReport,
+    itself: Weak<Shared>,
+}
+
+/// What the append lock guards.
+#[derive(Debug)]
+struct Appender {
+    /// `None` until the first append, and where the last segment takes nothing more.
+    writer: Option<SegmentWriter>,
+    /// The next segment, if it is ready.
+    prepared: Option<Prepared>,
+    producers: ProducerTable,
+    leader_epochs: LeaderEpochs,
+    /// What batches are stamped with.
+    leader_epoch: LeaderEpoch,
+    pace: Pace,
+    /// Bytes appended since the last snapshot.
+    since_checkpoint: u64,
+    /// Nothing more is taken, because the log is being closed.
+    closing: bool,
+}
+
+/// How fast the active segment fills, and how far its pages are populated.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Up to here pages are populated, or being so.
+    populated: u64,
+    /// Where the appender asks to populate more.
+    look_again: u64,
+    /// Where the appender was when it was looked at, and when.
+    last: Option<(u64, Instant)>,
+}
+
+/// An empty segment file that has blocks and no name yet.
+#[derive(Debug)]
+struct Prepared {
+    file: LogFile,
+    sink: Sink,
+}
+
+/// How much was appended and how much of it is durable, in bytes and batches, since the log was opened.
+#[derive(Debug, Default)]
+struct Backlog {
+    appended_bytes: AtomicU64,
+    appended: AtomicU64,
+    durable_bytes: AtomicU64,
+    durable: AtomicU64,
+}
+
+impl Shared {
+    fn now(&self) -> Timestamp {
+        self.environment.clock.now()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn recovery_point(&self) -> Offset {
+        Offset(self.recovery_point.load(Ordering::Acquire))
+    }
+
+    fn log_is_empty(&self) -> bool {
+        self.watermarks.log_start() == self.watermarks.log_end()
+    }
+}
+
+impl Log {
+    /// Opens the partition in `request.directory`, recovering it.
+    pub(crate) fn open(request: OpenRequest) -> Result<Self> {
+        let recovered = recovery::recover(&request)?;
+        Ok(Self::assemble(request, recovered))
+    }
+
+    fn assemble(request: OpenRequest, recovered: Recovered) -> Self {
+        let OpenRequest { name, directory, environment, options, mode, .. } = request;
+        let Recovered { segments, producers, leader_epochs, log_start, log_end, durable, recovery_point, report } =
+            recovered;
+        let leader_epoch = leader_epochs.latest().map_or(LeaderEpoch(0), |(epoch, _)| epoch);
+        let appender = Appender {
+            writer: None,
+            prepared: None,
+            producers,
+            leader_epochs,
+            leader_epoch,
+            pace: Pace::default(),
+            since_checkpoint: 0,
+            closing: false,
+        };
+        let watermarks = Watermarks::new(log_start, durable, log_end, options.durability);
+        let shared = Arc::new_cyclic(|itself: &Weak<Shared>| Shared {
+            name,
+            directory,
+            environment,
+            options,
+            mode,
+            appender: Mutex::new(appender),
+            segments: ArcSwap::from_pointee(segments),
+            watermarks,
+            commit: Commit::default(),
+            tail: Tail::default(),
+            rolling: Mutex::default(),
+            chores: Chores::default(),
+            counters: Counters::default(),
+            backlog: Backlog::default(),
+            recovery_point: AtomicI64::new(recovery_point.0),
+            report,
+            itself: itself.clone(),
+        });
+        let log = Self { shared };
+        log.shared.environment.fences.all().into_iter().for_each(|(id, epoch)| log.fence(id, epoch));
+        log
+    }
+
+    /// Which partition this is.
+    pub fn name(&self) -> &TopicPartition {
+        &self.shared.name
+    }
+
+    /// How this log was opened.
+    pub fn options(&self) -> &LogOptions {
+        &self.shared.options
+    }
+
+    /// The partition's directory.
+    pub fn directory(&self) -> &Path {
+        &self.shared.directory
+    }
+
+    /// What opening this log found and did.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.shared.report
+    }
+
+    /// The first offset that can be read.
+    pub fn log_start_offset(&self) -> Offset {
+        self.shared.watermarks.log_start()
+    }
+
+    /// The offset that the next record gets.
+    pub fn log_end_offset(&self) -> Offset {
+        self.shared.watermarks.log_end()
+    }
+
+    /// Below this offset everything survives the loss of power.
+    pub fn durable_offset(&self) -> Offset {
+        self.shared.watermarks.durable()
+    }
+
+    /// Below this offset readers see everything: the durable offset under [`Durability::Synced`], the log end offset
+    /// under [`Durability::Buffered`], or what [`set_high_watermark`](Self::set_high_watermark) said.
+    pub fn high_watermark(&self) -> Offset {
+        self.shared.watermarks.high_watermark()
+    }
+
+    /// Takes over the high watermark: from the first call on it is what the host says, as a host does that replicates
+    /// the log. Never above the log end offset.
+    pub fn set_high_watermark(&self, offset: Offset) {
+        self.shared.watermarks.set_high_watermark(offset);
+        self.shared.tail.notify();
+    }
+
+    /// Below this offset opening reads no batch twice: everything is durable, indexed and in a snapshot.
+    pub fn recovery_point(&self) -> Offset {
+        self.shared.recovery_point()
+    }
+
+    /// The leader epoch that appended batches are stamped with: the highest in the log at first, 0 in a new one.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.shared.appender.lock().leader_epoch
+    }
+
+    /// Stamps appended batches with `epoch` from now on, as a new leader does. A lower one than before is ignored.
+    pub fn set_leader_epoch(&self, epoch: LeaderEpoch) {
+        let mut appender = self.shared.appender.lock();
+        appender.leader_epoch = appender.leader_epoch.max(epoch);
+    }
+
+    /// Where each leader epoch began, oldest first.
+    pub fn leader_epochs(&self) -> Vec<(LeaderEpoch, Offset)> {
+        self.shared.appender.lock().leader_epochs.entries().to_vec()
+    }
+
+    /// The producers that this partition knows, by id. Holds the append lock while it copies them.
+    pub fn producers(&self) -> Vec<ProducerInfo> {
+        let mut producers: Vec<_> = self.shared.appender.lock().producers.iter().collect();
+        producers.sort_by_key(|producer| producer.producer_id);
+        producers
+    }
+
+    /// One producer, if this partition knows it.
+    pub fn producer(&self, id: ProducerId) -> Option<ProducerInfo> {
+        self.shared.appender.lock().producers.get(id)
+    }
+
+    /// The highest producer id that this partition knows.
+    pub(crate) fn highest_producer_id(&self) -> Option<ProducerId> {
+        self.shared.appender.lock().producers.iter().map(|producer| producer.producer_id).max()
+    }
+
+    /// Forgets the producers that were idle for too long, a thousand at a time under the append lock. Also happens on its
+    /// own whenever a snapshot is written.
+    pub fn expire_producers(&self) {
+        self.shared.expire_producers();
+    }
+
+    /// Refuses `id` with an epoch below `epoch` from now on.
+    pub(crate) fn fence(&self, id: ProducerId, epoch: ProducerEpoch) {
+        self.shared.appender.lock().producers.raise_epoch(id, epoch);
+    }
+
+    /// Counters and state, for an operator.
+    pub fn metrics(&self) -> LogMetrics {
+        self.shared.metrics()
+    }
+
+    /// Makes everything appended so far durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Poisoned`](crate::Error::Poisoned) when the sync fails: what the disk has is unknown, the log takes
+    /// nothing more, and opening the directory again recovers.
+    pub fn sync(&self) -> Result<()> {
+        self.shared.sync()
+    }
+
+    /// Starts a new segment at the log end offset, unless the active one is empty.
+    ///
+    /// # Errors
+    ///
+    /// The disk's, when the new segment's file cannot be made; nothing is changed.
+    pub fn roll(&self) -> Result<()> {
+        self.shared.roll()
+    }
+
+    /// Closes the log: everything durable, indexes and a snapshot written, so that the next opening has nothing to do.
+    /// Handles and readers get [`Error::Closed`](crate::Error::Closed) afterwards; slices stay.
+    ///
+    /// # Errors
+    ///
+    /// The disk's. The log is closed all the same, and the next opening recovers what was not finished.
+    pub fn close(&self) -> Result<()> {
+        self.shared.close()
+    }
+
+    /// Ends the log because its partition is being deleted.
+    pub(crate) fn abandon(&self) {
+        self.shared.abandon();
+    }
+
+    /// Waits until [`high_watermark`](Self::high_watermark) is above `offset`, at most for `timeout`. `false`: it is
+    /// not yet. Returns at once when the log ends (closed, deleted, poisoned).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use idemlog::{LogDir, LogDirOptions};
+    /// # let data = tempfile::tempdir().unwrap();
+    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// # let log = dir.partition("orders", 0)?;
+    /// assert!(!log.wait_for(log.high_watermark(), Duration::from_millis(1)));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    pub fn wait_for(&self, offset: Offset, timeout: Duration) -> bool {
+        let shared = &self.shared;
+        let ready = || shared.watermarks.high_watermark() > offset || shared.commit.end().is_some();
+        if !ready() {
+            shared.tail.wait(Instant::now().checked_add(timeout), ready);
+        }
+        shared.watermarks.high_watermark() > offset
+    }
+
+    /// The same as [`wait_for`](Self::wait_for), as a future that resolves when there is something to read at `offset`,
+    /// or the log has ended.
+    pub fn readable(&self, offset: Offset) -> TailWait {
+        TailWait::new(Arc::clone(&self.shared), offset)
+    }
+}
+
+impl Worked for Shared {
+    fn work(&self) {
+        self.do_chores();
+    }
+}

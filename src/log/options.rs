@@ -1,0 +1,190 @@
+//! What a host can choose for a partition.
+
+use crate::batch::{DEFAULT_MAX_DECOMPRESSED, RecordCheck};
+use crate::error::{Error, Result};
+use crate::fs::IoMode;
+use crate::producer::ProducerPolicy;
+use crate::segment::IndexOptions;
+
+/// What an acknowledged append survives.
+///
+/// ```
+/// use idemlog::Durability;
+///
+/// assert_eq!(Durability::default(), Durability::Synced);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// The death of the process, of the machine, and the loss of power: acknowledged when the disk has it.
+    #[default]
+    Synced,
+    /// The death of the process: acknowledged when the operating system has it.
+    Buffered,
+}
+
+/// What to do with a batch that is damaged although it was durable: below the recovery point, or in a log that was
+/// closed cleanly. (A damaged end above the recovery point is what a crash leaves, and is always cut.)
+///
+/// ```
+/// use idemlog::CorruptionPolicy;
+///
+/// assert_eq!(CorruptionPolicy::default(), CorruptionPolicy::Refuse);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CorruptionPolicy {
+    /// The partition does not open: [`Error::Corrupt`] says where. Nothing is changed.
+    #[default]
+    Refuse,
+    /// The log is cut in front of the damage. What is cut is kept beside it in files ending in `.corrupt`.
+    CutAndKeep,
+}
+
+/// How one partition stores its batches. Every value has a default that suits a broker.
+///
+/// ```
+/// use idemlog::{Durability, LogOptions};
+///
+/// let options = LogOptions::default().segment_bytes(64 << 20).durability(Durability::Buffered);
+/// assert_eq!(options.segment_bytes, 64 << 20);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct LogOptions {
+    /// What an acknowledged append survives. Default: [`Durability::Synced`].
+    pub durability: Durability,
+    /// The size in bytes at which a segment is rolled, 1 KiB to 2 GiB - 1. Default: 1 GiB.
+    pub segment_bytes: u32,
+    /// The age in ms at which a segment is rolled, by the timestamps of its batches, 1 and up. Default: 7 days.
+    pub segment_ms: i64,
+    /// The size in bytes at which an index is full, 12 and up. Default: 10 MiB.
+    pub segment_index_bytes: u32,
+    /// The bytes of batches between two index entries. Default: 4,096.
+    pub index_interval_bytes: u32,
+    /// The largest batch taken from a client, in bytes. Default: 1 MiB + 12, as in Kafka.
+    pub max_batch_bytes: u32,
+    /// How closely a client's batch is looked at. Default: [`RecordCheck::Full`].
+    pub record_check: RecordCheck,
+    /// What a client's batch may decompress to, in bytes.
+    pub max_decompressed_bytes: usize,
+    /// Who counts as a duplicate, as unknown, as expired.
+    pub producers: ProducerPolicy,
+    /// How many appended bytes may wait for a sync before `submit` waits. Default: 64 MiB.
+    pub max_unsynced_bytes: u64,
+    /// How many appends may wait for a sync before `submit` waits. Default: 65,536.
+    pub max_pending: u64,
+    /// The bytes of batches after which the producers are written to a snapshot and the recovery point moves on, which
+    /// bounds what opening must read. Default: 256 MiB.
+    pub snapshot_interval_bytes: u64,
+    /// What to do with damage that no crash explains. Default: [`CorruptionPolicy::Refuse`].
+    pub corruption: CorruptionPolicy,
+    /// How bytes reach the file. Default: `None`, by the kind of the file system.
+    pub io_mode: Option<IoMode>,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Synced,
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 60 * 60 * 1000,
+            segment_index_bytes: 10 << 20,
+            index_interval_bytes: 4096,
+            max_batch_bytes: (1 << 20) + 12,
+            record_check: RecordCheck::Full,
+            max_decompressed_bytes: DEFAULT_MAX_DECOMPRESSED,
+            producers: ProducerPolicy::default(),
+            max_unsynced_bytes: 64 << 20,
+            max_pending: 1 << 16,
+            snapshot_interval_bytes: 256 << 20,
+            corruption: CorruptionPolicy::Refuse,
+            io_mode: None,
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($field:ident: $type:ty),* $(,)?) => {
+        impl LogOptions {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+                #[must_use]
+                pub fn $field(mut self, $field: $type) -> Self {
+                    self.$field = $field;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    durability: Durability,
+    segment_bytes: u32,
+    segment_ms: i64,
+    segment_index_bytes: u32,
+    index_interval_bytes: u32,
+    max_batch_bytes: u32,
+    record_check: RecordCheck,
+    max_decompressed_bytes: usize,
+    producers: ProducerPolicy,
+    max_unsynced_bytes: u64,
+    max_pending: u64,
+    snapshot_interval_bytes: u64,
+    corruption: CorruptionPolicy,
+    io_mode: Option<IoMode>,
+}
+
+impl LogOptions {
+    /// Checks every value against its range.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`] names the first that cannot work.
+    pub fn validate(&self) -> Result<()> {
+        let check = |holds: bool, option, expected, got: u64| {
+            if holds { Ok(()) } else { Err(Error::InvalidOption { option, expected, got: got.to_string() }) }
+        };
+        let segment = u64::from(self.segment_bytes);
+        check((1024..=0x7fff_ffff).contains(&segment), "segment_bytes", "1024 to 2147483647", segment)?;
+        check(self.segment_ms > 0, "segment_ms", "1 or more", self.segment_ms.unsigned_abs())?;
+        let index = self.segment_index_bytes;
+        check((12..=0x7fff_ffff).contains(&index), "segment_index_bytes", "12 to 2147483647", index.into())?;
+        let interval = self.index_interval_bytes;
+        check(interval > 0, "index_interval_bytes", "1 or more", interval.into())?;
+        let batch = self.max_batch_bytes;
+        check((61..=0x7fff_ffff).contains(&batch), "max_batch_bytes", "61 to 2147483647", batch.into())?;
+        check(self.max_unsynced_bytes > 0, "max_unsynced_bytes", "1 or more", self.max_unsynced_bytes)?;
+        check(self.max_pending > 0, "max_pending", "1 or more", self.max_pending)?;
+        let snapshot = self.snapshot_interval_bytes;
+        check(snapshot > 0, "snapshot_interval_bytes", "1 or more", snapshot)?;
+        self.producers.validate()
+    }
+
+    pub(crate) fn indexes(&self) -> IndexOptions {
+        IndexOptions { interval_bytes: self.index_interval_bytes, max_bytes: self.segment_index_bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_that_cannot_work_is_named() {
+        let cases = [
+            ("segment_bytes", LogOptions::default().segment_bytes(1)),
+            ("segment_ms", LogOptions::default().segment_ms(0)),
+            ("segment_index_bytes", LogOptions::default().segment_index_bytes(0)),
+            ("index_interval_bytes", LogOptions::default().index_interval_bytes(0)),
+            ("max_batch_bytes", LogOptions::default().max_batch_bytes(60)),
+            ("max_unsynced_bytes", LogOptions::default().max_unsynced_bytes(0)),
+            ("max_pending", LogOptions::default().max_pending(0)),
+            ("snapshot_interval_bytes", LogOptions::default().snapshot_interval_bytes(0)),
+        ];
+        for (name, options) in cases {
+            let error = options.validate().unwrap_err();
+            assert!(matches!(error, Error::InvalidOption { option, .. } if option == name), "{name}: {error}");
+        }
+        LogOptions::default().validate().unwrap();
+    }
+}

@@ -1,0 +1,301 @@
+//! Reading: whole batches, by reference into the map, never above the high watermark unless asked.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::{Log, Shared};
+use crate::batch::{Batches, UncheckedBatch};
+use crate::error::{CorruptionKind, Error, Result};
+use crate::segment::{BatchCursor, PlacedBatch, Segment};
+use crate::types::{Offset, Timestamp};
+
+/// What [`Log::read`] found: batches back to back, as they are stored.
+///
+/// ```
+/// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
+///
+/// # let data = tempfile::tempdir().unwrap();
+/// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// let log = dir.partition("orders", 0)?;
+/// log.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+///
+/// let fetched = log.read(Offset(0), 1 << 20)?;
+/// assert_eq!(fetched.batches().count(), 1);
+/// assert_eq!(fetched.high_watermark, Offset(1));
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Fetched {
+    /// The batches' bytes; empty at the end of the log. The first batch may begin below the offset asked for.
+    pub bytes: Bytes,
+    /// The log start offset at the time.
+    pub log_start: Offset,
+    /// The high watermark at the time.
+    pub high_watermark: Offset,
+}
+
+impl Fetched {
+    /// The batches one by one.
+    pub fn batches(&self) -> Batches {
+        Batches::new(self.bytes.clone())
+    }
+}
+
+/// An offset, and the timestamp of the record that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetAndTimestamp {
+    /// The record's offset.
+    pub offset: Offset,
+    /// Its timestamp.
+    pub timestamp: Timestamp,
+}
+
+impl Log {
+    /// Whole batches from the one that holds `from` on: as many as fit into `max_bytes`, and the first one in any case.
+    /// Ends at the end of a segment at the latest; ask again from there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OffsetOutOfRange`] if `from` is below the log start offset or above the high watermark;
+    /// [`Error::Corrupt`] where the disk gives back what was not written; [`Error::Closed`], [`Error::Gone`].
+    pub fn read(&self, from: Offset, max_bytes: usize) -> Result<Fetched> {
+        let shared = &self.shared;
+        shared.check_readable()?;
+        let high_watermark = shared.watermarks.high_watermark();
+        let log_start = shared.watermarks.log_start();
+        shared.check_range(from, high_watermark)?;
+        let bytes = match shared.cursor(from)? {
+            Some(mut cursor) => take_batches(&mut cursor, high_watermark, max_bytes)?,
+            None => Bytes::new(),
+        };
+        Ok(Fetched { bytes, log_start, high_watermark })
+    }
+
+    /// The batches from the one that holds `from` on. The iterator ends at the high watermark; after more was appended
+    /// it goes on.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn reader(&self, from: Offset) -> Result<Reader> {
+        self.shared.check_readable()?;
+        self.shared.check_range(from, self.shared.watermarks.high_watermark())?;
+        Ok(Reader { shared: Arc::clone(&self.shared), next: from, cursor: None, to_log_end: false })
+    }
+
+    /// The first record whose timestamp is `timestamp` or later, among those that readers see. `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] where a batch on the way cannot be read; the disk's.
+    pub fn offset_for_timestamp(&self, timestamp: Timestamp) -> Result<Option<OffsetAndTimestamp>> {
+        let shared = &self.shared;
+        shared.check_readable()?;
+        let (start, end) = (shared.watermarks.log_start(), shared.watermarks.high_watermark());
+        let segments = shared.segments.load_full();
+        for segment in segments.iter() {
+            if segment.base_offset() >= end {
+                break;
+            }
+            let summary = segment.summary()?;
+            if summary.next_offset <= start || summary.largest_timestamp < timestamp {
+                continue;
+            }
+            if let Some(found) = first_at(segment, timestamp, start, end)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The first record of `segment` in [`start`, `end`) that is as late as `timestamp`.
+fn first_at(
+    segment: &Arc<Segment>,
+    timestamp: Timestamp,
+    start: Offset,
+    end: Offset,
+) -> Result<Option<OffsetAndTimestamp>> {
+    // The entry is the latest one earlier than the target: nothing before it can be late enough.
+    let (_, from) = segment.indexes()?.time.lookup(Timestamp(timestamp.0.saturating_sub(1)));
+    let mut cursor = segment.cursor_at(from.max(start))?;
+    while let Some(batch) = cursor.next()? {
+        if batch.header.base_offset >= end {
+            break;
+        }
+        if batch.header.max_timestamp < timestamp {
+            continue;
+        }
+        let invalid = |error| {
+            Error::corrupt(&cursor.segment().file().path(), batch.position, CorruptionKind::Batch(error))
+        };
+        for record in UncheckedBatch::decode(&cursor.bytes(&batch)).map_err(invalid)?.records() {
+            let record = record.map_err(invalid)?;
+            if record.timestamp() >= timestamp && record.offset() >= start {
+                let (offset, timestamp) = (record.offset(), record.timestamp());
+                return Ok(Some(OffsetAndTimestamp { offset, timestamp }));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The bytes of the batches at the cursor that lie below `limit` and fit into `max_bytes`, the first in any case.
+fn take_batches(cursor: &mut BatchCursor, limit: Offset, max_bytes: usize) -> Result<Bytes> {
+    let start = cursor.position();
+    let mut end = start;
+    while let Some(batch) = cursor.peek()? {
+        let behind = batch.position + batch.header.size() as u64;
+        let fits = behind - start <= max_bytes as u64 || end == start;
+        if !fits || batch.header.next_offset() > limit {
+            break;
+        }
+        end = behind;
+        cursor.skip(&batch);
+    }
+    cursor.segment().file().bytes(start, end)
+}
+
+impl Shared {
+    /// Refuses reads of a log that is closed or gone. A poisoned one can be read up to its durable offset.
+    fn check_readable(&self) -> Result<()> {
+        match self.commit.end() {
+            Some(end @ (super::End::Closed | super::End::Gone)) => Err(end.error()),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_range(&self, got: Offset, end: Offset) -> Result<()> {
+        let start = self.watermarks.log_start();
+        if start <= got && got <= end { Ok(()) } else { Err(Error::OffsetOutOfRange { got, start, end }) }
+    }
+
+    /// A cursor at the batch that holds `offset`, or the next one where it is in a gap. `None` at the end of the log.
+    fn cursor(&self, offset: Offset) -> Result<Option<BatchCursor>> {
+        let segments = self.segments.load_full();
+        let first = segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1);
+        for segment in &segments[first.min(segments.len())..] {
+            let mut cursor = self.cursor_in(segment, offset)?;
+            if cursor.peek()?.is_some() {
+                return Ok(Some(cursor));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A cursor in one segment, whose file may have been removed meanwhile.
+    fn cursor_in(&self, segment: &Arc<Segment>, offset: Offset) -> Result<BatchCursor> {
+        let was_mapped = segment.file().is_open();
+        let cursor = segment.cursor_at(offset);
+        if !was_mapped && segment.file().is_open() {
+            self.environment.maps.opened(segment);
+        }
+        cursor.map_err(|error| {
+            if Segment::is_gone(&error) {
+                let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
+                Error::OffsetOutOfRange { got: offset, start, end }
+            } else {
+                error
+            }
+        })
+    }
+}
+
+/// Batches in order of their offsets. Holds what it reads: truncation and deletion do not change what it returned.
+///
+/// Ends (`None`) at the high watermark, and goes on when called again after more was appended.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+    /// The offset to go on at.
+    next: Offset,
+    cursor: Option<BatchCursor>,
+    to_log_end: bool,
+}
+
+impl Reader {
+    /// Reads up to the log end offset instead of the high watermark: also what is not durable, or not replicated, and
+    /// may be gone after a crash.
+    #[must_use]
+    pub fn to_log_end(mut self) -> Self {
+        self.to_log_end = true;
+        self
+    }
+
+    /// The offset at which the reader goes on.
+    pub fn position(&self) -> Offset {
+        self.next
+    }
+
+    fn limit(&self) -> Offset {
+        if self.to_log_end { self.shared.watermarks.readable_end() } else { self.shared.watermarks.high_watermark() }
+    }
+
+    fn advance(&mut self) -> Result<Option<UncheckedBatch>> {
+        self.shared.check_readable()?;
+        let limit = self.limit();
+        if self.next >= limit {
+            return Ok(None);
+        }
+        let Some(batch) = self.peek()? else { return Ok(None) };
+        if batch.header.next_offset() > limit {
+            return Ok(None);
+        }
+        let Some(cursor) = &mut self.cursor else { return Ok(None) };
+        let bytes = cursor.bytes(&batch);
+        cursor.skip(&batch);
+        self.next = batch.header.next_offset();
+        let path = || cursor.segment().file().path();
+        UncheckedBatch::decode(&bytes)
+            .map(Some)
+            .map_err(|error| Error::corrupt(&path(), batch.position, CorruptionKind::Batch(error)))
+    }
+
+    /// The batch at the cursor; where its segment has ended, the first one of the next segment.
+    fn peek(&mut self) -> Result<Option<PlacedBatch>> {
+        if let Some(cursor) = &mut self.cursor
+            && let Some(batch) = cursor.peek()?
+        {
+            return Ok(Some(batch));
+        }
+        self.cursor = self.shared.cursor(self.next)?;
+        self.cursor.as_mut().map_or(Ok(None), BatchCursor::peek)
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<UncheckedBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance().transpose()
+    }
+}
+
+/// A future that resolves when there is something to read at its offset, or the log has ended. See
+/// [`Log::readable`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct TailWait {
+    shared: Arc<Shared>,
+    offset: Offset,
+}
+
+impl TailWait {
+    pub(super) fn new(shared: Arc<Shared>, offset: Offset) -> Self {
+        Self { shared, offset }
+    }
+}
+
+impl Future for TailWait {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let shared = &self.shared;
+        let ready = || shared.watermarks.high_watermark() > self.offset || shared.commit.end().is_some();
+        if ready() || shared.tail.register(context.waker(), ready) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}

@@ -1,0 +1,114 @@
+//! What lies in a partition's directory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::epoch::LeaderEpochs;
+use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::fs::name::{PartitionFile, SegmentFile, Stage};
+use crate::fs::{Disk, EntryKind};
+use crate::types::Offset;
+
+/// The largest checkpoint file that is read.
+const MAX_CHECKPOINT: u64 = 64 << 20;
+
+/// The files of a partition, by what they are.
+#[derive(Debug, Default)]
+pub(super) struct Inventory {
+    /// The length of each `.log` file, by base offset.
+    pub(super) logs: BTreeMap<Offset, u64>,
+    /// The segments that have both index files.
+    pub(super) offset_indexes: Vec<Offset>,
+    pub(super) time_indexes: Vec<Offset>,
+    /// Snapshots by offset.
+    pub(super) snapshots: Vec<Offset>,
+    /// The length of a segment that was prepared.
+    pub(super) prepared: Option<u64>,
+    /// Leftovers that nothing refers to.
+    pub(super) leftovers: Vec<PathBuf>,
+    /// `None` if the file is missing or does not follow its format.
+    pub(super) leader_epochs: Option<LeaderEpochs>,
+}
+
+impl Inventory {
+    /// Lists the directory. Foreign files are left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] where a name of ours is not a file, or Kafka left a compaction unfinished: a Kafka that is
+    /// started and stopped once finishes it.
+    pub(super) fn of(disk: &dyn Disk, directory: &Path) -> Result<Self> {
+        let mut inventory = Self::default();
+        for entry in disk.list(directory).at("list", directory)? {
+            let file = PartitionFile::parse(&entry.name);
+            let path = directory.join(&entry.name);
+            if file != PartitionFile::Other && entry.kind != EntryKind::File {
+                let problem = "a regular file must be here, not a directory or a link";
+                return Err(Error::corrupt(&path, 0, CorruptionKind::Format(problem)));
+            }
+            inventory.add(file, path, entry.len)?;
+        }
+        inventory.add_orphans(directory);
+        inventory.leader_epochs = read_leader_epochs(disk, directory)?;
+        Ok(inventory)
+    }
+
+    fn add(&mut self, file: PartitionFile, path: PathBuf, len: u64) -> Result<()> {
+        match file {
+            PartitionFile::Segment { file, base, stage: Stage::Live } => match file {
+                SegmentFile::Log => {
+                    self.logs.insert(base, len);
+                }
+                SegmentFile::OffsetIndex => self.offset_indexes.push(base),
+                SegmentFile::TimeIndex => self.time_indexes.push(base),
+                SegmentFile::Snapshot => self.snapshots.push(base),
+                SegmentFile::TransactionIndex => {}
+            },
+            PartitionFile::Segment { stage: Stage::Swap, .. } => {
+                let problem = "a compaction or split by Kafka is unfinished: start Kafka on it once and stop it";
+                return Err(Error::corrupt(&path, 0, CorruptionKind::Format(problem)));
+            }
+            PartitionFile::Segment { stage: Stage::Deleted | Stage::Cleaned, .. } | PartitionFile::Temporary => {
+                self.leftovers.push(path);
+            }
+            PartitionFile::Prepared => self.prepared = Some(len),
+            PartitionFile::LeaderEpochs
+            | PartitionFile::Metadata
+            | PartitionFile::Quarantined { .. }
+            | PartitionFile::Other => {}
+        }
+        Ok(())
+    }
+
+    /// Index files of segments that are not there.
+    fn add_orphans(&mut self, directory: &Path) {
+        let kinds = [
+            (SegmentFile::OffsetIndex, &mut self.offset_indexes),
+            (SegmentFile::TimeIndex, &mut self.time_indexes),
+        ];
+        for (file, bases) in kinds {
+            bases.retain(|base| {
+                let belongs = self.logs.contains_key(base);
+                if !belongs {
+                    self.leftovers.push(directory.join(file.name(*base)));
+                }
+                belongs
+            });
+        }
+    }
+
+    /// Whether both index files of a segment are there.
+    pub(super) fn has_indexes(&self, base: Offset) -> bool {
+        self.offset_indexes.contains(&base) && self.time_indexes.contains(&base)
+    }
+}
+
+fn read_leader_epochs(disk: &dyn Disk, directory: &Path) -> Result<Option<LeaderEpochs>> {
+    let path = directory.join(PartitionFile::LeaderEpochs.name().unwrap_or_default());
+    match disk.read(&path, MAX_CHECKPOINT) {
+        Ok(bytes) => Ok(std::str::from_utf8(&bytes).ok().and_then(|text| LeaderEpochs::decode(text).ok())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Ok(None),
+        Err(error) => Err(error).at("read", &path),
+    }
+}

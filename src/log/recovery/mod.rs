@@ -1,0 +1,441 @@
+//! Opening a partition: what is there, what of it is valid, and what must be put right.
+//!
+//! Reading comes first and changes nothing; the outcome is a state in memory and a list of repairs. A log that is
+//! opened for reading only stops there.
+
+mod inventory;
+mod repair;
+mod report;
+mod scan;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use report::{Cut, CutReason, RecoveryReport};
+
+use super::environment::Environment;
+use super::options::{CorruptionPolicy, LogOptions};
+use super::snapshots::{self, Snapshot};
+use crate::epoch::LeaderEpochs;
+use crate::error::{Corruption, CorruptionKind, Error, Result};
+use crate::fs::IoMode;
+use crate::fs::name::{PartitionFile, SegmentFile, TopicPartition};
+use crate::producer::ProducerTable;
+use crate::segment::{BatchCursor, Indexes, LogFile, PlacedBatch, Segment};
+use crate::types::Offset;
+use inventory::Inventory;
+use repair::Repair;
+use scan::{Scan, ScannedSegment};
+
+/// Which partition to open, and what the checkpoints of its directory say about it.
+#[derive(Debug)]
+pub(crate) struct OpenRequest {
+    pub(crate) name: TopicPartition,
+    pub(crate) directory: PathBuf,
+    pub(crate) environment: Arc<Environment>,
+    pub(crate) options: LogOptions,
+    pub(crate) mode: IoMode,
+    /// Everything below is durable, as far as is known.
+    pub(crate) recovery_point: Offset,
+    pub(crate) log_start: Option<Offset>,
+    /// Whether the directory was marked as closed cleanly.
+    pub(crate) clean: bool,
+}
+
+/// A partition as it was found.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) producers: ProducerTable,
+    pub(crate) leader_epochs: LeaderEpochs,
+    pub(crate) log_start: Offset,
+    pub(crate) log_end: Offset,
+    pub(crate) durable: Offset,
+    pub(crate) recovery_point: Offset,
+    pub(crate) report: RecoveryReport,
+}
+
+/// Opens the log and puts it right.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`] for damage below the recovery point, unless the policy is to cut; for a batch of an unsupported
+/// format. The disk's errors, where the log cannot be read, or a cut cannot be made durable.
+pub(crate) fn recover(request: &OpenRequest) -> Result<Recovered> {
+    let started = Instant::now();
+    let mut recovery = Recovery::look(request)?;
+    recovery.scan()?;
+    recovery.adopt_prepared()?;
+    recovery.judge_end()?;
+    let mut recovered = recovery.finish()?;
+    recovered.report.elapsed = started.elapsed();
+    event!(info, partition = %request.name, report = %recovered.report, "opened");
+    Ok(recovered)
+}
+
+/// An opening under way.
+struct Recovery<'a> {
+    request: &'a OpenRequest,
+    inventory: Inventory,
+    /// Every `.log` file, whole, whatever is in it.
+    files: Vec<Arc<Segment>>,
+    log_start: Offset,
+    scan: Scan,
+    scanned: Vec<ScannedSegment>,
+    /// How many of the files, from the first, are sound without a scan.
+    untouched: usize,
+    snapshot: Option<Offset>,
+    repairs: Vec<Repair>,
+    report: RecoveryReport,
+}
+
+impl<'a> Recovery<'a> {
+    /// Lists the files, and chooses the snapshot to begin with.
+    fn look(request: &'a OpenRequest) -> Result<Self> {
+        let disk = &*request.environment.disk;
+        let inventory = Inventory::of(disk, &request.directory)?;
+        let files: Vec<_> = inventory
+            .logs
+            .iter()
+            .map(|(&base, &len)| whole_file(request, SegmentFile::Log.name(base), base, len))
+            .collect();
+        let first = files.first().map_or(Offset::ZERO, |segment| segment.base_offset());
+        let log_start = request.log_start.unwrap_or(first).max(first);
+        let now = request.environment.clock.now();
+        let mut report = RecoveryReport {
+            marked_clean: request.clean,
+            recovery_point: request.recovery_point.0,
+            ..RecoveryReport::default()
+        };
+        let (snapshot, skipped) = load_snapshot(request, &files, Offset(i64::MAX))?;
+        report.snapshots_skipped = skipped;
+        let (replay_from, producers) = match snapshot {
+            Some(snapshot) => (snapshot.offset, snapshot.producers),
+            None => (Offset::ZERO, ProducerTable::new(request.options.producers.clone())),
+        };
+        let epochs = inventory.leader_epochs.clone().unwrap_or_default();
+        let scan = Scan::new(request.recovery_point, replay_from, producers, epochs, now);
+        let snapshot = (replay_from > Offset::ZERO).then_some(replay_from);
+        let repairs = inventory.leftovers.iter().cloned().map(Repair::Remove).collect();
+        let scanned = Vec::new();
+        Ok(Self { request, inventory, files, log_start, scan, scanned, untouched: 0, snapshot, repairs, report })
+    }
+
+    /// Reads every segment that the recovery point, the snapshot, or a missing checkpoint calls for. The last one is
+    /// always read from its last index entry on: also the end of a log that is marked clean is looked at.
+    fn scan(&mut self) -> Result<()> {
+        let from = self.scan_from();
+        self.untouched = self.first_touched(from);
+        self.rebuild_missing_indexes()?;
+        for at in self.untouched..self.files.len() {
+            let segment = Arc::clone(&self.files[at]);
+            let known = self.known_indexes(&segment, from);
+            self.begin_checks(&segment, known.as_ref());
+            let next_base = self.files.get(at + 1).map(|next| next.base_offset());
+            let scanned = self.scan.segment(&segment, known, next_base)?;
+            let stopped = scanned.stop.is_some();
+            self.scanned.push(scanned);
+            if stopped {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The offset from which something must be read.
+    fn scan_from(&self) -> Offset {
+        if self.inventory.leader_epochs.is_none() {
+            return Offset::ZERO;
+        }
+        let checked = if self.request.clean { Offset(i64::MAX) } else { self.request.recovery_point };
+        checked.min(self.scan.replay_from)
+    }
+
+    fn first_touched(&self, from: Offset) -> usize {
+        let last = self.files.len().saturating_sub(1);
+        self.files.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1).min(last)
+    }
+
+    /// The entries of a segment's index files that lie below what must be read.
+    fn known_indexes(&self, segment: &Arc<Segment>, from: Offset) -> Option<Indexes> {
+        let has = self.inventory.has_indexes(segment.base_offset());
+        let indexes = has.then(|| segment.load_indexes()).flatten()?;
+        let beyond = from.max(segment.base_offset()) + 1;
+        if indexes.offset.last().is_none_or(|last| last.offset < beyond) {
+            return Some(indexes);
+        }
+        Some(Indexes { offset: indexes.offset.truncated(beyond), time: indexes.time.truncated(beyond) })
+    }
+
+    /// In a log marked clean, the batches from the last index entry on are checked.
+    fn begin_checks(&mut self, segment: &Arc<Segment>, known: Option<&Indexes>) {
+        let is_last = self.files.last().is_some_and(|last| last.base_offset() == segment.base_offset());
+        if self.request.clean && is_last {
+            let last_entry = known.and_then(|known| known.offset.last());
+            let from = last_entry.map_or(segment.base_offset(), |entry| entry.offset);
+            self.scan.checked_from = self.scan.checked_from.min(from);
+        }
+    }
+
+    /// Builds the indexes of sealed segments that are not scanned and lack them.
+    fn rebuild_missing_indexes(&mut self) -> Result<()> {
+        for segment in &self.files[..self.untouched] {
+            if !self.inventory.has_indexes(segment.base_offset()) {
+                segment.indexes()?;
+                self.report.indexes_rebuilt.push(segment.base_offset());
+                self.repairs.push(Repair::WriteIndexes(Arc::clone(segment)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in a segment that was written to before it had its name, if it goes on where the log ends.
+    fn adopt_prepared(&mut self) -> Result<()> {
+        let Some(len) = self.inventory.prepared else { return Ok(()) };
+        let name = PartitionFile::Prepared.name().unwrap_or_default();
+        let path = self.request.directory.join(&name);
+        let log_end = self.log_end();
+        let prepared = whole_file(self.request, name, log_end, len);
+        let mut cursor = BatchCursor::new(Arc::clone(&prepared), 0);
+        let first = match cursor.peek() {
+            Ok(first) => first,
+            Err(Error::Corrupt(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let is_sound = |batch: &PlacedBatch| cursor.check(batch, &mut Vec::new()).is_ok();
+        match first.filter(is_sound) {
+            Some(batch) if batch.header.base_offset == log_end => {}
+            Some(batch) => {
+                let to = self.quarantine(batch.header.base_offset, 0);
+                self.repairs.push(Repair::MoveAside { segment: prepared, to });
+                return Ok(());
+            }
+            None => {
+                self.repairs.push(Repair::Remove(path));
+                return Ok(());
+            }
+        }
+        self.close_scanned_end()?;
+        let scanned = self.scan.segment(&prepared, None, None)?;
+        let before = self.scanned.iter().map(|scanned| scanned.segment.file().path()).collect();
+        self.repairs.push(Repair::Name { from: path, base: log_end, before });
+        self.files.push(prepared);
+        self.scanned.push(scanned);
+        self.report.adopted_prepared = true;
+        Ok(())
+    }
+
+    /// Where the log ends, as far as it was read.
+    fn log_end(&self) -> Offset {
+        match self.scanned.last() {
+            Some(scanned) => scanned.summary.next_offset.max(scanned.segment.base_offset()),
+            None => self.log_start,
+        }
+    }
+
+    /// Decides about what stands behind the last valid batch.
+    fn judge_end(&mut self) -> Result<()> {
+        self.close_scanned_end()?;
+        let log_end = self.log_end();
+        if self.report.cut.is_none() && log_end < self.request.recovery_point && !self.files.is_empty() {
+            let found = self.missing_end(log_end);
+            self.refuse_or_note(found, log_end, 0, 0, Vec::new())?;
+        }
+        if log_end < self.log_start {
+            self.start_over();
+        }
+        Ok(())
+    }
+
+    /// If the last scanned segment did not end where its file does: cuts it there, and drops the segments behind it.
+    fn close_scanned_end(&mut self) -> Result<()> {
+        let Some(scanned) = self.scanned.last_mut() else { return Ok(()) };
+        let Some(found) = scanned.stop.take() else { return Ok(()) };
+        let (segment, end) = (Arc::clone(&scanned.segment), scanned.end);
+        if scan::unsupported_magic(&segment, &found)? {
+            return Err(Error::Corrupt(found));
+        }
+        let behind = scan::behind(&segment, end)?;
+        let later = self.files.split_off(self.untouched + self.scanned.len());
+        let log_end = self.log_end();
+        self.repairs.push(Repair::Cut { segment: Arc::clone(&segment), end });
+        if behind.bytes == 0 && later.is_empty() {
+            self.report.trimmed_bytes += segment.file().end() - end;
+            return if log_end < self.request.recovery_point {
+                self.refuse_or_note(found, log_end, 0, 0, Vec::new())
+            } else {
+                Ok(())
+            };
+        }
+        let below = log_end < self.request.recovery_point;
+        let mut kept = Vec::new();
+        if behind.batches > 0 || (below && behind.bytes > 0) {
+            let path = self.quarantine(segment.base_offset(), end);
+            kept.push(path.clone());
+            // Copied before the cut is made.
+            let keep = Repair::KeepAside { segment, from: end, bytes: behind.bytes, to: path };
+            self.repairs.insert(0, keep);
+        }
+        let bytes = behind.bytes + later.iter().map(|segment| segment.file().end()).sum::<u64>();
+        for segment in later.into_iter().rev() {
+            let to = self.quarantine(segment.base_offset(), 0);
+            kept.push(to.clone());
+            self.repairs.insert(0, Repair::MoveAside { segment, to });
+        }
+        self.refuse_or_note(found, log_end, bytes, behind.batches, kept)
+    }
+
+    fn quarantine(&self, base: Offset, position: u64) -> PathBuf {
+        let name = PartitionFile::Quarantined { base, position }.name().unwrap_or_default();
+        self.request.directory.join(name)
+    }
+
+    /// A cut below the recovery point is refused or reported, by the policy; one above is what a crash leaves.
+    fn refuse_or_note(
+        &mut self,
+        found: Corruption,
+        offset: Offset,
+        bytes: u64,
+        batches: u64,
+        kept: Vec<PathBuf>,
+    ) -> Result<()> {
+        let is_tail = offset >= self.request.recovery_point;
+        if !is_tail && self.request.options.corruption == CorruptionPolicy::Refuse {
+            return Err(Error::Corrupt(found));
+        }
+        let reason = if is_tail { CutReason::Tail } else { CutReason::Corruption };
+        self.report.cut = Some(Cut { reason, found, offset, bytes, batches, kept });
+        Ok(())
+    }
+
+    /// The log ends, without any damage, below what was durable.
+    fn missing_end(&self, log_end: Offset) -> Corruption {
+        let (path, position) = self
+            .scanned
+            .last()
+            .map_or_else(|| (self.request.directory.clone(), 0), |last| (last.segment.file().path(), last.end));
+        let kind = CorruptionKind::MissingSegment { expected: log_end, got: self.request.recovery_point };
+        Corruption { path, position, kind }
+    }
+
+    /// Nothing is left at or above the log start offset: the log begins there, empty (`LogLoader`, a log end below the
+    /// checkpointed log start).
+    fn start_over(&mut self) {
+        for segment in self.files.drain(..) {
+            self.repairs.push(Repair::RemoveSegment(segment));
+        }
+        self.scanned.clear();
+        self.untouched = 0;
+    }
+
+    /// The producers as they are at the log end: when the log turned out to end below the snapshot, from an older one.
+    fn producers(&mut self, log_end: Offset, segments: &[Arc<Segment>]) -> Result<ProducerTable> {
+        let empty = ProducerTable::new(self.request.options.producers.clone());
+        let producers = std::mem::replace(&mut self.scan.producers, empty);
+        // State outlives records: when the log starts over, what the snapshot knows stays.
+        if self.scan.replay_from <= log_end || segments.is_empty() {
+            return Ok(producers);
+        }
+        let (older, skipped) = load_snapshot(self.request, segments, log_end)?;
+        self.report.snapshots_skipped.extend(skipped);
+        self.snapshot = older.as_ref().map(|older| older.offset);
+        let (from, mut producers) = match older {
+            Some(older) => (older.offset, older.producers),
+            None => (self.log_start, ProducerTable::new(self.request.options.producers.clone())),
+        };
+        snapshots::replay(segments, from, log_end, &mut producers, self.scan.now)?;
+        Ok(producers)
+    }
+
+    fn finish(mut self) -> Result<Recovered> {
+        let log_end = self.log_end().max(self.log_start);
+        for offset in self.inventory.snapshots.iter().filter(|&&offset| offset > log_end) {
+            self.repairs.push(Repair::Remove(self.request.directory.join(SegmentFile::Snapshot.name(*offset))));
+        }
+        for (path, _) in &self.report.snapshots_skipped {
+            self.repairs.push(Repair::Remove(path.clone()));
+        }
+        let untouched = self.files[..self.untouched.min(self.files.len())].to_vec();
+        let repairs = std::mem::take(&mut self.repairs);
+        repair::apply(self.request, repairs, &mut self.report)?;
+        let rebuilt = std::mem::take(&mut self.scanned);
+        let mut segments = untouched;
+        let count = rebuilt.len();
+        for (at, scanned) in rebuilt.into_iter().enumerate() {
+            let is_last = at + 1 == count;
+            segments.push(self.final_segment(scanned, is_last)?);
+        }
+        let producers = self.producers(log_end, &segments)?;
+        let mut leader_epochs = std::mem::take(&mut self.scan.leader_epochs);
+        leader_epochs.truncate_from_end(log_end);
+        leader_epochs.truncate_from_start(self.log_start);
+        self.fill_report(log_end, segments.len(), producers.len());
+        Ok(Recovered {
+            segments,
+            producers,
+            leader_epochs,
+            log_start: self.log_start,
+            log_end,
+            durable: log_end,
+            recovery_point: self.request.recovery_point.min(log_end),
+            report: self.report,
+        })
+    }
+
+    /// A segment that was scanned, with its true end. What a crash may have left in memory only is made durable.
+    fn final_segment(&mut self, scanned: ScannedSegment, is_last: bool) -> Result<Arc<Segment>> {
+        let base = scanned.segment.base_offset();
+        let unsynced = scanned.summary.next_offset > self.request.recovery_point;
+        let path = self.request.directory.join(SegmentFile::Log.name(base));
+        let request = self.request;
+        let path = if request.environment.read_only { scanned.segment.file().path() } else { path };
+        let file = LogFile::new(Arc::clone(&request.environment.disk), request.mode, path, scanned.end, 0);
+        if unsynced && !request.environment.read_only {
+            file.sync()?;
+        }
+        file.mark_synced();
+        let rebuilt = !is_last && !self.inventory.has_indexes(base);
+        let segment =
+            Arc::new(Segment::recovered(base, file, request.options.indexes(), scanned.indexes, scanned.summary));
+        if rebuilt {
+            self.report.indexes_rebuilt.push(base);
+        }
+        if !is_last && (unsynced || rebuilt) {
+            repair::write_indexes(request, &segment, &mut self.report);
+        }
+        Ok(segment)
+    }
+
+    fn fill_report(&mut self, log_end: Offset, segments: usize, producers: usize) {
+        let report = &mut self.report;
+        report.log_start = self.log_start.0;
+        report.log_end = log_end.0;
+        report.segments = segments;
+        report.producers = producers;
+        report.snapshot = self.snapshot;
+        report.bytes_read = self.scan.stats.bytes_read;
+        report.batches_checked = self.scan.stats.batches_checked;
+        report.batches_replayed = self.scan.stats.batches_replayed;
+    }
+}
+
+/// A file of the partition, all of it readable, valid or not.
+fn whole_file(request: &OpenRequest, name: String, base: Offset, len: u64) -> Arc<Segment> {
+    let disk = Arc::clone(&request.environment.disk);
+    let file = LogFile::new(disk, request.mode, request.directory.join(name), len, len);
+    Arc::new(Segment::sealed(base, file, request.options.indexes()))
+}
+
+/// The newest snapshot that the log bears out, and what was passed over.
+fn load_snapshot(
+    request: &OpenRequest,
+    segments: &[Arc<Segment>],
+    limit: Offset,
+) -> Result<(Option<Snapshot>, Vec<(PathBuf, String)>)> {
+    let now = request.environment.clock.now();
+    let disk = &*request.environment.disk;
+    let (snapshot, unusable) =
+        snapshots::newest(disk, &request.directory, segments, limit, &request.options.producers, now)?;
+    Ok((snapshot, unusable.into_iter().map(|unusable| (unusable.path, unusable.reason)).collect()))
+}

@@ -1,0 +1,108 @@
+//! What recovery changes on the disk, in an order that a crash may interrupt anywhere: the next opening finds the same.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{OpenRequest, RecoveryReport};
+use crate::error::{IoContext, Result};
+use crate::fs::name::SegmentFile;
+use crate::fs::{Access, atomic};
+use crate::segment::Segment;
+use crate::types::Offset;
+
+/// One change.
+#[derive(Debug)]
+pub(super) enum Repair {
+    /// Copies the end of a segment to a file of its own, before it is cut.
+    KeepAside { segment: Arc<Segment>, from: u64, bytes: u64, to: PathBuf },
+    /// Takes a segment behind a cut out of the log, keeping its bytes.
+    MoveAside { segment: Arc<Segment>, to: PathBuf },
+    /// Ends a segment's file, durably: nothing behind comes back to life under later appends.
+    Cut { segment: Arc<Segment>, end: u64 },
+    /// Removes a segment with its indexes.
+    RemoveSegment(Arc<Segment>),
+    /// Gives a prepared segment its name, when the files before it are durable.
+    Name { from: PathBuf, base: Offset, before: Vec<PathBuf> },
+    /// Removes a leftover.
+    Remove(PathBuf),
+    /// Writes indexes that were missing.
+    WriteIndexes(Arc<Segment>),
+}
+
+/// Carries out the repairs. In a log that is open for reading only, none.
+pub(super) fn apply(request: &OpenRequest, repairs: Vec<Repair>, report: &mut RecoveryReport) -> Result<()> {
+    if request.environment.read_only || repairs.is_empty() {
+        return Ok(());
+    }
+    for repair in repairs {
+        apply_one(request, repair, report)?;
+    }
+    request.environment.disk.sync_directory(&request.directory).at("sync directory", &request.directory)
+}
+
+fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport) -> Result<()> {
+    let disk = &*request.environment.disk;
+    let directory = &request.directory;
+    match repair {
+        Repair::KeepAside { segment, from, bytes, to } => {
+            atomic::replace_file(disk, &to, &segment.file().bytes(from, from + bytes)?)
+        }
+        Repair::MoveAside { segment, to } => {
+            remove_indexes(request, segment.base_offset())?;
+            segment.file().rename(&to)?;
+            disk.sync_directory(directory).at("sync directory", directory)
+        }
+        Repair::Cut { segment, end } => {
+            let path = segment.file().path();
+            let file = disk.open(&path, Access::Write).at("open", &path)?;
+            file.set_len(end).at("cut", &path)?;
+            file.sync().at("sync", &path)
+        }
+        Repair::RemoveSegment(segment) => {
+            remove_indexes(request, segment.base_offset())?;
+            segment.file().remove()
+        }
+        Repair::Name { from, base, before } => {
+            for path in before {
+                disk.open(&path, Access::Write).and_then(|file| file.sync()).at("sync", &path)?;
+            }
+            let to = directory.join(SegmentFile::Log.name(base));
+            disk.rename(&from, &to).at("rename", &from)?;
+            disk.sync_directory(directory).at("sync directory", directory)
+        }
+        Repair::Remove(path) => {
+            let removed = disk.remove_file(&path).at("remove", &path);
+            match removed {
+                Ok(()) => report.removed.push(path),
+                Err(error) => report.not_written.push(error.to_string()),
+            }
+            Ok(())
+        }
+        Repair::WriteIndexes(segment) => {
+            write_indexes(request, &segment, report);
+            Ok(())
+        }
+    }
+}
+
+fn remove_indexes(request: &OpenRequest, base: Offset) -> Result<()> {
+    let disk = &*request.environment.disk;
+    for file in [SegmentFile::OffsetIndex, SegmentFile::TimeIndex, SegmentFile::TransactionIndex] {
+        let path = request.directory.join(file.name(base));
+        match disk.remove_file(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.at("remove", &path)?,
+        }
+    }
+    Ok(())
+}
+
+/// Writes a segment's index files. Where that is impossible they stay in memory.
+pub(super) fn write_indexes(request: &OpenRequest, segment: &Arc<Segment>, report: &mut RecoveryReport) {
+    if request.environment.read_only {
+        return;
+    }
+    if let Err(error) = segment.write_indexes(&*request.environment.disk, &request.directory) {
+        report.not_written.push(error.to_string());
+    }
+}

@@ -1,0 +1,151 @@
+//! What opening a partition found and did.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::Corruption;
+use crate::types::Offset;
+
+/// What opening a partition found, what it did about it, and how long it took.
+///
+/// ```
+/// use idemlog::{LogDir, LogDirOptions};
+///
+/// # let data = tempfile::tempdir().unwrap();
+/// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// let log = dir.partition("orders", 0)?;
+/// assert!(log.recovery().cut.is_none());
+/// println!("{}", log.recovery());
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Whether the directory was marked as closed cleanly.
+    pub marked_clean: bool,
+    /// Where the recovery began: everything below was durable, indexed and in a snapshot.
+    pub recovery_point: i64,
+    /// The log start offset found.
+    pub log_start: i64,
+    /// The log end offset found.
+    pub log_end: i64,
+    /// How many segments the log has.
+    pub segments: usize,
+    /// How many bytes of batches were read.
+    pub bytes_read: u64,
+    /// How many batches had their CRC checked.
+    pub batches_checked: u64,
+    /// How many batches were applied to the producers.
+    pub batches_replayed: u64,
+    /// The offset of the snapshot that the producers began with.
+    pub snapshot: Option<Offset>,
+    /// Snapshots that were passed over, and why.
+    pub snapshots_skipped: Vec<(PathBuf, String)>,
+    /// How many producers are known.
+    pub producers: usize,
+    /// Where and why the log was cut.
+    pub cut: Option<Cut>,
+    /// Empty bytes behind the last batch that were given back.
+    pub trimmed_bytes: u64,
+    /// Whether a segment that a crash left without its name was taken in.
+    pub adopted_prepared: bool,
+    /// The base offsets of the segments whose indexes were missing or wrong and were built again.
+    pub indexes_rebuilt: Vec<Offset>,
+    /// Leftovers of earlier work that were removed.
+    pub removed: Vec<PathBuf>,
+    /// What could not be written, and stays in memory: the disk is full or read-only.
+    pub not_written: Vec<String>,
+    /// How long all of it took.
+    pub elapsed: Duration,
+}
+
+/// The log's end as recovery found it, and what lay behind it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Cut {
+    /// Why.
+    pub reason: CutReason,
+    /// The first thing that was wrong, and where.
+    pub found: Corruption,
+    /// The offset at which the log ends now.
+    pub offset: Offset,
+    /// How many bytes were cut that were not empty.
+    pub bytes: u64,
+    /// How many valid batches were among them. Those were never acknowledged as durable, unless the reason is
+    /// [`CutReason::Corruption`].
+    pub batches: u64,
+    /// The files in which valid batches that were cut are kept.
+    pub kept: Vec<PathBuf>,
+}
+
+/// Why a log was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CutReason {
+    /// The end of the log, as a crash may leave it: at or above the recovery point.
+    Tail,
+    /// Damage below the recovery point, which no crash explains; cut by
+    /// [`CorruptionPolicy::CutAndKeep`](crate::CorruptionPolicy::CutAndKeep).
+    Corruption,
+}
+
+impl fmt::Display for RecoveryReport {
+    /// One line, and one more for each thing out of the ordinary.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} from offset {}: offsets {} to {} in {} segments, {} bytes read, {} batches checked, {} replayed, \
+             {} producers, {:.1?}",
+            if self.marked_clean { "opened" } else { "recovered" },
+            self.recovery_point,
+            self.log_start,
+            self.log_end,
+            self.segments,
+            self.bytes_read,
+            self.batches_checked,
+            self.batches_replayed,
+            self.producers,
+            self.elapsed,
+        )?;
+        if let Some(cut) = &self.cut {
+            write!(f, "\n  {cut}")?;
+        }
+        if self.trimmed_bytes > 0 {
+            write!(f, "\n  gave back {} empty bytes behind the last batch", self.trimmed_bytes)?;
+        }
+        if self.adopted_prepared {
+            write!(f, "\n  took in a segment that had no name yet")?;
+        }
+        for (path, reason) in &self.snapshots_skipped {
+            write!(f, "\n  passed over {}: {reason}", path.display())?;
+        }
+        for base in &self.indexes_rebuilt {
+            write!(f, "\n  built the indexes of the segment at {base} again")?;
+        }
+        for path in &self.removed {
+            write!(f, "\n  removed {}", path.display())?;
+        }
+        for problem in &self.not_written {
+            write!(f, "\n  could not write: {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = match self.reason {
+            CutReason::Tail => "cut an unfinished end",
+            CutReason::Corruption => "cut in front of damage",
+        };
+        write!(f, "{reason} at offset {}: {}; {} bytes", self.offset, self.found, self.bytes)?;
+        if self.batches > 0 {
+            write!(f, " with {} valid batches", self.batches)?;
+        }
+        for path in &self.kept {
+            write!(f, ", kept in {}", path.display())?;
+        }
+        Ok(())
+    }
+}

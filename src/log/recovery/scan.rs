@@ -1,0 +1,209 @@
+//! Reads what the log holds, batch by batch, and finds where it ends. Changes nothing.
+
+use std::sync::Arc;
+
+use crate::batch::{BatchHeader, layout};
+use crate::epoch::LeaderEpochs;
+use crate::error::{BatchError, Corruption, CorruptionKind, Error, Result};
+use crate::log::snapshots;
+use crate::producer::{ProducerTable, SnapshotIdentity};
+use crate::segment::{BatchCursor, IndexFiller, Indexes, PlacedBatch, Segment, Summary};
+use crate::types::{LeaderEpoch, Offset, Timestamp};
+
+/// One pass over the end of the log.
+#[derive(Debug)]
+pub(super) struct Scan {
+    /// From here on every batch has its CRC checked; below, only headers are read.
+    pub(super) checked_from: Offset,
+    /// From here on batches are applied to the producers.
+    pub(super) replay_from: Offset,
+    pub(super) producers: ProducerTable,
+    pub(super) leader_epochs: LeaderEpochs,
+    /// The lowest offset that the next batch may have.
+    pub(super) next_offset: Offset,
+    /// The lowest leader epoch that the next batch may have.
+    pub(super) leader_epoch: LeaderEpoch,
+    pub(super) last_batch: Option<SnapshotIdentity>,
+    pub(super) now: Timestamp,
+    pub(super) stats: Stats,
+    scratch: Vec<u8>,
+}
+
+/// How much work it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stats {
+    pub(super) bytes_read: u64,
+    pub(super) batches_checked: u64,
+    pub(super) batches_replayed: u64,
+}
+
+/// What a pass over one segment found.
+#[derive(Debug)]
+pub(super) struct ScannedSegment {
+    pub(super) segment: Arc<Segment>,
+    pub(super) indexes: Indexes,
+    pub(super) summary: Summary,
+    /// Where the valid batches end.
+    pub(super) end: u64,
+    /// What stands there, if that is not the end of the file.
+    pub(super) stop: Option<Corruption>,
+}
+
+impl Scan {
+    pub(super) fn new(
+        checked_from: Offset,
+        replay_from: Offset,
+        producers: ProducerTable,
+        leader_epochs: LeaderEpochs,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            checked_from,
+            replay_from,
+            producers,
+            leader_epochs,
+            next_offset: Offset::ZERO,
+            leader_epoch: LeaderEpoch::UNKNOWN,
+            last_batch: None,
+            now,
+            stats: Stats::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Reads `segment` from the batch at its last index entry in `known` on, or from its beginning. The next segment
+    /// begins at `next_base`.
+    pub(super) fn segment(
+        &mut self,
+        segment: &Arc<Segment>,
+        known: Option<Indexes>,
+        next_base: Option<Offset>,
+    ) -> Result<ScannedSegment> {
+        let options = segment.index_options();
+        let indexes = known.unwrap_or_else(|| Indexes::new(segment.base_offset(), options));
+        let mut summary = Summary::empty(segment.base_offset());
+        if let Some((timestamp, offset)) = indexes.time.last() {
+            summary.largest_timestamp = timestamp;
+            summary.largest_timestamp_offset = offset;
+        }
+        let start = indexes.offset.last().map_or(0, |entry| u64::from(entry.position));
+        let mut filler = IndexFiller::resume(options, &summary);
+        let mut cursor = BatchCursor::new(Arc::clone(segment), start);
+        self.next_offset = self.next_offset.max(segment.base_offset());
+        let stop = loop {
+            match self.next(&mut cursor, next_base) {
+                Ok(Some(batch)) => {
+                    filler.add(&indexes, &batch);
+                    summary.add(&batch);
+                }
+                Ok(None) => break None,
+                Err(Error::Corrupt(found)) => break Some(found),
+                Err(error) => return Err(error),
+            }
+        };
+        self.stats.bytes_read += cursor.position() - start;
+        Ok(ScannedSegment { segment: Arc::clone(segment), indexes, summary, end: cursor.position(), stop })
+    }
+
+    /// Takes the batch at the cursor, if it is one that may stand there.
+    fn next(&mut self, cursor: &mut BatchCursor, next_base: Option<Offset>) -> Result<Option<PlacedBatch>> {
+        let Some(batch) = cursor.peek()? else { return Ok(None) };
+        self.check_place(cursor, &batch, next_base)?;
+        if batch.header.last_offset() >= self.checked_from {
+            cursor.check(&batch, &mut self.scratch)?;
+            self.stats.batches_checked += 1;
+        }
+        if batch.header.base_offset >= self.replay_from {
+            snapshots::apply(&mut self.producers, cursor, &batch, self.now)?;
+            self.stats.batches_replayed += 1;
+        }
+        if self.last_batch.is_none() {
+            // What the checkpoint says of batches from here on is seen again.
+            self.leader_epochs.truncate_from_end(batch.header.base_offset);
+        }
+        self.leader_epochs.assign(batch.header.leader_epoch, batch.header.base_offset);
+        self.leader_epoch = self.leader_epoch.max(batch.header.leader_epoch);
+        self.next_offset = batch.header.next_offset();
+        self.last_batch = Some(snapshots::identity(&batch));
+        cursor.skip(&batch);
+        Ok(Some(batch))
+    }
+
+    /// Offsets only rise, inside of their segment, and leader epochs do not fall.
+    fn check_place(
+        &self,
+        cursor: &BatchCursor,
+        batch: &PlacedBatch,
+        next_base: Option<Offset>,
+    ) -> Result<()> {
+        let header = &batch.header;
+        let corrupt = |kind| Err(Error::corrupt(&cursor.segment().file().path(), batch.position, kind));
+        let base = cursor.segment().base_offset();
+        let fits = header.last_offset() - base <= i64::from(i32::MAX)
+            && next_base.is_none_or(|next| header.last_offset() < next);
+        if header.base_offset < self.next_offset || !fits {
+            return corrupt(CorruptionKind::BaseOffset { expected: self.next_offset, got: header.base_offset });
+        }
+        if header.leader_epoch < self.leader_epoch {
+            let (expected, got) = (self.leader_epoch.0, header.leader_epoch.0);
+            return corrupt(CorruptionKind::LeaderEpoch { expected, got });
+        }
+        Ok(())
+    }
+}
+
+/// What lies behind the last valid batch of a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Behind {
+    /// Bytes up to the last one that is not zero.
+    pub(super) bytes: u64,
+    /// Valid batches among them.
+    pub(super) batches: u64,
+}
+
+/// Looks through the bytes of `segment` from `position` on.
+pub(super) fn behind(segment: &Segment, position: u64) -> Result<Behind> {
+    let bytes = segment.file().bytes(position, u64::MAX)?;
+    let len = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let bytes = &bytes[..len];
+    let mut batches = 0;
+    let mut at = 1;
+    while at + layout::HEADER_SIZE <= bytes.len() {
+        match valid_batch(&bytes[at..]) {
+            Some(size) => {
+                batches += 1;
+                at += size;
+            }
+            None => at += 1,
+        }
+    }
+    Ok(Behind { bytes: len as u64, batches })
+}
+
+/// The size of the batch that `bytes` begin with, if they do.
+fn valid_batch(bytes: &[u8]) -> Option<usize> {
+    if bytes[layout::MAGIC] as i8 != layout::MAGIC_V2 {
+        return None;
+    }
+    let header = BatchHeader::decode(bytes).ok()?;
+    let batch = bytes.get(..header.size())?;
+    crate::batch::check_crc(&header, batch).ok()?;
+    Some(header.size())
+}
+
+/// Whether what stopped a scan is a batch of another format rather than damage: it must never be cut.
+pub(super) fn unsupported_magic(segment: &Segment, found: &Corruption) -> Result<bool> {
+    let CorruptionKind::Batch(BatchError::UnsupportedMagic { got }) = found.kind else { return Ok(false) };
+    let prefix = segment.file().bytes(found.position, found.position + layout::PREFIX_SIZE as u64)?;
+    if prefix.len() < layout::PREFIX_SIZE {
+        return Ok(false);
+    }
+    const SMALLEST_BATCH: i64 = 14;
+    let length = i64::from(layout::read_i32(&prefix, layout::LENGTH));
+    let offset = Offset(layout::read_i64(&prefix, layout::BASE_OFFSET));
+    let end = found.position.saturating_add(length.max(0).unsigned_abs() + layout::LENGTH_OVERHEAD as u64);
+    Ok((0..=9).contains(&got)
+        && length >= SMALLEST_BATCH
+        && end <= segment.file().end()
+        && (0..=i64::from(i32::MAX)).contains(&(offset - segment.base_offset())))
+}

@@ -1,0 +1,220 @@
+//! The producer table on disk. A snapshot at an offset is a cache of the log below it, and of what the log no longer
+//! shows: it is folded from the one before and the headers in between, not copied from the table under the append lock.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Shared;
+use crate::batch::{DEFAULT_MAX_DECOMPRESSED, read_control};
+use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::fs::name::{PartitionFile, SegmentFile, Stage};
+use crate::fs::{Disk, atomic};
+use crate::producer::snapshot;
+use crate::producer::{ExpiryCursor, ProducerPolicy, ProducerTable, SnapshotIdentity};
+use crate::segment::{BatchCursor, PlacedBatch, Segment};
+use crate::types::{Offset, Timestamp};
+
+/// No snapshot is larger: room for fifty million producers.
+const MAX_BYTES: u64 = 8 << 30;
+
+/// Producers as they were below an offset.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) offset: Offset,
+    pub(super) producers: ProducerTable,
+    /// The last batch that it covers, where it knows.
+    pub(super) identity: Option<SnapshotIdentity>,
+}
+
+/// A snapshot file that cannot be used, and why.
+#[derive(Clone, Debug)]
+pub(super) struct Unusable {
+    pub(super) path: PathBuf,
+    pub(super) reason: String,
+}
+
+/// The offsets of the snapshot files in a partition, newest first.
+pub(super) fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<Offset>> {
+    let mut offsets: Vec<Offset> = disk
+        .list(directory)
+        .at("list", directory)?
+        .iter()
+        .filter_map(|entry| match PartitionFile::parse(&entry.name) {
+            PartitionFile::Segment { file: SegmentFile::Snapshot, base, stage: Stage::Live } => Some(base),
+            _ => None,
+        })
+        .collect();
+    offsets.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(offsets)
+}
+
+/// Reads one snapshot.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`] if its bytes are not a snapshot; the disk's.
+pub(super) fn load(
+    disk: &dyn Disk,
+    directory: &Path,
+    offset: Offset,
+    policy: &ProducerPolicy,
+    now: Timestamp,
+) -> Result<Snapshot> {
+    let path = directory.join(SegmentFile::Snapshot.name(offset));
+    let bytes = disk.read(&path, MAX_BYTES).at("read", &path)?;
+    let (producers, identity) =
+        snapshot::decode(&bytes, policy.clone(), now).map_err(|kind| Error::corrupt(&path, 0, kind))?;
+    Ok(Snapshot { offset, producers, identity })
+}
+
+/// Whether the log holds, under the same offset, the batch that the snapshot ends with. A snapshot that says nothing is
+/// believed; so is one whose batch the log no longer has, because its beginning was deleted.
+pub(super) fn fits(snapshot: &Snapshot, segments: &[Arc<Segment>]) -> Result<bool> {
+    let Some(identity) = &snapshot.identity else { return Ok(true) };
+    let at = segments.partition_point(|segment| segment.base_offset() <= identity.base_offset);
+    let Some(segment) = at.checked_sub(1).map(|at| &segments[at]) else { return Ok(true) };
+    let mut cursor = BatchCursor::new(Arc::clone(segment), identity.position);
+    Ok(match cursor.peek() {
+        Ok(Some(batch)) => {
+            batch.header.base_offset == identity.base_offset
+                && batch.header.crc == identity.crc
+                && batch.header.leader_epoch == identity.leader_epoch
+        }
+        Ok(None) | Err(Error::Corrupt(_)) => false,
+        Err(error) => return Err(error),
+    })
+}
+
+/// The newest usable snapshot at or below `limit`, and those that were passed over.
+pub(super) fn newest(
+    disk: &dyn Disk,
+    directory: &Path,
+    segments: &[Arc<Segment>],
+    limit: Offset,
+    policy: &ProducerPolicy,
+    now: Timestamp,
+) -> Result<(Option<Snapshot>, Vec<Unusable>)> {
+    let mut unusable = Vec::new();
+    for offset in list(disk, directory)?.into_iter().filter(|&offset| offset <= limit) {
+        let reason = match load(disk, directory, offset, policy, now) {
+            Ok(snapshot) if fits(&snapshot, segments)? => return Ok((Some(snapshot), unusable)),
+            Ok(_) => "its last batch is not in the log".to_owned(),
+            Err(error) if is_newer_version(&error) => return Err(error),
+            Err(Error::Corrupt(corruption)) => corruption.kind.to_string(),
+            Err(error) => return Err(error),
+        };
+        unusable.push(Unusable { path: directory.join(SegmentFile::Snapshot.name(offset)), reason });
+    }
+    Ok((None, unusable))
+}
+
+/// To skip a trailer of a later version would forget what it holds.
+fn is_newer_version(error: &Error) -> bool {
+    matches!(error, Error::Corrupt(corruption) if matches!(corruption.kind, CorruptionKind::Version { .. }))
+}
+
+/// Applies one batch of the log to the producers, as recovery does: nothing is refused.
+pub(super) fn apply(
+    producers: &mut ProducerTable,
+    cursor: &BatchCursor,
+    batch: &PlacedBatch,
+    now: Timestamp,
+) -> Result<()> {
+    if !batch.header.is_idempotent() {
+        return Ok(());
+    }
+    let control = if batch.header.is_control() {
+        read_control(&batch.header, cursor.slice(batch), DEFAULT_MAX_DECOMPRESSED, &mut Vec::new()).map_err(|error| {
+            Error::corrupt(&cursor.segment().file().path(), batch.position, CorruptionKind::Batch(error))
+        })?
+    } else {
+        None
+    };
+    producers.replay(&batch.header, control, now);
+    Ok(())
+}
+
+/// Applies the batches in [`from`, `to`) to the producers. Returns the identity of the last one.
+pub(super) fn replay(
+    segments: &[Arc<Segment>],
+    from: Offset,
+    to: Offset,
+    producers: &mut ProducerTable,
+    now: Timestamp,
+) -> Result<Option<SnapshotIdentity>> {
+    let mut last = None;
+    let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
+    for segment in segments[first..].iter().take_while(|segment| segment.base_offset() < to) {
+        let mut cursor = if from <= segment.base_offset() {
+            BatchCursor::new(Arc::clone(segment), 0)
+        } else {
+            segment.cursor_at(from)?
+        };
+        while let Some(batch) = cursor.next()? {
+            if batch.header.base_offset >= to {
+                break;
+            }
+            apply(producers, &cursor, &batch, now)?;
+            last = Some(identity(&batch));
+        }
+    }
+    Ok(last)
+}
+
+pub(super) fn identity(batch: &PlacedBatch) -> SnapshotIdentity {
+    SnapshotIdentity {
+        leader_epoch: batch.header.leader_epoch,
+        base_offset: batch.header.base_offset,
+        position: batch.position,
+        crc: batch.header.crc,
+    }
+}
+
+impl Shared {
+    /// Forgets idle producers, with the append lock free between the steps.
+    pub(super) fn expire_producers(&self) {
+        const STEP: usize = 1000;
+        let now = self.now();
+        let mut cursor = Some(ExpiryCursor::START);
+        while let Some(from) = cursor {
+            cursor = self.appender.lock().producers.expire_step(from, STEP, now);
+        }
+    }
+
+    /// Writes the producers as they were at `point`, below which everything is durable.
+    pub(super) fn write_snapshot(&self, point: Offset) -> Result<()> {
+        let path = self.segment_path(SegmentFile::Snapshot, point);
+        let disk = &*self.environment.disk;
+        if disk.exists(&path).at("look up", &path)? {
+            return Ok(());
+        }
+        let now = self.now();
+        let segments = self.segments.load_full();
+        let policy = &self.options.producers;
+        let (base, _) = newest(disk, &self.directory, &segments, point, policy, now)?;
+        let (from, mut producers, before) = match base {
+            Some(base) => (base.offset, base.producers, base.identity),
+            None => (self.watermarks.log_start(), ProducerTable::new(policy.clone()), None),
+        };
+        let last = replay(&segments, from, point, &mut producers, now)?.or(before);
+        producers.expire_step(ExpiryCursor::START, usize::MAX, now);
+        self.expire_producers();
+        atomic::replace_file(disk, &path, &snapshot::encode(&producers, last.as_ref()))?;
+        event!(debug, partition = %self.name, offset = point.0, producers = producers.len(), "snapshot");
+        self.remove_superseded(point, &segments)
+    }
+
+    /// Removes the snapshots in the middle of a segment that the one at `newest` makes needless; those at the bases of
+    /// segments stay, for truncations.
+    fn remove_superseded(&self, newest: Offset, segments: &[Arc<Segment>]) -> Result<()> {
+        let disk = &*self.environment.disk;
+        let is_base = |offset: Offset| segments.iter().any(|segment| segment.base_offset() == offset);
+        for offset in list(disk, &self.directory)?.into_iter().filter(|&offset| offset < newest) {
+            if !is_base(offset) {
+                let path = self.segment_path(SegmentFile::Snapshot, offset);
+                disk.remove_file(&path).at("remove", &path)?;
+            }
+        }
+        Ok(())
+    }
+}

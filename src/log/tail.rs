@@ -1,0 +1,71 @@
+//! Those who wait at the tail of the log for new batches.
+
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::task::Waker;
+use std::time::Instant;
+
+use crate::sync::{Condvar, Mutex};
+
+/// Readers that wait. An appender that finds none pays a fence and a load.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    /// Blocked threads and kept wakers. Raised before the last look at the log, so that one of the two sides sees the
+    /// other: the reader the new end, or the appender the reader.
+    waiting: AtomicUsize,
+    wakers: Mutex<Vec<Waker>>,
+    wakeup: Condvar,
+}
+
+impl Tail {
+    /// Wakes everybody who waits. Called after the end that readers see has moved.
+    pub(crate) fn notify(&self) {
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        let wakers = std::mem::take(&mut *self.wakers.lock());
+        self.waiting.fetch_sub(wakers.len(), Ordering::SeqCst);
+        self.wakeup.notify_all();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Blocks until `ready` or the deadline. `false`: the deadline came first.
+    pub(crate) fn wait(&self, deadline: Option<Instant>, ready: impl Fn() -> bool) -> bool {
+        let mut wakers = self.wakers.lock();
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let is_ready = loop {
+            if ready() {
+                break true;
+            }
+            match deadline {
+                None => self.wakeup.wait(&mut wakers),
+                Some(deadline) if self.wakeup.wait_until(&mut wakers, deadline).timed_out() => break ready(),
+                Some(_) => {}
+            }
+        };
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        is_ready
+    }
+
+    /// Keeps the waker unless `ready` already.
+    pub(crate) fn register(&self, waker: &Waker, ready: impl Fn() -> bool) -> bool {
+        let mut wakers = self.wakers.lock();
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if ready() {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            return true;
+        }
+        if wakers.iter().any(|kept| kept.will_wake(waker)) {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        } else {
+            wakers.push(waker.clone());
+        }
+        false
+    }
+}

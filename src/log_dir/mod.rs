@@ -1,0 +1,512 @@
+//! Many partitions in one directory: who owns it, what is in it, and what they share.
+
+mod checkpoint;
+mod named_producers;
+mod options;
+mod own_file;
+mod producer;
+mod producer_ids;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::{self, JoinHandle};
+
+use parking_lot::{Mutex, RwLock};
+
+pub use options::LogDirOptions;
+pub use producer::{LastBatch, Producer};
+
+use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
+use crate::fs::{Disk, DirectoryLock, EntryKind, atomic};
+use crate::log::background::Queue;
+use crate::log::environment::{Checkpointer, Environment, Fences, MapBudget, SpaceBudget};
+use crate::log::{Log, LogMetrics, LogOptions, OpenRequest};
+use crate::types::{Offset, ProducerId};
+use checkpoint::OffsetsByPartition;
+use named_producers::NamedProducers;
+use producer_ids::ProducerIds;
+
+/// The largest checkpoint file that is read.
+const MAX_CHECKPOINT: u64 = 1 << 30;
+
+/// A directory of partitions, owned by one process at a time. Cloning is cheap; every method may be called from any
+/// thread.
+///
+/// Dropping the last handle neither blocks nor marks the directory clean: the next opening recovers, as after a crash.
+/// [`close`](Self::close) leaves it nothing to do.
+///
+/// ```
+/// use idemlog::{BatchBuilder, LogDir, LogDirOptions};
+///
+/// # let data = tempfile::tempdir().unwrap();
+/// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// let log = dir.partition("orders", 0)?;
+/// log.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+/// dir.close()?;
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LogDir {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    options: LogDirOptions,
+    environment: Arc<Environment>,
+    /// Held while partitions are created and deleted; appends and reads do not come by here.
+    partitions: RwLock<BTreeMap<TopicPartition, Log>>,
+    /// The partitions that did not open, and why.
+    failed: Mutex<BTreeMap<TopicPartition, Error>>,
+    producer_ids: Option<ProducerIds>,
+    named_producers: Option<NamedProducers>,
+    closed: AtomicBool,
+    deletions: AtomicUsize,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// One writer of checkpoint files at a time.
+    checkpointing: Mutex<()>,
+    _lock: Option<DirectoryLock>,
+}
+
+impl LogDir {
+    /// Opens the directory, which is created if missing, and recovers every partition in it, several at a time.
+    ///
+    /// A partition that cannot be opened does not keep the others from it: [`partition`](Self::partition) returns its
+    /// error, and [`failed`](Self::failed) lists them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] if this or another process has it open, or a running Kafka; [`Error::Corrupt`] if a file that
+    /// concerns all partitions is damaged; the disk's.
+    pub fn open(path: impl AsRef<Path>, options: LogDirOptions) -> Result<Self> {
+        options.validate()?;
+        let path = path.as_ref().to_owned();
+        let disk = Arc::clone(&options.disk);
+        if !options.read_only {
+            atomic::create_directory_durably(&*disk, &path)?;
+        }
+        let lock = if options.read_only { None } else { Some(take_lock(&*disk, &path)?) };
+        let environment = Arc::new(environment(&options));
+        let found = Found::in_directory(&*disk, &path)?;
+        if !options.read_only {
+            found.begin(&*disk, &path)?;
+        }
+        let (partitions, failed) = found.open_partitions(&path, &options, &environment)?;
+        let (producer_ids, named_producers) = open_producers(&path, &options, &partitions)?;
+        let inner = Arc::new(Inner {
+            path,
+            environment,
+            partitions: RwLock::new(partitions),
+            failed: Mutex::new(failed),
+            producer_ids,
+            named_producers,
+            closed: AtomicBool::new(false),
+            deletions: AtomicUsize::new(0),
+            threads: Mutex::default(),
+            checkpointing: Mutex::default(),
+            _lock: lock,
+            options,
+        });
+        let dir = Self { inner };
+        dir.start()?;
+        Ok(dir)
+    }
+
+    /// Raises the fences that named producers have, and starts the threads that were asked for.
+    fn start(&self) -> Result<()> {
+        let inner = &self.inner;
+        let checkpointer: Weak<dyn Checkpointer> = Arc::<Inner>::downgrade(inner) as Weak<dyn Checkpointer>;
+        let _ = inner.environment.checkpointer.set(checkpointer);
+        let partitions: Vec<Log> = inner.partitions.read().values().cloned().collect();
+        for (id, epoch) in inner.named_producers.iter().flat_map(NamedProducers::fences) {
+            inner.environment.fences.raise(id, epoch);
+            partitions.iter().for_each(|log| log.fence(id, epoch));
+        }
+        for number in 0..inner.options.background_threads {
+            let environment = Arc::clone(&inner.environment);
+            environment.queue.enlist();
+            let thread = thread::Builder::new()
+                .name(format!("idemlog-{number}"))
+                .spawn(move || environment.queue.run())
+                .at("start a thread for", &inner.path)?;
+            inner.threads.lock().push(thread);
+        }
+        Ok(())
+    }
+
+    /// The directory's path.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// The log of a partition, which is created if missing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidTopic`] for a name that Kafka would refuse; what kept the partition from opening; the disk's.
+    pub fn partition(&self, topic: &str, partition: i32) -> Result<Log> {
+        let name = TopicPartition::new(topic, partition)?;
+        if let Some(log) = self.existing(&name)? {
+            return Ok(log);
+        }
+        let mut partitions = self.inner.partitions.write();
+        if let Some(log) = partitions.get(&name) {
+            return Ok(log.clone());
+        }
+        let log = self.create(&name)?;
+        partitions.insert(name, log.clone());
+        Ok(log)
+    }
+
+    /// The log of a partition, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`partition`](Self::partition).
+    pub fn find(&self, topic: &str, partition: i32) -> Result<Option<Log>> {
+        self.existing(&TopicPartition::new(topic, partition)?)
+    }
+
+    fn existing(&self, name: &TopicPartition) -> Result<Option<Log>> {
+        self.check_open()?;
+        match self.inner.failed.lock().get(name) {
+            Some(error) => Err(error.clone()),
+            None => Ok(self.inner.partitions.read().get(name).cloned()),
+        }
+    }
+
+    fn create(&self, name: &TopicPartition) -> Result<Log> {
+        let inner = &self.inner;
+        let directory = inner.path.join(name.to_string());
+        if inner.options.read_only {
+            return Err(Error::ReadOnly { path: directory });
+        }
+        atomic::create_directory_durably(&*inner.options.disk, &directory)?;
+        let state = CheckpointedState { recovery_point: Offset::ZERO, log_start: None, clean: false };
+        Log::open(open_request(name, directory, &inner.options, &inner.environment, state)?)
+    }
+
+    /// The partitions that are open, in order.
+    pub fn partitions(&self) -> Vec<TopicPartition> {
+        self.inner.partitions.read().keys().cloned().collect()
+    }
+
+    /// The partitions that did not open, and why. Their files are as they were.
+    pub fn failed(&self) -> Vec<(TopicPartition, Error)> {
+        self.inner.failed.lock().iter().map(|(name, error)| (name.clone(), error.clone())).collect()
+    }
+
+    /// Deletes a partition: handles answer [`Error::Gone`] from now on, slices stay. `false` if there is none.
+    ///
+    /// The directory is renamed first, so that a crash leaves the partition whole or deleted; what was not removed yet is
+    /// removed by the next opening.
+    ///
+    /// # Errors
+    ///
+    /// The disk's; the partition may be deleted nevertheless.
+    pub fn delete_partition(&self, topic: &str, partition: i32) -> Result<bool> {
+        let name = TopicPartition::new(topic, partition)?;
+        self.check_open()?;
+        let mut partitions = self.inner.partitions.write();
+        let Some(log) = partitions.get(&name).cloned() else { return Ok(false) };
+        log.abandon();
+        partitions.remove(&name);
+        let disk = &*self.inner.options.disk;
+        let doomed = self.inner.path.join(PartitionDirectory::deleted(&name, self.unique(&name)));
+        disk.rename(log.directory(), &doomed).at("rename", log.directory())?;
+        disk.sync_directory(&self.inner.path).at("sync directory", &self.inner.path)?;
+        drop(partitions);
+        self.inner.environment.checkpoints_stale.store(true, Ordering::Release);
+        disk.remove_directory(&doomed).at("remove", &doomed)?;
+        Ok(true)
+    }
+
+    /// A number that no earlier deletion of the same name had.
+    fn unique(&self, name: &TopicPartition) -> u128 {
+        let now = self.inner.options.clock.now().0 as u128;
+        let count = self.inner.deletions.fetch_add(1, Ordering::Relaxed) as u128;
+        (now << 64) ^ (count << 16) ^ name.partition() as u128
+    }
+
+    /// A producer id that was never handed out before, also not before a crash, and that no partition knows.
+    ///
+    /// # Errors
+    ///
+    /// The disk's, when a new block of ids cannot be reserved; nothing is handed out.
+    pub fn new_producer_id(&self) -> Result<ProducerId> {
+        self.check_open()?;
+        self.inner.producer_ids.as_ref().ok_or_else(|| self.read_only())?.next()
+    }
+
+    /// The producer of a name: the same id every time, with a higher epoch at every call. From the moment this returns
+    /// the one before is refused in every partition, also after a restart. After epoch 32,767 comes a new id.
+    ///
+    /// # Errors
+    ///
+    /// The disk's; then no epoch was used up, or one that nobody has.
+    pub fn producer(&self, name: &str) -> Result<Producer> {
+        self.check_open()?;
+        let named = self.inner.named_producers.as_ref().ok_or_else(|| self.read_only())?;
+        let before: Vec<_> = named.fences().collect();
+        let (id, epoch) = named.next_incarnation(name, || self.new_producer_id())?;
+        // A new id is there after the last epoch of the old one, which is fenced for good.
+        let raised: Vec<_> = named.fences().filter(|fence| !before.contains(fence)).collect();
+        let partitions: Vec<Log> = self.inner.partitions.read().values().cloned().collect();
+        for (id, epoch) in raised {
+            // The directory's fence first: a partition that does not know the producer yet asks it.
+            self.inner.environment.fences.raise(id, epoch);
+            partitions.iter().for_each(|log| log.fence(id, epoch));
+        }
+        Ok(Producer::new(id, epoch))
+    }
+
+    fn read_only(&self) -> Error {
+        Error::ReadOnly { path: self.inner.path.clone() }
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.inner.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Works in the background until the directory is closed: prepares pages and segments, writes snapshots, and syncs
+    /// for futures. For hosts that bring their own threads; each call takes one.
+    pub fn run_background(&self) {
+        let environment = Arc::clone(&self.inner.environment);
+        environment.queue.enlist();
+        environment.queue.run();
+    }
+
+    /// The sum of all partitions' counters.
+    pub fn metrics(&self) -> LogMetrics {
+        let mut sum = LogMetrics::default();
+        self.inner.partitions.read().values().for_each(|log| sum.add(&log.metrics()));
+        sum
+    }
+
+    /// Closes every partition and marks the directory clean if all of them closed well, so that the next opening reads
+    /// next to nothing. Other handles get [`Error::Closed`] afterwards.
+    ///
+    /// # Errors
+    ///
+    /// The first partition's that did not close well; the directory is closed all the same, not marked clean, and the next
+    /// opening recovers.
+    pub fn close(&self) -> Result<()> {
+        let inner = &self.inner;
+        if inner.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let partitions: Vec<Log> = inner.partitions.read().values().cloned().collect();
+        let closed = partitions.iter().map(Log::close).fold(Ok(()), Result::and);
+        inner.environment.queue.close();
+        for thread in std::mem::take(&mut *inner.threads.lock()) {
+            // A thread that panicked has said so; there is nothing left to do for it.
+            let _ = thread.join();
+        }
+        if inner.options.read_only {
+            return closed;
+        }
+        inner.write_checkpoints()?;
+        closed?;
+        if inner.failed.lock().is_empty() { inner.mark_clean() } else { Ok(()) }
+    }
+}
+
+impl Inner {
+    fn mark_clean(&self) -> Result<()> {
+        let path = self.path.join(directory_file::CLEAN_SHUTDOWN);
+        atomic::replace_file(&*self.options.disk, &path, checkpoint::clean_shutdown(-1).as_bytes())
+    }
+}
+
+impl Checkpointer for Inner {
+    fn write_checkpoints(&self) -> Result<()> {
+        let _turn = self.checkpointing.lock();
+        let partitions = self.partitions.read().clone();
+        let offsets = |of: fn(&Log) -> Offset| -> OffsetsByPartition {
+            partitions.iter().map(|(name, log)| (name.clone(), of(log))).collect()
+        };
+        let disk = &*self.options.disk;
+        let files = [
+            (directory_file::RECOVERY_POINTS, offsets(Log::recovery_point)),
+            (directory_file::LOG_STARTS, offsets(Log::log_start_offset)),
+        ];
+        for (file, offsets) in files {
+            let encoded = checkpoint::encode_offsets(&offsets);
+            atomic::replace_file(disk, &self.path.join(file), encoded.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    /// Lets the background threads go; nobody waits for them.
+    fn drop(&mut self) {
+        self.environment.queue.close();
+    }
+}
+
+fn environment(options: &LogDirOptions) -> Environment {
+    Environment {
+        disk: Arc::clone(&options.disk),
+        clock: Arc::clone(&options.clock),
+        queue: Queue::default(),
+        space: SpaceBudget::new(options.max_allocated_ahead),
+        maps: MapBudget::new(options.max_open_segments),
+        fences: Fences::default(),
+        read_only: options.read_only,
+        checkpoints_stale: AtomicBool::new(false),
+        checkpointer: OnceLock::new(),
+    }
+}
+
+fn take_lock(disk: &dyn Disk, directory: &Path) -> Result<DirectoryLock> {
+    let path = directory.join(directory_file::LOCK);
+    disk.lock(&path).at("lock", &path)?.ok_or_else(|| Error::Locked { path: directory.to_owned() })
+}
+
+/// The allocator starts above every id that a partition or a named producer has.
+fn open_producers(
+    path: &Path,
+    options: &LogDirOptions,
+    partitions: &BTreeMap<TopicPartition, Log>,
+) -> Result<(Option<ProducerIds>, Option<NamedProducers>)> {
+    if options.read_only {
+        return Ok((None, None));
+    }
+    let named = NamedProducers::open(Arc::clone(&options.disk), path)?;
+    let known = partitions.values().filter_map(Log::highest_producer_id);
+    let highest = known.chain(named.fences().map(|(id, _)| id)).max();
+    let at_least = ProducerId(highest.map_or(0, |id| id.0.saturating_add(1)));
+    let ids = ProducerIds::open(Arc::clone(&options.disk), path, at_least)?;
+    Ok((Some(ids), Some(named)))
+}
+
+/// What the checkpoints say about one partition.
+#[derive(Clone, Copy, Debug)]
+struct CheckpointedState {
+    recovery_point: Offset,
+    log_start: Option<Offset>,
+    clean: bool,
+}
+
+fn open_request(
+    name: &TopicPartition,
+    directory: PathBuf,
+    options: &LogDirOptions,
+    environment: &Arc<Environment>,
+    state: CheckpointedState,
+) -> Result<OpenRequest> {
+    let log: &LogOptions = &options.log;
+    let mode = match log.io_mode {
+        Some(mode) => mode,
+        None => options.disk.io_mode(&directory).at("look up the file system of", &directory)?,
+    };
+    Ok(OpenRequest {
+        name: name.clone(),
+        directory,
+        environment: Arc::clone(environment),
+        options: log.clone(),
+        mode,
+        recovery_point: state.recovery_point,
+        log_start: state.log_start,
+        clean: state.clean,
+    })
+}
+
+/// What lies in the directory.
+struct Found {
+    partitions: Vec<TopicPartition>,
+    deleted: Vec<PathBuf>,
+    clean: bool,
+    recovery_points: OffsetsByPartition,
+    log_starts: OffsetsByPartition,
+}
+
+/// What opening the partitions came to.
+type Opened = (BTreeMap<TopicPartition, Log>, BTreeMap<TopicPartition, Error>);
+
+impl Found {
+    fn in_directory(disk: &dyn Disk, path: &Path) -> Result<Self> {
+        let mut found = Self {
+            partitions: Vec::new(),
+            deleted: Vec::new(),
+            clean: false,
+            recovery_points: read_offsets(disk, path, directory_file::RECOVERY_POINTS)?,
+            log_starts: read_offsets(disk, path, directory_file::LOG_STARTS)?,
+        };
+        for entry in disk.list(path).at("list", path)? {
+            if entry.kind == EntryKind::File {
+                found.clean |= entry.name == directory_file::CLEAN_SHUTDOWN;
+            }
+            if entry.kind == EntryKind::Directory {
+                match PartitionDirectory::parse(&entry.name) {
+                    PartitionDirectory::Live(partition) => found.partitions.push(partition),
+                    PartitionDirectory::Deleted => found.deleted.push(path.join(&entry.name)),
+                    PartitionDirectory::Future | PartitionDirectory::Stray | PartitionDirectory::Other => {}
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes the clean marker away before anything is opened, so that a crash from here on is seen as one; and finishes
+    /// deletions.
+    fn begin(&self, disk: &dyn Disk, path: &Path) -> Result<()> {
+        if self.clean {
+            let marker = path.join(directory_file::CLEAN_SHUTDOWN);
+            disk.remove_file(&marker).at("remove", &marker)?;
+            disk.sync_directory(path).at("sync directory", path)?;
+        }
+        self.deleted.iter().try_for_each(|doomed| disk.remove_directory(doomed).at("remove", doomed))
+    }
+
+    /// Opens all partitions, several at a time.
+    fn open_partitions(
+        self,
+        path: &Path,
+        options: &LogDirOptions,
+        environment: &Arc<Environment>,
+    ) -> Result<Opened> {
+        let next = AtomicUsize::new(0);
+        let opened = Mutex::new(Opened::default());
+        thread::scope(|scope| {
+            for _ in 0..options.recovery_thread_count().min(self.partitions.len()) {
+                scope.spawn(|| {
+                    while let Some(name) = self.partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let log = open_request(name, path.join(name.to_string()), options, environment, self.state(name))
+                            .and_then(Log::open);
+                        let mut opened = opened.lock();
+                        match log {
+                            Ok(log) => drop(opened.0.insert(name.clone(), log)),
+                            Err(error) => drop(opened.1.insert(name.clone(), error)),
+                        }
+                    }
+                });
+            }
+        });
+        Ok(opened.into_inner())
+    }
+
+    fn state(&self, name: &TopicPartition) -> CheckpointedState {
+        CheckpointedState {
+            recovery_point: self.recovery_points.get(name).copied().unwrap_or(Offset::ZERO),
+            log_start: self.log_starts.get(name).copied(),
+            clean: self.clean,
+        }
+    }
+}
+
+fn read_offsets(disk: &dyn Disk, directory: &Path, file: &str) -> Result<OffsetsByPartition> {
+    let path = directory.join(file);
+    let bytes = match disk.read(&path, MAX_CHECKPOINT) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(OffsetsByPartition::new()),
+        read => read.at("read", &path)?,
+    };
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Error::corrupt(&path, 0, CorruptionKind::Format("not text in UTF-8")))?;
+    checkpoint::decode_offsets(text).map_err(|kind| Error::corrupt(&path, 0, kind))
+}

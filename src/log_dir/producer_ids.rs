@@ -1,0 +1,213 @@
+//! Gives out producer ids, each once, whatever happens to the process or the power in between.
+//!
+//! The file `idemlog-producer-ids` is a header of our [own files](super::own_file), magic `idemlpid`, version 1, with
+//! one field: the first id that is not reserved (8 bytes). Everything below it may have been given out. Ids are
+//! reserved in blocks: the file is replaced, durably, before the first id of a block is given out, so a crash can lose
+//! the rest of a block but never repeat an id.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::own_file::{self, Kind};
+use crate::error::{CorruptionKind, Error, Result};
+use crate::fs::{Disk, atomic, name};
+use crate::sync::Mutex;
+use crate::types::ProducerId;
+
+const KIND: Kind = Kind { magic: b"idemlpid", version: 1 };
+
+/// The ids reserved at once: one durable write for so many producers.
+const BLOCK: i64 = 1000;
+
+/// The producer ids of a log directory.
+#[derive(Debug)]
+pub(crate) struct ProducerIds {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    reserved: Mutex<Reserved>,
+}
+
+/// The ids that are reserved and not given out: [`next`, `end`).
+#[derive(Debug)]
+struct Reserved {
+    next: i64,
+    end: i64,
+}
+
+impl ProducerIds {
+    /// Takes up where the file says, and not below `at_least`: ids that batches in the partitions have already, whoever
+    /// gave them out. Writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] for a file that is damaged or of a newer version: going on without it could repeat an id.
+    pub(crate) fn open(disk: Arc<dyn Disk>, directory: &Path, at_least: ProducerId) -> Result<Self> {
+        let path = directory.join(name::directory_file::PRODUCER_IDS);
+        let stored = read(&*disk, &path)?;
+        let next = stored.max(at_least.0);
+        Ok(Self { disk, path, reserved: Mutex::new(Reserved { next, end: next }) })
+    }
+
+    /// An id that was never given out before. Reserves a block, waiting for the disk, when the last one is used up.
+    ///
+    /// # Errors
+    ///
+    /// The disk's, if a block cannot be reserved; the next call tries again. [`Error::ProducerIdsExhausted`].
+    pub(crate) fn next(&self) -> Result<ProducerId> {
+        let mut reserved = self.reserved.lock();
+        if reserved.next >= reserved.end {
+            let end = reserved.next.saturating_add(BLOCK);
+            if end <= reserved.next {
+                return Err(Error::ProducerIdsExhausted);
+            }
+            atomic::replace_file(&*self.disk, &self.path, &KIND.encode(&end.to_be_bytes()))?;
+            reserved.end = end;
+        }
+        let id = ProducerId(reserved.next);
+        reserved.next += 1;
+        Ok(id)
+    }
+}
+
+/// The first id that is not reserved.
+fn read(disk: &dyn Disk, path: &Path) -> Result<i64> {
+    // One byte more than the file has, so that a longer one is seen to be.
+    let limit = Kind::header_size(size_of::<i64>()) as u64 + 1;
+    let Some(bytes) = own_file::read_if_present(disk, path, limit)? else { return Ok(0) };
+    decode(&bytes).map_err(|kind| Error::corrupt(path, 0, kind))
+}
+
+fn decode(bytes: &[u8]) -> Result<i64, CorruptionKind> {
+    let (&next, rest) = KIND.decode(bytes)?;
+    let next = i64::from_be_bytes(next);
+    if next < 0 || !rest.is_empty() {
+        return Err(CorruptionKind::Format("the file is not one producer id"));
+    }
+    Ok(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::fs::sim::{Fault, Operation, SimDisk};
+    use crate::fs::{Access, IoMode};
+
+    fn open(disk: &SimDisk, at_least: i64) -> Result<ProducerIds> {
+        ProducerIds::open(Arc::new(disk.clone()), Path::new("/"), ProducerId(at_least))
+    }
+
+    fn write(disk: &SimDisk, bytes: &[u8]) {
+        let path = Path::new("/").join(name::directory_file::PRODUCER_IDS);
+        atomic::replace_file(disk, &path, bytes).unwrap();
+    }
+
+    #[test]
+    fn ids_count_up_and_go_on_behind_the_last_block_after_a_reopen() {
+        let disk = SimDisk::new(IoMode::Write);
+        let ids = open(&disk, 0).unwrap();
+        assert!((0..BLOCK + 1).all(|expected| ids.next().unwrap() == ProducerId(expected)));
+        let reopened = open(&disk, 0).unwrap();
+        assert_eq!(reopened.next().unwrap(), ProducerId(2 * BLOCK));
+    }
+
+    #[test]
+    fn an_id_is_not_below_those_that_the_partitions_know() {
+        let disk = SimDisk::new(IoMode::Write);
+        assert_eq!(open(&disk, 5000).unwrap().next().unwrap(), ProducerId(5000));
+        assert_eq!(open(&disk, 0).unwrap().next().unwrap(), ProducerId(5000 + BLOCK));
+        assert_eq!(open(&disk, -1).unwrap().next().unwrap(), ProducerId(5000 + 2 * BLOCK));
+    }
+
+    #[test]
+    fn threads_never_get_the_same_id() {
+        let disk = SimDisk::new(IoMode::Write);
+        let ids = open(&disk, 0).unwrap();
+        let all: Vec<ProducerId> = std::thread::scope(|scope| {
+            let draw = || (0..700).map(|_| ids.next().unwrap()).collect::<Vec<_>>();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(draw)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), 2800);
+    }
+
+    #[test]
+    fn no_id_comes_twice_wherever_the_power_is_cut() {
+        let disk = SimDisk::new(IoMode::Write);
+        let mut given = 0;
+        for start in [0, 7] {
+            let ids = open(&disk, start).unwrap();
+            for _ in 0..BLOCK + 1 {
+                given = ids.next().unwrap().0;
+                disk.mark(given as u64);
+            }
+        }
+        assert_eq!(given, 3 * BLOCK);
+        for point in 0..disk.crash_points() {
+            let promised = disk.marks(point).last().copied();
+            for image in disk.images(point, 64, point as u64) {
+                let next = open(&image, 0).unwrap().next().unwrap().0 as u64;
+                assert!(promised.is_none_or(|promised| next > promised), "{next} after {promised:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_that_cannot_be_reserved_gives_out_nothing_and_is_tried_again() {
+        for operation in [
+            Operation::Create,
+            Operation::Write,
+            Operation::Sync,
+            Operation::Rename,
+            Operation::SyncDirectory,
+        ] {
+            let disk = SimDisk::new(IoMode::Write);
+            let ids = open(&disk, 0).unwrap();
+            disk.inject(Fault::nth(operation, 1));
+            assert!(matches!(ids.next(), Err(Error::Io(_))), "{operation:?}");
+            assert_eq!(ids.next().unwrap(), ProducerId(0), "{operation:?}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_or_newer_file_is_refused() {
+        let whole = KIND.encode(&42_i64.to_be_bytes());
+        let newer = Kind { version: 2, ..KIND }.encode(&42_i64.to_be_bytes());
+        let mut flipped = whole.clone();
+        flipped[17] ^= 1;
+        let cases = [
+            ("empty", vec![]),
+            ("cut", whole[..21].to_vec()),
+            ("longer", [&whole[..], &[0]].concat()),
+            ("flipped", flipped),
+            ("newer", newer),
+            ("negative", KIND.encode(&(-1_i64).to_be_bytes())),
+        ];
+        let disk = SimDisk::new(IoMode::Write);
+        for (what, bytes) in cases {
+            write(&disk, &bytes);
+            assert!(matches!(open(&disk, 0), Err(Error::Corrupt(_))), "{what}");
+        }
+        write(&disk, &whole);
+        assert_eq!(open(&disk, 0).unwrap().next().unwrap(), ProducerId(42));
+    }
+
+    #[test]
+    fn opening_writes_nothing() {
+        let disk = SimDisk::new(IoMode::Write);
+        open(&disk, 7).unwrap();
+        let path = Path::new("/").join(name::directory_file::PRODUCER_IDS);
+        assert!(disk.open(&path, Access::Read).is_err());
+    }
+
+    #[test]
+    fn the_last_ids_are_given_out_and_then_no_more() {
+        let disk = SimDisk::new(IoMode::Write);
+        let ids = open(&disk, i64::MAX - 2).unwrap();
+        assert_eq!(ids.next().unwrap(), ProducerId(i64::MAX - 2));
+        assert_eq!(ids.next().unwrap(), ProducerId(i64::MAX - 1));
+        assert!(matches!(ids.next(), Err(Error::ProducerIdsExhausted)));
+        assert!(matches!(open(&disk, 0).unwrap().next(), Err(Error::ProducerIdsExhausted)));
+    }
+}

@@ -1,0 +1,78 @@
+//! The host's time with its jumps taken out.
+
+use crate::types::Timestamp;
+
+/// A step ahead of more than this between two observations is a jump.
+const LONGEST_STEP_MS: i64 = 60 * 60 * 1000;
+
+/// The time that passed for the table. It begins as the host's and from then on never runs backwards: where the host's
+/// clock jumps, back or ahead by more than an hour, it stands still.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct HostClock {
+    observed: Option<Timestamp>,
+    /// The sum of all jumps in ms.
+    skipped: i64,
+}
+
+impl HostClock {
+    pub(super) fn observe(&mut self, now: Timestamp) {
+        *self = self.after(now);
+    }
+
+    /// The table's time in ms when the host's is `now`.
+    pub(super) fn peek(self, now: Timestamp) -> i64 {
+        now.0.saturating_sub(self.after(now).skipped)
+    }
+
+    /// The second that `now` is part of, rounded up: whatever was seen then never looks older than it is.
+    pub(super) fn seconds(self, now: Timestamp) -> u32 {
+        to_seconds(self.peek(now))
+    }
+
+    /// The host's time of a second of the table's.
+    pub(super) fn to_host(self, seconds: u32) -> Timestamp {
+        Timestamp((i64::from(seconds) * 1000).saturating_add(self.skipped))
+    }
+
+    fn after(self, now: Timestamp) -> Self {
+        let step = self.observed.map_or(0, |observed| now.0.saturating_sub(observed.0));
+        let jump = if (0..=LONGEST_STEP_MS).contains(&step) { 0 } else { step };
+        Self { observed: Some(now), skipped: self.skipped.saturating_add(jump) }
+    }
+}
+
+/// Whole seconds, rounded up, within what a `u32` holds.
+pub(super) fn to_seconds(ms: i64) -> u32 {
+    u32::try_from(ms.max(0) as u64 / 1000 + u64::from(ms.max(0) % 1000 > 0)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jump_of_the_clock_is_no_time() {
+        let mut clock = HostClock::default();
+        let cases = [
+            (5_000, 5_000),
+            (3_605_000, 3_605_000),
+            (9_000_000, 3_605_000),
+            (9_001_000, 3_606_000),
+            (0, 3_606_000),
+            (10, 3_606_010),
+        ];
+        for (host, table) in cases {
+            assert_eq!(clock.peek(Timestamp(host)), table, "at {host}");
+            clock.observe(Timestamp(host));
+            assert_eq!(clock.peek(Timestamp(host)), table, "at {host}, observed");
+        }
+        assert_eq!(clock.to_host(3606), Timestamp(0));
+    }
+
+    #[test]
+    fn seconds_are_rounded_up_and_bounded() {
+        for (ms, seconds) in [(-1, 0), (0, 0), (1, 1), (1000, 1), (1001, 2), (i64::MAX, u32::MAX)] {
+            assert_eq!(to_seconds(ms), seconds, "{ms}");
+        }
+    }
+}

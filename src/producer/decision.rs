@@ -1,0 +1,316 @@
+//! The decision: is a batch new, a duplicate, or refused? One pure function over what is remembered of its producer.
+//!
+//! The rules are Kafka's (`ProducerStateManager`, `ProducerAppendInfo`), judged in this order. The first that applies
+//! decides. "First" and "last" are the batch's sequences.
+//!
+//! | | batch | rule | decision |
+//! |---|---|---|---|
+//! | N | without producer id, or replicated | nobody asks about it: the log is right | append |
+//! | U1 | unknown producer, client | the epoch is below what the host's directory of producers demands | `Fenced` |
+//! | C | all | the epoch is older than the producer's | `Fenced` |
+//! | M | marker | its coordinator's epoch is older than the last one heard of | `CoordinatorFenced` |
+//! | W | client, [`Increasing`](SequenceRule::Increasing) | it would run past 2^31-1 | `Overlap` |
+//! | U2 | unknown producer, client, [`Contiguous`](SequenceRule::Contiguous) | first is not 0 where [`FirstAppend`] asks for it | `UnknownProducer` |
+//! | U3 | unknown producer, client | the budget is used up and nobody can be forgotten | `ProducerBudget` |
+//! | U | unknown producer | none of these | append |
+//! | A1 | client | first and last are those of a batch in the window, of the same epoch | duplicate |
+//! | A2 | as A1, [`SameBytes`](DuplicateCheck::SameBytes) | but both CRCs are known and differ | `DifferentBytes` |
+//! | I1 | client, `Increasing` | last <= highest | duplicate without its offsets |
+//! | I2 | client, `Increasing` | first <= highest < last | `Overlap` |
+//! | D3 | client, `Contiguous` | a newer epoch and first is not 0 (unless the epoch so far was -1) | `NewEpochNotAtZero` |
+//! | D4 | client, `Contiguous` | same epoch and first is not the next sequence | `Gap`, `Overlap` or `OlderThanWindow` |
+//! | E | data, not transactional | the producer's transaction is open | `TransactionOpen` |
+//! | F | | none of these | append |
+//!
+//! The next sequence is the window's last plus 1, with 0 behind 2^31-1; 0 where there is no window. The window is empty
+//! for a batch of a newer epoch, and after the epoch was raised without a batch. Under `Increasing` it is not: there
+//! "highest" and the window stay over all epochs.
+//!
+//! **Which refusal D4 is.** Sequences are points on a circle of 2^31. From the next sequence, the half circle ahead is
+//! the future, the rest is the past. A batch that begins in the future is a `Gap`. One that ends before the window's
+//! oldest batch begins is `OlderThanWindow`. All else touches stored sequences without being a stored batch: `Overlap`.
+
+use super::entry::{EntryView, StoredBatch};
+use super::policy::{DuplicateCheck, FirstAppend, ProducerPolicy, SequenceRule};
+use crate::batch::BatchHeader;
+use crate::error::{Rejection, RejectionReason};
+use crate::types::{Offset, OffsetRange, ProducerEpoch, Sequence, Timestamp};
+
+/// Who asks for a batch to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A client: all rules hold.
+    Client,
+    /// A transaction or group coordinator: no sequences.
+    Coordinator {
+        /// Its epoch, in the batches that are transaction markers.
+        epoch: Option<i32>,
+    },
+    /// Another replica's log, or this one's at open: what is in a log is right.
+    Replication,
+}
+
+/// What the decision needs besides the batch and its producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Context {
+    /// Who asks.
+    pub(crate) origin: Origin,
+    /// Whether the log start offset is the log end offset.
+    pub(crate) log_is_empty: bool,
+    /// The lowest epoch that the host's directory takes from this producer id, where it knows one.
+    pub(crate) fenced_below: Option<ProducerEpoch>,
+    /// The host's time.
+    pub(crate) now: Timestamp,
+}
+
+/// What to do with a batch that is not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// It is new: store it.
+    Append,
+    /// It is stored already: answer as then.
+    Duplicate(Duplicate),
+}
+
+/// The batch that a duplicate repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Duplicate {
+    /// Where it is stored. `None` under [`SequenceRule::Increasing`] where no batch of the window is the same.
+    pub(crate) original: Option<OffsetRange>,
+    /// Its timestamp; that of the producer's last batch where there is no `original`.
+    pub(crate) timestamp: Timestamp,
+    /// Whether its bytes are those sent now, where that is known.
+    pub(crate) same_bytes: Option<bool>,
+    /// The original is durable once the log is durable up to here (exclusive).
+    pub(crate) durable_at: Offset,
+}
+
+/// The producer of the batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Subject<'a> {
+    Known(EntryView<'a>),
+    Unknown {
+        /// Whether the budget lets another producer in.
+        has_room: bool,
+    },
+}
+
+/// Decides by the table in the module's documentation.
+#[inline]
+pub(super) fn decide(
+    subject: &Subject<'_>,
+    header: &BatchHeader,
+    context: &Context,
+    policy: &ProducerPolicy,
+) -> Result<Decision, Rejection> {
+    if !header.is_idempotent() || context.origin == Origin::Replication {
+        return Ok(Decision::Append);
+    }
+    match subject {
+        Subject::Unknown { has_room } => decide_unknown(*has_room, header, context, policy),
+        Subject::Known(view) => Judge { view, header, policy }.decide(context.origin),
+    }
+}
+
+fn decide_unknown(
+    has_room: bool,
+    header: &BatchHeader,
+    context: &Context,
+    policy: &ProducerPolicy,
+) -> Result<Decision, Rejection> {
+    if context.origin != Origin::Client {
+        return Ok(Decision::Append);
+    }
+    let refuse = |reason| Err(rejection(header, reason));
+    if let Some(least) = context.fenced_below.filter(|least| header.producer_epoch < *least) {
+        return Err(Rejection { current_epoch: Some(least), ..rejection(header, RejectionReason::Fenced) });
+    }
+    if runs_past_the_end(header, policy) {
+        return refuse(RejectionReason::Overlap);
+    }
+    if must_begin_at_zero(context, policy) && header.base_sequence != Sequence(0) {
+        let expected = Some(Sequence(0));
+        return Err(Rejection { expected, ..rejection(header, RejectionReason::UnknownProducer) });
+    }
+    if has_room { Ok(Decision::Append) } else { refuse(RejectionReason::ProducerBudget) }
+}
+
+fn must_begin_at_zero(context: &Context, policy: &ProducerPolicy) -> bool {
+    policy.sequence_rule == SequenceRule::Contiguous
+        && match policy.first_append {
+            FirstAppend::AcceptAny => false,
+            FirstAppend::RequireZeroOnEmpty => context.log_is_empty,
+            FirstAppend::RequireZero => true,
+        }
+}
+
+fn runs_past_the_end(header: &BatchHeader, policy: &ProducerPolicy) -> bool {
+    policy.sequence_rule == SequenceRule::Increasing
+        && header.base_sequence.0.checked_add(header.last_offset_delta).is_none()
+}
+
+fn rejection(header: &BatchHeader, reason: RejectionReason) -> Rejection {
+    Rejection {
+        reason,
+        producer_id: header.producer_id,
+        producer_epoch: header.producer_epoch,
+        first_sequence: header.base_sequence,
+        last_sequence: header.last_sequence(),
+        current_epoch: None,
+        expected: None,
+        window: None,
+    }
+}
+
+/// A batch before what is remembered of its producer.
+struct Judge<'a> {
+    view: &'a EntryView<'a>,
+    header: &'a BatchHeader,
+    policy: &'a ProducerPolicy,
+}
+
+impl Judge<'_> {
+    #[inline]
+    fn decide(&self, origin: Origin) -> Result<Decision, Rejection> {
+        if self.header.producer_epoch < self.view.epoch() {
+            return self.refuse(RejectionReason::Fenced);
+        }
+        if let Origin::Coordinator { epoch: Some(epoch) } = origin
+            && self.view.side.coordinator_epoch.is_some_and(|last| epoch < last)
+        {
+            return self.refuse(RejectionReason::CoordinatorFenced);
+        }
+        if origin == Origin::Client
+            && let Some(duplicate) = self.judge_sequence()?
+        {
+            return Ok(Decision::Duplicate(duplicate));
+        }
+        let data = !self.header.is_control();
+        if data && !self.header.is_transactional() && self.view.side.transaction_first.is_some() {
+            return self.refuse(RejectionReason::TransactionOpen);
+        }
+        Ok(Decision::Append)
+    }
+
+    /// `None` if the batch is new.
+    #[inline]
+    fn judge_sequence(&self) -> Result<Option<Duplicate>, Rejection> {
+        if runs_past_the_end(self.header, self.policy) {
+            return self.refuse(RejectionReason::Overlap);
+        }
+        if self.window_counts()
+            && let Some(original) = self.stored_batch()
+        {
+            return self.repeat(original).map(Some);
+        }
+        match self.policy.sequence_rule {
+            SequenceRule::Contiguous => self.contiguous().map(|()| None),
+            SequenceRule::Increasing => self.increasing(),
+        }
+    }
+
+    /// Whether the batch belongs to the same run of sequences as the window.
+    fn window_counts(&self) -> bool {
+        self.policy.sequence_rule == SequenceRule::Increasing
+            || (self.view.epoch() == self.header.producer_epoch && self.view.side.fenced_epoch.is_none())
+    }
+
+    fn stored_batch(&self) -> Option<StoredBatch> {
+        let (first, last) = (self.header.base_sequence, self.header.last_sequence());
+        self.view.batches().find(|batch| batch.last_sequence == last && batch.first_sequence() == first)
+    }
+
+    fn repeat(&self, original: StoredBatch) -> Result<Duplicate, Rejection> {
+        // The CRC covers the producer epoch.
+        let same_epoch =
+            self.view.side.fenced_epoch.is_none() && self.view.epoch() == self.header.producer_epoch;
+        let same_bytes = original.known_crc().filter(|_| same_epoch).map(|crc| crc == self.header.crc);
+        if self.policy.duplicate_check == DuplicateCheck::SameBytes && same_bytes == Some(false) {
+            return self.refuse(RejectionReason::DifferentBytes);
+        }
+        Ok(Duplicate {
+            original: Some(original.offsets()),
+            timestamp: original.timestamp,
+            same_bytes,
+            durable_at: original.last_offset + 1,
+        })
+    }
+
+    fn contiguous(&self) -> Result<(), Rejection> {
+        let expected = self.next_sequence();
+        if Some(self.header.base_sequence) == expected {
+            return Ok(());
+        }
+        if self.view.epoch() == self.header.producer_epoch {
+            return self.refuse(self.misplaced());
+        }
+        if self.view.epoch() == ProducerEpoch::NONE {
+            return Ok(());
+        }
+        self.refuse(RejectionReason::NewEpochNotAtZero)
+    }
+
+    fn increasing(&self) -> Result<Option<Duplicate>, Rejection> {
+        let Some(highest) = self.view.last() else { return Ok(None) };
+        if self.header.last_sequence() <= highest.last_sequence {
+            return Ok(Some(Duplicate {
+                original: None,
+                timestamp: highest.timestamp,
+                same_bytes: None,
+                durable_at: highest.last_offset + 1,
+            }));
+        }
+        if self.header.base_sequence <= highest.last_sequence {
+            return self.refuse(RejectionReason::Overlap);
+        }
+        Ok(None)
+    }
+
+    /// Why a batch is refused that does not begin at the next sequence.
+    fn misplaced(&self) -> RejectionReason {
+        let (Some(bounds), Some(next)) =
+            (self.view.bounds().filter(|_| self.window_counts()), self.next_sequence())
+        else {
+            return RejectionReason::Gap;
+        };
+        let behind = distance(self.header.base_sequence, next);
+        if bounds.last_sequence.0 < 0 || behind > HALF_CIRCLE {
+            return RejectionReason::Gap;
+        }
+        let records = i64::from(self.header.last_offset_delta) + 1;
+        if records <= behind - distance(bounds.first_sequence, next) {
+            RejectionReason::OlderThanWindow
+        } else {
+            RejectionReason::Overlap
+        }
+    }
+
+    /// The sequence that the batch should begin with. `None`: there is none left.
+    fn next_sequence(&self) -> Option<Sequence> {
+        match self.view.last().filter(|batch| self.window_counts() && batch.last_sequence.0 >= 0) {
+            None => Some(Sequence(0)),
+            Some(last) if self.policy.sequence_rule == SequenceRule::Contiguous => {
+                Some(last.last_sequence.plus(1))
+            }
+            Some(last) => last.last_sequence.0.checked_add(1).map(Sequence),
+        }
+    }
+
+    #[cold]
+    fn refuse<T>(&self, reason: RejectionReason) -> Result<T, Rejection> {
+        let by_epoch = matches!(reason, RejectionReason::Fenced | RejectionReason::CoordinatorFenced);
+        Err(Rejection {
+            current_epoch: Some(self.view.epoch()),
+            expected: self.next_sequence().filter(|_| !by_epoch),
+            window: self.view.bounds().filter(|_| self.window_counts()),
+            ..rejection(self.header, reason)
+        })
+    }
+}
+
+const HALF_CIRCLE: i64 = 1 << 30;
+
+/// How many sequences `from` lies before `to` on the circle of 2^31.
+fn distance(from: Sequence, to: Sequence) -> i64 {
+    (i64::from(to.0) - i64::from(from.0)).rem_euclid(1 << 31)
+}

@@ -1,0 +1,143 @@
+//! Which slot a producer is in: a hash index that grows by one bucket at a time (linear hashing, Litwin 1980).
+//!
+//! There are as many buckets as entries. A bucket is the slot of the first entry of a chain, and each entry holds the
+//! slot of the next. When an entry comes, one bucket is split in two, so no append ever pays for a rehash. Finding an
+//! entry reads its bucket and, on average, one and a half entries.
+
+use std::hash::{BuildHasher, RandomState};
+
+use super::entry::Entry;
+use super::slab::{NONE, Slab};
+use crate::types::ProducerId;
+
+#[derive(Clone, Debug)]
+pub(super) struct Index {
+    /// Random, so that nobody can choose producer ids that share a bucket.
+    seed: u64,
+    buckets: Slab<u32>,
+}
+
+impl Index {
+    pub(super) fn new() -> Self {
+        Self { seed: RandomState::new().hash_one(0_u8), buckets: Slab::new(1) }
+    }
+
+    /// An empty index with room for `entries` before it must split a bucket.
+    pub(super) fn with_buckets(entries: usize) -> Self {
+        let mut index = Self::new();
+        (0..entries).for_each(|_| {
+            index.buckets.push(NONE);
+        });
+        index
+    }
+
+    #[inline]
+    pub(super) fn find(&self, entries: &Slab<Entry>, id: ProducerId) -> Option<u32> {
+        if self.buckets.len() == 0 {
+            return None;
+        }
+        let mut slot = self.buckets[self.bucket(id)];
+        while slot != NONE {
+            let entry = &entries[slot];
+            if entry.producer_id == id {
+                return Some(slot);
+            }
+            slot = entry.chain;
+        }
+        None
+    }
+
+    /// Adds the entry in `slot`, which no chain holds yet.
+    pub(super) fn insert(&mut self, entries: &mut Slab<Entry>, slot: u32) {
+        if self.buckets.len() < entries.len() {
+            self.split(entries);
+        }
+        self.push(entries, slot);
+    }
+
+    /// Takes the entry in `slot` out of its chain.
+    pub(super) fn remove(&mut self, entries: &mut Slab<Entry>, slot: u32) {
+        let Entry { producer_id, chain, .. } = entries[slot];
+        self.replace(entries, producer_id, slot, chain);
+    }
+
+    /// Makes the link that leads to `from`, in the chain of `id`, lead to `to`.
+    pub(super) fn replace(&mut self, entries: &mut Slab<Entry>, id: ProducerId, from: u32, to: u32) {
+        let bucket = self.bucket(id);
+        if self.buckets[bucket] == from {
+            self.buckets[bucket] = to;
+            return;
+        }
+        let mut slot = self.buckets[bucket];
+        while entries[slot].chain != from {
+            slot = entries[slot].chain;
+        }
+        entries[slot].chain = to;
+    }
+
+    fn push(&mut self, entries: &mut Slab<Entry>, slot: u32) {
+        let bucket = self.bucket(entries[slot].producer_id);
+        entries[slot].chain = self.buckets[bucket];
+        self.buckets[bucket] = slot;
+    }
+
+    /// Adds a bucket and spreads the entries of the one that it shares its hashes with over both.
+    fn split(&mut self, entries: &mut Slab<Entry>) {
+        let added = self.buckets.push(NONE);
+        if added == 0 {
+            return;
+        }
+        let shared = added - (1 << added.ilog2());
+        let mut slot = std::mem::replace(&mut self.buckets[shared], NONE);
+        while slot != NONE {
+            let next = entries[slot].chain;
+            self.push(entries, slot);
+            slot = next;
+        }
+    }
+
+    /// As many low bits of the hash as name an existing bucket.
+    #[inline]
+    fn bucket(&self, id: ProducerId) -> u32 {
+        let hash = mix(id.0 as u64 ^ self.seed);
+        let buckets = self.buckets.len() as u64;
+        let mask = buckets.next_power_of_two() - 1;
+        let bucket = hash & mask;
+        (if bucket < buckets { bucket } else { bucket & (mask >> 1) }) as u32
+    }
+
+    #[cfg(test)]
+    pub(super) fn allocated(&self) -> usize {
+        self.buckets.allocated()
+    }
+}
+
+/// Spreads every bit of the id over the low bits (the finalizer of splitmix64).
+#[inline]
+fn mix(id: u64) -> u64 {
+    let id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    id ^ (id >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ProducerEpoch;
+
+    #[test]
+    fn every_entry_is_found_while_the_index_grows_and_shrinks() {
+        let mut entries = Slab::new(1);
+        let mut index = Index::new();
+        for id in 0..2000_i64 {
+            let slot = entries.push(Entry::new(ProducerId(id), ProducerEpoch(0), 0));
+            index.insert(&mut entries, slot);
+            assert!((0..=id).all(|id| index.find(&entries, ProducerId(id)) == Some(id as u32)));
+            assert_eq!(index.find(&entries, ProducerId(id + 1)), None);
+        }
+        for slot in (0..2000).rev().step_by(2) {
+            index.remove(&mut entries, slot);
+        }
+        assert!((0..2000).all(|id| index.find(&entries, ProducerId(id)).is_some() == (id % 2 == 0)));
+    }
+}

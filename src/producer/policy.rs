@@ -1,0 +1,194 @@
+//! What a host can choose about producers: who counts as a duplicate, as unknown, as expired.
+
+use crate::error::{Error, Result};
+
+/// Which sequences a batch may have behind those already stored.
+///
+/// ```
+/// use idemlog::SequenceRule;
+///
+/// assert_eq!(SequenceRule::default(), SequenceRule::Contiguous);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SequenceRule {
+    /// As Kafka: the next sequence is the last one plus 1, and 0 comes behind 2^31-1. A gap is refused.
+    #[default]
+    Contiguous,
+    /// Any higher sequence: a batch that ends at or below the highest sequence stored is a duplicate, for the whole
+    /// life of the producer and across its epochs. For producers that number by a position in their own source. Sequences
+    /// do not wrap.
+    Increasing,
+}
+
+/// With which sequence a producer may begin that the partition does not know. Only asked under
+/// [`SequenceRule::Contiguous`].
+///
+/// ```
+/// use idemlog::FirstAppend;
+///
+/// assert_eq!(FirstAppend::default(), FirstAppend::RequireZeroOnEmpty);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FirstAppend {
+    /// With any, as Kafka up to 4.0.
+    AcceptAny,
+    /// With any, but with 0 where the log holds no records: nothing can have come before it there.
+    #[default]
+    RequireZeroOnEmpty,
+    /// With 0. A producer that was forgotten must begin a new epoch or take a new id.
+    RequireZero,
+}
+
+/// What makes a batch the same as a stored one.
+///
+/// ```
+/// use idemlog::DuplicateCheck;
+///
+/// assert_eq!(DuplicateCheck::default(), DuplicateCheck::Sequences);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DuplicateCheck {
+    /// Producer, epoch, first and last sequence, as Kafka. The answer says whether the bytes were the same.
+    #[default]
+    Sequences,
+    /// The CRC-32C too: a sequence that is used again for other bytes is refused.
+    SameBytes,
+}
+
+/// By which clock an idle producer expires.
+///
+/// ```
+/// use idemlog::ExpiryClock;
+///
+/// assert_eq!(ExpiryClock::default(), ExpiryClock::HostTime);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ExpiryClock {
+    /// The host's, from the last append seen. Where it jumps back, or ahead by more than an hour, the jump does not
+    /// count as time.
+    #[default]
+    HostTime,
+    /// As Kafka: the host's time now less the timestamp in the producer's last batch, which the producer chose.
+    RecordTimestamp,
+}
+
+/// How a partition remembers and judges producers. Every value has a default that suits a broker.
+///
+/// ```
+/// use idemlog::{DuplicateCheck, ProducerPolicy};
+///
+/// let policy = ProducerPolicy::default().window(10).duplicate_check(DuplicateCheck::SameBytes);
+/// assert_eq!(policy.window, 10);
+/// policy.validate()?;
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProducerPolicy {
+    /// How many batches of each producer are recognised when they are sent again, 1 to 64. Default: 5, what a Kafka
+    /// client may have in flight.
+    pub window: u8,
+    /// Default: [`SequenceRule::Contiguous`].
+    pub sequence_rule: SequenceRule,
+    /// Default: [`FirstAppend::RequireZeroOnEmpty`].
+    pub first_append: FirstAppend,
+    /// Default: [`DuplicateCheck::Sequences`].
+    pub duplicate_check: DuplicateCheck,
+    /// Default: [`ExpiryClock::HostTime`].
+    pub expiry_clock: ExpiryClock,
+    /// After how many idle ms a producer is forgotten, 1 and up. Default: 86,400,000, a day.
+    pub expiry_ms: i64,
+    /// How many producers the partition remembers, 1 to 2^31. Default: 1,000,000, of up to 200 bytes each.
+    pub budget: usize,
+    /// For how many ms behind its last append a producer is never forgotten to make room for another, 1 and up. Longer
+    /// than any client goes on sending a batch. Default: 900,000, a quarter of an hour.
+    pub eviction_min_idle_ms: i64,
+}
+
+impl Default for ProducerPolicy {
+    fn default() -> Self {
+        Self {
+            window: 5,
+            sequence_rule: SequenceRule::default(),
+            first_append: FirstAppend::default(),
+            duplicate_check: DuplicateCheck::default(),
+            expiry_clock: ExpiryClock::default(),
+            expiry_ms: 86_400_000,
+            budget: 1_000_000,
+            eviction_min_idle_ms: 900_000,
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($field:ident: $type:ty),* $(,)?) => {
+        impl ProducerPolicy {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+                #[must_use]
+                pub fn $field(mut self, $field: $type) -> Self {
+                    self.$field = $field;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    window: u8,
+    sequence_rule: SequenceRule,
+    first_append: FirstAppend,
+    duplicate_check: DuplicateCheck,
+    expiry_clock: ExpiryClock,
+    expiry_ms: i64,
+    budget: usize,
+    eviction_min_idle_ms: i64,
+}
+
+impl ProducerPolicy {
+    /// Checks every value against its range.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`] names the first that cannot work.
+    pub fn validate(&self) -> Result<()> {
+        let check = |holds: bool, option, expected, got: String| {
+            if holds { Ok(()) } else { Err(Error::InvalidOption { option, expected, got }) }
+        };
+        check((1..=64).contains(&self.window), "window", "1 to 64", self.window.to_string())?;
+        check(self.expiry_ms > 0, "expiry_ms", "1 or more", self.expiry_ms.to_string())?;
+        check((1..=1 << 31).contains(&self.budget), "budget", "1 to 2147483648", self.budget.to_string())?;
+        let idle = self.eviction_min_idle_ms;
+        check(idle > 0, "eviction_min_idle_ms", "1 or more", idle.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_that_cannot_work_is_named() {
+        let policy = ProducerPolicy::default();
+        let cases = [
+            ("window", policy.window(0)),
+            ("window", policy.window(65)),
+            ("expiry_ms", policy.expiry_ms(0)),
+            ("budget", policy.budget(0)),
+            ("eviction_min_idle_ms", policy.eviction_min_idle_ms(0)),
+        ];
+        for (name, policy) in cases {
+            let error = policy.validate().unwrap_err();
+            assert!(
+                matches!(error, Error::InvalidOption { option, .. } if option == name),
+                "{name}: {error}"
+            );
+        }
+        policy.validate().unwrap();
+    }
+}

@@ -1,0 +1,423 @@
+//! The bytes of a `.snapshot` file: all producers of a partition as of an offset.
+//!
+//! The file begins as Kafka's version 1. What Kafka does not keep stands in a trailer behind the entries, which the
+//! file's CRC covers and Kafka's reader does not look at. All numbers are big endian.
+//!
+//! ```text
+//!  at size
+//!   0    2 version, 1
+//!   2    4 CRC-32C over the bytes from 6 to the end of the file
+//!   6    4 n, the number of entries
+//!  10      n entries of 46 bytes
+//!          +0  8 producer id
+//!          +8  2 producer epoch
+//!         +10  4 last sequence              -1: no batch
+//!         +14  8 last offset                -1: no batch
+//!         +22  4 last offset less first of the last batch
+//!         +26  8 timestamp of the last batch or marker
+//!         +34  4 coordinator epoch          -1: none
+//!         +38  8 first offset of the open transaction, -1: none
+//!  then the trailer
+//!          +0  4 magic, "IDLP"
+//!          +4  2 version, 1
+//!          +6  2 flags: 1 = the identity is set
+//!          +8  4 identity: leader epoch     of the last batch that the snapshot covers
+//!         +12  8 identity: base offset
+//!         +20  8 identity: byte position in its segment
+//!         +28  4 identity: CRC-32C
+//!         +32  4 w, the number of older batches of all windows
+//!         +36  4 s, the number of supplements
+//!  then n rows of 10 bytes, one for each entry
+//!          +0  4 when the host last saw the producer, in seconds since 1970
+//!          +4  4 CRC-32C of the last batch  0: unknown
+//!          +8  1 how many older batches the entry has
+//!          +9  1 flags: 1 = the entry has a supplement
+//!  then w older batches of 28 bytes, in the order of the entries, oldest first
+//!          +0  8 last offset
+//!          +8  8 timestamp
+//!         +16  4 last sequence
+//!         +20  4 last offset less first
+//!         +24  4 CRC-32C                    0: unknown
+//!  then s supplements of 27 bytes, in the order of the entries: the last batch where the entry cannot tell it
+//!          +0  1 flags: 1 = the entry's timestamp is that of a marker; 2 = the producer was fenced since the batch
+//!          +1  2 the epoch of the batches, where the producer was fenced since
+//!          +3 24 the last batch, as an older one without CRC
+//! ```
+//!
+//! Of a producer that was fenced since its last batch, Kafka's entry shows no batch: it is of an older epoch. A trailer
+//! of a newer version is refused, because skipping it would forget batches.
+
+use super::clock::to_seconds;
+use super::entry::{Entry, EntryView, Side, StoredBatch};
+use super::policy::ProducerPolicy;
+use super::table::ProducerTable;
+use crate::batch::layout::{read_i16, read_i32, read_i64, read_u32};
+use crate::error::CorruptionKind;
+use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
+
+const VERSION: i16 = 1;
+const CRC_AT: usize = 2;
+const COVERED_FROM: usize = 6;
+const HEAD_SIZE: usize = 10;
+const ENTRY_SIZE: usize = 46;
+
+const MAGIC: u32 = u32::from_be_bytes(*b"IDLP");
+const TRAILER_VERSION: i16 = 1;
+const TRAILER_HEAD_SIZE: usize = 40;
+const ROW_SIZE: usize = 10;
+const BATCH_SIZE: usize = 28;
+const SUPPLEMENT_SIZE: usize = 27;
+
+const HAS_IDENTITY: i16 = 1;
+const HAS_SUPPLEMENT: u8 = 1;
+const MARKER_IS_LAST: u8 = 1;
+const FENCED: u8 = 2;
+
+type Result<T> = std::result::Result<T, CorruptionKind>;
+
+/// The last batch that a snapshot covers. If it is not in the log, the snapshot describes batches that are not either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SnapshotIdentity {
+    pub(crate) leader_epoch: LeaderEpoch,
+    pub(crate) base_offset: Offset,
+    /// Where it begins in its segment.
+    pub(crate) position: u64,
+    pub(crate) crc: u32,
+}
+
+/// The file's bytes.
+pub(crate) fn encode(table: &ProducerTable, identity: Option<&SnapshotIdentity>) -> Vec<u8> {
+    let slots = || 0..table.len() as u32;
+    let older_batches = slots().map(|slot| table.view(slot).older.len()).sum();
+    let supplements = slots().filter(|slot| supplement(&table.view(*slot)).is_some()).count();
+    let sizes = Sizes { entries: table.len(), older_batches, supplements };
+
+    let mut bytes = vec![0; sizes.file()];
+    let mut parts = sizes.split(&mut bytes);
+    put(parts.head, 0, VERSION.to_be_bytes());
+    put(parts.head, COVERED_FROM, (sizes.entries as u32).to_be_bytes());
+    encode_trailer_head(parts.trailer_head, &sizes, identity);
+    let rows = parts.entries.chunks_exact_mut(ENTRY_SIZE).zip(parts.rows.chunks_exact_mut(ROW_SIZE));
+    for (slot, (entry, row)) in slots().zip(rows) {
+        let view = table.view(slot);
+        let supplement = supplement(&view);
+        encode_entry(entry, &view);
+        encode_row(row, &view, table.clock.to_host(view.entry.last_seen), supplement.is_some());
+        for batch in view.older {
+            encode_batch(take(&mut parts.older_batches, BATCH_SIZE), *batch);
+        }
+        if let Some(supplement) = supplement {
+            take(&mut parts.supplements, SUPPLEMENT_SIZE).copy_from_slice(&supplement);
+        }
+    }
+    let crc = crc32c::crc32c(&bytes[COVERED_FROM..]);
+    put(&mut bytes, CRC_AT, crc.to_be_bytes());
+    bytes
+}
+
+/// The table in a file's bytes, and which log it belongs to. Idle producers are in it, too; of more than the budget the
+/// most recent.
+pub(crate) fn decode(
+    bytes: &[u8],
+    policy: ProducerPolicy,
+    now: Timestamp,
+) -> Result<(ProducerTable, Option<SnapshotIdentity>)> {
+    let entries = decode_head(bytes)?;
+    let (entries, trailer) = bytes[HEAD_SIZE..].split_at(entries * ENTRY_SIZE);
+    let mut trailer = Trailer::decode(trailer, entries.len() / ENTRY_SIZE)?;
+    let mut table = ProducerTable::with_room_for(entries.len() / ENTRY_SIZE, policy);
+    table.clock.observe(now);
+    let mut older = Vec::new();
+    for entry in entries.chunks_exact(ENTRY_SIZE) {
+        let (mut entry, mut side) = decode_entry(entry, to_seconds(now.0))?;
+        older.clear();
+        trailer.complete(&mut entry, &mut side, &mut older)?;
+        if table.find(entry.producer_id).is_some() {
+            return Err(CorruptionKind::Format("a producer is in the snapshot twice"));
+        }
+        table.restore(entry, &older, side);
+    }
+    trailer.expect_end()?;
+    table.order_by_recency();
+    table.cut_to_budget();
+    Ok((table, trailer.identity))
+}
+
+/// Checks version, size and CRC. Returns the number of entries, which are all there.
+fn decode_head(bytes: &[u8]) -> Result<usize> {
+    expect_length(bytes, HEAD_SIZE as u64)?;
+    let version = read_i16(bytes, 0);
+    if version != VERSION {
+        return Err(CorruptionKind::Version { expected: VERSION, got: version });
+    }
+    let (expected, got) = (read_u32(bytes, CRC_AT), crc32c::crc32c(&bytes[COVERED_FROM..]));
+    if expected != got {
+        return Err(CorruptionKind::Checksum { expected, got });
+    }
+    let Ok(entries) = u32::try_from(read_i32(bytes, COVERED_FROM)) else {
+        return Err(CorruptionKind::Format("a negative number of producers"));
+    };
+    expect_length(bytes, HEAD_SIZE as u64 + u64::from(entries) * ENTRY_SIZE as u64)?;
+    Ok(entries as usize)
+}
+
+fn expect_length(bytes: &[u8], expected: u64) -> Result<()> {
+    let got = bytes.len() as u64;
+    if got < expected { Err(CorruptionKind::Length { expected, got }) } else { Ok(()) }
+}
+
+/// How much of everything a file holds.
+struct Sizes {
+    entries: usize,
+    older_batches: usize,
+    supplements: usize,
+}
+
+/// The parts of a file that is being written.
+struct Parts<'a> {
+    head: &'a mut [u8],
+    entries: &'a mut [u8],
+    trailer_head: &'a mut [u8],
+    rows: &'a mut [u8],
+    older_batches: &'a mut [u8],
+    supplements: &'a mut [u8],
+}
+
+impl Sizes {
+    fn file(&self) -> usize {
+        HEAD_SIZE
+            + self.entries * (ENTRY_SIZE + ROW_SIZE)
+            + TRAILER_HEAD_SIZE
+            + self.older_batches * BATCH_SIZE
+            + self.supplements * SUPPLEMENT_SIZE
+    }
+
+    fn split<'a>(&self, mut bytes: &'a mut [u8]) -> Parts<'a> {
+        Parts {
+            head: take(&mut bytes, HEAD_SIZE),
+            entries: take(&mut bytes, self.entries * ENTRY_SIZE),
+            trailer_head: take(&mut bytes, TRAILER_HEAD_SIZE),
+            rows: take(&mut bytes, self.entries * ROW_SIZE),
+            older_batches: take(&mut bytes, self.older_batches * BATCH_SIZE),
+            supplements: bytes,
+        }
+    }
+}
+
+/// Splits off the first `size` bytes. The caller has counted them.
+fn take<'a>(bytes: &mut &'a mut [u8], size: usize) -> &'a mut [u8] {
+    let (taken, rest) = std::mem::take(bytes).split_at_mut(size);
+    *bytes = rest;
+    taken
+}
+
+#[inline]
+fn put<const N: usize>(bytes: &mut [u8], at: usize, field: [u8; N]) {
+    bytes[at..at + N].copy_from_slice(&field);
+}
+
+fn encode_trailer_head(bytes: &mut [u8], sizes: &Sizes, identity: Option<&SnapshotIdentity>) {
+    put(bytes, 0, MAGIC.to_be_bytes());
+    put(bytes, 4, TRAILER_VERSION.to_be_bytes());
+    if let Some(identity) = identity {
+        put(bytes, 6, HAS_IDENTITY.to_be_bytes());
+        put(bytes, 8, identity.leader_epoch.0.to_be_bytes());
+        put(bytes, 12, identity.base_offset.0.to_be_bytes());
+        put(bytes, 20, identity.position.to_be_bytes());
+        put(bytes, 28, identity.crc.to_be_bytes());
+    }
+    put(bytes, 32, (sizes.older_batches as u32).to_be_bytes());
+    put(bytes, 36, (sizes.supplements as u32).to_be_bytes());
+}
+
+/// What Kafka would write.
+#[inline]
+fn encode_entry(bytes: &mut [u8], view: &EntryView<'_>) {
+    let last = if view.side.fenced_epoch.is_some() { StoredBatch::ABSENT } else { view.entry.last };
+    put(bytes, 0, view.entry.producer_id.0.to_be_bytes());
+    put(bytes, 8, view.entry.epoch.0.to_be_bytes());
+    put(bytes, 10, last.last_sequence.0.to_be_bytes());
+    put(bytes, 14, last.last_offset.0.to_be_bytes());
+    put(bytes, 22, last.offset_delta.to_be_bytes());
+    put(bytes, 26, view.last_timestamp().0.to_be_bytes());
+    put(bytes, 34, view.side.coordinator_epoch.unwrap_or(-1).to_be_bytes());
+    put(bytes, 38, view.side.transaction_first.map_or(-1, |offset| offset.0).to_be_bytes());
+}
+
+#[inline]
+fn encode_row(bytes: &mut [u8], view: &EntryView<'_>, last_seen: Timestamp, has_supplement: bool) {
+    put(bytes, 0, to_seconds(last_seen.0).to_be_bytes());
+    put(bytes, 4, view.entry.last.crc.to_be_bytes());
+    bytes[8] = view.entry.older_len;
+    bytes[9] = if has_supplement { HAS_SUPPLEMENT } else { 0 };
+}
+
+#[inline]
+fn encode_batch(bytes: &mut [u8], batch: StoredBatch) {
+    let StoredBatch { last_offset, timestamp, last_sequence, offset_delta, crc } = batch;
+    put(bytes, 0, last_offset.0.to_be_bytes());
+    put(bytes, 8, timestamp.0.to_be_bytes());
+    put(bytes, 16, last_sequence.0.to_be_bytes());
+    put(bytes, 20, offset_delta.to_be_bytes());
+    put(bytes, 24, crc.to_be_bytes());
+}
+
+/// The last batch, where Kafka's entry does not show it or not its timestamp.
+fn supplement(view: &EntryView<'_>) -> Option<[u8; SUPPLEMENT_SIZE]> {
+    let last = view.last()?;
+    let Side { marker_timestamp, fenced_epoch, .. } = view.side;
+    if marker_timestamp.is_none() && fenced_epoch.is_none() {
+        return None;
+    }
+    let mut bytes = [0; SUPPLEMENT_SIZE];
+    bytes[0] |= if marker_timestamp.is_some() { MARKER_IS_LAST } else { 0 };
+    bytes[0] |= if fenced_epoch.is_some() { FENCED } else { 0 };
+    put(&mut bytes, 1, fenced_epoch.unwrap_or(ProducerEpoch::NONE).0.to_be_bytes());
+    let mut batch = [0; BATCH_SIZE];
+    encode_batch(&mut batch, last);
+    bytes[3..].copy_from_slice(&batch[..SUPPLEMENT_SIZE - 3]);
+    Some(bytes)
+}
+
+/// Reads Kafka's entry: all there is, unless a trailer completes it.
+#[inline]
+fn decode_entry(bytes: &[u8], last_seen: u32) -> Result<(Entry, Side)> {
+    let id = ProducerId(read_i64(bytes, 0));
+    if !id.is_some() {
+        return Err(CorruptionKind::Format("a producer id below 0"));
+    }
+    let timestamp = Timestamp(read_i64(bytes, 26));
+    let last = checked(StoredBatch {
+        last_offset: Offset(read_i64(bytes, 14)),
+        timestamp,
+        last_sequence: Sequence(read_i32(bytes, 10)),
+        offset_delta: read_i32(bytes, 22),
+        crc: 0,
+    })?;
+    let coordinator_epoch = read_i32(bytes, 34);
+    let transaction_first = Offset(read_i64(bytes, 38));
+    let side = Side {
+        coordinator_epoch: (coordinator_epoch >= 0).then_some(coordinator_epoch),
+        transaction_first: (transaction_first.0 >= 0).then_some(transaction_first),
+        marker_timestamp: last.is_none().then_some(timestamp),
+        fenced_epoch: None,
+    };
+    let mut entry = Entry::new(id, ProducerEpoch(read_i16(bytes, 8)), last_seen);
+    entry.last = last.unwrap_or(StoredBatch::ABSENT);
+    Ok((entry, side))
+}
+
+/// `None` stands for no batch. Every batch in a table has offsets and sequences that can be computed with.
+#[inline]
+fn checked(batch: StoredBatch) -> Result<Option<StoredBatch>> {
+    if ({ batch.last_offset }) < Offset(0) {
+        return Ok(None);
+    }
+    let delta_fits = batch.offset_delta >= 0 && i64::from(batch.offset_delta) <= { batch.last_offset }.0;
+    if !delta_fits || { batch.last_offset } == Offset(i64::MAX) || batch.last_sequence < Sequence::NONE {
+        return Err(CorruptionKind::Format("a producer's batch with impossible offsets or sequences"));
+    }
+    Ok(Some(batch))
+}
+
+fn decode_batch(bytes: &[u8], crc: u32) -> Result<StoredBatch> {
+    checked(StoredBatch {
+        last_offset: Offset(read_i64(bytes, 0)),
+        timestamp: Timestamp(read_i64(bytes, 8)),
+        last_sequence: Sequence(read_i32(bytes, 16)),
+        offset_delta: read_i32(bytes, 20),
+        crc,
+    })?
+    .ok_or(CorruptionKind::Format("a producer's batch without offsets"))
+}
+
+/// What is left to read of the trailer. All empty for a file of Kafka's.
+#[derive(Default)]
+struct Trailer<'a> {
+    identity: Option<SnapshotIdentity>,
+    rows: &'a [u8],
+    older_batches: &'a [u8],
+    supplements: &'a [u8],
+}
+
+impl<'a> Trailer<'a> {
+    fn decode(bytes: &'a [u8], entries: usize) -> Result<Self> {
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        expect_length(bytes, TRAILER_HEAD_SIZE as u64)?;
+        if read_u32(bytes, 0) != MAGIC {
+            return Err(CorruptionKind::Format("bytes of another kind behind the producers"));
+        }
+        let version = read_i16(bytes, 4);
+        if version != TRAILER_VERSION {
+            return Err(CorruptionKind::Version { expected: TRAILER_VERSION, got: version });
+        }
+        let (older_batches, supplements) = (read_u32(bytes, 32), read_u32(bytes, 36));
+        let rows_size = (entries * ROW_SIZE) as u64;
+        let older_size = u64::from(older_batches) * BATCH_SIZE as u64;
+        let expected = TRAILER_HEAD_SIZE as u64
+            + rows_size
+            + older_size
+            + u64::from(supplements) * SUPPLEMENT_SIZE as u64;
+        if bytes.len() as u64 != expected {
+            return Err(CorruptionKind::Length { expected, got: bytes.len() as u64 });
+        }
+        let (rows, rest) = bytes[TRAILER_HEAD_SIZE..].split_at(rows_size as usize);
+        let (older_batches, supplements) = rest.split_at(older_size as usize);
+        Ok(Self { identity: decode_identity(bytes), rows, older_batches, supplements })
+    }
+
+    /// Adds to the next entry what the trailer knows of it.
+    #[inline]
+    fn complete(&mut self, entry: &mut Entry, side: &mut Side, older: &mut Vec<StoredBatch>) -> Result<()> {
+        let Some((row, rows)) = self.rows.split_at_checked(ROW_SIZE) else { return Ok(()) };
+        self.rows = rows;
+        entry.last_seen = entry.last_seen.min(read_u32(row, 0));
+        if row[9] & HAS_SUPPLEMENT != 0 {
+            self.supplement(entry, side)?;
+        }
+        let is_present = entry.last.present().is_some();
+        entry.last.crc = if is_present { read_u32(row, 4) } else { 0 };
+        if row[8] > 0 && !is_present {
+            return Err(CorruptionKind::Format("older batches of a producer without a last one"));
+        }
+        for _ in 0..row[8] {
+            let batch = next(&mut self.older_batches, BATCH_SIZE)?;
+            older.push(decode_batch(batch, read_u32(batch, 24))?);
+        }
+        Ok(())
+    }
+
+    fn supplement(&mut self, entry: &mut Entry, side: &mut Side) -> Result<()> {
+        let bytes = next(&mut self.supplements, SUPPLEMENT_SIZE)?;
+        let timestamp = side.marker_timestamp.unwrap_or(entry.last.timestamp);
+        entry.last = decode_batch(&bytes[3..], 0)?;
+        side.marker_timestamp = (bytes[0] & MARKER_IS_LAST != 0).then_some(timestamp);
+        side.fenced_epoch = (bytes[0] & FENCED != 0).then_some(ProducerEpoch(read_i16(bytes, 1)));
+        Ok(())
+    }
+
+    fn expect_end(&self) -> Result<()> {
+        if self.older_batches.is_empty() && self.supplements.is_empty() {
+            return Ok(());
+        }
+        Err(CorruptionKind::Format("batches of no producer"))
+    }
+}
+
+fn decode_identity(trailer: &[u8]) -> Option<SnapshotIdentity> {
+    (read_i16(trailer, 6) & HAS_IDENTITY != 0).then(|| SnapshotIdentity {
+        leader_epoch: LeaderEpoch(read_i32(trailer, 8)),
+        base_offset: Offset(read_i64(trailer, 12)),
+        position: read_i64(trailer, 20) as u64,
+        crc: read_u32(trailer, 28),
+    })
+}
+
+fn next<'a>(bytes: &mut &'a [u8], size: usize) -> Result<&'a [u8]> {
+    let missing = CorruptionKind::Format("fewer batches than the producers are said to have");
+    let (taken, rest) = bytes.split_at_checked(size).ok_or(missing)?;
+    *bytes = rest;
+    Ok(taken)
+}

@@ -1,0 +1,102 @@
+//! Several batches in one call, each judged as if those before it were stored already.
+
+use super::decision::{Context, Decision, Subject, decide};
+use super::policy::ProducerPolicy;
+use super::slab::NONE;
+use super::table::ProducerTable;
+use crate::batch::{BatchHeader, ControlRecord};
+use crate::error::Rejection;
+use crate::types::{ProducerId, Timestamp};
+
+/// What a table would be behind the batches of a call, without changing it.
+#[derive(Debug)]
+pub(crate) struct Staging<'a> {
+    table: &'a ProducerTable,
+    /// The producers of the call as they would be.
+    touched: ProducerTable,
+    /// Those that new ones would take the room of.
+    evicted: Vec<ProducerId>,
+    /// How many producers there would be that the table does not have.
+    created: usize,
+    is_empty: bool,
+}
+
+impl<'a> Staging<'a> {
+    pub(crate) fn new(table: &'a ProducerTable) -> Self {
+        let policy = ProducerPolicy { budget: usize::MAX, ..table.policy };
+        let mut touched = ProducerTable::new(policy);
+        touched.clock = table.clock;
+        Self { table, touched, evicted: Vec::new(), created: 0, is_empty: true }
+    }
+
+    /// Judges the next batch of the call.
+    pub(crate) fn decide(&self, header: &BatchHeader, context: &Context) -> Result<Decision, Rejection> {
+        let context = Context { log_is_empty: context.log_is_empty && self.is_empty, ..*context };
+        decide(&self.subject(header.producer_id, context.now), header, &context, &self.table.policy)
+    }
+
+    /// Takes over a batch that will be stored at `header.base_offset`.
+    pub(crate) fn stage(&mut self, header: &BatchHeader, control: Option<ControlRecord>, now: Timestamp) {
+        self.is_empty = false;
+        let id = header.producer_id;
+        let is_known = self.bring(id);
+        self.touched.apply(header, control, now);
+        if !is_known && self.touched.find(id).is_some() {
+            self.make_room(now);
+        }
+    }
+
+    fn subject(&self, id: ProducerId, now: Timestamp) -> Subject<'_> {
+        if let Some(slot) = self.touched.find(id) {
+            return Subject::Known(self.touched.view(slot));
+        }
+        match self.untouched(id) {
+            Some(slot) => Subject::Known(self.table.view(slot)),
+            None => Subject::Unknown { has_room: !self.is_full() || self.victim(now).is_some() },
+        }
+    }
+
+    /// The producer's slot in the table, if it would still be there.
+    fn untouched(&self, id: ProducerId) -> Option<u32> {
+        self.table.find(id).filter(|_| !self.evicted.contains(&id))
+    }
+
+    fn is_full(&self) -> bool {
+        self.table.len() + self.created - self.evicted.len() >= self.table.policy.budget
+    }
+
+    /// Makes a known producer one of the touched.
+    fn bring(&mut self, id: ProducerId) -> bool {
+        if self.touched.find(id).is_some() {
+            return true;
+        }
+        let Some(slot) = self.untouched(id) else { return false };
+        let view = self.table.view(slot);
+        self.touched.restore_recent(*view.entry, view.older, view.side);
+        true
+    }
+
+    /// A producer was created: another goes for it, if one must and can.
+    fn make_room(&mut self, now: Timestamp) {
+        if self.is_full()
+            && let Some(victim) = self.victim(now)
+        {
+            self.evicted.push(victim);
+        }
+        self.created += 1;
+    }
+
+    /// Who would be forgotten next. The touched ones appended just now.
+    fn victim(&self, now: Timestamp) -> Option<ProducerId> {
+        let mut slot = self.table.recency.least_recent;
+        while slot != NONE {
+            let entry = &self.table.entries[slot];
+            let id = entry.producer_id;
+            if self.touched.find(id).is_none() && !self.evicted.contains(&id) {
+                return self.table.may_be_evicted(slot, now).then_some(id);
+            }
+            slot = entry.more_recent;
+        }
+        None
+    }
+}

@@ -1,0 +1,495 @@
+//! All producers of a partition.
+//!
+//! Nothing here costs time in proportion to their number, except what says so: memory grows in small chunks that never
+//! move, the index by one bucket at a time, and expiry works in bounded steps.
+
+use super::clock::HostClock;
+use super::decision::{Context, Decision, Subject, decide};
+use super::entry::{Entry, EntryView, ProducerInfo, Side, StoredBatch};
+use super::index::Index;
+use super::policy::{ExpiryClock, ProducerPolicy, SequenceRule};
+use super::recency::Recency;
+use super::slab::{NONE, Pool, Slab};
+use crate::batch::{BatchHeader, ControlRecord};
+use crate::error::Rejection;
+use crate::types::{Offset, ProducerEpoch, ProducerId, Timestamp};
+
+/// What a stored batch did to its producer's transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransactionEffect {
+    /// It opened one.
+    Began { producer_id: ProducerId, first_offset: Offset },
+    /// It is the marker that ended one.
+    Ended { producer_id: ProducerId, first_offset: Offset, marker: Offset, aborted: bool },
+}
+
+/// Where a round of [`ProducerTable::expire_step`] has got to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ExpiryCursor(u32);
+
+impl ExpiryCursor {
+    /// The beginning of a round.
+    pub(crate) const START: Self = Self(NONE);
+}
+
+/// Whom eviction may forget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spare {
+    /// Nobody who appended a short while ago, since its client may send again.
+    Recent,
+    /// Nobody: the past is being replayed, and its eviction was decided then.
+    Nobody,
+}
+
+/// The producers of a partition, with what is needed to judge their next batch.
+#[derive(Clone, Debug)]
+pub(crate) struct ProducerTable {
+    pub(super) policy: ProducerPolicy,
+    pub(super) entries: Slab<Entry>,
+    index: Index,
+    pub(super) recency: Recency,
+    pub(super) older: Pool<StoredBatch>,
+    sides: Pool<Side>,
+    pub(super) clock: HostClock,
+    expiries: u64,
+    evictions: u64,
+}
+
+impl ProducerTable {
+    /// An empty table. Allocates nothing.
+    pub(crate) fn new(policy: ProducerPolicy) -> Self {
+        Self::with_index(policy, Index::new())
+    }
+
+    /// An empty table that is about to get `producers` of them.
+    pub(super) fn with_room_for(producers: usize, policy: ProducerPolicy) -> Self {
+        Self::with_index(policy, Index::with_buckets(producers))
+    }
+
+    fn with_index(policy: ProducerPolicy, index: Index) -> Self {
+        Self {
+            policy,
+            entries: Slab::new(1),
+            index,
+            recency: Recency::new(),
+            older: Pool::new(usize::from(policy.window.max(2)) - 1),
+            sides: Pool::new(1),
+            clock: HostClock::default(),
+            expiries: 0,
+            evictions: 0,
+        }
+    }
+
+    /// How many producers are known.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many producers were forgotten because they were idle for too long.
+    pub(crate) fn expiries(&self) -> u64 {
+        self.expiries
+    }
+
+    /// How many producers were forgotten to make room for others.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evictions
+    }
+
+    /// What is known of a producer.
+    pub(crate) fn get(&self, id: ProducerId) -> Option<ProducerInfo> {
+        self.find(id).map(|slot| self.info(slot))
+    }
+
+    /// All producers, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = ProducerInfo> {
+        (0..self.len() as u32).map(|slot| self.info(slot))
+    }
+
+    /// The open transactions, in no order.
+    pub(crate) fn open_transactions(&self) -> impl Iterator<Item = (Offset, ProducerId)> {
+        let open = |slot| Some((self.side(slot).transaction_first?, self.entries[slot].producer_id));
+        (0..self.len() as u32).filter_map(open)
+    }
+
+    /// Judges a batch. Changes nothing.
+    #[inline]
+    pub(crate) fn decide(&self, header: &BatchHeader, context: &Context) -> Result<Decision, Rejection> {
+        decide(&self.subject(header.producer_id, context.now), header, context, &self.policy)
+    }
+
+    #[inline]
+    fn subject(&self, id: ProducerId, now: Timestamp) -> Subject<'_> {
+        match self.find(id) {
+            Some(slot) => Subject::Known(self.view(slot)),
+            None => Subject::Unknown { has_room: self.has_room(now) },
+        }
+    }
+
+    fn has_room(&self, now: Timestamp) -> bool {
+        self.len() < self.policy.budget || self.victim(Spare::Recent, now).is_some()
+    }
+
+    /// Takes over a batch that was stored at `header.base_offset`. Never refuses: what is in the log is right.
+    pub(crate) fn apply(
+        &mut self,
+        header: &BatchHeader,
+        control: Option<ControlRecord>,
+        now: Timestamp,
+    ) -> Option<TransactionEffect> {
+        self.absorb(header, control, now, Spare::Recent)
+    }
+
+    /// As [`apply`](Self::apply), for a batch that was stored before now: it does not tell when its producer was seen,
+    /// so the least recent producer makes room whenever the budget is used up.
+    pub(crate) fn replay(
+        &mut self,
+        header: &BatchHeader,
+        control: Option<ControlRecord>,
+        now: Timestamp,
+    ) -> Option<TransactionEffect> {
+        self.absorb(header, control, now, Spare::Nobody)
+    }
+
+    fn absorb(
+        &mut self,
+        header: &BatchHeader,
+        control: Option<ControlRecord>,
+        now: Timestamp,
+        spare: Spare,
+    ) -> Option<TransactionEffect> {
+        self.clock.observe(now);
+        if !header.is_idempotent() {
+            return None;
+        }
+        if !header.is_control() {
+            let slot = self.find_or_create(header, spare, now);
+            let was_open = self.side(slot).transaction_first.is_some();
+            let effect = self.absorb_data(slot, header, was_open);
+            self.touch(slot, was_open, now);
+            return effect;
+        }
+        // Compaction leaves the headers of empty control batches behind: those say nothing.
+        let (coordinator_epoch, aborted) = match control.filter(|_| header.record_count > 0)? {
+            ControlRecord::Commit { coordinator_epoch } => (coordinator_epoch, false),
+            ControlRecord::Abort { coordinator_epoch } => (coordinator_epoch, true),
+            ControlRecord::Other { .. } => return None,
+        };
+        let slot = self.find_or_create(header, spare, now);
+        let opened = self.side(slot).transaction_first;
+        self.absorb_marker(slot, header, coordinator_epoch);
+        self.touch(slot, opened.is_some(), now);
+        let (producer_id, marker) = (header.producer_id, header.base_offset);
+        opened.map(|first_offset| TransactionEffect::Ended { producer_id, first_offset, marker, aborted })
+    }
+
+    fn absorb_data(&mut self, slot: u32, header: &BatchHeader, was_open: bool) -> Option<TransactionEffect> {
+        if header.producer_epoch >= self.entries[slot].epoch {
+            self.enter_epoch(slot, header.producer_epoch);
+            self.remember(slot, StoredBatch::of(header));
+            self.update_side(slot, |side| side.marker_timestamp = None);
+        }
+        if was_open || !header.is_transactional() {
+            return None;
+        }
+        let (producer_id, first_offset) = (header.producer_id, header.base_offset);
+        self.update_side(slot, |side| side.transaction_first = Some(first_offset));
+        Some(TransactionEffect::Began { producer_id, first_offset })
+    }
+
+    fn absorb_marker(&mut self, slot: u32, header: &BatchHeader, coordinator_epoch: i32) {
+        let current = self.entries[slot].epoch;
+        if header.producer_epoch > current {
+            self.enter_epoch(slot, header.producer_epoch);
+        }
+        self.update_side(slot, |side| {
+            side.transaction_first = None;
+            if header.producer_epoch >= current {
+                side.coordinator_epoch = Some(coordinator_epoch);
+                side.marker_timestamp = Some(header.max_timestamp);
+            }
+        });
+    }
+
+    /// A batch or marker of an epoch not older than the current one came. The window of an older one goes.
+    #[inline]
+    fn enter_epoch(&mut self, slot: u32, epoch: ProducerEpoch) {
+        let entry = &mut self.entries[slot];
+        let raised = epoch > entry.epoch;
+        entry.epoch = epoch;
+        if entry.side == NONE && !raised {
+            return;
+        }
+        let fenced = self.side(slot).fenced_epoch.is_some();
+        self.update_side(slot, |side| side.fenced_epoch = None);
+        if raised || fenced {
+            match self.policy.sequence_rule {
+                SequenceRule::Contiguous => self.forget_window(slot),
+                SequenceRule::Increasing => self.forget_bytes(slot),
+            }
+        }
+    }
+
+    /// Refuses the producer's older epochs from now on, if it is known. Its last batch stays readable until one of the
+    /// new epoch comes.
+    pub(crate) fn raise_epoch(&mut self, id: ProducerId, epoch: ProducerEpoch) {
+        let Some(slot) = self.find(id) else { return };
+        let before = self.entries[slot].epoch;
+        if epoch <= before {
+            return;
+        }
+        self.entries[slot].epoch = epoch;
+        if self.entries[slot].last.present().is_some() {
+            self.update_side(slot, |side| side.fenced_epoch = side.fenced_epoch.or(Some(before)));
+        }
+    }
+
+    /// Makes the batch the last one of the window; of a full window the oldest goes.
+    fn remember(&mut self, slot: u32, batch: StoredBatch) {
+        let entry = &mut self.entries[slot];
+        let previous = std::mem::replace(&mut entry.last, batch);
+        if previous.present().is_none() || self.policy.window == 1 {
+            return;
+        }
+        if entry.older == NONE {
+            entry.older = self.older.allocate(slot, StoredBatch::ABSENT);
+        }
+        let block = self.older.blocks.block_mut(entry.older);
+        if usize::from(entry.older_len) == block.len() {
+            block.copy_within(1.., 0);
+            entry.older_len -= 1;
+        }
+        block[usize::from(entry.older_len)] = previous;
+        entry.older_len += 1;
+    }
+
+    fn forget_window(&mut self, slot: u32) {
+        let entry = &mut self.entries[slot];
+        entry.last = StoredBatch::ABSENT;
+        entry.older_len = 0;
+        let handle = std::mem::replace(&mut entry.older, NONE);
+        if handle != NONE
+            && let Some(owner) = self.older.release(handle)
+        {
+            self.entries[owner].older = handle;
+        }
+    }
+
+    /// The CRC covers the producer epoch: those of older epochs say nothing about what is sent now.
+    fn forget_bytes(&mut self, slot: u32) {
+        let entry = &mut self.entries[slot];
+        entry.last.crc = 0;
+        if entry.older != NONE {
+            self.older.blocks.block_mut(entry.older).iter_mut().for_each(|batch| batch.crc = 0);
+        }
+    }
+
+    /// The producer was seen now. It is in the recency list unless its transaction is open.
+    #[inline]
+    fn touch(&mut self, slot: u32, was_open: bool, now: Timestamp) {
+        self.entries[slot].last_seen = self.clock.seconds(now);
+        if !was_open {
+            self.recency.remove(&mut self.entries, slot);
+        }
+        if self.side(slot).transaction_first.is_none() {
+            self.recency.push(&mut self.entries, slot);
+        }
+    }
+
+    /// Forgets up to `count` producers above the budget, the least recent first, none that appended a short while ago.
+    /// Returns how many.
+    pub(crate) fn evict_excess(&mut self, count: usize, now: Timestamp) -> usize {
+        self.clock.observe(now);
+        let excess = self.len().saturating_sub(self.policy.budget).min(count);
+        (0..excess).take_while(|_| self.evict_one(Spare::Recent, now)).count()
+    }
+
+    /// Forgets all producers above the budget, the least recent first.
+    pub(super) fn cut_to_budget(&mut self) {
+        while self.len() > self.policy.budget && self.evict_one(Spare::Nobody, Timestamp::NONE) {}
+    }
+
+    fn evict_one(&mut self, spare: Spare, now: Timestamp) -> bool {
+        let Some(slot) = self.victim(spare, now) else { return false };
+        self.remove(slot);
+        self.evictions += 1;
+        true
+    }
+
+    fn victim(&self, spare: Spare, now: Timestamp) -> Option<u32> {
+        let slot = self.recency.least_recent;
+        (slot != NONE && (spare == Spare::Nobody || self.may_be_evicted(slot, now))).then_some(slot)
+    }
+
+    pub(super) fn may_be_evicted(&self, slot: u32, now: Timestamp) -> bool {
+        self.idle_ms(slot, now) >= self.policy.eviction_min_idle_ms
+    }
+
+    fn idle_ms(&self, slot: u32, now: Timestamp) -> i64 {
+        self.clock.peek(now) - i64::from(self.entries[slot].last_seen) * 1000
+    }
+
+    /// Forgets the idle producers among the next `count`. Returns where to go on, `None` at the end of the round.
+    pub(crate) fn expire_step(
+        &mut self,
+        cursor: ExpiryCursor,
+        count: usize,
+        now: Timestamp,
+    ) -> Option<ExpiryCursor> {
+        self.clock.observe(now);
+        // Downwards: removing moves the last entry into the hole, and that one was looked at before.
+        let from = cursor.0.min(self.len() as u32);
+        let to = from.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+        for slot in (to..from).rev() {
+            if self.is_expired(slot, now) {
+                self.remove(slot);
+                self.expiries += 1;
+            }
+        }
+        (to > 0).then_some(ExpiryCursor(to))
+    }
+
+    fn is_expired(&self, slot: u32, now: Timestamp) -> bool {
+        let view = self.view(slot);
+        let idle = match self.policy.expiry_clock {
+            ExpiryClock::HostTime => self.idle_ms(slot, now),
+            ExpiryClock::RecordTimestamp => now.0.saturating_sub(view.last_timestamp().0),
+        };
+        view.side.transaction_first.is_none() && idle >= self.policy.expiry_ms
+    }
+
+    #[inline]
+    pub(super) fn find(&self, id: ProducerId) -> Option<u32> {
+        self.index.find(&self.entries, id)
+    }
+
+    #[inline]
+    fn find_or_create(&mut self, header: &BatchHeader, spare: Spare, now: Timestamp) -> u32 {
+        if let Some(slot) = self.find(header.producer_id) {
+            return slot;
+        }
+        if self.len() >= self.policy.budget {
+            self.evict_one(spare, now);
+        }
+        let slot = self.insert(Entry::new(header.producer_id, header.producer_epoch, 0));
+        self.recency.push(&mut self.entries, slot);
+        slot
+    }
+
+    /// Adds an entry for a producer that is not known. The recency list is the caller's.
+    fn insert(&mut self, entry: Entry) -> u32 {
+        let slot = self.entries.push(entry);
+        self.index.insert(&mut self.entries, slot);
+        slot
+    }
+
+    fn remove(&mut self, slot: u32) {
+        if self.side(slot).transaction_first.is_none() {
+            self.recency.remove(&mut self.entries, slot);
+        }
+        self.forget_window(slot);
+        self.set_side(slot, Side::default());
+        self.index.remove(&mut self.entries, slot);
+        if let Some(moved) = self.entries.swap_remove(slot) {
+            self.relocated(moved, slot);
+        }
+    }
+
+    /// Tells everyone who knows the entry by its old slot.
+    fn relocated(&mut self, from: u32, to: u32) {
+        let entry = self.entries[to];
+        self.index.replace(&mut self.entries, entry.producer_id, from, to);
+        self.older.set_owner(entry.older, to);
+        self.sides.set_owner(entry.side, to);
+        if self.side(to).transaction_first.is_none() {
+            self.recency.relocate(&mut self.entries, to);
+        }
+    }
+
+    #[inline]
+    pub(super) fn side(&self, slot: u32) -> Side {
+        let handle = self.entries[slot].side;
+        if handle == NONE { Side::default() } else { self.sides.blocks[handle] }
+    }
+
+    #[inline]
+    fn update_side(&mut self, slot: u32, change: impl FnOnce(&mut Side)) {
+        let before = self.side(slot);
+        let mut side = before;
+        change(&mut side);
+        if side != before {
+            self.set_side(slot, side);
+        }
+    }
+
+    /// Only a side that says something takes room.
+    fn set_side(&mut self, slot: u32, side: Side) {
+        let handle = self.entries[slot].side;
+        if side != Side::default() {
+            if handle == NONE {
+                self.entries[slot].side = self.sides.allocate(slot, side);
+            } else {
+                self.sides.blocks[handle] = side;
+            }
+        } else if handle != NONE {
+            self.entries[slot].side = NONE;
+            if let Some(owner) = self.sides.release(handle) {
+                self.entries[owner].side = handle;
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn view(&self, slot: u32) -> EntryView<'_> {
+        let entry = &self.entries[slot];
+        let older: &[StoredBatch] =
+            if entry.older == NONE { &[] } else { self.older.blocks.block(entry.older) };
+        EntryView { entry, older: &older[..usize::from(entry.older_len)], side: self.side(slot) }
+    }
+
+    fn info(&self, slot: u32) -> ProducerInfo {
+        self.view(slot).info(self.clock.to_host(self.entries[slot].last_seen))
+    }
+
+    /// Adds a producer that is not known with all that is remembered of it, without a place in the recency list.
+    pub(super) fn restore(&mut self, entry: Entry, older: &[StoredBatch], side: Side) -> u32 {
+        let slot = self.insert(Entry { older: NONE, older_len: 0, side: NONE, ..entry });
+        let room = usize::from(self.policy.window) - 1;
+        let older = &older[older.len().saturating_sub(room)..];
+        if !older.is_empty() {
+            let handle = self.older.allocate(slot, StoredBatch::ABSENT);
+            self.older.blocks.block_mut(handle)[..older.len()].copy_from_slice(older);
+            self.entries[slot].older = handle;
+            self.entries[slot].older_len = older.len() as u8;
+        }
+        self.set_side(slot, side);
+        slot
+    }
+
+    /// As [`restore`](Self::restore), as the most recent.
+    pub(super) fn restore_recent(&mut self, entry: Entry, older: &[StoredBatch], side: Side) {
+        let slot = self.restore(entry, older, side);
+        if side.transaction_first.is_none() {
+            self.recency.push(&mut self.entries, slot);
+        }
+    }
+
+    /// Makes the recency list of restored entries, by when they were seen and their last offsets.
+    pub(super) fn order_by_recency(&mut self) {
+        let listed = |&slot: &u32| self.side(slot).transaction_first.is_none();
+        let key = |slot| {
+            let entry = &self.entries[slot];
+            (entry.last_seen, entry.last.last_offset, slot)
+        };
+        let mut order: Vec<_> = (0..self.len() as u32).filter(listed).map(key).collect();
+        order.sort_unstable();
+        self.recency = Recency::new();
+        for (_, _, slot) in order {
+            self.recency.push(&mut self.entries, slot);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn allocated(&self) -> usize {
+        self.entries.allocated() + self.index.allocated() + self.older.allocated() + self.sides.allocated()
+    }
+}

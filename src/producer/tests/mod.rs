@@ -1,0 +1,95 @@
+//! The producers as a whole. Units are tested where they are.
+
+mod decision;
+mod model;
+mod snapshot;
+mod table;
+
+use super::{Context, Decision, Origin, ProducerPolicy, ProducerTable};
+use crate::batch::{BatchHeader, ControlRecord};
+use crate::error::{Rejection, RejectionReason};
+use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
+
+const TRANSACTIONAL: i16 = 0x10;
+const CONTROL: i16 = 0x20;
+const ID: ProducerId = ProducerId(1);
+
+/// A batch of `count` records of producer 1.
+fn data(epoch: i16, first: i32, count: i32) -> BatchHeader {
+    BatchHeader {
+        base_offset: Offset(0),
+        length: 49,
+        leader_epoch: LeaderEpoch(0),
+        crc: 1,
+        attributes: 0,
+        last_offset_delta: count - 1,
+        base_timestamp: Timestamp(0),
+        max_timestamp: Timestamp(0),
+        producer_id: ID,
+        producer_epoch: ProducerEpoch(epoch),
+        base_sequence: Sequence(first),
+        record_count: count,
+    }
+}
+
+fn transactional(epoch: i16, first: i32, count: i32) -> BatchHeader {
+    BatchHeader { attributes: TRANSACTIONAL, ..data(epoch, first, count) }
+}
+
+fn marker(epoch: i16) -> BatchHeader {
+    BatchHeader { attributes: TRANSACTIONAL | CONTROL, ..data(epoch, -1, 1) }
+}
+
+fn commit(coordinator_epoch: i32) -> ControlRecord {
+    ControlRecord::Commit { coordinator_epoch }
+}
+
+const CLIENT: Context =
+    Context { origin: Origin::Client, log_is_empty: false, fenced_below: None, now: Timestamp(0) };
+
+fn coordinator(epoch: i32) -> Context {
+    Context { origin: Origin::Coordinator { epoch: Some(epoch) }, ..CLIENT }
+}
+
+/// A table whose log it plays: batches get the next offsets.
+struct Log {
+    table: ProducerTable,
+    end: Offset,
+    now: Timestamp,
+}
+
+impl Log {
+    fn new(policy: ProducerPolicy) -> Self {
+        Self { table: ProducerTable::new(policy), end: Offset(0), now: Timestamp(0) }
+    }
+
+    /// A log that took these batches of producer 1, epoch 0: (first sequence, count).
+    fn with(policy: ProducerPolicy, batches: &[(i32, i32)]) -> Self {
+        let mut log = Self::new(policy);
+        batches.iter().for_each(|(first, count)| log.store(data(0, *first, *count), None));
+        log
+    }
+
+    fn store(&mut self, header: BatchHeader, control: Option<ControlRecord>) {
+        let header = BatchHeader { base_offset: self.end, ..header };
+        self.table.apply(&header, control, self.now);
+        self.end = header.next_offset();
+    }
+
+    fn decide(&self, header: &BatchHeader) -> Result<Decision, Rejection> {
+        self.table.decide(header, &Context { now: self.now, ..CLIENT })
+    }
+
+    fn reason(&self, header: &BatchHeader) -> Option<RejectionReason> {
+        self.decide(header).err().map(|rejection| rejection.reason)
+    }
+
+    /// Appends as a client.
+    fn append(&mut self, header: BatchHeader) -> Result<Decision, Rejection> {
+        let decision = self.decide(&header)?;
+        if decision == Decision::Append {
+            self.store(header, None);
+        }
+        Ok(decision)
+    }
+}

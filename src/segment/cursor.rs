@@ -1,0 +1,153 @@
+//! Walks the batches of a `.log` file from header to header.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Segment;
+use super::file::LogFile;
+use crate::batch::{BatchHeader, check_crc, check_records};
+use crate::error::{BatchError, CorruptionKind, Error, Result};
+use crate::types::Offset;
+
+/// How much is fetched at once where bytes must be read instead of mapped.
+const READ_AHEAD: u64 = 256 << 10;
+
+/// A position in a `.log` file that moves from batch to batch. Sees what is published when it looks.
+#[derive(Clone, Debug)]
+pub(crate) struct BatchCursor {
+    segment: Arc<Segment>,
+    /// The bytes from `chunk_start` on that were fetched last.
+    chunk: Bytes,
+    chunk_start: u64,
+    position: u64,
+    /// How much to fetch at once.
+    read_ahead: u64,
+}
+
+/// A batch at its place: the header decoded, all of its bytes present. Nothing is said about its CRC.
+#[derive(Clone, Debug)]
+pub(crate) struct PlacedBatch {
+    pub(crate) header: BatchHeader,
+    pub(crate) position: u64,
+}
+
+impl BatchCursor {
+    pub(crate) fn new(segment: Arc<Segment>, position: u64) -> Self {
+        let read_ahead = if segment.file().is_memory() { u64::MAX } else { READ_AHEAD };
+        Self { segment, chunk: Bytes::new(), chunk_start: 0, position, read_ahead }
+    }
+
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The batch at the position, without moving. `None` at the published end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] where the bytes are not a batch that ends inside the file; the disk's errors.
+    pub(crate) fn peek(&mut self) -> Result<Option<PlacedBatch>> {
+        let end = self.file().end();
+        if self.position >= end {
+            return Ok(None);
+        }
+        if !self.has(BatchHeader::SIZE) {
+            self.fetch(BatchHeader::SIZE as u64)?;
+        }
+        let header = BatchHeader::decode(self.rest()).map_err(|error| self.invalid(error))?;
+        let size = header.size();
+        if !self.has(size) {
+            if self.position + size as u64 > end {
+                let got = (end - self.position) as usize;
+                return Err(self.invalid(BatchError::TooShort { expected: size, got }));
+            }
+            self.fetch(size as u64)?;
+        }
+        Ok(Some(PlacedBatch { header, position: self.position }))
+    }
+
+    /// Moves behind `batch`, which [`peek`](Self::peek) just returned.
+    pub(crate) fn skip(&mut self, batch: &PlacedBatch) {
+        self.position = batch.position + batch.header.size() as u64;
+    }
+
+    /// The batch at the position, and moves behind it.
+    pub(crate) fn next(&mut self) -> Result<Option<PlacedBatch>> {
+        let batch = self.peek()?;
+        if let Some(batch) = &batch {
+            self.skip(batch);
+        }
+        Ok(batch)
+    }
+
+    /// Moves to the first batch whose last offset is `target` or higher.
+    pub(crate) fn seek(&mut self, target: Offset) -> Result<Option<PlacedBatch>> {
+        while let Some(batch) = self.peek()? {
+            if batch.header.last_offset() >= target {
+                return Ok(Some(batch));
+            }
+            self.skip(&batch);
+        }
+        Ok(None)
+    }
+
+    /// The bytes of `batch`, without copying. It lies in the chunk that was fetched last.
+    pub(crate) fn bytes(&self, batch: &PlacedBatch) -> Bytes {
+        let start = (batch.position - self.chunk_start) as usize;
+        self.chunk.slice(start..start + batch.header.size())
+    }
+
+    /// Borrows what [`bytes`](Self::bytes) would share.
+    pub(crate) fn slice(&self, batch: &PlacedBatch) -> &[u8] {
+        let start = (batch.position - self.chunk_start) as usize;
+        &self.chunk[start..start + batch.header.size()]
+    }
+
+    /// Checks the CRC of `batch`, and that a control batch, whose contents matter, is well formed.
+    pub(crate) fn check(&self, batch: &PlacedBatch, scratch: &mut Vec<u8>) -> Result<()> {
+        let bytes = self.slice(batch);
+        check_crc(&batch.header, bytes).map_err(|error| self.invalid_at(batch.position, error))?;
+        if batch.header.is_control() {
+            check_records(&batch.header, bytes, crate::batch::DEFAULT_MAX_DECOMPRESSED, scratch)
+                .map_err(|error| self.invalid_at(batch.position, error))?;
+        }
+        Ok(())
+    }
+
+    fn file(&self) -> &LogFile {
+        self.segment.file()
+    }
+
+    /// The fetched bytes from the position on.
+    fn rest(&self) -> &[u8] {
+        let start = self.position.saturating_sub(self.chunk_start).min(self.chunk.len() as u64);
+        &self.chunk[start as usize..]
+    }
+
+    /// Whether `len` bytes from the position on are fetched.
+    fn has(&self, len: usize) -> bool {
+        self.position >= self.chunk_start
+            && self.position + len as u64 <= self.chunk_start + self.chunk.len() as u64
+    }
+
+    fn fetch(&mut self, len: u64) -> Result<()> {
+        let to = self.position.saturating_add(len.max(self.read_ahead));
+        self.chunk = self.file().bytes(self.position, to)?;
+        self.chunk_start = self.position;
+        Ok(())
+    }
+
+    fn invalid(&self, error: BatchError) -> Error {
+        self.invalid_at(self.position, error)
+    }
+
+    #[cold]
+    fn invalid_at(&self, position: u64, error: BatchError) -> Error {
+        Error::corrupt(&self.file().path(), position, CorruptionKind::Batch(error))
+    }
+}

@@ -1,0 +1,233 @@
+//! What both indexes share: a list that one writer appends to while any number of readers search it, and the rule that
+//! says which batches get an entry.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// The entries of the first chunk; each following chunk has twice as many, up to the largest.
+const FIRST_CHUNK: usize = 16;
+/// The doublings until a chunk has the largest size, 8,192 entries: making one must not be felt under the append lock.
+const DOUBLINGS: usize = 9;
+const LARGEST_CHUNK: usize = FIRST_CHUNK << DOUBLINGS;
+/// The entries in all chunks before the first of the largest size.
+const DOUBLING_ENTRIES: usize = LARGEST_CHUNK - FIRST_CHUNK;
+
+/// Words of an entry side by side. Never moved once it is there.
+type Chunk<const WORDS: usize> = Box<[[AtomicU64; WORDS]]>;
+
+/// An append-only list of entries of `WORDS` words.
+///
+/// One writer, which its owner must see to; readers need nothing. An entry is stored before the length that covers it
+/// is released, and a reader looks only below the length that it acquired. Growing adds a chunk and copies nothing.
+#[derive(Debug)]
+pub(crate) struct Entries<const WORDS: usize> {
+    /// One slot per chunk that `capacity` could need; made with the first entry, so that an empty list costs nothing.
+    chunks: OnceLock<Box<[OnceLock<Chunk<WORDS>>]>>,
+    len: AtomicUsize,
+    capacity: usize,
+}
+
+impl<const WORDS: usize> Entries<WORDS> {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { chunks: OnceLock::new(), len: AtomicUsize::new(0), capacity }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// Adds an entry at the end; `false` if the list is at its capacity.
+    pub(crate) fn push(&self, entry: [u64; WORDS]) -> bool {
+        let index = self.len.load(Ordering::Relaxed);
+        if index >= self.capacity {
+            return false;
+        }
+        let (chunk, slot) = place_of(index);
+        let last_chunk = place_of(self.capacity - 1).0;
+        let chunks = self.chunks.get_or_init(|| (0..=last_chunk).map(|_| OnceLock::new()).collect());
+        let entries = chunks[chunk].get_or_init(|| empty_chunk(chunk));
+        for (stored, word) in entries[slot].iter().zip(entry) {
+            stored.store(word, Ordering::Relaxed);
+        }
+        self.len.store(index + 1, Ordering::Release);
+        true
+    }
+
+    pub(crate) fn last(&self) -> Option<[u64; WORDS]> {
+        let (chunk, slot) = place_of(self.len().checked_sub(1)?);
+        Some(load(self.chunk(chunk).get(slot)?))
+    }
+
+    /// The entries in the list when this is called, from the `from`th on.
+    pub(crate) fn iter_from(&self, from: usize) -> impl Iterator<Item = [u64; WORDS]> {
+        let len = self.len();
+        let (chunk, slot) = place_of(from);
+        let chunks = (chunk..).map(|chunk| self.chunk(chunk)).take_while(|entries| !entries.is_empty());
+        chunks.flatten().skip(slot).take(len.saturating_sub(from)).map(load)
+    }
+
+    /// The last entry for which `holds` is true, where it is true for a run of entries at the beginning and no other.
+    pub(crate) fn last_where(&self, holds: impl Fn([u64; WORDS]) -> bool) -> Option<[u64; WORDS]> {
+        let (last_chunk, last_slot) = place_of(self.len().checked_sub(1)?);
+        let holds_at = |entry: Option<&[AtomicU64; WORDS]>| entry.is_some_and(|entry| holds(load(entry)));
+        let chunks = self.chunks.get()?.get(..=last_chunk)?;
+        let chunk = chunks
+            .partition_point(|chunk| holds_at(chunk.get().and_then(|chunk| chunk.first())))
+            .checked_sub(1)?;
+        let entries = self.chunk(chunk);
+        let entries = if chunk == last_chunk { &entries[..=last_slot] } else { entries };
+        entries[..entries.partition_point(|entry| holds_at(Some(entry)))].last().map(load)
+    }
+
+    /// The entries of a chunk, of which only those below an acquired length mean something; none if it is not there.
+    fn chunk(&self, chunk: usize) -> &[[AtomicU64; WORDS]] {
+        let chunk = self.chunks.get().and_then(|chunks| chunks.get(chunk)?.get());
+        chunk.map_or(&[], |entries| &**entries)
+    }
+}
+
+fn load<const WORDS: usize>(entry: &[AtomicU64; WORDS]) -> [u64; WORDS] {
+    std::array::from_fn(|word| entry[word].load(Ordering::Relaxed))
+}
+
+/// In which chunk an entry is, and where in it.
+fn place_of(index: usize) -> (usize, usize) {
+    if index >= DOUBLING_ENTRIES {
+        let behind = index - DOUBLING_ENTRIES;
+        return (DOUBLINGS + behind / LARGEST_CHUNK, behind % LARGEST_CHUNK);
+    }
+    // Chunk k begins at entry FIRST_CHUNK * (2^k - 1).
+    let chunk = (index / FIRST_CHUNK + 1).ilog2() as usize;
+    (chunk, index + FIRST_CHUNK - (FIRST_CHUNK << chunk))
+}
+
+fn empty_chunk<const WORDS: usize>(chunk: usize) -> Chunk<WORDS> {
+    let size = FIRST_CHUNK << chunk.min(DOUBLINGS);
+    (0..size).map(|_| [const { AtomicU64::new(0) }; WORDS]).collect()
+}
+
+/// Which batches get an index entry: the first one behind each `interval` bytes of batches.
+///
+/// The bytes are counted after the question is answered, so the first batch of a segment never gets one: a look-up
+/// that finds nothing begins there anyway.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IndexInterval {
+    interval: u64,
+    bytes_since_last: u64,
+}
+
+impl IndexInterval {
+    pub(crate) fn new(interval: u32) -> Self {
+        Self { interval: u64::from(interval), bytes_since_last: 0 }
+    }
+
+    /// Whether the batch of `size` bytes that comes next gets an entry. Counts its bytes.
+    pub(crate) fn take(&mut self, size: usize) -> bool {
+        let due = self.bytes_since_last > self.interval;
+        if due {
+            self.bytes_since_last = 0;
+        }
+        self.bytes_since_last += size as u64;
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_follow_each_other_without_gap_or_overlap() {
+        let mut expected = (0, 0);
+        for index in 0..DOUBLING_ENTRIES + 3 * LARGEST_CHUNK {
+            assert_eq!(place_of(index), expected, "entry {index}");
+            let size = empty_chunk::<1>(expected.0).len();
+            expected = if expected.1 + 1 < size { (expected.0, expected.1 + 1) } else { (expected.0 + 1, 0) };
+        }
+    }
+
+    #[test]
+    fn a_list_gives_back_what_was_pushed_and_stops_at_its_capacity() {
+        for capacity in [0, 1, 16, 17, 8175, 8176, 8177, 40_000] {
+            let entries = Entries::<2>::new(capacity);
+            for number in 0..capacity as u64 {
+                assert!(entries.push([number, !number]));
+            }
+            assert!(!entries.push([0, 0]), "full at {capacity}");
+            assert_eq!(entries.len(), capacity);
+            assert!(entries.iter_from(0).eq((0..capacity as u64).map(|number| [number, !number])));
+            assert!(
+                entries.iter_from(capacity / 2).eq((capacity as u64 / 2..capacity as u64).map(|n| [n, !n]))
+            );
+            assert_eq!(entries.iter_from(capacity + 1).next(), None);
+            assert_eq!(entries.last(), capacity.checked_sub(1).map(|last| [last as u64, !(last as u64)]));
+        }
+    }
+
+    #[test]
+    fn an_empty_list_has_no_memory_behind_it() {
+        let entries = Entries::<1>::new(1 << 20);
+        assert!(entries.chunks.get().is_none());
+        assert_eq!(entries.last(), None);
+        assert_eq!(entries.last_where(|_| true), None);
+        assert!(size_of::<Entries<1>>() <= 48);
+    }
+
+    #[test]
+    fn a_search_finds_the_last_entry_of_the_run() {
+        let entries = Entries::<1>::new(100);
+        for number in 0..50 {
+            entries.push([number * 2]);
+        }
+        for target in 0..120 {
+            let found = entries.last_where(|[number]| number <= target);
+            assert_eq!(found, Some([(target / 2).min(49) * 2]), "{target}");
+        }
+        assert_eq!(entries.last_where(|_| false), None);
+    }
+
+    #[test]
+    fn readers_see_whole_entries_in_order_while_the_writer_appends() {
+        const COUNT: usize = 200_000;
+        let entries = Entries::<2>::new(COUNT);
+        let entries = &entries;
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(move || {
+                    while entries.len() < COUNT {
+                        let seen = entries.len();
+                        if seen == 0 {
+                            continue;
+                        }
+                        let [last, inverse] = entries.last().unwrap();
+                        assert!(last == !inverse && last + 1 >= seen as u64, "last is {last} of {seen}");
+                        let target = (seen as u64 - 1) / 2;
+                        let found = entries.last_where(|[number, _]| number <= target);
+                        assert_eq!(found, Some([target, !target]), "of {seen}");
+                    }
+                });
+            }
+            scope.spawn(move || (0..COUNT as u64).all(|number| entries.push([number, !number])));
+        });
+        assert!(entries.iter_from(0).eq((0..COUNT as u64).map(|number| [number, !number])));
+    }
+
+    #[test]
+    fn only_the_batch_behind_more_than_an_interval_gets_an_entry() {
+        let cases: [(u32, &[usize], &[bool]); 4] = [
+            (100, &[1000, 10, 10], &[false, true, false]),
+            (100, &[100, 1, 1], &[false, false, true]),
+            (100, &[60, 60, 60, 60, 60], &[false, false, true, false, true]),
+            (0, &[1, 1, 1], &[false, true, true]),
+        ];
+        for (interval, sizes, expected) in cases {
+            let mut rule = IndexInterval::new(interval);
+            let taken: Vec<_> = sizes.iter().map(|&size| rule.take(size)).collect();
+            assert_eq!(taken, expected, "interval {interval}, sizes {sizes:?}");
+        }
+    }
+}

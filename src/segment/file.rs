@@ -1,0 +1,357 @@
+//! The bytes of one `.log` file: found again by readers, allocated in steps, synced in ranges.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::fs::{Access, Disk, DiskFile, IoMode, Map, MapWriter};
+
+/// The smallest step in which a file gets blocks.
+pub(crate) const ALLOCATION_STEP_MIN: u64 = 64 << 10;
+/// The largest step in which a file gets blocks.
+const ALLOCATION_STEP_MAX: u64 = 64 << 20;
+
+/// A `.log` file. Bytes below [`end`](Self::end) are published: they never change, and stay for those who hold them.
+#[derive(Debug)]
+pub(crate) struct LogFile {
+    disk: Arc<dyn Disk>,
+    mode: IoMode,
+    /// The one thing that may change about a file's place: a prepared one is named once. The lock is held over the
+    /// rename and over every open, so that nobody looks for the old name behind the rename's back.
+    path: Mutex<PathBuf>,
+    /// What readers read from, opened when the first one comes and given back when maps run short.
+    opened: ArcSwapOption<Opened>,
+    /// Where the published bytes end.
+    end: AtomicU64,
+    /// Below this, everything is on the disk.
+    synced: AtomicU64,
+    /// Up to here the file has blocks. Written only by the holder of `allocating`.
+    allocated: AtomicU64,
+    allocating: Mutex<()>,
+}
+
+/// An open file as its mode reads it.
+#[derive(Debug)]
+enum Opened {
+    Map(Arc<Map>),
+    File(Arc<dyn DiskFile>),
+}
+
+/// The unique right to append to a [`LogFile`].
+#[derive(Debug)]
+pub(crate) enum Sink {
+    Map(MapWriter),
+    /// Batches are put together in the buffer, so that each call is one `pwrite`.
+    File(Arc<dyn DiskFile>, Vec<u8>),
+}
+
+impl LogFile {
+    /// A file whose first `end` bytes are published, of which `synced` are known to be on the disk.
+    pub(crate) fn new(disk: Arc<dyn Disk>, mode: IoMode, path: PathBuf, end: u64, synced: u64) -> Self {
+        Self {
+            disk,
+            mode,
+            path: Mutex::new(path),
+            opened: ArcSwapOption::empty(),
+            end: AtomicU64::new(end),
+            synced: AtomicU64::new(synced),
+            allocated: AtomicU64::new(end),
+            allocating: Mutex::new(()),
+        }
+    }
+
+    /// Creates an empty file with its first blocks, open for appending up to `capacity` bytes.
+    pub(crate) fn create(
+        disk: Arc<dyn Disk>,
+        mode: IoMode,
+        path: PathBuf,
+        capacity: u64,
+        blocks: u64,
+    ) -> Result<(Self, Sink)> {
+        let file = disk.open(&path, Access::CreateNew).at("create", &path)?;
+        let log_file = Self::new(disk, mode, path, 0, 0);
+        log_file.allocate_in(&*file, blocks)?;
+        let sink = log_file.sink(&file, capacity)?;
+        Ok((log_file, sink))
+    }
+
+    /// Opens the file for appending behind its published end, up to `capacity` bytes.
+    pub(crate) fn open_sink(&self, capacity: u64) -> Result<Sink> {
+        let file = self.open(Access::Write)?;
+        self.sink(&file, capacity.max(self.end()))
+    }
+
+    fn sink(&self, file: &Arc<dyn DiskFile>, capacity: u64) -> Result<Sink> {
+        let (sink, opened) = match self.mode {
+            IoMode::Mapped => {
+                let writer =
+                    file.map(capacity as usize, self.end() as usize).at("map", &self.path.lock())?;
+                let map = Arc::clone(writer.map());
+                (Sink::Map(writer), Opened::Map(map))
+            }
+            IoMode::Write => (Sink::File(Arc::clone(file), Vec::new()), Opened::File(Arc::clone(file))),
+        };
+        self.opened.store(Some(Arc::new(opened)));
+        Ok(sink)
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Whether fetching bytes costs nothing, because they are mapped.
+    pub(crate) fn is_memory(&self) -> bool {
+        self.mode == IoMode::Mapped
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.path.lock().clone()
+    }
+
+    /// Where the published bytes end.
+    pub(crate) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn allocated(&self) -> u64 {
+        self.allocated.load(Ordering::Acquire)
+    }
+
+    /// Whether published bytes are not known to be on the disk.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.synced.load(Ordering::Acquire) < self.end()
+    }
+
+    /// Whether a map or descriptor is held for readers right now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.opened.load().is_some()
+    }
+
+    /// Whether the bytes are mapped right now.
+    pub(crate) fn is_mapped(&self) -> bool {
+        matches!(self.opened.load().as_deref(), Some(Opened::Map(_)))
+    }
+
+    fn open(&self, access: Access) -> Result<Arc<dyn DiskFile>> {
+        let path = self.path.lock();
+        self.disk.open(&path, access).at("open", &path)
+    }
+
+    /// Gives the file blocks up to `end`, without the append lock: several may call, each returns when it is done.
+    ///
+    /// The step doubles with what is there, from 64 KiB to 64 MiB, within `capacity` and `budget`.
+    pub(crate) fn allocate(&self, end: u64, capacity: u64, budget: u64) -> Result<u64> {
+        let _turn = self.allocating.lock();
+        let allocated = self.allocated();
+        if allocated >= end {
+            return Ok(0);
+        }
+        let step = allocated.clamp(ALLOCATION_STEP_MIN, ALLOCATION_STEP_MAX).min(budget.max(ALLOCATION_STEP_MIN));
+        let needed = end.next_multiple_of(ALLOCATION_STEP_MIN);
+        let target = needed.max(allocated + step).min(capacity.max(end));
+        let file = self.open(Access::Write)?;
+        self.allocate_in(&*file, target)?;
+        Ok(target - allocated)
+    }
+
+    fn allocate_in(&self, file: &dyn DiskFile, end: u64) -> Result<()> {
+        file.allocate(self.allocated(), end).at("allocate", &self.path.lock())?;
+        self.allocated.store(end, Ordering::Release);
+        Ok(())
+    }
+
+    /// Populates the pages of a mapping ahead of the writer, so that it does not fault. Only ever a matter of speed.
+    pub(crate) fn populate(&self, from: u64, to: u64) {
+        let to = to.min(self.allocated());
+        if let Some(Opened::Map(map)) = self.opened.load().as_deref()
+            && from < to
+        {
+            // Without it, or where it would raise a signal, the writer faults page by page.
+            let _ = map.populate(from as usize..to as usize);
+        }
+    }
+
+    /// Makes everything published so far durable (not the name). `true` if there was anything to do.
+    pub(crate) fn sync(&self) -> Result<bool> {
+        let (from, to) = (self.synced.load(Ordering::Acquire), self.end());
+        if from >= to {
+            return Ok(false);
+        }
+        match self.opened.load_full().as_deref() {
+            Some(Opened::Map(map)) => map.sync(from as usize..to as usize),
+            Some(Opened::File(file)) => file.sync(),
+            None => self.open(Access::Write)?.sync(),
+        }
+        .at("sync", &self.path.lock())?;
+        self.synced.fetch_max(to, Ordering::AcqRel);
+        Ok(true)
+    }
+
+    /// Notes that somebody else made everything published durable.
+    pub(crate) fn mark_synced(&self) {
+        self.synced.fetch_max(self.end(), Ordering::AcqRel);
+    }
+
+    /// Cuts what lies behind the published end, which nobody can have seen, and makes the length durable.
+    pub(crate) fn trim(&self) -> Result<()> {
+        let _turn = self.allocating.lock();
+        let end = self.end();
+        if self.allocated() > end {
+            let file = self.open(Access::Write)?;
+            file.set_len(end).at("cut", &self.path.lock())?;
+            self.allocated.store(end, Ordering::Release);
+            file.sync().at("sync", &self.path.lock())?;
+            self.synced.fetch_max(end, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    /// Gives a prepared file its name. The directory is not synced.
+    pub(crate) fn rename(&self, to: &Path) -> Result<()> {
+        let mut path = self.path.lock();
+        if *path != to {
+            self.disk.rename(&path, to).at("rename", &path)?;
+            to.clone_into(&mut path);
+        }
+        Ok(())
+    }
+
+    /// Removes the name. Bytes that are mapped or open stay for those who hold them.
+    pub(crate) fn remove(&self) -> Result<()> {
+        let path = self.path.lock();
+        self.disk.remove_file(&path).at("remove", &path)
+    }
+
+    /// Gives back the map or descriptor. Slices that are out keep it alive.
+    pub(crate) fn release(&self) {
+        self.opened.store(None);
+    }
+
+    /// The published bytes in [`from`, `to`), by reference to the map, or read into memory.
+    pub(crate) fn bytes(&self, from: u64, to: u64) -> Result<Bytes> {
+        let to = to.min(self.end());
+        if from >= to {
+            return Ok(Bytes::new());
+        }
+        if let Some(opened) = self.opened.load().as_deref()
+            && let Some(bytes) = self.bytes_of(opened, from, to)?
+        {
+            return Ok(bytes);
+        }
+        let opened = self.open_for_reading()?;
+        self.bytes_of(&opened, from, to)?.ok_or_else(|| self.too_short(to))
+    }
+
+    fn bytes_of(&self, opened: &Opened, from: u64, to: u64) -> Result<Option<Bytes>> {
+        match opened {
+            Opened::Map(map) => Ok(map.bytes(from as usize..to as usize)),
+            Opened::File(file) => {
+                let mut buffer = vec![0; (to - from) as usize];
+                let read = file.read_at(&mut buffer, from).at("read", &self.path.lock())?;
+                if read < buffer.len() {
+                    return Err(self.too_short(to));
+                }
+                Ok(Some(Bytes::from(buffer)))
+            }
+        }
+    }
+
+    #[cold]
+    fn too_short(&self, expected: u64) -> Error {
+        let got = self.open(Access::Read).ok().and_then(|file| file.len().ok()).unwrap_or(0);
+        Error::corrupt(&self.path.lock(), got, CorruptionKind::Length { expected, got })
+    }
+
+    #[cold]
+    fn open_for_reading(&self) -> Result<Arc<Opened>> {
+        let file = self.open(Access::Read)?;
+        let opened = match self.mode {
+            IoMode::Mapped => {
+                let (end, len) = (self.end(), file.len().at("size", &self.path.lock())?);
+                // A map beyond the end of the file would turn a read into a signal.
+                if len < end {
+                    return Err(self.too_short(end));
+                }
+                Opened::Map(file.map_read(end as usize).at("map", &self.path.lock())?)
+            }
+            IoMode::Write => Opened::File(file),
+        };
+        let opened = Arc::new(opened);
+        self.opened.store(Some(Arc::clone(&opened)));
+        Ok(opened)
+    }
+}
+
+impl Sink {
+    /// Copies one batch to `position`, behind the published end, with the log's stamps in place of the sender's bytes.
+    ///
+    /// # Errors
+    ///
+    /// The disk's, in [`IoMode::Write`]; nothing is published.
+    pub(crate) fn write(&mut self, position: u64, stamps: &Stamps, batch: &[u8]) -> std::io::Result<()> {
+        let position = position as usize;
+        match self {
+            Self::Map(writer) => {
+                let (head, tail) = stamps.around(batch);
+                writer.store(position, &head)?;
+                writer.store(position + head.len(), tail)
+            }
+            Self::File(_, buffer) => {
+                let (head, tail) = stamps.around(batch);
+                buffer.extend_from_slice(&head);
+                buffer.extend_from_slice(tail);
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands the batches written since `from` to the operating system; there they survive the process.
+    pub(crate) fn flush(&mut self, from: u64) -> std::io::Result<()> {
+        if let Self::File(file, buffer) = self {
+            let written = file.write_at(buffer, from);
+            buffer.clear();
+            written?;
+        }
+        Ok(())
+    }
+
+    /// Forgets batches that were written but not flushed.
+    pub(crate) fn discard(&mut self) {
+        if let Self::File(_, buffer) = self {
+            buffer.clear();
+        }
+    }
+
+    /// Publishes everything below `end`: from here on it never changes.
+    pub(crate) fn publish(&mut self, file: &LogFile, end: u64) {
+        if let Self::Map(writer) = self {
+            writer.publish(end as usize);
+        }
+        file.end.store(end, Ordering::Release);
+    }
+}
+
+/// What the log writes into a batch: its base offset and leader epoch. The CRC covers neither.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamps {
+    pub(crate) base_offset: crate::types::Offset,
+    pub(crate) leader_epoch: crate::types::LeaderEpoch,
+}
+
+impl Stamps {
+    const SIZE: usize = 16;
+
+    /// The batch as stored: sixteen bytes of our own, and the rest as sent.
+    fn around<'a>(&self, batch: &'a [u8]) -> ([u8; Self::SIZE], &'a [u8]) {
+        let mut head = [0; Self::SIZE];
+        head[..8].copy_from_slice(&self.base_offset.0.to_be_bytes());
+        head[8..12].copy_from_slice(&batch[8..12]);
+        head[12..].copy_from_slice(&self.leader_epoch.0.to_be_bytes());
+        (head, &batch[Self::SIZE..])
+    }
+}

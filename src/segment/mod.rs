@@ -1,0 +1,333 @@
+//! One segment: a `.log` file with its indexes. The last one of a partition is active, the others are sealed.
+
+mod cursor;
+mod entries;
+mod file;
+mod offset_index;
+mod time_index;
+mod transaction_index;
+mod writer;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+pub(crate) use cursor::{BatchCursor, PlacedBatch};
+pub(crate) use entries::IndexInterval;
+pub(crate) use file::{ALLOCATION_STEP_MIN, LogFile, Sink, Stamps};
+pub(crate) use offset_index::OffsetIndex;
+pub(crate) use time_index::TimeIndex;
+pub(crate) use writer::SegmentWriter;
+
+use crate::error::{Error, IoContext, Result};
+use crate::fs::name::SegmentFile;
+use crate::fs::{Disk, atomic};
+use crate::types::{Offset, Timestamp};
+
+/// A run of batches in one file. Cheap to hold: the bytes stay readable as long as somebody has it.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    base_offset: Offset,
+    file: LogFile,
+    /// Those of the active segment are made with it; those of a sealed one are loaded when first needed.
+    indexes: OnceLock<Indexes>,
+    index_options: IndexOptions,
+    /// The offset behind the last published batch; of a sealed segment not yet looked at, -1.
+    next_offset: AtomicI64,
+    /// The largest timestamp of a batch, and the last offset of that batch.
+    largest_timestamp: AtomicI64,
+    largest_timestamp_offset: AtomicI64,
+    /// Whether the file has its final name, durably.
+    named: AtomicBool,
+}
+
+/// How dense the indexes are and how large they may become.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IndexOptions {
+    /// The bytes of batches between two entries.
+    pub(crate) interval_bytes: u32,
+    /// The size at which an index is full and the segment is rolled.
+    pub(crate) max_bytes: u32,
+}
+
+/// The sparse indexes of a segment.
+#[derive(Debug)]
+pub(crate) struct Indexes {
+    pub(crate) offset: OffsetIndex,
+    pub(crate) time: TimeIndex,
+}
+
+impl Indexes {
+    pub(crate) fn new(base_offset: Offset, options: IndexOptions) -> Self {
+        Self {
+            offset: OffsetIndex::new(base_offset, options.max_bytes as usize),
+            time: TimeIndex::new(base_offset, options.max_bytes as usize),
+        }
+    }
+}
+
+impl Segment {
+    /// A segment whose file is all published, its indexes not loaded.
+    pub(crate) fn sealed(base_offset: Offset, file: LogFile, index_options: IndexOptions) -> Self {
+        Self {
+            base_offset,
+            file,
+            indexes: OnceLock::new(),
+            index_options,
+            next_offset: AtomicI64::new(-1),
+            largest_timestamp: AtomicI64::new(Timestamp::NONE.0),
+            largest_timestamp_offset: AtomicI64::new(-1),
+            named: AtomicBool::new(true),
+        }
+    }
+
+    /// A new, empty segment.
+    pub(crate) fn empty(base_offset: Offset, file: LogFile, index_options: IndexOptions, named: bool) -> Self {
+        let segment = Self::sealed(base_offset, file, index_options);
+        let _ = segment.indexes.set(Indexes::new(base_offset, index_options));
+        segment.next_offset.store(base_offset.0, Ordering::Release);
+        segment.named.store(named, Ordering::Release);
+        segment
+    }
+
+    /// A segment that recovery has read.
+    pub(crate) fn recovered(
+        base_offset: Offset,
+        file: LogFile,
+        index_options: IndexOptions,
+        indexes: Indexes,
+        summary: Summary,
+    ) -> Self {
+        let segment = Self::sealed(base_offset, file, index_options);
+        let _ = segment.indexes.set(indexes);
+        segment.publish(&summary);
+        segment
+    }
+
+    pub(crate) fn base_offset(&self) -> Offset {
+        self.base_offset
+    }
+
+    pub(crate) fn file(&self) -> &LogFile {
+        &self.file
+    }
+
+    pub(crate) fn index_options(&self) -> IndexOptions {
+        self.index_options
+    }
+
+    pub(crate) fn is_named(&self) -> bool {
+        self.named.load(Ordering::Acquire)
+    }
+
+    /// Gives a prepared file its name, durably. Everything in the segments before it must be durable: a crash then
+    /// never leaves a hole in front of a segment with a name.
+    pub(crate) fn give_name(&self, disk: &dyn Disk, directory: &Path) -> Result<()> {
+        if !self.is_named() {
+            self.file.rename(&directory.join(SegmentFile::Log.name(self.base_offset)))?;
+            disk.sync_directory(directory).at("sync directory", directory)?;
+            self.named.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// What the segment holds. Reads the end of a sealed segment once.
+    pub(crate) fn summary(self: &Arc<Self>) -> Result<Summary> {
+        if self.next_offset.load(Ordering::Acquire) < 0 {
+            let summary = self.summarise()?;
+            self.publish(&summary);
+        }
+        Ok(Summary {
+            next_offset: Offset(self.next_offset.load(Ordering::Acquire)),
+            largest_timestamp: Timestamp(self.largest_timestamp.load(Ordering::Acquire)),
+            largest_timestamp_offset: Offset(self.largest_timestamp_offset.load(Ordering::Acquire)),
+        })
+    }
+
+    fn summarise(self: &Arc<Self>) -> Result<Summary> {
+        let indexes = self.indexes()?;
+        let mut summary = Summary::empty(self.base_offset);
+        if let Some((timestamp, offset)) = indexes.time.last() {
+            summary.largest_timestamp = timestamp;
+            summary.largest_timestamp_offset = offset;
+        }
+        let from = indexes.offset.last().map_or(0, |entry| u64::from(entry.position));
+        let mut cursor = BatchCursor::new(Arc::clone(self), from);
+        while let Some(batch) = cursor.next()? {
+            summary.add(&batch);
+        }
+        Ok(summary)
+    }
+
+    fn publish(&self, summary: &Summary) {
+        self.largest_timestamp.store(summary.largest_timestamp.0, Ordering::Release);
+        self.largest_timestamp_offset.store(summary.largest_timestamp_offset.0, Ordering::Release);
+        self.next_offset.store(summary.next_offset.0, Ordering::Release);
+    }
+
+    /// The indexes: in memory, or loaded, or built from the log where the files are missing or do not fit it.
+    pub(crate) fn indexes(self: &Arc<Self>) -> Result<&Indexes> {
+        if let Some(indexes) = self.indexes.get() {
+            return Ok(indexes);
+        }
+        let loaded = match self.load_indexes() {
+            Some(indexes) => indexes,
+            None => self.build_indexes()?,
+        };
+        Ok(self.indexes.get_or_init(|| loaded))
+    }
+
+    /// The index files, if both are there and could belong to this log.
+    pub(crate) fn load_indexes(&self) -> Option<Indexes> {
+        let path = self.file.path();
+        let directory = path.parent()?;
+        let limit = u64::from(self.index_options.max_bytes).max(64 << 20);
+        let read = |file: String| self.file.disk().read(&directory.join(file), limit).ok();
+        let offset = read(SegmentFile::OffsetIndex.name(self.base_offset))?;
+        let time = read(SegmentFile::TimeIndex.name(self.base_offset))?;
+        let max = self.index_options.max_bytes as usize;
+        let indexes = Indexes {
+            offset: OffsetIndex::decode(self.base_offset, &offset, self.file.end(), max).ok()?,
+            time: TimeIndex::decode(self.base_offset, &time, max).ok()?,
+        };
+        self.last_entry_fits(&indexes).then_some(indexes)
+    }
+
+    /// Whether the last entry points at the batch that it names.
+    fn last_entry_fits(&self, indexes: &Indexes) -> bool {
+        let Some(last) = indexes.offset.last() else { return true };
+        let position = u64::from(last.position);
+        self.file
+            .bytes(position, position + crate::batch::BatchHeader::SIZE as u64)
+            .ok()
+            .and_then(|bytes| crate::batch::BatchHeader::decode(&bytes).ok())
+            .is_some_and(|header| header.last_offset() == last.offset)
+    }
+
+    /// Builds the indexes by reading every header.
+    pub(crate) fn build_indexes(self: &Arc<Self>) -> Result<Indexes> {
+        let indexes = Indexes::new(self.base_offset, self.index_options);
+        let mut filler = IndexFiller::new(self.index_options);
+        let mut cursor = BatchCursor::new(Arc::clone(self), 0);
+        while let Some(batch) = cursor.next()? {
+            filler.add(&indexes, &batch);
+        }
+        filler.seal(&indexes);
+        Ok(indexes)
+    }
+
+    /// Writes both index files, replacing what is there.
+    pub(crate) fn write_indexes(self: &Arc<Self>, disk: &dyn Disk, directory: &Path) -> Result<()> {
+        let indexes = self.indexes()?;
+        let offset = directory.join(SegmentFile::OffsetIndex.name(self.base_offset));
+        atomic::replace_file(disk, &offset, &indexes.offset.encode(0))?;
+        let time = directory.join(SegmentFile::TimeIndex.name(self.base_offset));
+        atomic::replace_file(disk, &time, &indexes.time.encode(0))
+    }
+
+    /// A cursor at the first batch whose last offset is `target` or higher; at the end if there is none.
+    ///
+    /// An index entry is believed only if a batch that ends at or below `target` lies where it points; else the
+    /// segment is walked from its beginning.
+    pub(crate) fn cursor_at(self: &Arc<Self>, target: Offset) -> Result<BatchCursor> {
+        let position = self.indexes()?.offset.lookup(target).position;
+        let mut cursor = BatchCursor::new(Arc::clone(self), u64::from(position));
+        let believed = position == 0
+            || matches!(cursor.peek(), Ok(Some(batch)) if self.base_offset <= batch.header.base_offset
+                && batch.header.base_offset <= target);
+        if !believed {
+            cursor = BatchCursor::new(Arc::clone(self), 0);
+        }
+        cursor.seek(target)?;
+        Ok(cursor)
+    }
+
+    /// Whether `error` says that the file is gone: retention or deletion removed it.
+    pub(crate) fn is_gone(error: &Error) -> bool {
+        matches!(error, Error::Io(io) if io.source.kind() == std::io::ErrorKind::NotFound)
+    }
+}
+
+/// What a segment holds, without its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// The offset behind the last batch.
+    pub(crate) next_offset: Offset,
+    /// The largest timestamp of a batch.
+    pub(crate) largest_timestamp: Timestamp,
+    /// The last offset of the batch that has it.
+    pub(crate) largest_timestamp_offset: Offset,
+}
+
+impl Summary {
+    pub(crate) fn empty(base_offset: Offset) -> Self {
+        Self {
+            next_offset: base_offset,
+            largest_timestamp: Timestamp::NONE,
+            largest_timestamp_offset: Offset(-1),
+        }
+    }
+
+    pub(crate) fn add(&mut self, batch: &PlacedBatch) {
+        self.next_offset = batch.header.next_offset();
+        if batch.header.max_timestamp > self.largest_timestamp {
+            self.largest_timestamp = batch.header.max_timestamp;
+            self.largest_timestamp_offset = batch.header.last_offset();
+        }
+    }
+}
+
+/// Fills the indexes of a segment batch by batch, by Kafka's rule: an entry pair for the first batch behind each
+/// interval of bytes (`LogSegment.append`).
+#[derive(Debug)]
+pub(crate) struct IndexFiller {
+    interval: IndexInterval,
+    largest_timestamp: Timestamp,
+    largest_timestamp_offset: Offset,
+}
+
+impl IndexFiller {
+    pub(crate) fn new(options: IndexOptions) -> Self {
+        Self {
+            interval: IndexInterval::new(options.interval_bytes),
+            largest_timestamp: Timestamp::NONE,
+            largest_timestamp_offset: Offset(-1),
+        }
+    }
+
+    /// Goes on behind what `summary` tells, as if `since_last` bytes had come since the last entry.
+    pub(crate) fn resume(options: IndexOptions, summary: &Summary) -> Self {
+        Self {
+            largest_timestamp: summary.largest_timestamp,
+            largest_timestamp_offset: summary.largest_timestamp_offset,
+            ..Self::new(options)
+        }
+    }
+
+    pub(crate) fn add(&mut self, indexes: &Indexes, batch: &PlacedBatch) {
+        let header = &batch.header;
+        if header.max_timestamp > self.largest_timestamp {
+            self.largest_timestamp = header.max_timestamp;
+            self.largest_timestamp_offset = header.last_offset();
+        }
+        if self.interval.take(header.size()) {
+            indexes.offset.append(header.last_offset(), batch.position as u32);
+            indexes.time.append(self.largest_timestamp, self.largest_timestamp_offset);
+        }
+    }
+
+    /// The entry that a sealed segment's time index ends with: its largest timestamp.
+    pub(crate) fn seal(&self, indexes: &Indexes) {
+        if self.largest_timestamp_offset.0 >= 0 {
+            indexes.time.append_last(self.largest_timestamp, self.largest_timestamp_offset);
+        }
+    }
+
+    pub(crate) fn summary(&self, next_offset: Offset) -> Summary {
+        Summary {
+            next_offset,
+            largest_timestamp: self.largest_timestamp,
+            largest_timestamp_offset: self.largest_timestamp_offset,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The append end of the active segment. Its owner holds the partition's append lock.
+
+use std::sync::Arc;
+
+use super::file::{LogFile, Sink, Stamps};
+use super::{IndexFiller, PlacedBatch, Segment, Summary};
+use crate::batch::BatchHeader;
+use crate::error::{IoContext, Result};
+use crate::types::{Offset, Timestamp};
+
+/// Appends to one segment: [`write`](Self::write) any number of batches, then [`publish`](Self::publish) them at once.
+#[derive(Debug)]
+pub(crate) struct SegmentWriter {
+    segment: Arc<Segment>,
+    sink: Sink,
+    filler: IndexFiller,
+    /// The timestamp of the first batch, for rolling by time.
+    first_timestamp: Option<Timestamp>,
+    created: Timestamp,
+    /// Where the batches written so far end. Equals the published end between calls.
+    position: u64,
+    next_offset: Offset,
+    /// Written and not yet published.
+    pending: Vec<PlacedBatch>,
+}
+
+impl SegmentWriter {
+    /// A writer behind what is published in `segment`.
+    pub(crate) fn new(
+        segment: Arc<Segment>,
+        sink: Sink,
+        summary: &Summary,
+        first_timestamp: Option<Timestamp>,
+        created: Timestamp,
+    ) -> Self {
+        Self {
+            filler: IndexFiller::resume(segment.index_options(), summary),
+            position: segment.file().end(),
+            next_offset: summary.next_offset,
+            segment,
+            sink,
+            first_timestamp,
+            created,
+            pending: Vec::new(),
+        }
+    }
+
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub(crate) fn next_offset(&self) -> Offset {
+        self.next_offset
+    }
+
+    fn file(&self) -> &LogFile {
+        self.segment.file()
+    }
+
+    /// How long the segment has been filled, seen from a batch of `timestamp` at `now`: from its first batch's
+    /// timestamp, or from its creation where there is none (`LogSegment.timeWaitedForRoll`).
+    pub(crate) fn age(&self, timestamp: Timestamp, now: Timestamp) -> i64 {
+        match self.first_timestamp {
+            Some(first) if first >= Timestamp(0) => timestamp.0.saturating_sub(first.0),
+            _ => now.0.saturating_sub(self.created.0),
+        }
+    }
+
+    /// Whether an index has no room for another entry.
+    pub(crate) fn indexes_are_full(&self) -> bool {
+        self.segment.indexes.get().is_some_and(|indexes| indexes.offset.is_full() || indexes.time.is_full())
+    }
+
+    /// Copies a batch behind those before it. The file has blocks there (the caller looked).
+    pub(crate) fn write(&mut self, header: &BatchHeader, stamps: &Stamps, batch: &[u8]) -> Result<()> {
+        let written = self.sink.write(self.position, stamps, batch);
+        if written.is_err() {
+            self.discard();
+        }
+        written.at("write", &self.segment.file().path())?;
+        let mut header = *header;
+        header.base_offset = stamps.base_offset;
+        header.leader_epoch = stamps.leader_epoch;
+        self.pending.push(PlacedBatch { header, position: self.position });
+        self.position += header.size() as u64;
+        self.next_offset = header.next_offset();
+        Ok(())
+    }
+
+    /// Makes the written batches visible to readers of the segment: bytes first, then the indexes that point at them.
+    /// Returns them with their final headers.
+    ///
+    /// # Errors
+    ///
+    /// The disk's, in [`IoMode::Write`](crate::IoMode); nothing is published and the batches are forgotten.
+    pub(crate) fn publish(&mut self, each: impl FnMut(&PlacedBatch)) -> Result<()> {
+        let from = self.file().end();
+        if let Err(error) = self.sink.flush(from) {
+            self.discard();
+            return Err(error).at("write", &self.file().path());
+        }
+        self.sink.publish(self.segment.file(), self.position);
+        if let Some(indexes) = self.segment.indexes.get() {
+            for batch in &self.pending {
+                self.first_timestamp.get_or_insert(batch.header.max_timestamp);
+                self.filler.add(indexes, batch);
+            }
+        }
+        self.segment.publish(&self.filler.summary(self.next_offset));
+        self.pending.iter().for_each(each);
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Forgets what was written and not published.
+    fn discard(&mut self) {
+        self.sink.discard();
+        if let Some(first) = self.pending.first() {
+            self.next_offset = first.header.base_offset;
+        }
+        self.pending.clear();
+        self.position = self.file().end();
+    }
+
+    /// Ends the segment: its time index gets its last entry. The file is trimmed later, off the lock.
+    pub(crate) fn seal(self) -> Arc<Segment> {
+        if let Some(indexes) = self.segment.indexes.get() {
+            self.filler.seal(indexes);
+        }
+        self.segment
+    }
+}

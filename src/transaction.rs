@@ -1,0 +1,182 @@
+//! Transactions of a partition: which are open, up to where all are decided, and which were aborted. Pure.
+//!
+//! The last stable offset is the end of what a reader may see that wants no open and no aborted transactions: the first
+//! offset of the oldest transaction that is open, or whose marker is not below the high watermark yet.
+
+use std::collections::BTreeMap;
+
+use crate::batch::layout::{read_i16, read_i64};
+use crate::error::CorruptionKind;
+use crate::types::{Offset, ProducerId, Timestamp};
+
+/// How much longer than its timeout a transaction may be open before it counts as left behind.
+const LATE_BUFFER_MS: i64 = 5 * 60 * 1000;
+
+/// The transactions of a partition that hold the last stable offset back, by their first offsets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Transactions {
+    open: BTreeMap<Offset, ProducerId>,
+    /// Ended, with the offset of the marker, which is not below the high watermark yet.
+    ended: BTreeMap<Offset, Offset>,
+}
+
+impl FromIterator<(Offset, ProducerId)> for Transactions {
+    /// The open transactions of a producer table.
+    fn from_iter<I: IntoIterator<Item = (Offset, ProducerId)>>(open: I) -> Self {
+        Self { open: open.into_iter().collect(), ended: BTreeMap::new() }
+    }
+}
+
+impl Transactions {
+    /// A producer stored the first batch of a transaction.
+    pub(crate) fn begin(&mut self, producer_id: ProducerId, first_offset: Offset) {
+        self.open.insert(first_offset, producer_id);
+    }
+
+    /// A marker was stored. Returns the last stable offset as it is once the marker is below the high watermark.
+    pub(crate) fn end(&mut self, producer_id: ProducerId, first_offset: Offset, marker: Offset) -> Offset {
+        let other = self.open.iter().find(|(_, other)| **other != producer_id);
+        let stable = other.map_or(marker + 1, |(first, _)| *first);
+        self.open.remove(&first_offset);
+        self.ended.insert(first_offset, marker);
+        stable
+    }
+
+    /// The high watermark or the log start offset has come to `offset`: markers below hold nothing back.
+    pub(crate) fn settle(&mut self, offset: Offset) {
+        self.ended.retain(|_, marker| *marker >= offset);
+    }
+
+    /// The first offset that is not decided.
+    pub(crate) fn first_unstable(&self) -> Option<Offset> {
+        let open = self.open.first_key_value().map(|(first, _)| *first);
+        let ended = self.ended.first_key_value().map(|(first, _)| *first);
+        open.into_iter().chain(ended).min()
+    }
+
+    /// Never below the log start offset, never above the high watermark.
+    pub(crate) fn last_stable_offset(&self, log_start: Offset, high_watermark: Offset) -> Offset {
+        self.first_unstable().map_or(high_watermark, |first| first.max(log_start).min(high_watermark))
+    }
+
+    /// The producer of the oldest open transaction.
+    pub(crate) fn oldest(&self) -> Option<ProducerId> {
+        self.open.first_key_value().map(|(_, producer_id)| *producer_id)
+    }
+}
+
+/// Whether a transaction is open for longer than any coordinator would leave it. `last_timestamp` is its producer's.
+pub(crate) fn is_late(last_timestamp: Timestamp, now: Timestamp, longest_timeout_ms: i64) -> bool {
+    let limit = longest_timeout_ms.saturating_add(LATE_BUFFER_MS);
+    last_timestamp.0 > 0 && now.0.saturating_sub(last_timestamp.0) > limit
+}
+
+/// An aborted transaction, as it stands in the index of the segment that holds its marker.
+///
+/// ```text
+///  at size
+///   0    2 version, 0
+///   2    8 producer id
+///  10    8 first offset
+///  18    8 last offset: that of the marker
+///  26    8 last stable offset behind the marker
+/// ```
+///
+/// It concerns readers of the offsets from the first to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AbortedTransaction {
+    pub(crate) producer_id: ProducerId,
+    pub(crate) first_offset: Offset,
+    pub(crate) last_offset: Offset,
+    pub(crate) last_stable_offset: Offset,
+}
+
+impl AbortedTransaction {
+    /// The size of an entry in bytes.
+    pub(crate) const SIZE: usize = 34;
+    const VERSION: i16 = 0;
+
+    pub(crate) fn encode(&self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        let numbers =
+            [self.producer_id.0, self.first_offset.0, self.last_offset.0, self.last_stable_offset.0];
+        for (field, number) in bytes[2..].chunks_exact_mut(8).zip(numbers) {
+            field.copy_from_slice(&number.to_be_bytes());
+        }
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8; Self::SIZE]) -> Result<Self, CorruptionKind> {
+        let version = read_i16(bytes, 0);
+        if version != Self::VERSION {
+            return Err(CorruptionKind::Version { expected: Self::VERSION, got: version });
+        }
+        Ok(Self {
+            producer_id: ProducerId(read_i64(bytes, 2)),
+            first_offset: Offset(read_i64(bytes, 10)),
+            last_offset: Offset(read_i64(bytes, 18)),
+            last_stable_offset: Offset(read_i64(bytes, 26)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ProducerId = ProducerId(1);
+    const B: ProducerId = ProducerId(2);
+
+    #[test]
+    fn an_ended_transaction_holds_back_until_its_marker_is_below_the_high_watermark() {
+        let mut transactions = Transactions::default();
+        let stable = |transactions: &Transactions, watermark| {
+            transactions.last_stable_offset(Offset(0), Offset(watermark)).0
+        };
+        transactions.begin(A, Offset(10));
+        transactions.begin(B, Offset(20));
+        assert_eq!(stable(&transactions, 30), 10);
+        assert_eq!(transactions.end(A, Offset(10), Offset(30)), Offset(20), "B is open");
+        assert_eq!(stable(&transactions, 31), 10, "the marker is not replicated");
+        transactions.settle(Offset(30));
+        assert_eq!(stable(&transactions, 31), 10);
+        transactions.settle(Offset(31));
+        assert_eq!(stable(&transactions, 31), 20);
+        assert_eq!(transactions.end(B, Offset(20), Offset(31)), Offset(32), "nobody else is open");
+        transactions.settle(Offset(32));
+        assert_eq!(stable(&transactions, 32), 32);
+    }
+
+    #[test]
+    fn the_last_stable_offset_stays_between_log_start_and_high_watermark() {
+        let transactions: Transactions = [(Offset(10), A)].into_iter().collect();
+        for (start, watermark, stable) in [(0, 20, 10), (15, 20, 15), (0, 5, 5)] {
+            assert_eq!(transactions.last_stable_offset(Offset(start), Offset(watermark)), Offset(stable));
+        }
+        assert_eq!((transactions.oldest(), transactions.first_unstable()), (Some(A), Some(Offset(10))));
+    }
+
+    #[test]
+    fn a_transaction_is_late_five_minutes_behind_its_timeout() {
+        let late = |last, now| is_late(Timestamp(last), Timestamp(now), 1000);
+        assert!(!late(10, 301_010));
+        assert!(late(10, 301_011));
+        assert!(!late(-1, i64::MAX));
+    }
+
+    #[test]
+    fn an_aborted_transaction_is_read_back() {
+        let aborted = AbortedTransaction {
+            producer_id: ProducerId(258),
+            first_offset: Offset(1),
+            last_offset: Offset(i64::MAX),
+            last_stable_offset: Offset(3),
+        };
+        let mut bytes = aborted.encode();
+        assert_eq!(bytes[..10], [0, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(AbortedTransaction::decode(&bytes), Ok(aborted));
+        bytes[1] = 1;
+        let refused = CorruptionKind::Version { expected: 0, got: 1 };
+        assert_eq!(AbortedTransaction::decode(&bytes), Err(refused));
+    }
+}
