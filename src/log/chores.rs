@@ -180,13 +180,15 @@ impl Shared {
         if let Some(active) = appender.writer.take() {
             self.environment.maps.opened(&active.seal());
         }
+        if !segments.is_empty() {
+            self.request(Chore::Seal);
+        }
         segments.push(Arc::clone(&segment));
         self.segments.store(Arc::new(segments));
         let summary = Summary::empty(base);
         appender.writer = Some(SegmentWriter::new(segment, prepared.sink, &summary, None, self.now()));
         appender.pace = Pace::default();
         appender.since_checkpoint = 0;
-        self.request(Chore::Seal);
         event!(info, partition = %self.name, base_offset = base.0, "rolled");
     }
 

@@ -288,6 +288,11 @@ impl Log {
         self.shared.appender.lock().producers.get(id)
     }
 
+    /// The segments, oldest first.
+    pub(crate) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
+        self.shared.segments.load_full()
+    }
+
     /// The highest producer id that this partition knows.
     pub(crate) fn highest_producer_id(&self) -> Option<ProducerId> {
         self.shared.appender.lock().producers.iter().map(|producer| producer.producer_id).max()

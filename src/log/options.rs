@@ -56,7 +56,7 @@ pub struct LogOptions {
     pub segment_bytes: u32,
     /// The age in ms at which a segment is rolled, by the timestamps of its batches, 1 and up. Default: 7 days.
     pub segment_ms: i64,
-    /// The size in bytes at which an index is full, 12 and up. Default: 10 MiB.
+    /// The size in bytes at which an index is full, 24 and up. Default: 10 MiB.
     pub segment_index_bytes: u32,
     /// The bytes of batches between two index entries. Default: 4,096.
     pub index_interval_bytes: u32,
@@ -148,7 +148,7 @@ impl LogOptions {
         check((1024..=0x7fff_ffff).contains(&segment), "segment_bytes", "1024 to 2147483647", segment)?;
         check(self.segment_ms > 0, "segment_ms", "1 or more", self.segment_ms.unsigned_abs())?;
         let index = self.segment_index_bytes;
-        check((12..=0x7fff_ffff).contains(&index), "segment_index_bytes", "12 to 2147483647", index.into())?;
+        check((24..=0x7fff_ffff).contains(&index), "segment_index_bytes", "24 to 2147483647", index.into())?;
         let interval = self.index_interval_bytes;
         check(interval > 0, "index_interval_bytes", "1 or more", interval.into())?;
         let batch = self.max_batch_bytes;

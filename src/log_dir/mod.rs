@@ -1,6 +1,6 @@
 //! Many partitions in one directory: who owns it, what is in it, and what they share.
 
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod named_producers;
 mod options;
 mod own_file;
@@ -24,7 +24,7 @@ use crate::fs::{Disk, DirectoryLock, EntryKind, atomic};
 use crate::log::background::Queue;
 use crate::log::environment::{Checkpointer, Environment, Fences, MapBudget, SpaceBudget};
 use crate::log::{Log, LogMetrics, LogOptions, OpenRequest};
-use crate::types::{Offset, ProducerId};
+use crate::types::{Offset, ProducerEpoch, ProducerId};
 use checkpoint::OffsetsByPartition;
 use named_producers::NamedProducers;
 use producer_ids::ProducerIds;
@@ -251,12 +251,12 @@ impl LogDir {
     pub fn producer(&self, name: &str) -> Result<Producer> {
         self.check_open()?;
         let named = self.inner.named_producers.as_ref().ok_or_else(|| self.read_only())?;
-        let before: Vec<_> = named.fences().collect();
         let (id, epoch) = named.next_incarnation(name, || self.new_producer_id())?;
-        // A new id is there after the last epoch of the old one, which is fenced for good.
-        let raised: Vec<_> = named.fences().filter(|fence| !before.contains(fence)).collect();
+        // At epoch 0 the name may have left an exhausted id behind, which is fenced for good.
+        let retired = || named.fences().filter(|&(_, fence)| fence == ProducerEpoch::MAX);
+        let raised = if epoch == ProducerEpoch(0) { retired().collect() } else { Vec::new() };
         let partitions: Vec<Log> = self.inner.partitions.read().values().cloned().collect();
-        for (id, epoch) in raised {
+        for (id, epoch) in raised.into_iter().chain([(id, epoch)]) {
             // The directory's fence first: a partition that does not know the producer yet asks it.
             self.inner.environment.fences.raise(id, epoch);
             partitions.iter().for_each(|log| log.fence(id, epoch));
@@ -349,7 +349,7 @@ impl Drop for Inner {
     }
 }
 
-fn environment(options: &LogDirOptions) -> Environment {
+pub(crate) fn environment(options: &LogDirOptions) -> Environment {
     Environment {
         disk: Arc::clone(&options.disk),
         clock: Arc::clone(&options.clock),
@@ -383,6 +383,12 @@ fn open_producers(
     let at_least = ProducerId(highest.map_or(0, |id| id.0.saturating_add(1)));
     let ids = ProducerIds::open(Arc::clone(&options.disk), path, at_least)?;
     Ok((Some(ids), Some(named)))
+}
+
+/// Reads the files that are the directory's own, as opening does. Writes nothing.
+pub(crate) fn check_own_files(disk: &Arc<dyn Disk>, path: &Path) -> Result<()> {
+    NamedProducers::open(Arc::clone(disk), path)?;
+    ProducerIds::open(Arc::clone(disk), path, ProducerId(0)).map(drop)
 }
 
 /// What the checkpoints say about one partition.

@@ -213,10 +213,10 @@ impl EntryView<'_> {
         self.entry.last.present()
     }
 
-    /// The batches, newest first.
+    /// The batches, oldest first.
     #[inline]
     pub(super) fn batches(&self) -> impl Iterator<Item = StoredBatch> {
-        self.last().into_iter().chain(self.older.iter().rev().copied())
+        self.older.iter().copied().chain(self.last())
     }
 
     /// The window's ends.
@@ -235,12 +235,10 @@ impl EntryView<'_> {
     }
 
     pub(super) fn info(&self, last_seen: Timestamp) -> ProducerInfo {
-        let mut batches: Vec<_> = self.batches().map(StoredBatch::info).collect();
-        batches.reverse();
         ProducerInfo {
             producer_id: self.entry.producer_id,
             epoch: self.entry.epoch,
-            batches,
+            batches: self.batches().map(StoredBatch::info).collect(),
             batches_epoch: self.side.fenced_epoch.unwrap_or(self.entry.epoch),
             coordinator_epoch: self.side.coordinator_epoch,
             last_timestamp: self.last_timestamp(),

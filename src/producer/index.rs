@@ -22,12 +22,15 @@ impl Index {
         Self { seed: RandomState::new().hash_one(0_u8), buckets: Slab::new(1) }
     }
 
-    /// An empty index with room for `entries` before it must split a bucket.
-    pub(super) fn with_buckets(entries: usize) -> Self {
+    /// The index of `entries`. Much faster than one insertion after the other: nothing waits for memory.
+    pub(super) fn of(entries: &mut Slab<Entry>) -> Self {
         let mut index = Self::new();
-        (0..entries).for_each(|_| {
+        for _ in 0..entries.len() {
             index.buckets.push(NONE);
-        });
+        }
+        for slot in 0..entries.len() as u32 {
+            index.push(entries, slot);
+        }
         index
     }
 

@@ -1,11 +1,11 @@
 //! Idempotence: what is remembered of each producer, and what that makes of its next batch. Pure: no clock, no lock, no
 //! file.
 //!
-//! - [`decision`]: the rules, as one function and one table.
-//! - [`table`]: all producers of a partition, over [`entry`], [`slab`], [`index`], [`recency`] and [`clock`].
-//! - [`staging`]: several batches in one call.
-//! - [`snapshot`]: the table as bytes.
-//! - [`policy`]: what a host can choose.
+//! - `decision`: the rules, as one function and one table.
+//! - `table`: all producers of a partition, over `entry`, `slab`, `index`, `recency` and `clock`.
+//! - `staging`: several batches in one call.
+//! - `snapshot`: the table as bytes.
+//! - `policy`: what a host can choose.
 
 mod clock;
 mod decision;

@@ -86,7 +86,7 @@ pub enum ExpiryClock {
 /// policy.validate()?;
 /// # Ok::<(), idemlog::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProducerPolicy {
     /// How many batches of each producer are recognised when they are sent again, 1 to 64. Default: 5, what a Kafka
@@ -174,13 +174,13 @@ mod tests {
 
     #[test]
     fn an_option_that_cannot_work_is_named() {
-        let policy = ProducerPolicy::default();
+        let policy = ProducerPolicy::default;
         let cases = [
-            ("window", policy.window(0)),
-            ("window", policy.window(65)),
-            ("expiry_ms", policy.expiry_ms(0)),
-            ("budget", policy.budget(0)),
-            ("eviction_min_idle_ms", policy.eviction_min_idle_ms(0)),
+            ("window", policy().window(0)),
+            ("window", policy().window(65)),
+            ("expiry_ms", policy().expiry_ms(0)),
+            ("budget", policy().budget(0)),
+            ("eviction_min_idle_ms", policy().eviction_min_idle_ms(0)),
         ];
         for (name, policy) in cases {
             let error = policy.validate().unwrap_err();
@@ -189,6 +189,6 @@ mod tests {
                 "{name}: {error}"
             );
         }
-        policy.validate().unwrap();
+        policy().validate().unwrap();
     }
 }

@@ -125,21 +125,18 @@ pub(crate) fn decode(
     let entries = decode_head(bytes)?;
     let (entries, trailer) = bytes[HEAD_SIZE..].split_at(entries * ENTRY_SIZE);
     let mut trailer = Trailer::decode(trailer, entries.len() / ENTRY_SIZE)?;
-    let mut table = ProducerTable::with_room_for(entries.len() / ENTRY_SIZE, policy);
+    let mut table = ProducerTable::new(policy);
     table.clock.observe(now);
     let mut older = Vec::new();
     for entry in entries.chunks_exact(ENTRY_SIZE) {
         let (mut entry, mut side) = decode_entry(entry, to_seconds(now.0))?;
         older.clear();
         trailer.complete(&mut entry, &mut side, &mut older)?;
-        if table.find(entry.producer_id).is_some() {
-            return Err(CorruptionKind::Format("a producer is in the snapshot twice"));
-        }
+        // Of a producer that is there twice the later counts, as in Kafka. Looking for it would take most of the time.
         table.restore(entry, &older, side);
     }
     trailer.expect_end()?;
-    table.order_by_recency();
-    table.cut_to_budget();
+    table.finish_restoring();
     Ok((table, trailer.identity))
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Staging<'a> {
 
 impl<'a> Staging<'a> {
     pub(crate) fn new(table: &'a ProducerTable) -> Self {
-        let policy = ProducerPolicy { budget: usize::MAX, ..table.policy };
+        let policy = ProducerPolicy { budget: usize::MAX, ..table.policy.clone() };
         let mut touched = ProducerTable::new(policy);
         touched.clock = table.clock;
         Self { table, touched, evicted: Vec::new(), created: 0, is_empty: true }
@@ -71,8 +71,7 @@ impl<'a> Staging<'a> {
             return true;
         }
         let Some(slot) = self.untouched(id) else { return false };
-        let view = self.table.view(slot);
-        self.touched.restore_recent(*view.entry, view.older, view.side);
+        self.touched.adopt(&self.table.view(slot));
         true
     }
 

@@ -58,21 +58,13 @@ pub(crate) struct ProducerTable {
 impl ProducerTable {
     /// An empty table. Allocates nothing.
     pub(crate) fn new(policy: ProducerPolicy) -> Self {
-        Self::with_index(policy, Index::new())
-    }
-
-    /// An empty table that is about to get `producers` of them.
-    pub(super) fn with_room_for(producers: usize, policy: ProducerPolicy) -> Self {
-        Self::with_index(policy, Index::with_buckets(producers))
-    }
-
-    fn with_index(policy: ProducerPolicy, index: Index) -> Self {
+        let older = Pool::new(usize::from(policy.window.max(2)) - 1);
         Self {
             policy,
             entries: Slab::new(1),
-            index,
+            index: Index::new(),
             recency: Recency::new(),
-            older: Pool::new(usize::from(policy.window.max(2)) - 1),
+            older,
             sides: Pool::new(1),
             clock: HostClock::default(),
             expiries: 0,
@@ -303,11 +295,6 @@ impl ProducerTable {
         (0..excess).take_while(|_| self.evict_one(Spare::Recent, now)).count()
     }
 
-    /// Forgets all producers above the budget, the least recent first.
-    pub(super) fn cut_to_budget(&mut self) {
-        while self.len() > self.policy.budget && self.evict_one(Spare::Nobody, Timestamp::NONE) {}
-    }
-
     fn evict_one(&mut self, spare: Spare, now: Timestamp) -> bool {
         let Some(slot) = self.victim(spare, now) else { return false };
         self.remove(slot);
@@ -370,15 +357,9 @@ impl ProducerTable {
         if self.len() >= self.policy.budget {
             self.evict_one(spare, now);
         }
-        let slot = self.insert(Entry::new(header.producer_id, header.producer_epoch, 0));
-        self.recency.push(&mut self.entries, slot);
-        slot
-    }
-
-    /// Adds an entry for a producer that is not known. The recency list is the caller's.
-    fn insert(&mut self, entry: Entry) -> u32 {
-        let slot = self.entries.push(entry);
+        let slot = self.entries.push(Entry::new(header.producer_id, header.producer_epoch, 0));
         self.index.insert(&mut self.entries, slot);
+        self.recency.push(&mut self.entries, slot);
         slot
     }
 
@@ -450,9 +431,10 @@ impl ProducerTable {
         self.view(slot).info(self.clock.to_host(self.entries[slot].last_seen))
     }
 
-    /// Adds a producer that is not known with all that is remembered of it, without a place in the recency list.
+    /// Adds a producer that is not known, with all that is remembered of it. To be followed by
+    /// [`finish_restoring`](Self::finish_restoring).
     pub(super) fn restore(&mut self, entry: Entry, older: &[StoredBatch], side: Side) -> u32 {
-        let slot = self.insert(Entry { older: NONE, older_len: 0, side: NONE, ..entry });
+        let slot = self.entries.push(Entry { older: NONE, older_len: 0, side: NONE, ..entry });
         let room = usize::from(self.policy.window) - 1;
         let older = &older[older.len().saturating_sub(room)..];
         if !older.is_empty() {
@@ -465,16 +447,15 @@ impl ProducerTable {
         slot
     }
 
-    /// As [`restore`](Self::restore), as the most recent.
-    pub(super) fn restore_recent(&mut self, entry: Entry, older: &[StoredBatch], side: Side) {
-        let slot = self.restore(entry, older, side);
-        if side.transaction_first.is_none() {
-            self.recency.push(&mut self.entries, slot);
-        }
+    /// Makes the index and the recency list of all restored producers, and forgets those above the budget.
+    pub(super) fn finish_restoring(&mut self) {
+        self.index = Index::of(&mut self.entries);
+        self.order_by_recency();
+        while self.len() > self.policy.budget && self.evict_one(Spare::Nobody, Timestamp::NONE) {}
     }
 
-    /// Makes the recency list of restored entries, by when they were seen and their last offsets.
-    pub(super) fn order_by_recency(&mut self) {
+    /// By when they were seen, then by their last offsets.
+    fn order_by_recency(&mut self) {
         let listed = |&slot: &u32| self.side(slot).transaction_first.is_none();
         let key = |slot| {
             let entry = &self.entries[slot];
@@ -484,6 +465,15 @@ impl ProducerTable {
         order.sort_unstable();
         self.recency = Recency::new();
         for (_, _, slot) in order {
+            self.recency.push(&mut self.entries, slot);
+        }
+    }
+
+    /// Adds a copy of another table's producer, as the most recent.
+    pub(super) fn adopt(&mut self, view: &EntryView<'_>) {
+        let slot = self.restore(*view.entry, view.older, view.side);
+        self.index.insert(&mut self.entries, slot);
+        if view.side.transaction_first.is_none() {
             self.recency.push(&mut self.entries, slot);
         }
     }

@@ -6,13 +6,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The entries of the first chunk; each following chunk has twice as many, up to the largest.
 const FIRST_CHUNK: usize = 16;
-/// The doublings until a chunk has the largest size, 8,192 entries: making one must not be felt under the append lock.
-const DOUBLINGS: usize = 9;
+/// The doublings until a chunk has the largest size, 512 entries: a few pages, because they are made and zeroed under
+/// the append lock.
+const DOUBLINGS: usize = 5;
 const LARGEST_CHUNK: usize = FIRST_CHUNK << DOUBLINGS;
 /// The entries in all chunks before the first of the largest size.
 const DOUBLING_ENTRIES: usize = LARGEST_CHUNK - FIRST_CHUNK;
+/// The chunks of a shelf: two steps of tables, so that neither is long when there are few entries.
+const SHELF: usize = 64;
 
-/// Words of an entry side by side. Never moved once it is there.
+/// Slots that are filled one after the other.
+type Table<T> = Box<[OnceLock<T>]>;
+
+/// Entries side by side. Never moved once they are there.
 type Chunk<const WORDS: usize> = Box<[[AtomicU64; WORDS]]>;
 
 /// An append-only list of entries of `WORDS` words.
@@ -21,15 +27,15 @@ type Chunk<const WORDS: usize> = Box<[[AtomicU64; WORDS]]>;
 /// is released, and a reader looks only below the length that it acquired. Growing adds a chunk and copies nothing.
 #[derive(Debug)]
 pub(crate) struct Entries<const WORDS: usize> {
-    /// One slot per chunk that `capacity` could need; made with the first entry, so that an empty list costs nothing.
-    chunks: OnceLock<Box<[OnceLock<Chunk<WORDS>>]>>,
+    /// Made with the first entry, so that an empty list costs nothing.
+    shelves: OnceLock<Table<Table<Chunk<WORDS>>>>,
     len: AtomicUsize,
     capacity: usize,
 }
 
 impl<const WORDS: usize> Entries<WORDS> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { chunks: OnceLock::new(), len: AtomicUsize::new(0), capacity }
+        Self { shelves: OnceLock::new(), len: AtomicUsize::new(0), capacity }
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -48,8 +54,9 @@ impl<const WORDS: usize> Entries<WORDS> {
         }
         let (chunk, slot) = place_of(index);
         let last_chunk = place_of(self.capacity - 1).0;
-        let chunks = self.chunks.get_or_init(|| (0..=last_chunk).map(|_| OnceLock::new()).collect());
-        let entries = chunks[chunk].get_or_init(|| empty_chunk(chunk));
+        let shelves = self.shelves.get_or_init(|| table(last_chunk / SHELF + 1));
+        let chunks = shelves[chunk / SHELF].get_or_init(|| table(SHELF));
+        let entries = chunks[chunk % SHELF].get_or_init(|| empty_chunk(chunk));
         for (stored, word) in entries[slot].iter().zip(entry) {
             stored.store(word, Ordering::Relaxed);
         }
@@ -73,21 +80,36 @@ impl<const WORDS: usize> Entries<WORDS> {
     /// The last entry for which `holds` is true, where it is true for a run of entries at the beginning and no other.
     pub(crate) fn last_where(&self, holds: impl Fn([u64; WORDS]) -> bool) -> Option<[u64; WORDS]> {
         let (last_chunk, last_slot) = place_of(self.len().checked_sub(1)?);
-        let holds_at = |entry: Option<&[AtomicU64; WORDS]>| entry.is_some_and(|entry| holds(load(entry)));
-        let chunks = self.chunks.get()?.get(..=last_chunk)?;
-        let chunk = chunks
-            .partition_point(|chunk| holds_at(chunk.get().and_then(|chunk| chunk.first())))
-            .checked_sub(1)?;
+        let holds_at = |entries: &[_], slot: usize| entries.get(slot).is_some_and(|entry| holds(load(entry)));
+        let chunk = run_length(last_chunk + 1, |chunk| holds_at(self.chunk(chunk), 0)).checked_sub(1)?;
         let entries = self.chunk(chunk);
-        let entries = if chunk == last_chunk { &entries[..=last_slot] } else { entries };
-        entries[..entries.partition_point(|entry| holds_at(Some(entry)))].last().map(load)
+        let len = if chunk == last_chunk { last_slot + 1 } else { entries.len() };
+        entries.get(run_length(len, |slot| holds_at(entries, slot)).checked_sub(1)?).map(load)
     }
 
     /// The entries of a chunk, of which only those below an acquired length mean something; none if it is not there.
     fn chunk(&self, chunk: usize) -> &[[AtomicU64; WORDS]] {
-        let chunk = self.chunks.get().and_then(|chunks| chunks.get(chunk)?.get());
-        chunk.map_or(&[], |entries| &**entries)
+        let entries = || self.shelves.get()?.get(chunk / SHELF)?.get()?.get(chunk % SHELF)?.get();
+        entries().map_or(&[], |entries| &**entries)
     }
+}
+
+fn table<T>(slots: usize) -> Table<T> {
+    (0..slots).map(|_| OnceLock::new()).collect()
+}
+
+/// Of the numbers below `len`, how many at the beginning `holds` is true for; it is for none behind them.
+fn run_length(len: usize, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if holds(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 fn load<const WORDS: usize>(entry: &[AtomicU64; WORDS]) -> [u64; WORDS] {
@@ -152,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_list_gives_back_what_was_pushed_and_stops_at_its_capacity() {
-        for capacity in [0, 1, 16, 17, 8175, 8176, 8177, 40_000] {
+        for capacity in [0, 1, 16, 17, 495, 496, 497, 1008, 1009, 33_000] {
             let entries = Entries::<2>::new(capacity);
             for number in 0..capacity as u64 {
                 assert!(entries.push([number, !number]));
@@ -171,7 +193,7 @@ mod tests {
     #[test]
     fn an_empty_list_has_no_memory_behind_it() {
         let entries = Entries::<1>::new(1 << 20);
-        assert!(entries.chunks.get().is_none());
+        assert!(entries.shelves.get().is_none());
         assert_eq!(entries.last(), None);
         assert_eq!(entries.last_where(|_| true), None);
         assert!(size_of::<Entries<1>>() <= 48);

@@ -190,7 +190,7 @@ impl Segment {
             offset: OffsetIndex::decode(self.base_offset, &offset, self.file.end(), max).ok()?,
             time: TimeIndex::decode(self.base_offset, &time, max).ok()?,
         };
-        self.last_entry_fits(&indexes).then_some(indexes)
+        (self.last_entry_fits(&indexes) && agree(&indexes)).then_some(indexes)
     }
 
     /// Whether the last entry points at the batch that it names.
@@ -245,6 +245,15 @@ impl Segment {
     /// Whether `error` says that the file is gone: retention or deletion removed it.
     pub(crate) fn is_gone(error: &Error) -> bool {
         matches!(error, Error::Io(io) if io.source.kind() == std::io::ErrorKind::NotFound)
+    }
+}
+
+/// Whether two indexes can be those of one segment: they get their entries together, so a time index that was emptied or
+/// cut short is told by the offsets that it lacks. (A segment in which no timestamp is above -1 has no time entries.)
+fn agree(indexes: &Indexes) -> bool {
+    match (indexes.offset.last(), indexes.time.last()) {
+        (Some(_), None) => false,
+        _ => true,
     }
 }
 

@@ -87,6 +87,8 @@ struct Recovery<'a> {
     untouched: usize,
     snapshot: Option<Offset>,
     repairs: Vec<Repair>,
+    /// Comes last: the prepared file is cut under its old name.
+    naming: Option<Repair>,
     report: RecoveryReport,
 }
 
@@ -119,7 +121,19 @@ impl<'a> Recovery<'a> {
         let snapshot = (replay_from > Offset::ZERO).then_some(replay_from);
         let repairs = inventory.leftovers.iter().cloned().map(Repair::Remove).collect();
         let scanned = Vec::new();
-        Ok(Self { request, inventory, files, log_start, scan, scanned, untouched: 0, snapshot, repairs, report })
+        Ok(Self {
+            request,
+            inventory,
+            files,
+            log_start,
+            scan,
+            scanned,
+            untouched: 0,
+            snapshot,
+            repairs,
+            naming: None,
+            report,
+        })
     }
 
     /// Reads every segment that the recovery point, the snapshot, or a missing checkpoint calls for. The last one is
@@ -219,7 +233,7 @@ impl<'a> Recovery<'a> {
         self.close_scanned_end()?;
         let scanned = self.scan.segment(&prepared, None, None)?;
         let before = self.scanned.iter().map(|scanned| scanned.segment.file().path()).collect();
-        self.repairs.push(Repair::Name { from: path, base: log_end, before });
+        self.naming = Some(Repair::Name { from: path, base: log_end, before });
         self.files.push(prepared);
         self.scanned.push(scanned);
         self.report.adopted_prepared = true;
@@ -357,7 +371,8 @@ impl<'a> Recovery<'a> {
             self.repairs.push(Repair::Remove(path.clone()));
         }
         let untouched = self.files[..self.untouched.min(self.files.len())].to_vec();
-        let repairs = std::mem::take(&mut self.repairs);
+        let mut repairs = std::mem::take(&mut self.repairs);
+        repairs.extend(self.naming.take());
         repair::apply(self.request, repairs, &mut self.report)?;
         let rebuilt = std::mem::take(&mut self.scanned);
         let mut segments = untouched;

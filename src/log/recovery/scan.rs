@@ -202,8 +202,46 @@ pub(super) fn unsupported_magic(segment: &Segment, found: &Corruption) -> Result
     let length = i64::from(layout::read_i32(&prefix, layout::LENGTH));
     let offset = Offset(layout::read_i64(&prefix, layout::BASE_OFFSET));
     let end = found.position.saturating_add(length.max(0).unsigned_abs() + layout::LENGTH_OVERHEAD as u64);
-    Ok((0..=9).contains(&got)
-        && length >= SMALLEST_BATCH
-        && end <= segment.file().end()
-        && (0..=i64::from(i32::MAX)).contains(&(offset - segment.base_offset())))
+    if length < SMALLEST_BATCH
+        || end > segment.file().end()
+        || !(0..=i64::from(i32::MAX)).contains(&(offset - segment.base_offset()))
+    {
+        return Ok(false);
+    }
+    match got {
+        // A batch of ours that was torn behind its length has a zero here, too: only its checksum tells a message.
+        0 | 1 => Ok(is_legacy_message(&segment.file().bytes(found.position, end)?)),
+        3..=9 => Ok(true),
+        _ => Ok(false),
+    }
+}
+
+/// Whether the bytes are a message of Kafka's formats 0 or 1: its CRC-32 at 12 covers everything behind itself.
+fn is_legacy_message(bytes: &[u8]) -> bool {
+    const CRC: usize = 12;
+    bytes.len() > CRC + 4 && layout::read_u32(bytes, CRC) == crc32(&bytes[CRC + 4..])
+}
+
+/// The CRC-32 of zlib, bit by bit: used once, on the way to a refusal.
+fn crc32(bytes: &[u8]) -> u32 {
+    const POLYNOMIAL: u32 = 0xedb8_8320;
+    let step = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ POLYNOMIAL } else { crc >> 1 };
+    !bytes.iter().fold(u32::MAX, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| step(crc)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_legacy_message_is_told_by_its_checksum() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        let message = [1, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut bytes = vec![0; 12];
+        bytes.extend_from_slice(&crc32(&message).to_be_bytes());
+        bytes.extend_from_slice(&message);
+        assert!(is_legacy_message(&bytes));
+        bytes[20] = 1;
+        assert!(!is_legacy_message(&bytes) && !is_legacy_message(&[0; 40]));
+    }
 }

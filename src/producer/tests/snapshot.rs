@@ -160,13 +160,12 @@ fn a_lie_is_found() {
     let trailer = 10 + 46 * entries;
     let rows = trailer + 40;
     type Damage = (&'static str, usize, &'static [u8]);
-    let cases: [Damage; 14] = [
+    let cases: [Damage; 13] = [
         ("version", 0, &[0, 2]),
         ("number of entries", 6, &[0, 0, 0, 9]),
         ("negative number of entries", 6, &[0xff, 0xff, 0xff, 0xff]),
         ("largest number of entries", 6, &[0x7f, 0xff, 0xff, 0xff]),
         ("producer id", 10, &[0xff]),
-        ("twice the same producer", 10, &[0, 0, 0, 0, 0, 0, 0, 2]),
         ("last sequence", 20, &[0xf0]),
         ("offset delta", 32, &[0xff]),
         ("offset delta beyond the offset", 32, &[0x7f]),
@@ -246,7 +245,7 @@ proptest! {
             }
         }
         let bytes = encode(&log.table, None);
-        let (read, _) = decode(&bytes, log.table.policy, log.now).unwrap();
+        let (read, _) = decode(&bytes, log.table.policy.clone(), log.now).unwrap();
         prop_assert_eq!(sorted(&read), sorted(&log.table));
         prop_assert_eq!(by_recency(read), by_recency(log.table));
     }
@@ -267,7 +266,7 @@ fn exercise(mut table: ProducerTable, identity: Option<&SnapshotIdentity>) {
 
 /// Forgets all that can be, in order.
 fn by_recency(mut table: ProducerTable) -> Vec<i64> {
-    table.policy = table.policy.budget(1);
+    table.policy.budget = 1;
     let mut order = Vec::new();
     loop {
         let before: Vec<_> = table.iter().map(|producer| producer.producer_id.0).collect();

@@ -1,0 +1,142 @@
+//! Fetch: batches as they are stored, as soon as there are enough of them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use idemlog::{ErrorCode, Log, Offset, TailWait};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::fetch_request::FetchPartition;
+use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
+use tokio::time::Instant;
+
+use super::{Reply, answer};
+use crate::broker::{Broker, blocking};
+use crate::frame::Frame;
+use crate::request::Request;
+use crate::topics::Topics;
+
+/// The longest that a client may have its request wait.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// The most that a response holds, unless its first batch is larger.
+const MAX_BYTES: usize = 64 << 20;
+/// The watermarks of an answer that is an error.
+const UNKNOWN: i64 = -1;
+
+pub(crate) fn handle(broker: Arc<Broker>, request: Request) -> anyhow::Result<Reply> {
+    let body: FetchRequest = request.body()?;
+    // Sessions are something that a broker may offer; this one answers every request in full.
+    if body.session_id != 0 {
+        let code = ResponseError::FetchSessionIdNotFound.code();
+        return answer(&request, &FetchResponse::default().with_error_code(code));
+    }
+    let wait = Duration::from_millis(u64::try_from(body.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
+    Ok(Box::pin(reply(broker, request, body, Instant::now() + wait)))
+}
+
+async fn reply(
+    broker: Arc<Broker>,
+    request: Request,
+    body: FetchRequest,
+    deadline: Instant,
+) -> anyhow::Result<Option<Frame>> {
+    let body = Arc::new(body);
+    let min_bytes = usize::try_from(body.min_bytes).unwrap_or(0);
+    loop {
+        let (reading, asked) = (Arc::clone(&broker), Arc::clone(&body));
+        let found = blocking(move || Found::read(&reading.topics, &asked)).await?;
+        let is_due = found.bytes >= min_bytes || found.has_error || Instant::now() >= deadline;
+        if is_due || broker.is_stopping() {
+            return encode(&request, found.topics).map(Some);
+        }
+        tokio::select! {
+            () = any(found.waits) => {}
+            () = tokio::time::sleep_until(deadline) => {}
+            () = broker.stopping() => {}
+        }
+    }
+}
+
+/// What there is to answer now.
+#[derive(Default)]
+struct Found {
+    topics: Vec<(TopicName, Vec<PartitionData>)>,
+    bytes: usize,
+    has_error: bool,
+    /// Resolve when there is more.
+    waits: Vec<TailWait>,
+}
+
+impl Found {
+    fn read(topics: &Topics, request: &FetchRequest) -> Self {
+        let limit = usize::try_from(request.max_bytes).unwrap_or(0).min(MAX_BYTES);
+        let mut found = Self::default();
+        for topic in &request.topics {
+            let partitions = topic.partitions.iter().map(|asked| {
+                let read = topics.log(&topic.topic, asked.partition).and_then(|log| found.partition(&log, asked, limit));
+                found.has_error |= read.is_err();
+                read.unwrap_or_else(|code| refused(asked, code))
+            });
+            let partitions = partitions.collect();
+            found.topics.push((topic.topic.clone(), partitions));
+        }
+        found
+    }
+
+    /// The batches of a partition. The first one of a response is there however large it is, so that a consumer never
+    /// stands still.
+    fn partition(&mut self, log: &Log, asked: &FetchPartition, limit: usize) -> Result<PartitionData, ErrorCode> {
+        let left = limit.saturating_sub(self.bytes);
+        let wanted = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(left);
+        let fetched = log.read(Offset(asked.fetch_offset), wanted).map_err(|error| error.code())?;
+        self.waits.push(log.readable(fetched.high_watermark));
+        let fits = self.bytes == 0 || fetched.bytes.len() <= wanted;
+        let records = if fits { fetched.bytes } else { bytes::Bytes::new() };
+        self.bytes += records.len();
+        Ok(PartitionData::default()
+            .with_partition_index(asked.partition)
+            .with_high_watermark(fetched.high_watermark.0)
+            .with_last_stable_offset(fetched.high_watermark.0)
+            .with_log_start_offset(fetched.log_start.0)
+            .with_records(Some(records)))
+    }
+}
+
+fn refused(asked: &FetchPartition, code: ErrorCode) -> PartitionData {
+    PartitionData::default()
+        .with_partition_index(asked.partition)
+        .with_error_code(code.number())
+        .with_high_watermark(UNKNOWN)
+        .with_last_stable_offset(UNKNOWN)
+        .with_log_start_offset(UNKNOWN)
+}
+
+/// Resolves when one of them does.
+async fn any(mut waits: Vec<TailWait>) {
+    std::future::poll_fn(|context| {
+        let is_ready = waits.iter_mut().any(|wait| Pin::new(wait).poll(context).is_ready());
+        if is_ready { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// Encodes the levels of the response one by one, each without what it holds: in the versions served that stands last in
+/// each. So the batches can follow by reference.
+fn encode(request: &Request, topics: Vec<(TopicName, Vec<PartitionData>)>) -> anyhow::Result<Frame> {
+    let mut frame = request.begin_answer::<FetchResponse>()?;
+    frame.encode(&FetchResponse::default(), request.version)?;
+    frame.announce(topics.len())?;
+    for (name, partitions) in topics {
+        frame.encode(&FetchableTopicResponse::default().with_topic(name), request.version)?;
+        frame.announce(partitions.len())?;
+        for mut partition in partitions {
+            let records = partition.records.replace(bytes::Bytes::new()).unwrap_or_default();
+            frame.encode(&partition, request.version)?;
+            frame.announce(records.len())?;
+            frame.append(records);
+        }
+    }
+    Ok(frame)
+}

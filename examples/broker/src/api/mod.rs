@@ -1,0 +1,73 @@
+//! The APIs that are served: a file for each, and which versions of it.
+
+mod api_versions;
+mod create_topics;
+mod delete_topics;
+mod fetch;
+mod find_coordinator;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod produce;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use anyhow::bail;
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::protocol::{Encodable, HeaderVersion, VersionRange};
+
+use crate::broker::Broker;
+use crate::frame::Frame;
+use crate::request::Request;
+
+
+/// The second half of a request: resolves to the answer, if there is to be one. An error closes the connection.
+pub(crate) type Reply = Pin<Box<dyn Future<Output = anyhow::Result<Option<Frame>>> + Send>>;
+
+/// What is served. The versions end before the compact encoding where a request has arrays, see [`crate::shape`].
+pub(crate) const SERVED: [(ApiKey, VersionRange); 9] = [
+    (ApiKey::Produce, versions(3, 8)),
+    (ApiKey::Fetch, versions(4, 11)),
+    (ApiKey::ListOffsets, versions(1, 5)),
+    (ApiKey::Metadata, versions(0, 8)),
+    (ApiKey::FindCoordinator, versions(0, 3)),
+    (ApiKey::ApiVersions, versions(0, 3)),
+    (ApiKey::CreateTopics, versions(2, 4)),
+    (ApiKey::DeleteTopics, versions(1, 3)),
+    (ApiKey::InitProducerId, versions(0, 4)),
+];
+
+const fn versions(min: i16, max: i16) -> VersionRange {
+    VersionRange { min, max }
+}
+
+fn is_served(api: ApiKey, version: i16) -> bool {
+    SERVED.iter().any(|(served, range)| *served == api && (range.min..=range.max).contains(&version))
+}
+
+/// The first half of a request.
+pub(crate) async fn handle(broker: &Arc<Broker>, request: Request) -> anyhow::Result<Reply> {
+    let broker = Arc::clone(broker);
+    if request.api != ApiKey::ApiVersions && !is_served(request.api, request.version) {
+        bail!("{:?} version {} is not served", request.api, request.version);
+    }
+    match request.api {
+        ApiKey::Produce => produce::handle(broker, request).await,
+        ApiKey::Fetch => fetch::handle(broker, request),
+        ApiKey::ListOffsets => list_offsets::handle(broker, request).await,
+        ApiKey::Metadata => metadata::handle(broker, request).await,
+        ApiKey::FindCoordinator => find_coordinator::handle(&request),
+        ApiKey::ApiVersions => api_versions::handle(request),
+        ApiKey::CreateTopics => create_topics::handle(broker, request).await,
+        ApiKey::DeleteTopics => delete_topics::handle(broker, request).await,
+        ApiKey::InitProducerId => init_producer_id::handle(broker, request).await,
+        other => bail!("{other:?} is not served"),
+    }
+}
+
+/// The reply of a request that has its answer already.
+fn answer(request: &Request, response: &(impl Encodable + HeaderVersion)) -> anyhow::Result<Reply> {
+    let frame = request.answer(response)?;
+    Ok(Box::pin(std::future::ready(Ok(Some(frame)))))
+}

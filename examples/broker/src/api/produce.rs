@@ -1,0 +1,147 @@
+//! Produce: batches in, offsets out.
+//!
+//! Every batch is submitted to be synced; what a client chooses with its acks is only what it waits for: nothing (0), that
+//! the batch is stored (1), or that it is durable (all). Readers see durable batches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use bytes::Bytes;
+use idemlog::{AppendOptions, Batch, Batches, ErrorCode, Log, Offset, Pending};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
+
+use super::Reply;
+use crate::broker::{Broker, blocking};
+use crate::frame::Frame;
+use crate::request::Request;
+use crate::topics::Topics;
+
+/// What the client waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Acks {
+    None,
+    Stored,
+    Durable,
+}
+
+/// What became of the batches for a partition: stored, or refused with a protocol error.
+struct Submitted {
+    partition: i32,
+    result: Result<(Log, Pending), i16>,
+}
+
+pub(crate) async fn handle(broker: Arc<Broker>, request: Request) -> anyhow::Result<Reply> {
+    let body: ProduceRequest = request.body()?;
+    let acks = match body.acks {
+        0 => Acks::None,
+        1 => Acks::Stored,
+        -1 => Acks::Durable,
+        other => bail!("acks {other}"),
+    };
+    let timeout = Duration::from_millis(u64::try_from(body.timeout_ms).unwrap_or(0));
+    let submitting = Arc::clone(&broker);
+    let topics = blocking(move || submit_all(&submitting.topics, body)).await?;
+    Ok(Box::pin(reply(broker, request, topics, acks, timeout)))
+}
+
+fn submit_all(topics: &Topics, request: ProduceRequest) -> Vec<(TopicName, Vec<Submitted>)> {
+    let is_transactional = request.transactional_id.is_some();
+    let submit_topic = |topic: TopicProduceData| {
+        let partitions = topic.partition_data.into_iter().map(|data| {
+            let PartitionProduceData { index: partition, records, .. } = data;
+            let result = if is_transactional {
+                Err(ErrorCode::InvalidTxnState)
+            } else {
+                submit(topics, &topic.name, partition, records.unwrap_or_default())
+            };
+            Submitted { partition, result: result.map_err(ErrorCode::number) }
+        });
+        let partitions = partitions.collect();
+        (topic.name, partitions)
+    };
+    request.topic_data.into_iter().map(submit_topic).collect()
+}
+
+fn submit(topics: &Topics, topic: &str, partition: i32, records: Bytes) -> Result<(Log, Pending), ErrorCode> {
+    let log = topics.log(topic, partition)?;
+    let batches = checked(&log, records)?;
+    let pending = log.submit(&batches, AppendOptions::default()).map_err(|error| error.code())?;
+    Ok((log, pending))
+}
+
+/// The batches, checked as the log wants them to be. Slices of the request's bytes.
+fn checked(log: &Log, records: Bytes) -> Result<Vec<Batch>, ErrorCode> {
+    let options = log.options();
+    let batches = Batches::new(records)
+        .map(|batch| batch?.check(options.record_check, options.max_decompressed_bytes))
+        .collect::<Result<Vec<Batch>, _>>()
+        .map_err(|error| error.code())?;
+    if batches.is_empty() {
+        return Err(ErrorCode::InvalidRecord);
+    }
+    // Transactions have no coordinator here: one that was begun would never end.
+    if batches.iter().any(|batch| batch.header().is_transactional()) {
+        return Err(ErrorCode::InvalidTxnState);
+    }
+    Ok(batches)
+}
+
+/// Waits for what the client waits for, and answers.
+async fn reply(
+    broker: Arc<Broker>,
+    request: Request,
+    topics: Vec<(TopicName, Vec<Submitted>)>,
+    acks: Acks,
+    timeout: Duration,
+) -> anyhow::Result<Option<Frame>> {
+    let deadline = tokio::time::Instant::now() + timeout;
+    let mut responses = Vec::with_capacity(topics.len());
+    for (name, partitions) in topics {
+        let mut answered = Vec::with_capacity(partitions.len());
+        for submitted in partitions {
+            answered.push(settled(submitted, acks, deadline).await);
+        }
+        responses.push(TopicProduceResponse::default().with_name(name).with_partition_responses(answered));
+    }
+    if broker.faults.loses_this_acknowledgement() {
+        bail!("an acknowledgement was to be lost");
+    }
+    if acks != Acks::None {
+        return request.answer(&ProduceResponse::default().with_responses(responses)).map(Some);
+    }
+    // Who waits for no answer can only be told by the end of the connection.
+    let mut codes = responses.iter().flat_map(|topic| &topic.partition_responses).map(|answer| answer.error_code);
+    if codes.any(|code| code != 0) { bail!("a batch with acks 0 was refused") } else { Ok(None) }
+}
+
+/// The answer for a partition, once it is due.
+async fn settled(
+    submitted: Submitted,
+    acks: Acks,
+    deadline: tokio::time::Instant,
+) -> PartitionProduceResponse {
+    let response = PartitionProduceResponse::default().with_index(submitted.partition);
+    let stored = match submitted.result {
+        Err(code) => Err(code),
+        Ok((log, pending)) => base_offset(pending, acks, deadline).await.map(|offset| (log, offset)),
+    };
+    match stored {
+        Ok((log, offset)) => response.with_base_offset(offset.0).with_log_start_offset(log.log_start_offset().0),
+        Err(code) => response.with_error_code(code).with_base_offset(-1),
+    }
+}
+
+async fn base_offset(pending: Pending, acks: Acks, deadline: tokio::time::Instant) -> Result<Offset, i16> {
+    let base_offset = pending.outcomes().first().map_or(Offset(-1), |outcome| outcome.base_offset());
+    if acks == Acks::Durable {
+        match tokio::time::timeout_at(deadline, pending).await {
+            Ok(durable) => durable.map(|_| ()).map_err(|error| error.code().number())?,
+            Err(_) => return Err(ResponseError::RequestTimedOut.code()),
+        }
+    }
+    Ok(base_offset)
+}

@@ -1,0 +1,151 @@
+//! A look at a request before it is decoded, because the decoder reserves memory for as many elements as an array
+//! claims to have.
+//!
+//! Only arrays matter: what has none needs no look, and what follows the last one is left to the decoder. All versions
+//! served of requests with arrays encode lengths in the fixed way, not the compact one.
+
+use bytes::{Buf, TryGetError};
+use kafka_protocol::messages::ApiKey;
+
+use Field::{Array, Bytes, Fixed, Since, String};
+
+/// How many array elements one request may have.
+const MAX_ELEMENTS: usize = 100_000;
+
+/// One field, or several in a row.
+enum Field {
+    /// So many bytes.
+    Fixed(usize),
+    /// Two bytes of length first.
+    String,
+    /// Four bytes of length first.
+    Bytes,
+    /// Four bytes of count, then as many times these fields.
+    Array(&'static [Field]),
+    /// There from this version on.
+    Since(i16, &'static Field),
+}
+
+const PRODUCE: &[Field] = &[String, Fixed(6), Array(&[String, Array(&[Fixed(4), Bytes])])];
+
+const FETCH: &[Field] = &[
+    Fixed(17),
+    Since(7, &Fixed(8)),
+    Array(&[
+        String,
+        Array(&[Fixed(4), Since(9, &Fixed(4)), Fixed(8), Since(5, &Fixed(8)), Fixed(4)]),
+    ]),
+    Since(7, &Array(&[String, Array(&[Fixed(4)])])),
+];
+
+const LIST_OFFSETS: &[Field] = &[
+    Fixed(4),
+    Since(2, &Fixed(1)),
+    Array(&[String, Array(&[Fixed(4), Since(4, &Fixed(4)), Fixed(8)])]),
+];
+
+const CREATE_TOPICS: &[Field] =
+    &[Array(&[String, Fixed(6), Array(&[Fixed(4), Array(&[Fixed(4)])]), Array(&[String, String])])];
+
+const NAMES: &[Field] = &[Array(&[String])];
+
+fn fields(api: ApiKey) -> &'static [Field] {
+    match api {
+        ApiKey::Produce => PRODUCE,
+        ApiKey::Fetch => FETCH,
+        ApiKey::ListOffsets => LIST_OFFSETS,
+        ApiKey::CreateTopics => CREATE_TOPICS,
+        ApiKey::Metadata | ApiKey::DeleteTopics => NAMES,
+        _ => &[],
+    }
+}
+
+/// Refuses a request whose arrays claim more elements than are there, or than one request may have.
+pub(crate) fn check(api: ApiKey, version: i16, body: &[u8]) -> anyhow::Result<()> {
+    Walk { version, rest: body, elements: 0 }.fields(fields(api))
+}
+
+struct Walk<'a> {
+    version: i16,
+    rest: &'a [u8],
+    elements: usize,
+}
+
+impl Walk<'_> {
+    fn fields(&mut self, fields: &[Field]) -> anyhow::Result<()> {
+        fields.iter().try_for_each(|field| self.field(field))
+    }
+
+    fn field(&mut self, field: &Field) -> anyhow::Result<()> {
+        match *field {
+            Fixed(length) => self.skip(length),
+            String => {
+                let length = self.rest.try_get_i16()?;
+                self.skip(length_or_null(length.into())?)
+            }
+            Bytes => {
+                let length = self.rest.try_get_i32()?;
+                self.skip(length_or_null(length)?)
+            }
+            Array(element) => {
+                let count = length_or_null(self.rest.try_get_i32()?)?;
+                self.elements = self.elements.saturating_add(count);
+                anyhow::ensure!(self.elements <= MAX_ELEMENTS, "{} elements in a request", self.elements);
+                (0..count).try_for_each(|_| self.fields(element))
+            }
+            Since(version, _) if self.version < version => Ok(()),
+            Since(_, field) => self.field(field),
+        }
+    }
+
+    fn skip(&mut self, length: usize) -> anyhow::Result<()> {
+        let available = self.rest.len();
+        if length > available {
+            return Err(TryGetError { requested: length, available }.into());
+        }
+        self.rest.advance(length);
+        Ok(())
+    }
+}
+
+/// -1 stands for null, which has no elements.
+fn length_or_null(length: i32) -> anyhow::Result<usize> {
+    if length == -1 { Ok(0) } else { Ok(usize::try_from(length)?) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_that_claims_more_than_is_there_is_refused() {
+        for count in [1, 1_000, i32::MAX, -2, i32::MIN] {
+            assert!(check(ApiKey::DeleteTopics, 1, &count.to_be_bytes()).is_err(), "{count}");
+        }
+        for count in [0, -1] {
+            check(ApiKey::DeleteTopics, 1, &count.to_be_bytes()).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_array_inside_of_another_is_looked_at_too() {
+        let mut request = vec![0, 0, 0, 1, 0, 1, b't'];
+        request.splice(..0, [0xff, 0xff, 0, 1, 0, 0, 0, 0]);
+        request.extend(i32::MAX.to_be_bytes());
+        assert!(check(ApiKey::Produce, 3, &request).is_err());
+        let at = request.len() - 4;
+        request[at..].fill(0);
+        check(ApiKey::Produce, 3, &request).unwrap();
+    }
+
+    #[test]
+    fn a_request_has_no_more_elements_than_allowed() {
+        let names = |count: usize| {
+            let mut request = (count as u32).to_be_bytes().to_vec();
+            request.resize(4 + 2 * count, 0);
+            check(ApiKey::Metadata, 1, &request)
+        };
+        names(MAX_ELEMENTS).unwrap();
+        assert!(names(MAX_ELEMENTS + 1).is_err());
+    }
+}

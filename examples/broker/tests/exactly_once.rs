@@ -1,0 +1,197 @@
+//! What librdkafka produces is there once and in order, whatever happens to acknowledgements and to the broker.
+
+mod support;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use support::{Broker, Consumed, PATIENCE};
+
+const TOPIC: &str = "records";
+const PARTITIONS: i32 = 3;
+
+/// The keys that were acknowledged, and how many were not.
+#[derive(Clone, Default)]
+struct Deliveries {
+    acknowledged: Arc<Mutex<HashSet<usize>>>,
+    failed: Arc<AtomicUsize>,
+}
+
+impl ClientContext for Deliveries {
+    // Lost connections are what these tests are about.
+    fn error(&self, _: KafkaError, _: &str) {}
+    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(message) => drop(self.acknowledged.lock().unwrap().insert(number(message.key().unwrap()))),
+            Err(_) => drop(self.failed.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+}
+
+fn number(key: &[u8]) -> usize {
+    std::str::from_utf8(key).unwrap().parse().unwrap()
+}
+
+fn producer(broker: &Broker, options: &[(&str, &str)]) -> (ThreadedProducer<Deliveries>, Deliveries) {
+    let deliveries = Deliveries::default();
+    let mut config: ClientConfig = broker.client();
+    // Many small batches, for many acknowledgements.
+    config.set("batch.num.messages", "100").set("queue.buffering.max.messages", "1000000");
+    options.iter().for_each(|(key, value)| drop(config.set(*key, *value)));
+    (config.create_with_context(deliveries.clone()).unwrap(), deliveries)
+}
+
+fn send(producer: &ThreadedProducer<Deliveries>, key: usize) {
+    let (key, value) = (key.to_string(), format!("value of {key}"));
+    let mut record = BaseRecord::to(TOPIC).key(&key).payload(&value);
+    while let Err((error, refused)) = producer.send(record) {
+        assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
+        std::thread::sleep(Duration::from_millis(10));
+        record = refused;
+    }
+}
+
+fn produce(broker: &Broker, records: usize, options: &[(&str, &str)]) {
+    let (producer, deliveries) = producer(broker, options);
+    (0..records).for_each(|key| send(&producer, key));
+    producer.flush(PATIENCE).unwrap();
+    assert_eq!(deliveries.failed.load(Ordering::Relaxed), 0);
+    assert_eq!(deliveries.acknowledged.lock().unwrap().len(), records);
+}
+
+/// How often each key came back.
+fn counts(consumed: &[Vec<Consumed>]) -> HashMap<usize, usize> {
+    let mut counts = HashMap::new();
+    consumed.iter().flatten().for_each(|record| *counts.entry(number(&record.key)).or_default() += 1);
+    counts
+}
+
+fn assert_in_order_without_gaps(consumed: &[Vec<Consumed>]) {
+    for (partition, records) in consumed.iter().enumerate() {
+        assert!(!records.is_empty(), "partition {partition} got its share");
+        for (offset, record) in records.iter().enumerate() {
+            assert_eq!(record.offset, offset as i64);
+            let key = number(&record.key);
+            assert_eq!(record.value, format!("value of {key}").as_bytes());
+            assert!(offset == 0 || number(&records[offset - 1].key) < key, "{key} at offset {offset}");
+        }
+    }
+}
+
+#[test]
+fn an_idempotent_producer_that_loses_acknowledgements_stores_each_record_once_and_in_order() {
+    const RECORDS: usize = 100_000;
+    let data = tempfile::tempdir().unwrap();
+    let arguments = ["--partitions", "3", "--lose-acks", "0.05", "--seed", "1"];
+    let broker = Broker::start(data.path(), &arguments);
+    produce(&broker, RECORDS, &[("enable.idempotence", "true")]);
+
+    let consumed = broker.consume(TOPIC, PARTITIONS);
+    assert_eq!(consumed.iter().map(Vec::len).sum::<usize>(), RECORDS);
+    assert_eq!(counts(&consumed).len(), RECORDS);
+    assert_in_order_without_gaps(&consumed);
+}
+
+#[test]
+fn a_producer_without_idempotence_that_loses_acknowledgements_stores_records_twice() {
+    const RECORDS: usize = 20_000;
+    let data = tempfile::tempdir().unwrap();
+    let arguments = ["--partitions", "3", "--lose-acks", "0.05", "--seed", "1"];
+    let broker = Broker::start(data.path(), &arguments);
+    produce(&broker, RECORDS, &[("enable.idempotence", "false"), ("acks", "all")]);
+
+    let counts = counts(&broker.consume(TOPIC, PARTITIONS));
+    assert_eq!(counts.len(), RECORDS, "nothing is lost");
+    let duplicates = counts.values().filter(|count| **count > 1).count();
+    assert!(duplicates > 0, "lost acknowledgements make duplicates");
+}
+
+#[test]
+fn a_broker_that_is_killed_while_a_client_produces_loses_and_doubles_nothing() {
+    const RECORDS: usize = 60_000;
+    let data = tempfile::tempdir().unwrap();
+    let arguments = ["--partitions", "3"];
+    let mut broker = Broker::start(data.path(), &arguments);
+    let address = broker.address();
+    let (producer, deliveries) = producer(&broker, &[("enable.idempotence", "true")]);
+    let acknowledged = || deliveries.acknowledged.lock().unwrap().len();
+
+    for round in 0..3 {
+        let before = acknowledged();
+        (round * RECORDS / 3..(round + 1) * RECORDS / 3).for_each(|key| send(&producer, key));
+        support::within_patience(|| (acknowledged() > before).then_some(()));
+        assert!(acknowledged() < (round + 1) * RECORDS / 3, "killed in the middle");
+        broker.kill();
+        broker = Broker::start_on(address, data.path(), &arguments);
+    }
+    producer.flush(PATIENCE).unwrap();
+    assert_eq!(deliveries.failed.load(Ordering::Relaxed), 0);
+    assert_eq!(acknowledged(), RECORDS);
+
+    let consumed = broker.consume(TOPIC, PARTITIONS);
+    assert_eq!(consumed.iter().map(Vec::len).sum::<usize>(), RECORDS);
+    assert_eq!(counts(&consumed).len(), RECORDS);
+    assert_in_order_without_gaps(&consumed);
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_the_broker_and_the_client_are_gone() {
+    let data = tempfile::tempdir().unwrap();
+    let broker = Broker::start(data.path(), &["--partitions", "3"]);
+    let address = broker.address();
+    let (producer, deliveries) = producer(&broker, &[("enable.idempotence", "true")]);
+    (0..20_000).for_each(|key| send(&producer, key));
+    support::within_patience(|| (deliveries.acknowledged.lock().unwrap().len() > 1_000).then_some(()));
+    broker.kill();
+    let acknowledged = deliveries.acknowledged.lock().unwrap().clone();
+    producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+    drop(producer);
+
+    let broker = Broker::start_on(address, data.path(), &["--partitions", "3"]);
+    let counts = counts(&broker.consume(TOPIC, PARTITIONS));
+    let lost = acknowledged.iter().filter(|key| !counts.contains_key(key)).count();
+    assert_eq!(lost, 0, "of {} acknowledged", acknowledged.len());
+    assert!(counts.values().all(|count| *count == 1));
+}
+
+#[test]
+fn batches_of_all_four_codecs_come_back_as_they_were_sent() {
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        let data = tempfile::tempdir().unwrap();
+        let broker = Broker::start(data.path(), &["--partitions", "3"]);
+        produce(&broker, 5_000, &[("enable.idempotence", "true"), ("compression.type", codec), ("linger.ms", "20")]);
+        let consumed = broker.consume(TOPIC, PARTITIONS);
+        assert_eq!(counts(&consumed).len(), 5_000, "{codec}");
+        assert_in_order_without_gaps(&consumed);
+        assert!(broker.terminate().success());
+        assert_eq!(codecs_stored(data.path()), HashSet::from([codec]), "{codec} is what was stored");
+    }
+}
+
+/// The codecs of all batches in a data directory.
+fn codecs_stored(data: &std::path::Path) -> HashSet<&'static str> {
+    let dir = idemlog::LogDir::open(data, idemlog::LogDirOptions::default()).unwrap();
+    let logs = (0..PARTITIONS).map(|partition| dir.partition(TOPIC, partition).unwrap());
+    logs.flat_map(|log| log.reader(log.log_start_offset()).unwrap())
+        .map(|batch| match batch.unwrap().header().compression().unwrap() {
+            idemlog::Compression::None => "none",
+            idemlog::Compression::Gzip => "gzip",
+            idemlog::Compression::Snappy => "snappy",
+            idemlog::Compression::Lz4 => "lz4",
+            idemlog::Compression::Zstd => "zstd",
+        })
+        .collect()
+}

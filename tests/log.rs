@@ -1,0 +1,397 @@
+//! A partition from outside: appended, read, closed, killed, opened again. Over both I/O modes.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{MODES, TestClock, batch, open, options, plain, small, stored};
+use idemlog::{
+    AppendOptions, Durability, Error, FirstAppend, LogDir, Offset, ProducerEpoch, ProducerId, ProducerPolicy,
+    RejectionReason, Sequence, SequenceRule, Timestamp,
+};
+
+#[test]
+fn a_batch_sent_again_is_answered_with_the_originals_offsets() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let first: Vec<_> = (0..5).map(|at| log.append(&batch(1, 0, at * 3, 3)).unwrap()).collect();
+        for (at, first) in first.iter().enumerate() {
+            let again = log.append(&batch(1, 0, at as i32 * 3, 3)).unwrap();
+            assert!(again.is_duplicate() && !first.is_duplicate());
+            assert_eq!(again.offsets(), first.offsets());
+            assert_eq!(again.same_bytes(), Some(true));
+        }
+        assert_eq!(log.log_end_offset(), Offset(15));
+    }
+}
+
+#[test]
+fn what_was_appended_is_read_back_over_many_segments() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let mut expected = Vec::new();
+        for at in 0..100 {
+            let batch = batch(1, 0, at * 2, 2);
+            let outcome = log.append(&batch).unwrap();
+            expected.push((outcome.base_offset().0, batch.header().crc));
+        }
+        assert!(log.metrics().segments > 3);
+        assert_eq!(stored(&log), expected);
+        for from in 0..200 {
+            let first = log.reader(Offset(from)).unwrap().next().unwrap().unwrap();
+            assert!(first.header().offsets().contains(Offset(from)), "{mode:?} from {from}");
+            let fetched = log.read(Offset(from), 1).unwrap();
+            assert_eq!(fetched.batches().count(), 1, "the first batch comes whole");
+        }
+        assert!(log.reader(Offset(201)).is_err());
+        assert_eq!(log.reader(Offset(200)).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn the_whole_window_survives_a_close_and_a_kill() {
+    for mode in MODES {
+        for close in [true, false] {
+            let data = tempfile::tempdir().unwrap();
+            let dir = open(data.path(), mode);
+            let log = dir.partition("t", 0).unwrap();
+            let first: Vec<_> = (0..60).map(|at| log.append(&batch(7, 3, at, 1)).unwrap()).collect();
+            let before = stored(&log);
+            if close {
+                dir.close().unwrap();
+            }
+            drop((dir, log));
+            let dir = open(data.path(), mode);
+            let log = dir.partition("t", 0).unwrap();
+            assert_eq!(log.recovery().marked_clean, close);
+            assert!(log.recovery().cut.is_none(), "{}", log.recovery());
+            assert_eq!(stored(&log), before);
+            for at in 55..60 {
+                let again = log.append(&batch(7, 3, at, 1)).unwrap();
+                assert!(again.is_duplicate());
+                assert_eq!(again.offsets(), first[at as usize].offsets());
+            }
+            let Err(Error::Rejected(rejection)) = log.append(&batch(7, 3, 54, 1)) else { panic!() };
+            assert_eq!(rejection.reason, RejectionReason::OlderThanWindow);
+            assert_eq!(log.append(&batch(7, 3, 60, 1)).unwrap().base_offset(), Offset(60));
+        }
+    }
+}
+
+#[test]
+fn a_clean_opening_reads_next_to_nothing_and_opening_twice_changes_nothing() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        (0..200).for_each(|at| drop(log.append(&batch(7, 3, at, 1)).unwrap()));
+        dir.close().unwrap();
+        drop((dir, log));
+        let files = |()| {
+            let mut files: Vec<_> = std::fs::read_dir(data.path().join("t-0"))
+                .unwrap()
+                .map(|entry| entry.unwrap())
+                .map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap()))
+                .collect();
+            files.sort();
+            files
+        };
+        let before = files(());
+        for _ in 0..2 {
+            let dir = open(data.path(), mode);
+            let log = dir.partition("t", 0).unwrap();
+            assert!(log.recovery().bytes_read < 1000, "{}", log.recovery());
+            assert_eq!(log.recovery().batches_replayed, 0);
+            dir.close().unwrap();
+            assert_eq!(files(()), before);
+        }
+    }
+}
+
+#[test]
+fn a_call_with_several_batches_stores_the_new_answers_the_old_and_refuses_as_a_whole() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        log.append(&batch(1, 0, 0, 1)).unwrap();
+        let outcomes = log
+            .append_all(&[batch(1, 0, 0, 1), batch(1, 0, 1, 2), batch(2, 0, 0, 1), batch(1, 0, 1, 2), plain("p")])
+            .unwrap();
+        let seen: Vec<_> = outcomes.iter().map(|o| (o.is_duplicate(), o.base_offset().0)).collect();
+        assert_eq!(seen, [(true, 0), (false, 1), (false, 3), (true, 1), (false, 4)]);
+        let end = log.log_end_offset();
+        assert!(log.append_all(&[batch(1, 0, 3, 1), batch(2, 0, 9, 1)]).is_err());
+        assert_eq!(log.log_end_offset(), end);
+        assert!(!log.append(&batch(1, 0, 3, 1)).unwrap().is_duplicate(), "nothing was kept of the refused call");
+    }
+}
+
+#[test]
+fn a_refusal_or_duplicate_creates_no_file() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let files = || std::fs::read_dir(log.directory()).unwrap().count();
+        assert!(log.append(&batch(1, 0, 5, 1)).is_err(), "an unknown producer begins at 0 in an empty partition");
+        assert_eq!(files(), 0);
+        while log.log_end_offset() < Offset(17) {
+            log.append(&batch(1, 0, log.log_end_offset().0 as i32, 1)).unwrap();
+        }
+        let before = files();
+        for _ in 0..50 {
+            assert!(log.append(&batch(1, 0, 16, 1)).unwrap().is_duplicate());
+            assert!(log.append(&batch(1, 0, 40, 30)).is_err());
+        }
+        assert_eq!(files(), before);
+    }
+}
+
+#[test]
+fn an_offset_is_found_by_timestamp() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        (0..100).for_each(|at| drop(log.append(&batch(7, 0, at * 2, 2)).unwrap()));
+        for at in 0..100 {
+            let found = log.offset_for_timestamp(Timestamp(999 + at * 2)).unwrap().unwrap();
+            assert_eq!((found.offset, found.timestamp), (Offset(at * 2), Timestamp(1000 + at * 2)), "{at}");
+        }
+        assert_eq!(log.offset_for_timestamp(Timestamp(5000)).unwrap(), None);
+    }
+}
+
+#[test]
+fn readers_see_only_what_is_durable_unless_the_log_is_buffered() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let pending = log.submit(&[batch(1, 0, 0, 3)], AppendOptions::default()).unwrap();
+        assert_eq!((log.high_watermark(), log.log_end_offset()), (Offset(0), Offset(3)));
+        assert_eq!(log.reader(Offset(0)).unwrap().count(), 0);
+        assert_eq!(log.reader(Offset(0)).unwrap().to_log_end().count(), 1);
+        assert!(!pending.is_durable());
+        assert!(!log.wait_for(Offset(0), Duration::from_millis(1)));
+        pending.wait().unwrap();
+        assert!(log.wait_for(Offset(0), Duration::from_secs(10)));
+        assert_eq!(log.reader(Offset(0)).unwrap().count(), 1);
+
+        let buffered = LogDir::open(
+            data.path().join("buffered"),
+            options(mode).log(small(mode).durability(Durability::Buffered)),
+        )
+        .unwrap();
+        let log = buffered.partition("t", 0).unwrap();
+        log.append(&batch(1, 0, 0, 3)).unwrap();
+        assert_eq!((log.high_watermark(), log.durable_offset()), (Offset(3), Offset(0)));
+    }
+}
+
+#[test]
+fn a_duplicate_is_acknowledged_only_when_its_original_is_durable() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let original = log.submit(&[batch(1, 0, 0, 3)], AppendOptions::default()).unwrap();
+        let again = log.submit(&[batch(1, 0, 0, 3)], AppendOptions::default()).unwrap();
+        assert!(again.outcomes()[0].is_duplicate() && !again.is_durable());
+        again.wait().unwrap();
+        assert!(original.is_durable());
+    }
+}
+
+#[test]
+fn a_full_backlog_makes_submit_wait_and_try_submit_say_so() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = LogDir::open(data.path(), options(mode).log(small(mode).max_pending(2))).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let submit = |at| log.try_submit(&[batch(1, 0, at, 1)], AppendOptions::default());
+        drop((submit(0).unwrap(), submit(1).unwrap()));
+        assert!(matches!(submit(2), Err(Error::WouldBlock { bound: "max_pending" })));
+        drop(log.submit(&[batch(1, 0, 2, 1)], AppendOptions::default()).unwrap());
+        assert_eq!(log.durable_offset(), Offset(2), "it synced to get room");
+    }
+}
+
+#[test]
+fn a_future_without_a_syncer_says_so_and_with_one_resolves() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let pending = log.submit(&[batch(1, 0, 0, 1)], AppendOptions::default()).unwrap();
+        assert!(matches!(block_on(pending), Err(Error::NoSyncer)));
+        dir.close().unwrap();
+
+        let data = tempfile::tempdir().unwrap();
+        let dir = LogDir::open(data.path(), options(mode).background_threads(2)).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        for at in 0..100 {
+            let pending = log.submit(&[batch(1, 0, at, 1)], AppendOptions::default()).unwrap();
+            assert_eq!(block_on(pending).unwrap()[0].base_offset(), Offset(i64::from(at)));
+            assert!(log.durable_offset() > Offset(i64::from(at)));
+        }
+        block_on(log.readable(Offset(50)));
+        dir.close().unwrap();
+    }
+}
+
+#[test]
+fn many_threads_append_at_once_and_every_record_is_there_once() {
+    for mode in MODES {
+        for threads in [0, 2] {
+            let data = tempfile::tempdir().unwrap();
+            let dir = LogDir::open(data.path(), options(mode).background_threads(threads)).unwrap();
+            let log = dir.partition("t", 0).unwrap();
+            std::thread::scope(|scope| {
+                for id in 0..8 {
+                    let log = &log;
+                    scope.spawn(move || {
+                        for at in 0..50 {
+                            log.append(&batch(id, 0, at, 1)).unwrap();
+                            assert!(log.append(&batch(id, 0, at, 1)).unwrap().is_duplicate());
+                        }
+                    });
+                }
+            });
+            assert_eq!(stored(&log).len(), 400);
+            dir.close().unwrap();
+            drop((dir, log));
+            let dir = open(data.path(), mode);
+            assert_eq!(stored(&dir.partition("t", 0).unwrap()).len(), 400);
+        }
+    }
+}
+
+#[test]
+fn a_second_owner_is_refused_and_the_first_stays() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), MODES[0]);
+    for _ in 0..2 {
+        let Err(Error::Locked { path }) = LogDir::open(data.path(), options(MODES[0])) else { panic!() };
+        assert_eq!(path, data.path());
+    }
+    dir.partition("t", 0).unwrap().append(&batch(1, 0, 0, 1)).unwrap();
+    drop(dir);
+    open(data.path(), MODES[0]);
+}
+
+#[test]
+fn a_deleted_partition_is_gone_for_its_handles_and_can_come_again() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        log.append(&batch(1, 0, 0, 1)).unwrap();
+        let kept = log.read(Offset(0), 1 << 20).unwrap();
+        assert!(dir.delete_partition("t", 0).unwrap());
+        assert!(!dir.delete_partition("t", 0).unwrap());
+        assert!(matches!(log.append(&batch(1, 0, 1, 1)), Err(Error::Gone)));
+        assert!(matches!(log.read(Offset(0), 1), Err(Error::Gone)));
+        assert_eq!(kept.batches().count(), 1, "slices stay");
+        let again = dir.partition("t", 0).unwrap();
+        assert_eq!(again.log_end_offset(), Offset(0));
+        again.append(&batch(1, 0, 0, 1)).unwrap();
+        dir.close().unwrap();
+        drop(dir);
+        assert_eq!(open(data.path(), mode).partitions().len(), 1);
+    }
+}
+
+#[test]
+fn a_named_producer_fences_the_one_before_it_everywhere_also_after_a_restart() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let (known, unknown) = (dir.partition("t", 0).unwrap(), dir.partition("t", 1).unwrap());
+        let first = dir.producer("sensor-7").unwrap();
+        first.append(&known, idemlog::BatchBuilder::new().record("k", "v")).unwrap();
+        let second = dir.producer("sensor-7").unwrap();
+        assert_eq!((second.id(), second.epoch()), (first.id(), ProducerEpoch(1)));
+        let refused = |dir: &LogDir| {
+            for partition in [0, 1] {
+                let log = dir.partition("t", partition).unwrap();
+                let Err(Error::Rejected(rejection)) = log.append(&batch(first.id().0, 0, 1, 1)) else {
+                    panic!("{mode:?} {partition}")
+                };
+                assert_eq!(rejection.reason, RejectionReason::Fenced);
+                let Err(Error::Rejected(rejection)) = log.append(&batch(first.id().0, 0, 0, 1)) else {
+                    panic!("{mode:?} {partition}")
+                };
+                assert_eq!(rejection.reason, RejectionReason::Fenced);
+            }
+        };
+        refused(&dir);
+        assert_eq!(second.last(&known).unwrap().last_sequence, Sequence(0));
+        drop((known, unknown, dir));
+        let dir = open(data.path(), mode);
+        refused(&dir);
+        let third = dir.producer("sensor-7").unwrap();
+        assert_eq!((third.id(), third.epoch()), (first.id(), ProducerEpoch(2)));
+        assert_eq!(third.last(&dir.partition("t", 0).unwrap()).unwrap().offsets.last, Offset(0));
+        assert_ne!(dir.new_producer_id().unwrap(), first.id());
+    }
+}
+
+#[test]
+fn the_increasing_rule_takes_gaps_and_knows_what_is_old() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let policy = ProducerPolicy::default().sequence_rule(SequenceRule::Increasing).first_append(FirstAppend::AcceptAny);
+        let dir = LogDir::open(data.path(), options(mode).log(small(mode).producers(policy))).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        (0..10).for_each(|at| drop(log.append(&batch(1, 0, at * 10, 1)).unwrap()));
+        assert!(log.append(&batch(1, 0, 90, 1)).unwrap().is_duplicate());
+        let old = log.append(&batch(1, 0, 5, 1)).unwrap();
+        assert!(old.is_duplicate() && old.offsets().is_none());
+        assert!(log.append(&batch(1, 0, 88, 10)).is_err(), "it covers the highest");
+    }
+}
+
+#[test]
+fn idle_producers_expire_by_the_hosts_clock() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let clock = TestClock::at(1_700_000_000_000);
+        let policy = ProducerPolicy::default().expiry_ms(60_000).first_append(FirstAppend::RequireZero);
+        let options = options(mode).log(small(mode).producers(policy)).clock(clock.clone());
+        let dir = LogDir::open(data.path(), options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        log.append(&batch(1, 0, 0, 1)).unwrap();
+        clock.advance(50_000);
+        log.append(&batch(2, 0, 0, 1)).unwrap();
+        clock.advance(20_000);
+        log.expire_producers();
+        assert_eq!(log.producers().iter().map(|p| p.producer_id).collect::<Vec<_>>(), [ProducerId(2)]);
+        let Err(Error::Rejected(rejection)) = log.append(&batch(1, 0, 1, 1)) else { panic!() };
+        assert_eq!(rejection.reason, RejectionReason::UnknownProducer);
+    }
+}
+
+/// The smallest executor: parks the thread until woken.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::task::Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park_timeout(Duration::from_secs(20)),
+        }
+    }
+}
