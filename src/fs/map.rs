@@ -254,13 +254,14 @@ pub struct MapSlice<M: Deref<Target = Map>> {
 }
 
 impl<M: Deref<Target = Map>> MapSlice<M> {
-    /// The slice counts itself before it looks at the published end, and [`MapWriter::truncate`] lowers the end
-    /// before it looks at the count. Both are sequentially consistent, so at least one of them sees the other.
+    /// The slice counts itself before it looks at the published end; [`MapWriter::truncate`] lowers the end before it
+    /// looks at the count. Both touch the count by a read-modify-write, so one of them comes first: either the writer
+    /// finds the slice counted, or the slice acquires what the writer released and finds the end lowered.
     #[inline]
     fn new(map: M, range: Range<usize>) -> Option<Self> {
-        map.slices.0.fetch_add(1, Ordering::SeqCst);
+        map.slices.0.fetch_add(1, Ordering::Acquire);
         let slice = Self { map, range };
-        let published = slice.map.published.0.load(Ordering::SeqCst);
+        let published = slice.map.published();
         (slice.range.start <= slice.range.end && slice.range.end <= published).then_some(slice)
     }
 }
@@ -394,9 +395,9 @@ impl MapWriter {
     #[must_use]
     pub fn truncate(&mut self, to: usize) -> bool {
         let published = *self.own().start();
-        self.map.published.0.store(to.min(published), Ordering::SeqCst);
-        // Reading zero, written by the last slice's release, also means that its reads are over.
-        if self.map.slices.0.load(Ordering::SeqCst) != 0 {
+        self.map.published.0.store(to.min(published), Ordering::Release);
+        // Finding zero, left by the last slice's release, also means that its reads are over.
+        if self.map.slices.0.compare_exchange(0, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             self.map.published.0.store(published, Ordering::Release);
             return false;
         }

@@ -139,6 +139,32 @@ enum Need {
     Segment,
 }
 
+/// The room that the new batches of a call take.
+#[derive(Clone, Copy, Debug)]
+struct Demand {
+    bytes: u64,
+    offsets: i64,
+    /// That of the first batch.
+    timestamp: Timestamp,
+}
+
+impl Demand {
+    /// `None` if no batch is new.
+    fn of(batches: &[Batch], decisions: &Decisions) -> Option<Self> {
+        let mut demand: Option<Self> = None;
+        for (batch, decision) in batches.iter().zip(decisions) {
+            if matches!(decision, Decision::Append) {
+                let header = batch.header();
+                let nothing = Self { bytes: 0, offsets: 0, timestamp: header.max_timestamp };
+                let demand = demand.get_or_insert(nothing);
+                demand.bytes += header.size() as u64;
+                demand.offsets += i64::from(header.last_offset_delta) + 1;
+            }
+        }
+        demand
+    }
+}
+
 impl Log {
     /// Stores a batch, or recognises it as stored already, and waits until that is as durable as the log's
     /// [`Durability`] says.
@@ -256,8 +282,9 @@ impl Shared {
             if appender.closing {
                 return Err(Error::Closed);
             }
-            let decisions = self.judge(&appender, batches)?;
-            let rolled = match self.make_room(&mut appender, batches, &decisions) {
+            let now = self.now();
+            let decisions = self.judge(&appender, batches, now)?;
+            let rolled = match self.make_room(&mut appender, batches, &decisions, now) {
                 Ok(rolled) => rolled,
                 Err(need) => {
                     drop(appender);
@@ -265,7 +292,7 @@ impl Shared {
                     continue;
                 }
             };
-            let (outcomes, target) = self.store(&mut appender, batches, &decisions, options)?;
+            let (outcomes, target) = self.store(&mut appender, batches, &decisions, options, now)?;
             let generation = self.commit.generation();
             let urgent = self.request_chores(&mut appender) || rolled;
             drop(appender);
@@ -273,8 +300,7 @@ impl Shared {
         }
     }
 
-    fn judge(&self, appender: &Appender, batches: &[Batch]) -> Result<Decisions> {
-        let now = self.now();
+    fn judge(&self, appender: &Appender, batches: &[Batch], now: Timestamp) -> Result<Decisions> {
         let context = |header: &BatchHeader| Context {
             origin: Origin::Client,
             log_is_empty: self.log_is_empty(),
@@ -283,7 +309,7 @@ impl Shared {
         };
         let decided = if let [batch] = batches {
             let header = batch.header();
-            appender.producers.decide(header, &context(header)).map(|decision| SmallVec::from_elem(decision, 1))
+            appender.producers.decide(header, &context(header)).map(|decision| SmallVec::from_buf([decision]))
         } else {
             let mut staging = Staging::new(&appender.producers);
             let mut next_offset = self.watermarks.log_end();
@@ -306,47 +332,38 @@ impl Shared {
     }
 
     /// Sees that the active segment can take the batches, rolling if the next one is ready. `true` if it rolled.
-    fn make_room(&self, appender: &mut Appender, batches: &[Batch], decisions: &Decisions) -> Result<bool, Need> {
-        let new = || {
-            batches
-                .iter()
-                .zip(decisions)
-                .filter(|(_, decision)| matches!(decision, Decision::Append))
-                .map(|(batch, _)| batch)
-        };
-        let Some(first) = new().next() else { return Ok(false) };
-        let bytes: u64 = new().map(|batch| batch.bytes().len() as u64).sum();
-        let offsets: i64 = new().map(|batch| i64::from(batch.header().last_offset_delta) + 1).sum();
-        let last_offset = self.watermarks.log_end() + (offsets - 1);
+    fn make_room(
+        &self,
+        appender: &mut Appender,
+        batches: &[Batch],
+        decisions: &Decisions,
+        now: Timestamp,
+    ) -> Result<bool, Need> {
+        let Some(demand) = Demand::of(batches, decisions) else { return Ok(false) };
         let mut rolled = false;
-        if self.must_roll(appender, bytes, last_offset, first.header().max_timestamp)? {
+        if self.must_roll(appender, &demand, now)? {
             self.roll_locked(appender)?;
             rolled = true;
         }
         let writer = appender.writer.as_ref().ok_or(Need::Segment)?;
-        let end = writer.position() + bytes;
+        let end = writer.position() + demand.bytes;
         if end > writer.segment().file().allocated() { Err(Need::Blocks(end)) } else { Ok(rolled) }
     }
 
     /// Kafka's rule (`LogSegment.shouldRoll`): the segment would become too large, is too old, an index is full, or the
     /// last offset is too far from the base.
-    fn must_roll(
-        &self,
-        appender: &Appender,
-        bytes: u64,
-        last_offset: Offset,
-        timestamp: Timestamp,
-    ) -> Result<bool, Need> {
+    fn must_roll(&self, appender: &Appender, demand: &Demand, now: Timestamp) -> Result<bool, Need> {
         let Some(writer) = &appender.writer else {
             return if self.last_segment_takes_more() { Err(Need::Writer) } else { Ok(true) };
         };
         let base = writer.segment().base_offset();
+        let last_offset = self.watermarks.log_end() + (demand.offsets - 1);
         if last_offset - base > i64::from(i32::MAX) {
             return Ok(true);
         }
         Ok(writer.position() > 0
-            && (writer.position() + bytes > u64::from(self.options.segment_bytes)
-                || writer.age(timestamp, self.now()) > self.options.segment_ms
+            && (writer.position() + demand.bytes > u64::from(self.options.segment_bytes)
+                || writer.age(demand.timestamp, now) > self.options.segment_ms
                 || writer.indexes_are_full()))
     }
 
@@ -387,6 +404,7 @@ impl Shared {
         batches: &[Batch],
         decisions: &Decisions,
         options: AppendOptions,
+        now: Timestamp,
     ) -> Result<(Outcomes, Option<Offset>)> {
         let mut outcomes = Outcomes::new();
         let mut target = None;
@@ -408,7 +426,7 @@ impl Shared {
             outcomes.push(outcome);
         }
         if outcomes.iter().any(|outcome| !outcome.is_duplicate()) {
-            self.publish(appender, leader_epoch)?;
+            self.publish(appender, leader_epoch, now)?;
         }
         Ok((outcomes, target))
     }
@@ -421,11 +439,10 @@ impl Shared {
         Ok(BatchHeader { base_offset: stamps.base_offset, leader_epoch, ..*batch.header() })
     }
 
-    fn publish(&self, appender: &mut Appender, leader_epoch: LeaderEpoch) -> Result<()> {
+    fn publish(&self, appender: &mut Appender, leader_epoch: LeaderEpoch, now: Timestamp) -> Result<()> {
         let Appender { writer, producers, leader_epochs, since_checkpoint, .. } = appender;
         let writer = writer.as_mut().ok_or(Error::Closed)?;
         let (first_offset, from) = (self.watermarks.log_end(), writer.segment().file().end());
-        let now = self.now();
         let mut count = 0;
         writer.publish(|batch| {
             producers.apply(&batch.header, None, now);

@@ -148,7 +148,8 @@ fn first_at(
 fn take_batches(cursor: &mut BatchCursor, limit: Offset, max_bytes: usize) -> Result<Bytes> {
     let start = cursor.position();
     let mut end = start;
-    while let Some(batch) = cursor.peek()? {
+    while end == start || end - start < max_bytes as u64 {
+        let Some(batch) = cursor.peek()? else { break };
         let behind = batch.position + batch.header.size() as u64;
         let fits = behind - start <= max_bytes as u64 || end == start;
         if !fits || batch.header.next_offset() > limit {

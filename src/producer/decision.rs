@@ -13,8 +13,8 @@
 //! | U2 | unknown producer, client, [`Contiguous`](SequenceRule::Contiguous) | first is not 0 where [`FirstAppend`] asks for it | `UnknownProducer` |
 //! | U3 | unknown producer, client | the budget is used up and nobody can be forgotten | `ProducerBudget` |
 //! | U | unknown producer | none of these | append |
-//! | A1 | client | first and last are those of a batch in the window, of the same epoch | duplicate |
-//! | A2 | as A1, [`SameBytes`](DuplicateCheck::SameBytes) | but both CRCs are known and differ | `DifferentBytes` |
+//! | A1 | client, [`SameBytes`](DuplicateCheck::SameBytes) | first and last are those of a batch in the window, of the same epoch, and both CRCs are known and differ | `DifferentBytes` |
+//! | A2 | client | first and last are those of a batch in the window, of the same epoch | duplicate |
 //! | I1 | client, `Increasing` | last <= highest | duplicate without its offsets |
 //! | I2 | client, `Increasing` | first <= highest < last | `Overlap` |
 //! | D3 | client, `Contiguous` | a newer epoch and first is not 0 (unless the epoch so far was -1) | `NewEpochNotAtZero` |
@@ -24,7 +24,7 @@
 //!
 //! The next sequence is the window's last plus 1, with 0 behind 2^31-1; 0 where there is no window. The window is empty
 //! for a batch of a newer epoch, and after the epoch was raised without a batch. Under `Increasing` it is not: there
-//! "highest" and the window stay over all epochs.
+//! "highest" and the window stay over all epochs. (A CRC covers the producer epoch, so it is only known within one.)
 //!
 //! **Which refusal D4 is.** Sequences are points on a circle of 2^31. From the next sequence, the half circle ahead is
 //! the future, the rest is the past. A batch that begins in the future is a `Gap`. One that ends before the window's
@@ -210,16 +210,19 @@ impl Judge<'_> {
     }
 
     /// Whether the batch belongs to the same run of sequences as the window.
+    #[inline]
     fn window_counts(&self) -> bool {
         self.policy.sequence_rule == SequenceRule::Increasing
             || (self.view.epoch() == self.header.producer_epoch && self.view.side.fenced_epoch.is_none())
     }
 
+    #[inline]
     fn stored_batch(&self) -> Option<StoredBatch> {
         let (first, last) = (self.header.base_sequence, self.header.last_sequence());
         self.view.batches().find(|batch| batch.last_sequence == last && batch.first_sequence() == first)
     }
 
+    #[inline]
     fn repeat(&self, original: StoredBatch) -> Result<Duplicate, Rejection> {
         // The CRC covers the producer epoch.
         let same_epoch =
@@ -236,6 +239,7 @@ impl Judge<'_> {
         })
     }
 
+    #[inline]
     fn contiguous(&self) -> Result<(), Rejection> {
         let expected = self.next_sequence();
         if Some(self.header.base_sequence) == expected {
@@ -286,6 +290,7 @@ impl Judge<'_> {
     }
 
     /// The sequence that the batch should begin with. `None`: there is none left.
+    #[inline]
     fn next_sequence(&self) -> Option<Sequence> {
         match self.view.last().filter(|batch| self.window_counts() && batch.last_sequence.0 >= 0) {
             None => Some(Sequence(0)),

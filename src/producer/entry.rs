@@ -185,7 +185,7 @@ impl Entry {
 }
 
 /// What only producers have that were fenced or have transactions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Side {
     pub(super) coordinator_epoch: Option<i32>,
     pub(super) transaction_first: Option<Offset>,
@@ -195,13 +195,19 @@ pub(super) struct Side {
     pub(super) fenced_epoch: Option<ProducerEpoch>,
 }
 
+impl Side {
+    /// That of a producer that has none.
+    pub(super) const NOTHING: Self =
+        Self { coordinator_epoch: None, transaction_first: None, marker_timestamp: None, fenced_epoch: None };
+}
+
 /// A producer as the decision sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EntryView<'a> {
     pub(super) entry: &'a Entry,
     /// Oldest first.
     pub(super) older: &'a [StoredBatch],
-    pub(super) side: Side,
+    pub(super) side: &'a Side,
 }
 
 impl EntryView<'_> {

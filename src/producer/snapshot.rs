@@ -262,7 +262,7 @@ fn encode_batch(bytes: &mut [u8], batch: StoredBatch) {
 /// The last batch, where Kafka's entry does not show it or not its timestamp.
 fn supplement(view: &EntryView<'_>) -> Option<[u8; SUPPLEMENT_SIZE]> {
     let last = view.last()?;
-    let Side { marker_timestamp, fenced_epoch, .. } = view.side;
+    let Side { marker_timestamp, fenced_epoch, .. } = *view.side;
     if marker_timestamp.is_none() && fenced_epoch.is_none() {
         return None;
     }

@@ -368,7 +368,7 @@ impl ProducerTable {
             self.recency.remove(&mut self.entries, slot);
         }
         self.forget_window(slot);
-        self.set_side(slot, Side::default());
+        self.set_side(slot, Side::NOTHING);
         self.index.remove(&mut self.entries, slot);
         if let Some(moved) = self.entries.swap_remove(slot) {
             self.relocated(moved, slot);
@@ -387,14 +387,14 @@ impl ProducerTable {
     }
 
     #[inline]
-    pub(super) fn side(&self, slot: u32) -> Side {
+    pub(super) fn side(&self, slot: u32) -> &Side {
         let handle = self.entries[slot].side;
-        if handle == NONE { Side::default() } else { self.sides.blocks[handle] }
+        if handle == NONE { &Side::NOTHING } else { &self.sides.blocks[handle] }
     }
 
     #[inline]
     fn update_side(&mut self, slot: u32, change: impl FnOnce(&mut Side)) {
-        let before = self.side(slot);
+        let before = *self.side(slot);
         let mut side = before;
         change(&mut side);
         if side != before {
@@ -405,7 +405,7 @@ impl ProducerTable {
     /// Only a side that says something takes room.
     fn set_side(&mut self, slot: u32, side: Side) {
         let handle = self.entries[slot].side;
-        if side != Side::default() {
+        if side != Side::NOTHING {
             if handle == NONE {
                 self.entries[slot].side = self.sides.allocate(slot, side);
             } else {
@@ -471,7 +471,7 @@ impl ProducerTable {
 
     /// Adds a copy of another table's producer, as the most recent.
     pub(super) fn adopt(&mut self, view: &EntryView<'_>) {
-        let slot = self.restore(*view.entry, view.older, view.side);
+        let slot = self.restore(*view.entry, view.older, *view.side);
         self.index.insert(&mut self.entries, slot);
         if view.side.transaction_first.is_none() {
             self.recency.push(&mut self.entries, slot);

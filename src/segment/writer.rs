@@ -77,11 +77,10 @@ impl SegmentWriter {
 
     /// Copies a batch behind those before it. The file has blocks there (the caller looked).
     pub(crate) fn write(&mut self, header: &BatchHeader, stamps: &Stamps, batch: &[u8]) -> Result<()> {
-        let written = self.sink.write(self.position, stamps, batch);
-        if written.is_err() {
+        if let Err(error) = self.sink.write(self.position, stamps, batch) {
             self.discard();
+            return Err(error).at("write", &self.file().path());
         }
-        written.at("write", &self.segment.file().path())?;
         let mut header = *header;
         header.base_offset = stamps.base_offset;
         header.leader_epoch = stamps.leader_epoch;

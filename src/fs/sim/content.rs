@@ -224,7 +224,8 @@ impl SimContent {
     /// The length is any it had since it was last synced, and each sector within it has any of the bytes it had since,
     /// independently of all others.
     pub(super) fn survive(&self, survivors: &mut dyn Survivors) -> Option<Self> {
-        if self.lengths.is_empty() && self.versions.is_empty() && !self.dropped {
+        let settled = self.lengths.is_empty() && self.versions.is_empty() && !self.dropped;
+        if settled && self.allocated == self.durable_allocated {
             return None;
         }
         let mut left = self.durable.clone();

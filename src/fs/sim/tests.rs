@@ -136,9 +136,20 @@ fn an_allocation_that_was_not_synced_may_be_lost() {
     file.allocate(8192, 12288).unwrap();
     assert_eq!(read(&disk.crash(now(&disk), &mut Oldest)).len(), 8192);
     file.sync().unwrap();
+    file.write_at(&[2], 0).unwrap();
     let left = disk.crash(now(&disk), &mut Oldest);
     assert_eq!(left.used(), 12288);
     assert_eq!(read(&left).len(), 12288);
+}
+
+#[test]
+fn blocks_that_were_not_synced_may_be_lost_within_a_length_that_was() {
+    let (disk, file) = disk_with_ones();
+    file.set_len(20_480).unwrap();
+    file.sync().unwrap();
+    file.allocate(8192, 20_480).unwrap();
+    let left = disk.crash(now(&disk), &mut Newest);
+    assert_eq!((read(&left).len(), left.used()), (20_480, 8192));
 }
 
 #[test]
@@ -170,6 +181,17 @@ fn changes_of_different_names_survive_independently_and_of_the_same_name_in_orde
     let possible = [(false, false), (true, false), (false, true)];
     let expected = possible.iter().flat_map(|(a, b)| [[*a, *b, false], [*a, *b, true]]).collect();
     assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_name_is_not_taken_anew_before_it_was_given_up() {
+    let (disk, _file) = disk_with_ones();
+    disk.rename(path(), Path::new("/retired")).unwrap();
+    disk.open(path(), Access::CreateNew).unwrap();
+    for image in disk.images(now(&disk), 100, 0) {
+        let holds_ones = |path| image.read(path, 8192).is_ok_and(|bytes| bytes == vec![1; 8192]);
+        assert!(holds_ones(path()) || holds_ones(Path::new("/retired")));
+    }
 }
 
 #[test]
