@@ -162,7 +162,7 @@ fn the_judge_sees_a_changed_byte_a_missing_end_and_a_promise_not_kept() {
     let flipped = change(|bytes| *bytes.last_mut().unwrap() ^= 1);
     assert_eq!(counts(&flipped), [1, 0, 0, 1, 1]);
     assert!(flipped.told[0].contains("CRC"), "{:?}", flipped.told);
-    assert_eq!(counts(&change(|bytes| drop(bytes.pop()))), [1, 0, 0, 1, 1]);
+    assert_eq!(counts(&change(|bytes| bytes.truncate(bytes.len() - 1))), [1, 0, 0, 1, 1]);
     assert_eq!(counts(&change(|bytes| bytes.push(0))), [0, 0, 0, 0, 1], "bytes behind the last batch");
     assert_eq!(counts(&change(Vec::clear)), [4, 0, 0, 4, 0]);
 

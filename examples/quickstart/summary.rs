@@ -99,7 +99,7 @@ impl Summary<'_> {
 
     fn record_rate(&self) -> String {
         let records = grouped(self.rate(self.counts.acknowledged_records));
-        format!("batches, {records} records, each on disk before it was acknowledged")
+        format!("batches, {records} records, each synced before it was acknowledged")
     }
 }
 

@@ -294,7 +294,7 @@ impl Shared {
             };
             let (outcomes, target) = self.store(&mut appender, batches, &decisions, options, now)?;
             let generation = self.commit.generation();
-            let urgent = self.request_chores(&mut appender) || rolled;
+            let urgent = self.request_chores(&mut appender, now) || rolled;
             drop(appender);
             return Ok((outcomes, target.map(|target| Ticket { target, generation }), urgent));
         }
@@ -461,7 +461,7 @@ impl Shared {
     }
 
     /// Asks for what the next appends will need. `true` if somebody must do it now when there are no workers.
-    fn request_chores(&self, appender: &mut Appender) -> bool {
+    fn request_chores(&self, appender: &mut Appender, now: Timestamp) -> bool {
         let Some(writer) = &appender.writer else { return false };
         let position = writer.position();
         if self.environment.queue.has_workers() {
@@ -473,12 +473,18 @@ impl Shared {
                 self.request(Chore::Prepare);
             }
         }
-        let due = appender.since_checkpoint >= self.options.snapshot_interval_bytes;
-        if due {
+        let checkpoint = appender.since_checkpoint >= self.options.snapshot_interval_bytes;
+        if checkpoint {
             appender.since_checkpoint = 0;
             self.request(Chore::Checkpoint);
         }
-        due
+        let interval = self.options.expiry_interval_ms;
+        let expire = now.0.saturating_sub(appender.expired_at.0) >= interval;
+        if expire {
+            appender.expired_at = now;
+            self.request(Chore::Expire);
+        }
+        checkpoint || expire
     }
 
     /// Waits for a ticket, leading the sync where nobody does.

@@ -88,6 +88,8 @@ pub(crate) enum Chore {
     Seal = 8,
     /// A snapshot and a recovery point in the middle of a segment.
     Checkpoint = 16,
+    /// Idle producers forgotten.
+    Expire = 32,
 }
 
 /// The chores asked of one partition and not yet begun.

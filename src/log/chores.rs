@@ -86,6 +86,9 @@ impl Shared {
         if requested.includes(Chore::Checkpoint) {
             self.report("checkpoint", self.checkpoint());
         }
+        if requested.includes(Chore::Expire) {
+            self.expire_producers();
+        }
         self.report("write checkpoints", self.environment.write_checkpoints());
     }
 
@@ -204,10 +207,7 @@ impl Shared {
             self.activate(&mut appender, prepared);
         }
         drop(appender);
-        if !self.environment.queue.has_workers() {
-            self.do_chores();
-        }
-        Ok(())
+        self.seal_rolled()
     }
 
     /// Populates pages, and allocates blocks, ahead of the appender: as far as it comes in some milliseconds.
@@ -285,6 +285,8 @@ impl Shared {
         self.sync()?;
         let _rolling = self.rolling.lock();
         self.commit.check()?;
+        // With nothing to sync, nobody has named the new segment yet.
+        self.name_rolled()?;
         let segments = self.segments.load_full();
         let Some(active) = segments.last() else { return Ok(()) };
         let sealed = segments.iter().rev().skip(1);

@@ -111,6 +111,8 @@ struct Appender {
     pace: Pace,
     /// Bytes appended since the last snapshot.
     since_checkpoint: u64,
+    /// When idle producers were last looked for.
+    expired_at: Timestamp,
     /// Nothing more is taken, because the log is being closed.
     closing: bool,
 }
@@ -180,6 +182,7 @@ impl Log {
             leader_epoch,
             pace: Pace::default(),
             since_checkpoint: 0,
+            expired_at: environment.clock.now(),
             closing: false,
         };
         let watermarks = Watermarks::new(log_start, durable, log_end, options.durability);
@@ -299,7 +302,7 @@ impl Log {
     }
 
     /// Forgets the producers that were idle for too long, a thousand at a time under the append lock. Also happens on its
-    /// own whenever a snapshot is written.
+    /// own, every [`LogOptions::expiry_interval_ms`] at the most while there are appends.
     pub fn expire_producers(&self) {
         self.shared.expire_producers();
     }

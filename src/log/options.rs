@@ -75,6 +75,8 @@ pub struct LogOptions {
     /// The bytes of batches after which the producers are written to a snapshot and the recovery point moves on, which
     /// bounds what opening must read. Default: 256 MiB.
     pub snapshot_interval_bytes: u64,
+    /// How often, in ms, appends look for idle producers to forget, 1 and up. Default: 10 minutes.
+    pub expiry_interval_ms: i64,
     /// What to do with damage that no crash explains. Default: [`CorruptionPolicy::Refuse`].
     pub corruption: CorruptionPolicy,
     /// How bytes reach the file. Default: `None`, by the kind of the file system.
@@ -96,6 +98,7 @@ impl Default for LogOptions {
             max_unsynced_bytes: 64 << 20,
             max_pending: 1 << 16,
             snapshot_interval_bytes: 256 << 20,
+            expiry_interval_ms: 10 * 60 * 1000,
             corruption: CorruptionPolicy::Refuse,
             io_mode: None,
         }
@@ -130,6 +133,7 @@ setters! {
     max_unsynced_bytes: u64,
     max_pending: u64,
     snapshot_interval_bytes: u64,
+    expiry_interval_ms: i64,
     corruption: CorruptionPolicy,
     io_mode: Option<IoMode>,
 }
@@ -157,6 +161,8 @@ impl LogOptions {
         check(self.max_pending > 0, "max_pending", "1 or more", self.max_pending)?;
         let snapshot = self.snapshot_interval_bytes;
         check(snapshot > 0, "snapshot_interval_bytes", "1 or more", snapshot)?;
+        let expiry = self.expiry_interval_ms;
+        check(expiry > 0, "expiry_interval_ms", "1 or more", expiry.unsigned_abs())?;
         self.producers.validate()
     }
 
@@ -180,6 +186,7 @@ mod tests {
             ("max_unsynced_bytes", LogOptions::default().max_unsynced_bytes(0)),
             ("max_pending", LogOptions::default().max_pending(0)),
             ("snapshot_interval_bytes", LogOptions::default().snapshot_interval_bytes(0)),
+            ("expiry_interval_ms", LogOptions::default().expiry_interval_ms(0)),
         ];
         for (name, options) in cases {
             let error = options.validate().unwrap_err();

@@ -194,11 +194,12 @@ impl Shared {
         let (base, _) = newest(disk, &self.directory, &segments, point, policy, now)?;
         let (from, mut producers, before) = match base {
             Some(base) => (base.offset, base.producers, base.identity),
-            None => (self.watermarks.log_start(), ProducerTable::new(policy.clone()), None),
+            // Also batches below the log start offset tell of producers, as long as they are there.
+            None => (Offset::ZERO, ProducerTable::new(policy.clone()), None),
         };
         let last = replay(&segments, from, point, &mut producers, now)?.or(before);
-        producers.expire_step(ExpiryCursor::START, usize::MAX, now);
-        self.expire_producers();
+        // Who expired or was evicted does not come back.
+        producers.retain(|id| self.appender.lock().producers.knows(id));
         atomic::replace_file(disk, &path, &snapshot::encode(&producers, last.as_ref()))?;
         event!(debug, partition = %self.name, offset = point.0, producers = producers.len(), "snapshot");
         self.remove_superseded(point, &segments)

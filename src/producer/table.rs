@@ -92,6 +92,11 @@ impl ProducerTable {
         self.find(id).map(|slot| self.info(slot))
     }
 
+    /// Whether there is an entry for `id`.
+    pub(crate) fn knows(&self, id: ProducerId) -> bool {
+        self.find(id).is_some()
+    }
+
     /// All producers, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = ProducerInfo> {
         (0..self.len() as u32).map(|slot| self.info(slot))
@@ -361,6 +366,16 @@ impl ProducerTable {
         self.index.insert(&mut self.entries, slot);
         self.recency.push(&mut self.entries, slot);
         slot
+    }
+
+    /// Forgets the producers that `keep` does not want.
+    pub(crate) fn retain(&mut self, keep: impl Fn(ProducerId) -> bool) {
+        // Downwards: removing moves the last entry into the hole, and that one was looked at before.
+        for slot in (0..self.len() as u32).rev() {
+            if !keep(self.entries[slot].producer_id) {
+                self.remove(slot);
+            }
+        }
     }
 
     fn remove(&mut self, slot: u32) {

@@ -18,8 +18,8 @@ pub(crate) struct Request {
     pub(crate) version: i16,
     /// The address that the client connected to, which is the one to tell it.
     pub(crate) address: SocketAddr,
-    correlation_id: i32,
-    body: Bytes,
+    pub(crate) correlation_id: i32,
+    pub(crate) body: Bytes,
 }
 
 impl Request {

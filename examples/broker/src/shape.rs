@@ -119,10 +119,10 @@ mod tests {
 
     #[test]
     fn an_array_that_claims_more_than_is_there_is_refused() {
-        for count in [1, 1_000, i32::MAX, -2, i32::MIN] {
+        for count in [1_i32, 1_000, i32::MAX, -2, i32::MIN] {
             assert!(check(ApiKey::DeleteTopics, 1, &count.to_be_bytes()).is_err(), "{count}");
         }
-        for count in [0, -1] {
+        for count in [0_i32, -1] {
             check(ApiKey::DeleteTopics, 1, &count.to_be_bytes()).unwrap();
         }
     }

@@ -341,6 +341,7 @@ impl<'a> Recovery<'a> {
         }
         self.scanned.clear();
         self.untouched = 0;
+        self.scan.leader_epochs = LeaderEpochs::default();
     }
 
     /// The producers as they are at the log end: when the log turned out to end below the snapshot, from an older one.
@@ -356,7 +357,7 @@ impl<'a> Recovery<'a> {
         self.snapshot = older.as_ref().map(|older| older.offset);
         let (from, mut producers) = match older {
             Some(older) => (older.offset, older.producers),
-            None => (self.log_start, ProducerTable::new(self.request.options.producers.clone())),
+            None => (Offset::ZERO, ProducerTable::new(self.request.options.producers.clone())),
         };
         snapshots::replay(segments, from, log_end, &mut producers, self.scan.now)?;
         Ok(producers)
@@ -382,9 +383,11 @@ impl<'a> Recovery<'a> {
             segments.push(self.final_segment(scanned, is_last)?);
         }
         let producers = self.producers(log_end, &segments)?;
-        let mut leader_epochs = std::mem::take(&mut self.scan.leader_epochs);
-        leader_epochs.truncate_from_end(log_end);
-        leader_epochs.truncate_from_start(self.log_start);
+        if segments.is_empty() && log_end > Offset::ZERO {
+            // No record tells of the producers any more: what is known of them must be on the disk.
+            repair::write_snapshot(self.request, log_end, &producers, &mut self.report);
+        }
+        let leader_epochs = self.leader_epochs(log_end);
         self.fill_report(log_end, segments.len(), producers.len());
         Ok(Recovered {
             segments,
@@ -396,6 +399,23 @@ impl<'a> Recovery<'a> {
             recovery_point: self.request.recovery_point.min(log_end),
             report: self.report,
         })
+    }
+
+    /// The leader epochs as they are from the log start to the log end. Those below the first one of the checkpoint stay
+    /// forgotten, although their batches may still be there.
+    fn leader_epochs(&mut self, log_end: Offset) -> LeaderEpochs {
+        let known = self.inventory.leader_epochs.clone().unwrap_or_default();
+        let first = known.entries().first().copied();
+        let mut epochs = std::mem::take(&mut self.scan.leader_epochs);
+        if let Some((_, first)) = first {
+            epochs.truncate_from_start(first);
+        }
+        epochs.truncate_from_end(log_end);
+        epochs.truncate_from_start(self.log_start);
+        if known != epochs {
+            repair::write_leader_epochs(self.request, &epochs, &mut self.report);
+        }
+        epochs
     }
 
     /// A segment that was scanned, with its true end. What a crash may have left in memory only is made durable.

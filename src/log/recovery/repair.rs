@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::{OpenRequest, RecoveryReport};
 use crate::error::{IoContext, Result};
-use crate::fs::name::SegmentFile;
+use crate::epoch::LeaderEpochs;
+use crate::fs::name::{PartitionFile, SegmentFile};
 use crate::fs::{Access, atomic};
+use crate::producer::{ProducerTable, snapshot};
 use crate::segment::Segment;
 use crate::types::Offset;
 
@@ -101,10 +103,33 @@ fn remove_indexes(request: &OpenRequest, base: Offset) -> Result<()> {
 
 /// Writes a segment's index files. Where that is impossible they stay in memory.
 pub(super) fn write_indexes(request: &OpenRequest, segment: &Arc<Segment>, report: &mut RecoveryReport) {
+    write(request, report, || segment.write_indexes(&*request.environment.disk, &request.directory));
+}
+
+/// Writes the producers as they are at `offset`.
+pub(super) fn write_snapshot(
+    request: &OpenRequest,
+    offset: Offset,
+    producers: &ProducerTable,
+    report: &mut RecoveryReport,
+) {
+    let path = request.directory.join(SegmentFile::Snapshot.name(offset));
+    let bytes = snapshot::encode(producers, None);
+    write(request, report, || atomic::replace_file(&*request.environment.disk, &path, &bytes));
+}
+
+/// Writes the leader epochs.
+pub(super) fn write_leader_epochs(request: &OpenRequest, epochs: &LeaderEpochs, report: &mut RecoveryReport) {
+    let path = request.directory.join(PartitionFile::LeaderEpochs.name().unwrap_or_default());
+    write(request, report, || atomic::replace_file(&*request.environment.disk, &path, epochs.encode().as_bytes()));
+}
+
+/// Writes what can also stay in memory: on a disk that is full or read-only, the report says so.
+fn write(request: &OpenRequest, report: &mut RecoveryReport, write: impl FnOnce() -> Result<()>) {
     if request.environment.read_only {
         return;
     }
-    if let Err(error) = segment.write_indexes(&*request.environment.disk, &request.directory) {
+    if let Err(error) = write() {
         report.not_written.push(error.to_string());
     }
 }
