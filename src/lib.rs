@@ -59,8 +59,10 @@ pub mod manual;
 mod producer;
 mod segment;
 mod sync;
+#[allow(dead_code, reason = "the log does not store transactions yet")]
 mod transaction;
 mod types;
+pub mod verify;
 
 pub use batch::{
     Batch, BatchBuilder, BatchHeader, Batches, Compression, ControlRecord, DEFAULT_MAX_DECOMPRESSED, Record,

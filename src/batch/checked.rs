@@ -148,6 +148,7 @@ impl Batch {
     }
 
     /// The batch with `timestamp` as that of its append. Copied, with a new CRC, only if that changes anything.
+    #[allow(dead_code, reason = "the log does not stamp append times yet")]
     pub(crate) fn with_append_time(&self, timestamp: Timestamp) -> Self {
         let attributes = self.header.attributes | LOG_APPEND_TIME;
         if attributes == self.header.attributes && timestamp == self.header.max_timestamp {

@@ -358,6 +358,8 @@ impl Shared {
         }
         if let Some(writer) = writer {
             let segment = writer.seal();
+            let file = segment.file();
+            self.environment.space.give_back(file.allocated().saturating_sub(file.end()));
             self.poison_unless(segment.file().sync().map(drop))?;
             segment.file().trim()?;
             segment.write_indexes(&*self.environment.disk, &self.directory)?;

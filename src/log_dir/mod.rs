@@ -391,6 +391,19 @@ pub(crate) fn check_own_files(disk: &Arc<dyn Disk>, path: &Path) -> Result<()> {
     ProducerIds::open(Arc::clone(disk), path, ProducerId(0)).map(drop)
 }
 
+/// Whether one of the files that only a log directory has is there.
+pub(crate) fn is_log_dir(disk: &dyn Disk, path: &Path) -> Result<bool> {
+    let files = [directory_file::LOCK, directory_file::CLEAN_SHUTDOWN, directory_file::RECOVERY_POINTS];
+    let mut found = files.iter().map(|file| path.join(file)).map(|file| disk.exists(&file).at("look up", &file));
+    found.try_fold(false, |any, exists| Ok(any || exists?))
+}
+
+/// The recovery points and log starts that the checkpoint files of a log directory hold.
+pub(crate) fn checkpointed(disk: &dyn Disk, path: &Path) -> Result<(OffsetsByPartition, OffsetsByPartition)> {
+    let read = |file| read_offsets(disk, path, file);
+    Ok((read(directory_file::RECOVERY_POINTS)?, read(directory_file::LOG_STARTS)?))
+}
+
 /// What the checkpoints say about one partition.
 #[derive(Clone, Copy, Debug)]
 struct CheckpointedState {

@@ -42,6 +42,7 @@ pub(crate) enum Origin {
     /// A client: all rules hold.
     Client,
     /// A transaction or group coordinator: no sequences.
+    #[allow(dead_code, reason = "the log does not store transactions yet")]
     Coordinator {
         /// Its epoch, in the batches that are transaction markers.
         epoch: Option<i32>,

@@ -26,4 +26,6 @@ pub use entry::{ProducerBatch, ProducerInfo};
 pub use policy::{DuplicateCheck, ExpiryClock, FirstAppend, ProducerPolicy, SequenceRule};
 pub(crate) use snapshot::SnapshotIdentity;
 pub(crate) use staging::Staging;
-pub(crate) use table::{ExpiryCursor, ProducerTable, TransactionEffect};
+#[cfg(test)]
+pub(crate) use table::TransactionEffect;
+pub(crate) use table::{ExpiryCursor, ProducerTable};

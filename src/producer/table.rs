@@ -103,6 +103,7 @@ impl ProducerTable {
     }
 
     /// The open transactions, in no order.
+    #[allow(dead_code, reason = "the log does not store transactions yet")]
     pub(crate) fn open_transactions(&self) -> impl Iterator<Item = (Offset, ProducerId)> {
         let open = |slot| Some((self.side(slot).transaction_first?, self.entries[slot].producer_id));
         (0..self.len() as u32).filter_map(open)
@@ -294,6 +295,7 @@ impl ProducerTable {
 
     /// Forgets up to `count` producers above the budget, the least recent first, none that appended a short while ago.
     /// Returns how many.
+    #[allow(dead_code, reason = "the budget of an open log cannot be lowered yet")]
     pub(crate) fn evict_excess(&mut self, count: usize, now: Timestamp) -> usize {
         self.clock.observe(now);
         let excess = self.len().saturating_sub(self.policy.budget).min(count);

@@ -40,6 +40,8 @@ impl Broker {
 }
 
 /// Runs on a thread that may block what must not block one of tokio's workers.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
     tokio::task::spawn_blocking(work).await.context("work on a blocking thread")
 }

@@ -62,7 +62,10 @@ async fn read_requests(
     }
 }
 
-async fn write_replies(mut writer: impl AsyncWrite + Unpin, mut replies: Receiver<Reply>) -> anyhow::Result<()> {
+async fn write_replies(
+    mut writer: impl AsyncWrite + Unpin,
+    mut replies: Receiver<Reply>,
+) -> anyhow::Result<()> {
     while let Some(reply) = replies.recv().await {
         if let Some(frame) = reply.await? {
             frame.write(&mut writer).await?;

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, decode_request_header_from_buffer};
+use kafka_protocol::protocol::{
+    Decodable, Encodable, HeaderVersion, Message, decode_request_header_from_buffer,
+};
 
 use crate::frame::Frame;
 use crate::shape;

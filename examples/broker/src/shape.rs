@@ -31,18 +31,12 @@ const PRODUCE: &[Field] = &[String, Fixed(6), Array(&[String, Array(&[Fixed(4), 
 const FETCH: &[Field] = &[
     Fixed(17),
     Since(7, &Fixed(8)),
-    Array(&[
-        String,
-        Array(&[Fixed(4), Since(9, &Fixed(4)), Fixed(8), Since(5, &Fixed(8)), Fixed(4)]),
-    ]),
+    Array(&[String, Array(&[Fixed(4), Since(9, &Fixed(4)), Fixed(8), Since(5, &Fixed(8)), Fixed(4)])]),
     Since(7, &Array(&[String, Array(&[Fixed(4)])])),
 ];
 
-const LIST_OFFSETS: &[Field] = &[
-    Fixed(4),
-    Since(2, &Fixed(1)),
-    Array(&[String, Array(&[Fixed(4), Since(4, &Fixed(4)), Fixed(8)])]),
-];
+const LIST_OFFSETS: &[Field] =
+    &[Fixed(4), Since(2, &Fixed(1)), Array(&[String, Array(&[Fixed(4), Since(4, &Fixed(4)), Fixed(8)])])];
 
 const CREATE_TOPICS: &[Field] =
     &[Array(&[String, Fixed(6), Array(&[Fixed(4), Array(&[Fixed(4)])]), Array(&[String, String])])];

@@ -25,7 +25,8 @@ impl Topics {
     /// The topics in `dir`. A new one gets so many `partitions`, unless its creator says otherwise.
     pub(crate) fn new(dir: LogDir, partitions: i32) -> Self {
         let mut known: BTreeMap<String, BTreeMap<i32, Result<Log>>> = BTreeMap::new();
-        let open = dir.partitions().into_iter().map(|name| (dir.partition(name.topic(), name.partition()), name));
+        let open =
+            dir.partitions().into_iter().map(|name| (dir.partition(name.topic(), name.partition()), name));
         let failed = dir.failed().into_iter().map(|(name, error)| (Err(error), name));
         for (log, name) in open.chain(failed) {
             known.entry(name.topic().to_owned()).or_default().insert(name.partition(), log);

@@ -180,7 +180,11 @@ fn batches_of_all_four_codecs_come_back_as_they_were_sent() {
     for (codec, stored) in codecs {
         let data = tempfile::tempdir().unwrap();
         let broker = Broker::start(data.path(), &["--partitions", "3"]);
-        produce(&broker, 5_000, &[("enable.idempotence", "true"), ("compression.type", codec), ("linger.ms", "20")]);
+        produce(
+            &broker,
+            5_000,
+            &[("enable.idempotence", "true"), ("compression.type", codec), ("linger.ms", "20")],
+        );
         let consumed = broker.consume(TOPIC, PARTITIONS);
         assert_eq!(counts(&consumed).len(), 5_000, "{codec}");
         assert_in_order_without_gaps(&consumed);

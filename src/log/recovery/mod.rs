@@ -462,12 +462,15 @@ fn whole_file(request: &OpenRequest, name: String, base: Offset, len: u64) -> Ar
     Arc::new(Segment::sealed(base, file, request.options.indexes()))
 }
 
+/// Snapshots that were passed over, and why.
+type Skipped = Vec<(PathBuf, String)>;
+
 /// The newest snapshot that the log bears out, and what was passed over.
 fn load_snapshot(
     request: &OpenRequest,
     segments: &[Arc<Segment>],
     limit: Offset,
-) -> Result<(Option<Snapshot>, Vec<(PathBuf, String)>)> {
+) -> Result<(Option<Snapshot>, Skipped)> {
     let now = request.environment.clock.now();
     let disk = &*request.environment.disk;
     let (snapshot, unusable) =

@@ -75,7 +75,9 @@ impl Found {
         let mut found = Self::default();
         for topic in &request.topics {
             let partitions = topic.partitions.iter().map(|asked| {
-                let read = topics.log(&topic.topic, asked.partition).and_then(|log| found.partition(&log, asked, limit));
+                let read = topics
+                    .log(&topic.topic, asked.partition)
+                    .and_then(|log| found.partition(&log, asked, limit));
                 found.has_error |= read.is_err();
                 read.unwrap_or_else(|code| refused(asked, code))
             });
@@ -87,7 +89,12 @@ impl Found {
 
     /// The batches of a partition. The first one of a response is there however large it is, so that a consumer never
     /// stands still.
-    fn partition(&mut self, log: &Log, asked: &FetchPartition, limit: usize) -> Result<PartitionData, ErrorCode> {
+    fn partition(
+        &mut self,
+        log: &Log,
+        asked: &FetchPartition,
+        limit: usize,
+    ) -> Result<PartitionData, ErrorCode> {
         let left = limit.saturating_sub(self.bytes);
         let wanted = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(left);
         let fetched = log.read(Offset(asked.fetch_offset), wanted).map_err(|error| error.code())?;

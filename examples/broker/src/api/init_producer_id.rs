@@ -17,7 +17,11 @@ pub(crate) async fn handle(broker: Arc<Broker>, request: Request) -> anyhow::Res
     let producer = move || match body.transactional_id {
         Some(name) => named(&broker, &name, claimed),
         // Also for one that has an id and asks to go on in a higher epoch: its sequences begin again either way.
-        None => broker.dir.new_producer_id().map(|id| (id, ProducerEpoch(0))).map_err(|error| error.code().number()),
+        None => broker
+            .dir
+            .new_producer_id()
+            .map(|id| (id, ProducerEpoch(0)))
+            .map_err(|error| error.code().number()),
     };
     let response = match blocking(producer).await? {
         Ok((id, epoch)) => {

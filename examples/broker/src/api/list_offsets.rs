@@ -5,7 +5,9 @@ use std::sync::Arc;
 use idemlog::{Error, ErrorCode, Log, OffsetAndTimestamp, Timestamp};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
 use super::{Reply, answer};
@@ -42,13 +44,18 @@ fn look_up(log: &Log, timestamp: i64) -> Result<(i64, i64), i16> {
         EARLIEST => Ok((log.log_start_offset().0, NONE)),
         0.. => log
             .offset_for_timestamp(Timestamp(timestamp))
-            .map(|found| found.map_or((NONE, NONE), |OffsetAndTimestamp { offset, timestamp }| (offset.0, timestamp.0)))
+            .map(|found| {
+                found.map_or((NONE, NONE), |OffsetAndTimestamp { offset, timestamp }| (offset.0, timestamp.0))
+            })
             .map_err(|error: Error| error.code().number()),
         _ => Err(ResponseError::InvalidRequest.code()),
     }
 }
 
-fn answered(partition: &ListOffsetsPartition, found: Result<(i64, i64), i16>) -> ListOffsetsPartitionResponse {
+fn answered(
+    partition: &ListOffsetsPartition,
+    found: Result<(i64, i64), i16>,
+) -> ListOffsetsPartitionResponse {
     let response = ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
     match found {
         Ok((offset, timestamp)) => response.with_offset(offset).with_timestamp(timestamp),

@@ -39,7 +39,11 @@ fn topics(topics: &Topics, request: MetadataRequest, version: i16) -> Vec<Metada
             .filter_map(|topic| topic.name)
             .map(|name| described(find(topics, &name, request.allow_auto_topic_creation), name))
             .collect(),
-        _ => topics.all().into_iter().map(|(name, topic)| described(Ok(topic), TopicName(name.into()))).collect(),
+        _ => topics
+            .all()
+            .into_iter()
+            .map(|(name, topic)| described(Ok(topic), TopicName(name.into())))
+            .collect(),
     }
 }
 
@@ -54,7 +58,9 @@ fn find(topics: &Topics, name: &str, may_create: bool) -> Result<Topic, ErrorCod
 fn described(topic: Result<Topic, ErrorCode>, name: TopicName) -> MetadataResponseTopic {
     let response = MetadataResponseTopic::default().with_name(Some(name));
     match topic {
-        Ok(topic) => response.with_partitions(topic.iter().map(|(number, log)| partition(*number, log)).collect()),
+        Ok(topic) => {
+            response.with_partitions(topic.iter().map(|(number, log)| partition(*number, log)).collect())
+        }
         Err(code) => response.with_error_code(code.number()),
     }
 }

@@ -21,7 +21,6 @@ use crate::broker::Broker;
 use crate::frame::Frame;
 use crate::request::Request;
 
-
 /// The second half of a request: resolves to the answer, if there is to be one. An error closes the connection.
 pub(crate) type Reply = Pin<Box<dyn Future<Output = anyhow::Result<Option<Frame>>> + Send>>;
 

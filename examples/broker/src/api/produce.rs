@@ -114,7 +114,8 @@ async fn reply(
         return request.answer(&ProduceResponse::default().with_responses(responses)).map(Some);
     }
     // Who waits for no answer can only be told by the end of the connection.
-    let mut codes = responses.iter().flat_map(|topic| &topic.partition_responses).map(|answer| answer.error_code);
+    let mut codes =
+        responses.iter().flat_map(|topic| &topic.partition_responses).map(|answer| answer.error_code);
     if codes.any(|code| code != 0) { bail!("a batch with acks 0 was refused") } else { Ok(None) }
 }
 
@@ -130,7 +131,9 @@ async fn settled(
         Ok((log, pending)) => base_offset(pending, acks, deadline).await.map(|offset| (log, offset)),
     };
     match stored {
-        Ok((log, offset)) => response.with_base_offset(offset.0).with_log_start_offset(log.log_start_offset().0),
+        Ok((log, offset)) => {
+            response.with_base_offset(offset.0).with_log_start_offset(log.log_start_offset().0)
+        }
         Err(code) => response.with_error_code(code).with_base_offset(-1),
     }
 }

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{
-    Decodable, HeaderVersion, Request, encode_request_header_into_buffer,
-};
+use kafka_protocol::protocol::{Decodable, HeaderVersion, Request, encode_request_header_into_buffer};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -19,22 +17,22 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 /// No test waits longer for anything.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The broker's process. Killed when dropped.
-pub struct Broker {
+pub(crate) struct Broker {
     child: Child,
     address: SocketAddr,
 }
 
 impl Broker {
     /// Starts a broker on a free port and waits until it listens.
-    pub fn start(data: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
         Self::start_on("127.0.0.1:0".parse().unwrap(), data, arguments)
     }
 
     /// Starts a broker where clients expect it.
-    pub fn start_on(address: SocketAddr, data: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start_on(address: SocketAddr, data: &Path, arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_idemlog-broker"))
             .args(["--listen", &address.to_string(), "--data"])
             .arg(data)
@@ -49,37 +47,37 @@ impl Broker {
         Self { child, address }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Ends the process as a crash does.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Asks the process to end, and waits until it has.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub(crate) fn terminate(mut self) -> ExitStatus {
         let process = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &process]).status().unwrap().success());
         within_patience(|| self.child.try_wait().unwrap())
     }
 
     /// Asserts that the process is there and answers.
-    pub fn assert_serving(&self) {
+    pub(crate) fn assert_serving(&self) {
         self.connect().call(0, &kafka_protocol::messages::ApiVersionsRequest::default());
     }
 
     /// A connection without a client library.
-    pub fn connect(&self) -> Connection {
+    pub(crate) fn connect(&self) -> Connection {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Connection { stream }
     }
 
     /// The configuration that every librdkafka client starts from.
-    pub fn client(&self) -> ClientConfig {
+    pub(crate) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", self.address.to_string())
@@ -92,7 +90,7 @@ impl Broker {
     }
 
     /// All records of a topic, each partition from its beginning to its end.
-    pub fn consume(&self, topic: &str, partitions: i32) -> Vec<Vec<Consumed>> {
+    pub(crate) fn consume(&self, topic: &str, partitions: i32) -> Vec<Vec<Consumed>> {
         let consumer: BaseConsumer = self
             .client()
             .set("group.id", "reader")
@@ -132,10 +130,10 @@ impl Drop for Broker {
 
 /// A record that came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Consumed {
-    pub offset: i64,
-    pub key: Vec<u8>,
-    pub value: Vec<u8>,
+pub(crate) struct Consumed {
+    pub(crate) offset: i64,
+    pub(crate) key: Vec<u8>,
+    pub(crate) value: Vec<u8>,
 }
 
 impl From<&BorrowedMessage<'_>> for Consumed {
@@ -146,24 +144,24 @@ impl From<&BorrowedMessage<'_>> for Consumed {
 }
 
 /// A connection on which a test says what it likes.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
 }
 
 impl Connection {
     /// Sends a request and decodes its answer.
-    pub fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
+    pub(crate) fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         self.send(version, 1, request);
         self.receive::<R>(version, 1)
     }
 
     /// Sends a request.
-    pub fn send<R: Request>(&mut self, version: i16, correlation_id: i32, request: &R) {
+    pub(crate) fn send<R: Request>(&mut self, version: i16, correlation_id: i32, request: &R) {
         self.send_frame(&encode(version, correlation_id, request));
     }
 
     /// Decodes the next answer.
-    pub fn receive<R: Request>(&mut self, version: i16, correlation_id: i32) -> R::Response {
+    pub(crate) fn receive<R: Request>(&mut self, version: i16, correlation_id: i32) -> R::Response {
         let mut frame = self.receive_frame().expect("an answer");
         let header = ResponseHeader::decode(&mut frame, R::Response::header_version(version)).unwrap();
         assert_eq!(header.correlation_id, correlation_id);
@@ -173,22 +171,22 @@ impl Connection {
     }
 
     /// Sends the length of `frame`, and the frame.
-    pub fn send_frame(&mut self, frame: &[u8]) {
+    pub(crate) fn send_frame(&mut self, frame: &[u8]) {
         self.send_bytes(&[&(frame.len() as i32).to_be_bytes(), frame].concat());
     }
 
     /// Sends bytes as they are. The broker may have closed the connection already.
-    pub fn send_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
     /// Lets the broker know that nothing more comes.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
 
     /// The bytes of the next answer. `None` if the broker has closed the connection.
-    pub fn receive_frame(&mut self) -> Option<Bytes> {
+    pub(crate) fn receive_frame(&mut self) -> Option<Bytes> {
         let mut length = [0; 4];
         match self.stream.read_exact(&mut length) {
             Ok(()) => {
@@ -196,14 +194,16 @@ impl Connection {
                 self.stream.read_exact(&mut frame).unwrap();
                 Some(frame.into())
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("neither answered nor closed"),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                panic!("neither answered nor closed")
+            }
             Err(_) => None,
         }
     }
 }
 
 /// A request's bytes, without the length in front.
-pub fn encode<R: Request>(version: i16, correlation_id: i32, request: &R) -> Bytes {
+pub(crate) fn encode<R: Request>(version: i16, correlation_id: i32, request: &R) -> Bytes {
     let mut frame = BytesMut::new();
     let header = RequestHeader::default()
         .with_request_api_key(ApiKey::try_from(R::KEY).unwrap() as i16)
@@ -215,7 +215,7 @@ pub fn encode<R: Request>(version: i16, correlation_id: i32, request: &R) -> Byt
 }
 
 /// Asks again and again until there is an answer.
-pub fn within_patience<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn within_patience<T>(mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask() {

@@ -1,0 +1,77 @@
+//! The leader epochs on the disk, held against those of the batches.
+
+use std::path::{Path, PathBuf};
+
+use super::VerifyReport;
+use crate::epoch::LeaderEpochs;
+use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::fs::Disk;
+use crate::fs::name::PartitionFile;
+use crate::segment::PlacedBatch;
+use crate::types::{LeaderEpoch, Offset};
+
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The history in the checkpoint file. Nothing is held against a file that is missing: opening makes it.
+#[derive(Debug)]
+pub(super) struct Epochs {
+    path: PathBuf,
+    recorded: Option<LeaderEpochs>,
+    /// The newest epoch that was found to be missing, so that each is told once.
+    missing: LeaderEpoch,
+}
+
+impl Epochs {
+    pub(super) fn read(disk: &dyn Disk, directory: &Path, report: &mut VerifyReport) -> Result<Self> {
+        let path = directory.join(PartitionFile::LeaderEpochs.name().unwrap_or_default());
+        let recorded = match disk.read(&path, MAX_BYTES) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            read => {
+                let bytes = read.at("read", &path)?;
+                report.take(decode(&bytes).map_err(|kind| Error::corrupt(&path, 0, kind)))?
+            }
+        };
+        Ok(Self { path, recorded, missing: LeaderEpoch::UNKNOWN })
+    }
+
+    /// The batch must be of the epoch that covers its offset. Epochs behind the last one that the file knows are those
+    /// that a crash kept from it.
+    pub(super) fn check(&mut self, log: &Path, batch: &PlacedBatch, report: &mut VerifyReport) {
+        let Some(recorded) = &self.recorded else { return };
+        let (offset, got) = (batch.header.base_offset, batch.header.leader_epoch);
+        let Some(expected) = recorded.epoch_for_offset(offset) else { return };
+        if got == expected || got == LeaderEpoch::UNKNOWN {
+            return;
+        }
+        let is_newer = recorded.latest().is_some_and(|(latest, _)| got > latest);
+        if !is_newer {
+            let text = format!(
+                "the batch at offset {offset} is of leader epoch {got}, by {} of {expected}",
+                self.path.display()
+            );
+            report.error(log, batch.position, text);
+        } else if got > self.missing {
+            report.note(
+                &self.path,
+                0,
+                format_args!("leader epoch {got}, from offset {offset} on, is not in it yet"),
+            );
+            self.missing = got;
+        }
+    }
+
+    pub(super) fn finish(&self, log_end: Offset, report: &mut VerifyReport) {
+        let latest = self.recorded.as_ref().and_then(LeaderEpochs::latest);
+        if let Some((epoch, start)) = latest
+            && start > log_end
+        {
+            let text = format!("leader epoch {epoch} begins at offset {start}, the log ends at {log_end}");
+            report.note(&self.path, 0, text);
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<LeaderEpochs, CorruptionKind> {
+    let text = std::str::from_utf8(bytes).map_err(|_| CorruptionKind::Format("not text in UTF-8"))?;
+    LeaderEpochs::decode(text)
+}

@@ -1,0 +1,86 @@
+//! Index entries, each held against the batches of its segment.
+
+use super::walk::Seen;
+use crate::error::CorruptionKind;
+use crate::segment::{OffsetIndex, Segment, TimeIndex};
+use crate::transaction::AbortedTransaction;
+use crate::types::{Offset, Timestamp};
+
+/// No index file is larger.
+pub(super) const MAX_BYTES: u64 = 1 << 30;
+
+/// What is wrong in an index file, and at which byte of it.
+pub(super) type Wrong = Vec<(u64, String)>;
+/// Holds a file's bytes against the batches of its segment.
+pub(super) type Check = fn(&Segment, &[u8], &[Seen]) -> Wrong;
+
+/// Every entry must point at the beginning of a batch and name its last offset.
+pub(super) fn check_offsets(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> Wrong {
+    let index = match OffsetIndex::decode(segment.base_offset(), bytes, segment.file().end(), bytes.len()) {
+        Ok(index) => index,
+        Err(kind) => return not_decoded(&kind),
+    };
+    let encoded = index.encode(0);
+    let (entries, _) = encoded.as_chunks::<{ OffsetIndex::ENTRY_SIZE }>();
+    let check = |&[o0, o1, o2, o3, p0, p1, p2, p3]: &[u8; OffsetIndex::ENTRY_SIZE]| {
+        let offset = segment.base_offset() + i64::from(u32::from_be_bytes([o0, o1, o2, o3]));
+        let position = u64::from(u32::from_be_bytes([p0, p1, p2, p3]));
+        match batches.binary_search_by_key(&position, |batch| batch.position) {
+            Err(_) => Some(format!("the entry of offset {offset} points at byte {position}, where no batch begins")),
+            Ok(at) if batches[at].last_offset != offset => {
+                let last = batches[at].last_offset;
+                Some(format!("the batch at byte {position} ends with offset {last}, the entry says {offset}"))
+            }
+            Ok(_) => None,
+        }
+    };
+    numbered(entries.iter().map(check), OffsetIndex::ENTRY_SIZE)
+}
+
+/// Every entry must tell the largest timestamp up to the batch that has the offset, which brought it.
+pub(super) fn check_times(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> Wrong {
+    let index = match TimeIndex::decode(segment.base_offset(), bytes, bytes.len()) {
+        Ok(index) => index,
+        Err(kind) => return not_decoded(&kind),
+    };
+    let encoded = index.encode(0);
+    let (entries, _) = encoded.as_chunks::<{ TimeIndex::ENTRY_SIZE }>();
+    let check = |&[t0, t1, t2, t3, t4, t5, t6, t7, o0, o1, o2, o3]: &[u8; TimeIndex::ENTRY_SIZE]| {
+        let timestamp = Timestamp(i64::from_be_bytes([t0, t1, t2, t3, t4, t5, t6, t7]));
+        let offset = segment.base_offset() + i64::from(u32::from_be_bytes([o0, o1, o2, o3]));
+        let batch = batches.get(batches.partition_point(|batch| batch.last_offset < offset));
+        let is_true =
+            batch.is_some_and(|batch| batch.timestamp == timestamp && batch.largest_timestamp == timestamp);
+        (!is_true).then(|| format!("timestamp {timestamp} is not the largest up to offset {offset}"))
+    };
+    numbered(entries.iter().map(check), TimeIndex::ENTRY_SIZE)
+}
+
+/// Every aborted transaction must end at a marker in the segment.
+pub(super) fn check_transactions(_segment: &Segment, bytes: &[u8], batches: &[Seen]) -> Wrong {
+    let (entries, rest) = bytes.as_chunks::<{ AbortedTransaction::SIZE }>();
+    let check = |entry: &[u8; AbortedTransaction::SIZE]| match AbortedTransaction::decode(entry) {
+        Ok(aborted) => is_no_marker(aborted.last_offset, batches),
+        Err(kind) => Some(kind.to_string()),
+    };
+    let mut wrong = numbered(entries.iter().map(check), AbortedTransaction::SIZE);
+    if !rest.is_empty() {
+        wrong.push(((bytes.len() - rest.len()) as u64, "the file ends inside of an entry".to_owned()));
+    }
+    wrong
+}
+
+fn is_no_marker(offset: Offset, batches: &[Seen]) -> Option<String> {
+    let batch = batches.get(batches.partition_point(|batch| batch.last_offset < offset));
+    let is_marker = batch.is_some_and(|batch| batch.is_control && batch.last_offset == offset);
+    (!is_marker).then(|| format!("no transaction ends at offset {offset}"))
+}
+
+fn not_decoded(kind: &CorruptionKind) -> Wrong {
+    vec![(0, kind.to_string())]
+}
+
+/// The problems, each with the position of its entry.
+fn numbered(problems: impl Iterator<Item = Option<String>>, size: usize) -> Wrong {
+    problems.enumerate().filter_map(|(at, problem)| Some(((at * size) as u64, problem?))).collect()
+}

@@ -1,0 +1,151 @@
+//! One partition: what lies in its directory, each part held against the batches.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::epochs::Epochs;
+use super::producers::Producers;
+use super::walk::{Seen, Walk};
+use super::{VerifyOptions, VerifyReport, indexes};
+use crate::error::{IoContext, Result};
+use crate::fs::name::{PartitionFile, SegmentFile, Stage};
+use crate::fs::{Disk, DirectoryEntry, EntryKind, IoMode};
+use crate::segment::{IndexOptions, LogFile, Segment};
+use crate::types::Offset;
+
+/// What the log directory's checkpoints say of the partition.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Checkpointed {
+    pub(super) recovery_point: Offset,
+    pub(super) log_start: Option<Offset>,
+}
+
+/// Nothing is written, so neither number matters.
+const INDEXES: IndexOptions = IndexOptions { interval_bytes: 4096, max_bytes: 10 << 20 };
+
+/// Verifies the partition in `directory`.
+pub(super) fn verify(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    options: &VerifyOptions,
+    checkpointed: Checkpointed,
+    report: &mut VerifyReport,
+) -> Result<()> {
+    let mut found = Found::default();
+    for entry in disk.list(directory).at("list", directory)? {
+        found.add(directory, entry, report);
+    }
+    let segments: Vec<_> = found.logs.iter().map(|(&base, &len)| segment(disk, directory, base, len)).collect();
+    let first = found.logs.first_key_value().map(|(&base, _)| base);
+    let producers = Producers::new(disk, directory, &found.snapshots, first, segments.clone());
+    let epochs = Epochs::read(&**disk, directory, report)?;
+    let mut walk = Walk::new(report, options.allow_gaps, producers, epochs);
+    for (at, segment) in segments.iter().enumerate() {
+        let next_base = segments.get(at + 1).map(|next| next.base_offset());
+        let batches = walk.segment(segment, next_base)?;
+        check_indexes(disk, directory, segment, &batches, next_base.is_none(), walk.report)?;
+    }
+    if let Some(len) = found.prepared {
+        let name = PartitionFile::Prepared.name().unwrap_or_default();
+        walk.prepared(&whole_file(disk, directory.join(name), walk.log_end(), len))?;
+    }
+    let log_end = walk.finish(checkpointed.log_start)?;
+    found.note_orphans(directory, report);
+    if !found.logs.is_empty() && log_end < checkpointed.recovery_point {
+        let point = checkpointed.recovery_point;
+        report.error(directory, 0, format_args!("the log ends at offset {log_end}, below the recovery point {point}"));
+    }
+    Ok(())
+}
+
+/// The files of a partition, by what they are.
+#[derive(Debug, Default)]
+struct Found {
+    logs: BTreeMap<Offset, u64>,
+    snapshots: Vec<Offset>,
+    /// Other files of segments.
+    indexes: Vec<(SegmentFile, Offset)>,
+    prepared: Option<u64>,
+}
+
+impl Found {
+    fn add(&mut self, directory: &Path, entry: DirectoryEntry, report: &mut VerifyReport) {
+        let DirectoryEntry { name, kind, len, .. } = entry;
+        let file = PartitionFile::parse(&name);
+        let path = directory.join::<OsString>(name);
+        if file != PartitionFile::Other && kind != EntryKind::File {
+            return report.error(&path, 0, "a regular file must be here, not a directory or a link");
+        }
+        match file {
+            PartitionFile::Segment { file: SegmentFile::Log, base, stage: Stage::Live } => {
+                self.logs.insert(base, len);
+            }
+            PartitionFile::Segment { file: SegmentFile::Snapshot, base, stage: Stage::Live } => {
+                self.snapshots.push(base);
+            }
+            PartitionFile::Segment { file, base, stage: Stage::Live } => self.indexes.push((file, base)),
+            PartitionFile::Segment { stage: Stage::Swap, .. } => {
+                report.error(&path, 0, "a compaction or split by Kafka is unfinished");
+            }
+            PartitionFile::Segment { stage: Stage::Deleted | Stage::Cleaned, .. } | PartitionFile::Temporary => {
+                report.note(&path, 0, "a leftover, which the next opening removes");
+            }
+            PartitionFile::Quarantined { .. } => report.note(&path, 0, "bytes that were cut out, kept for a human"),
+            PartitionFile::Prepared => self.prepared = Some(len),
+            PartitionFile::LeaderEpochs | PartitionFile::Metadata | PartitionFile::Other => {}
+        }
+    }
+
+    fn note_orphans(&self, directory: &Path, report: &mut VerifyReport) {
+        for (file, base) in &self.indexes {
+            if !self.logs.contains_key(base) {
+                report.note(&directory.join(file.name(*base)), 0, "an index of a segment that is not there");
+            }
+        }
+    }
+}
+
+fn segment(disk: &Arc<dyn Disk>, directory: &Path, base: Offset, len: u64) -> Arc<Segment> {
+    whole_file(disk, directory.join(SegmentFile::Log.name(base)), base, len)
+}
+
+/// A file of batches that is read, not mapped: its owner may be cutting it.
+fn whole_file(disk: &Arc<dyn Disk>, path: PathBuf, base: Offset, len: u64) -> Arc<Segment> {
+    let file = LogFile::new(Arc::clone(disk), IoMode::Write, path, len, len);
+    Arc::new(Segment::sealed(base, file, INDEXES))
+}
+
+/// Holds the index files of a segment against its batches.
+fn check_indexes(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    segment: &Segment,
+    batches: &[Seen],
+    is_last: bool,
+    report: &mut VerifyReport,
+) -> Result<()> {
+    let checks = [
+        (SegmentFile::OffsetIndex, indexes::check_offsets as indexes::Check),
+        (SegmentFile::TimeIndex, indexes::check_times),
+        (SegmentFile::TransactionIndex, indexes::check_transactions),
+    ];
+    for (file, check) in checks {
+        let path = directory.join(file.name(segment.base_offset()));
+        match disk.read(&path, indexes::MAX_BYTES) {
+            Ok(bytes) => {
+                for (position, text) in check(segment, &bytes, batches) {
+                    report.error(&path, position, text);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if !is_last && file != SegmentFile::TransactionIndex {
+                    report.note(&path, 0, "missing; it is built again from the batches");
+                }
+            }
+            Err(error) => return Err(error).at("read", &path),
+        }
+    }
+    Ok(())
+}

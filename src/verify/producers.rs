@@ -1,0 +1,209 @@
+//! Snapshots, held against the producers that the batches show.
+//!
+//! The batches are replayed once, in order. Where they tell everything (from offset 0, or from a snapshot on) each
+//! snapshot that is come by must agree. It may lack producers: whoever was idle for too long is forgotten.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::VerifyReport;
+use crate::batch::{DEFAULT_MAX_DECOMPRESSED, read_control};
+use crate::error::{Error, IoContext, Result};
+use crate::fs::Disk;
+use crate::fs::name::SegmentFile;
+use crate::producer::{ProducerBatch, ProducerInfo, ProducerPolicy, ProducerTable, SnapshotIdentity, snapshot};
+use crate::segment::{BatchCursor, PlacedBatch, Segment};
+use crate::types::{Offset, ProducerId, Timestamp};
+
+/// No snapshot is larger: room for fifty million producers.
+const MAX_BYTES: u64 = 8 << 30;
+
+/// The producers as far as the log was walked, and the snapshots that are still to come.
+#[derive(Debug)]
+pub(super) struct Producers {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    segments: Vec<Arc<Segment>>,
+    /// Where the log begins.
+    first: Offset,
+    pending: VecDeque<Offset>,
+    /// `None` while the batches do not tell everything.
+    replayed: Option<ProducerTable>,
+    /// Those that a snapshot lacked: what comes of them later is not known.
+    forgotten: HashSet<ProducerId>,
+}
+
+impl Producers {
+    pub(super) fn new(
+        disk: &Arc<dyn Disk>,
+        directory: &Path,
+        snapshots: &[Offset],
+        first: Option<Offset>,
+        segments: Vec<Arc<Segment>>,
+    ) -> Self {
+        let mut pending = snapshots.to_vec();
+        pending.sort_unstable();
+        let first = first.unwrap_or(Offset::ZERO);
+        Self {
+            disk: Arc::clone(disk),
+            directory: directory.to_owned(),
+            segments,
+            first,
+            pending: pending.into(),
+            replayed: (first == Offset::ZERO).then(|| ProducerTable::new(policy())),
+            forgotten: HashSet::new(),
+        }
+    }
+
+    /// What was replayed does not tell everything any more, until the next snapshot does.
+    pub(super) fn lose(&mut self) {
+        self.replayed = None;
+    }
+
+    /// Takes the next batch of the log.
+    pub(super) fn batch(
+        &mut self,
+        cursor: &BatchCursor,
+        batch: &PlacedBatch,
+        report: &mut VerifyReport,
+    ) -> Result<()> {
+        self.reach(batch.header.base_offset, report)?;
+        let Some(replayed) = &mut self.replayed else { return Ok(()) };
+        let control =
+            read_control(&batch.header, cursor.slice(batch), DEFAULT_MAX_DECOMPRESSED, &mut Vec::new());
+        match control {
+            Ok(control) => drop(replayed.replay(&batch.header, control, batch.header.max_timestamp)),
+            Err(_) => self.replayed = None,
+        }
+        Ok(())
+    }
+
+    /// Judges what is left at the end of the log.
+    pub(super) fn finish(&mut self, log_end: Offset, report: &mut VerifyReport) -> Result<()> {
+        self.reach(log_end, report)?;
+        for offset in std::mem::take(&mut self.pending) {
+            report.error(&self.path(offset), 0, format_args!("it lies beyond the log, which ends at {log_end}"));
+        }
+        Ok(())
+    }
+
+    fn path(&self, offset: Offset) -> PathBuf {
+        self.directory.join(SegmentFile::Snapshot.name(offset))
+    }
+
+    /// Judges the snapshots up to `offset`: every batch below it has been taken.
+    fn reach(&mut self, offset: Offset, report: &mut VerifyReport) -> Result<()> {
+        while let Some(&next) = self.pending.front()
+            && next <= offset
+        {
+            self.pending.pop_front();
+            let read = self.read(next);
+            let Some((table, identity)) = report.take(read)? else { continue };
+            self.check_identity(next, identity.as_ref(), report)?;
+            self.judge(next, table, report);
+        }
+        Ok(())
+    }
+
+    fn read(&self, offset: Offset) -> Result<(ProducerTable, Option<SnapshotIdentity>)> {
+        let path = self.path(offset);
+        let bytes = self.disk.read(&path, MAX_BYTES).at("read", &path)?;
+        snapshot::decode(&bytes, policy(), Timestamp(0)).map_err(|kind| Error::corrupt(&path, 0, kind))
+    }
+
+    /// The last batch that the snapshot covers must be where it says, unless the log begins behind it.
+    fn check_identity(
+        &self,
+        offset: Offset,
+        identity: Option<&SnapshotIdentity>,
+        report: &mut VerifyReport,
+    ) -> Result<()> {
+        let Some(identity) = identity.filter(|identity| identity.base_offset >= self.first) else {
+            return Ok(());
+        };
+        let at = self.segments.partition_point(|segment| segment.base_offset() <= identity.base_offset);
+        let Some(segment) = at.checked_sub(1).map(|at| &self.segments[at]) else { return Ok(()) };
+        let found = match BatchCursor::new(Arc::clone(segment), identity.position).peek() {
+            Err(Error::Corrupt(_)) => None,
+            peeked => peeked?,
+        };
+        let fits = found.is_some_and(|batch| {
+            let header = batch.header;
+            (header.base_offset, header.crc, header.leader_epoch)
+                == (identity.base_offset, identity.crc, identity.leader_epoch)
+        });
+        if !fits {
+            let text = format!("its last batch, at offset {}, is not in the log", identity.base_offset);
+            report.error(&self.path(offset), 0, text);
+        }
+        Ok(())
+    }
+
+    /// Holds the snapshot against the batches, or begins with it where they do not tell everything.
+    fn judge(&mut self, offset: Offset, snapshot: ProducerTable, report: &mut VerifyReport) {
+        let Some(replayed) = &self.replayed else {
+            if offset >= self.first {
+                self.replayed = Some(snapshot);
+                self.forgotten.clear();
+            }
+            return;
+        };
+        let path = self.path(offset);
+        let mut shown: HashMap<ProducerId, ProducerInfo> =
+            replayed.iter().map(|producer| (producer.producer_id, producer)).collect();
+        for producer in snapshot.iter() {
+            let id = producer.producer_id;
+            let in_log = shown.remove(&id);
+            if self.forgotten.contains(&id) {
+                continue;
+            }
+            if let Some(difference) = difference(&producer, in_log.as_ref()) {
+                report.error(&path, 0, format_args!("producer {id}: {difference}"));
+            }
+        }
+        let lacking = shown.into_keys().filter(|id| !self.forgotten.contains(id)).collect::<Vec<_>>();
+        if !lacking.is_empty() {
+            let text =
+                format!("{} producers of the log are not in it, forgotten as idle or to make room", lacking.len());
+            report.note(&path, 0, text);
+            self.forgotten.extend(lacking);
+        }
+    }
+}
+
+/// Remembers more than any log does, so that nothing is missing for want of room.
+fn policy() -> ProducerPolicy {
+    ProducerPolicy::default().window(64).budget(1 << 31).expiry_ms(i64::MAX)
+}
+
+/// Where a snapshot and the log do not say the same of a producer.
+fn difference(snapshot: &ProducerInfo, log: Option<&ProducerInfo>) -> Option<String> {
+    let Some(log) = log else { return Some("no batch of it is in the log".to_owned()) };
+    if snapshot.epoch != log.epoch {
+        return Some(format!("epoch {}, by the log {}", snapshot.epoch, log.epoch));
+    }
+    if snapshot.transaction_first_offset != log.transaction_first_offset {
+        let text = |first: Option<Offset>| first.map_or("none".to_owned(), |first| format!("one from {first}"));
+        let (got, expected) = (snapshot.transaction_first_offset, log.transaction_first_offset);
+        return Some(format!("open transaction: {}, by the log {}", text(got), text(expected)));
+    }
+    if !snapshot.batches.is_empty() && log.batches.is_empty() {
+        return Some("it has batches, by the log none".to_owned());
+    }
+    // Either may remember fewer: Kafka's snapshots have one, and a window is as wide as its owner wants.
+    let pairs = snapshot.batches.iter().rev().zip(log.batches.iter().rev());
+    let (got, expected) = pairs.into_iter().find(|(got, expected)| !same(got, expected))?;
+    Some(format!("{}, by the log {}", describe(got), describe(expected)))
+}
+
+fn same(got: &ProducerBatch, expected: &ProducerBatch) -> bool {
+    let place = |batch: &ProducerBatch| (batch.first_sequence, batch.last_sequence, batch.offsets);
+    let crc_differs = got.crc.zip(expected.crc).is_some_and(|(got, expected)| got != expected);
+    place(got) == place(expected) && !crc_differs
+}
+
+fn describe(batch: &ProducerBatch) -> String {
+    let ProducerBatch { first_sequence, last_sequence, offsets, .. } = batch;
+    format!("sequences {first_sequence}..={last_sequence} at offsets {offsets}")
+}

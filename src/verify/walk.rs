@@ -1,0 +1,224 @@
+//! Every batch of the log, in order.
+
+use std::sync::Arc;
+
+use super::VerifyReport;
+use super::epochs::Epochs;
+use super::producers::Producers;
+use crate::batch::{DEFAULT_MAX_DECOMPRESSED, check_records};
+use crate::error::{Corruption, CorruptionKind, Error, Result};
+use crate::segment::{BatchCursor, PlacedBatch, Segment};
+use crate::types::{LeaderEpoch, Offset, Timestamp};
+
+/// How much is looked at together behind the last batch.
+const CHUNK: u64 = 256 << 10;
+
+/// A batch, as far as index entries speak of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) position: u64,
+    pub(super) last_offset: Offset,
+    pub(super) timestamp: Timestamp,
+    /// Of the batches of the segment up to this one.
+    pub(super) largest_timestamp: Timestamp,
+    pub(super) is_control: bool,
+}
+
+/// A pass over the batches, and what it holds them against.
+pub(super) struct Walk<'a> {
+    pub(super) report: &'a mut VerifyReport,
+    allow_gaps: bool,
+    producers: Producers,
+    epochs: Epochs,
+    /// The offset that must come next; `None` at the beginning and behind damage, where any may.
+    expected: Option<Offset>,
+    log_end: Offset,
+    leader_epoch: LeaderEpoch,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(
+        report: &'a mut VerifyReport,
+        allow_gaps: bool,
+        producers: Producers,
+        epochs: Epochs,
+    ) -> Self {
+        Self {
+            report,
+            allow_gaps,
+            producers,
+            epochs,
+            expected: None,
+            log_end: Offset::ZERO,
+            leader_epoch: LeaderEpoch::UNKNOWN,
+            scratch: Vec::new(),
+        }
+    }
+
+    pub(super) fn log_end(&self) -> Offset {
+        self.log_end
+    }
+
+    /// Walks a segment; the next one begins at `next_base`. Returns its batches.
+    pub(super) fn segment(
+        &mut self,
+        segment: &Arc<Segment>,
+        next_base: Option<Offset>,
+    ) -> Result<Vec<Seen>> {
+        self.begin(segment);
+        let mut batches: Vec<Seen> = Vec::new();
+        let mut cursor = BatchCursor::new(Arc::clone(segment), 0);
+        loop {
+            match cursor.peek() {
+                Ok(Some(batch)) => {
+                    self.batch(&cursor, &batch, next_base)?;
+                    batches.push(seen(&batch, batches.last()));
+                    cursor.skip(&batch);
+                }
+                Ok(None) => return Ok(batches),
+                Err(Error::Corrupt(found)) => {
+                    self.stop(segment, &found, next_base.is_none())?;
+                    return Ok(batches);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Walks a segment that has no name yet, if it goes on where the log ends.
+    pub(super) fn prepared(&mut self, segment: &Arc<Segment>) -> Result<()> {
+        let path = segment.file().path();
+        match BatchCursor::new(Arc::clone(segment), 0).peek() {
+            Ok(Some(first)) if first.header.base_offset == self.log_end => {
+                self.report.note(&path, 0, "the log goes on here; the next opening gives the file its name");
+                self.segment(segment, None).map(drop)
+            }
+            Ok(_) | Err(Error::Corrupt(_)) => {
+                self.report.note(&path, 0, "a segment that was prepared and holds nothing of the log");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What only shows at the end. Returns the log end offset.
+    pub(super) fn finish(mut self, log_start: Option<Offset>) -> Result<Offset> {
+        let log_end = self.log_end.max(log_start.unwrap_or(Offset::ZERO));
+        self.producers.finish(log_end, self.report)?;
+        self.epochs.finish(log_end, self.report);
+        Ok(log_end)
+    }
+
+    /// The segment before must have ended where this one begins.
+    fn begin(&mut self, segment: &Segment) {
+        let base = segment.base_offset();
+        if let Some(expected) = self.expected
+            && base != expected
+        {
+            let got = base;
+            self.gap(segment, 0, expected, got, CorruptionKind::MissingSegment { expected, got });
+        }
+        self.expected = Some(base);
+        self.log_end = self.log_end.max(base);
+    }
+
+    /// What follows is not where it must be: behind it is a gap, before it never right.
+    fn gap(&mut self, segment: &Segment, position: u64, expected: Offset, got: Offset, kind: CorruptionKind) {
+        self.producers.lose();
+        if got < expected || !self.allow_gaps {
+            self.report.error(&segment.file().path(), position, kind);
+        }
+    }
+
+    fn batch(&mut self, cursor: &BatchCursor, batch: &PlacedBatch, next_base: Option<Offset>) -> Result<()> {
+        self.report.batches += 1;
+        self.report.bytes += batch.header.size() as u64;
+        let sound = cursor.check(batch, &mut self.scratch);
+        if self.report.take(sound)?.is_none() {
+            self.lose();
+            return Ok(());
+        }
+        let path = cursor.segment().file().path();
+        let records = check_records(
+            &batch.header,
+            cursor.slice(batch),
+            DEFAULT_MAX_DECOMPRESSED,
+            &mut self.scratch,
+        );
+        if let Err(problem) = records {
+            self.report.error(&path, batch.position, problem);
+        }
+        self.place(cursor.segment(), batch, next_base);
+        self.epochs.check(&path, batch, self.report);
+        self.producers.batch(cursor, batch, self.report)
+    }
+
+    /// Offsets follow each other and stay inside of their segment; leader epochs do not fall.
+    fn place(&mut self, segment: &Segment, batch: &PlacedBatch, next_base: Option<Offset>) {
+        let (header, position) = (&batch.header, batch.position);
+        let got = header.base_offset;
+        if let Some(expected) = self.expected
+            && got != expected
+        {
+            self.gap(segment, position, expected, got, CorruptionKind::BaseOffset { expected, got });
+        }
+        if next_base.is_some_and(|next| header.last_offset() >= next) {
+            let text = format!("the batch ends at offset {}, in the next segment", header.last_offset());
+            self.report.error(&segment.file().path(), position, text);
+        }
+        if header.leader_epoch < self.leader_epoch {
+            let (expected, got) = (self.leader_epoch.0, header.leader_epoch.0);
+            self.report.error(
+                &segment.file().path(),
+                position,
+                CorruptionKind::LeaderEpoch { expected, got },
+            );
+        }
+        self.leader_epoch = self.leader_epoch.max(header.leader_epoch);
+        self.expected = Some(header.next_offset());
+        self.log_end = self.log_end.max(header.next_offset());
+    }
+
+    /// Behind damage nothing is known of the offset that must come, nor of the producers.
+    fn lose(&mut self) {
+        self.expected = None;
+        self.producers.lose();
+    }
+
+    /// The bytes at `found` are no batch. Zeros are what an owner that did not close leaves at the end of the log.
+    fn stop(&mut self, segment: &Segment, found: &Corruption, is_last: bool) -> Result<()> {
+        let empty = segment.file().end() - found.position;
+        if is_last && is_zero(segment, found.position)? {
+            let text = format!("{empty} empty bytes behind the last batch; the next opening gives them back");
+            self.report.note(&found.path, found.position, text);
+            return Ok(());
+        }
+        self.report.error(&found.path, found.position, &found.kind);
+        self.lose();
+        Ok(())
+    }
+}
+
+fn seen(batch: &PlacedBatch, before: Option<&Seen>) -> Seen {
+    let timestamp = batch.header.max_timestamp;
+    Seen {
+        position: batch.position,
+        last_offset: batch.header.last_offset(),
+        timestamp,
+        largest_timestamp: before.map_or(timestamp, |before| before.largest_timestamp.max(timestamp)),
+        is_control: batch.header.is_control(),
+    }
+}
+
+/// Whether there are only zeros from `position` on.
+fn is_zero(segment: &Segment, mut position: u64) -> Result<bool> {
+    while position < segment.file().end() {
+        let chunk = segment.file().bytes(position, position + CHUNK)?;
+        if chunk.iter().any(|&byte| byte != 0) {
+            return Ok(false);
+        }
+        position += chunk.len() as u64;
+    }
+    Ok(true)
+}
