@@ -237,13 +237,13 @@ impl Shared {
         let (bytes, count) =
             (self.backlog.appended_bytes.load(Ordering::Relaxed), self.backlog.appended.load(Ordering::Relaxed));
         let end = self.watermarks.log_end();
+        // Loaded after the end, so the last of these, whatever is rolled meanwhile, is where the end lies.
         let segments = self.segments.load_full();
-        let active = segments.last();
-        if active.is_some_and(|active| !active.is_named()) {
-            let _rolling = self.rolling.lock();
-            self.name_rolled()?;
-        }
-        if let Some(active) = self.segments.load().last() {
+        if let Some(active) = segments.last() {
+            if !active.is_named() {
+                let _rolling = self.rolling.lock();
+                self.name_rolled()?;
+            }
             active.file().sync()?;
         }
         self.backlog.durable_bytes.fetch_max(bytes, Ordering::Relaxed);
@@ -379,6 +379,10 @@ impl Shared {
     pub(super) fn abandon(&self) {
         let _rolling = self.rolling.lock();
         self.end(End::Gone);
+        let segments = self.segments.load();
+        self.environment.removed.note(segments.iter().filter_map(|segment| segment.file().map()));
+        let ahead = segments.iter().map(|segment| segment.file().allocated().saturating_sub(segment.file().end()));
+        self.environment.space.give_back(ahead.sum());
     }
 
     pub(super) fn metrics(&self) -> LogMetrics {

@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use super::background::Queue;
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::fs::Disk;
+use crate::fs::{DirectoryLock, Disk, Map};
 use crate::segment::Segment;
 use crate::sync::Mutex;
 use crate::types::{ProducerEpoch, ProducerId};
@@ -20,7 +20,10 @@ use crate::types::{ProducerEpoch, ProducerId};
 pub(crate) struct Environment {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) queue: Queue,
+    pub(crate) queue: Arc<Queue>,
+    /// Held as long as anything of the directory can still be written, and given back by a close.
+    pub(crate) lock: Mutex<Option<DirectoryLock>>,
+    pub(crate) removed: Removed,
     pub(crate) space: SpaceBudget,
     pub(crate) maps: MapBudget,
     pub(crate) fences: Fences,
@@ -77,6 +80,23 @@ impl SpaceBudget {
         let _ = self
             .ahead
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |ahead| Some(ahead.saturating_sub(bytes)));
+    }
+}
+
+/// The maps of segments whose files are removed, as long as somebody holds slices of them.
+#[derive(Debug, Default)]
+pub(crate) struct Removed(Mutex<Vec<Weak<Map>>>);
+
+impl Removed {
+    pub(crate) fn note(&self, maps: impl Iterator<Item = Arc<Map>>) {
+        self.0.lock().extend(maps.map(|map| Arc::downgrade(&map)));
+    }
+
+    /// The bytes that are still held.
+    pub(crate) fn pinned_bytes(&self) -> u64 {
+        let mut maps = self.0.lock();
+        maps.retain(|map| map.strong_count() > 0);
+        maps.iter().filter_map(Weak::upgrade).map(|map| map.published() as u64).sum()
     }
 }
 

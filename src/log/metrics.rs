@@ -77,7 +77,7 @@ pub struct LogMetrics {
     pub allocated_bytes: u64,
     /// Bytes of them that hold batches.
     pub used_bytes: u64,
-    /// Bytes of removed segments that slices still hold.
+    /// Bytes of removed segments that slices still hold; only of a directory as a whole.
     pub pinned_bytes: u64,
     /// Segments mapped.
     pub maps: u64,

@@ -190,9 +190,11 @@ impl Shared {
 
     /// A cursor in one segment, whose file may have been removed meanwhile.
     fn cursor_in(&self, segment: &Arc<Segment>, offset: Offset) -> Result<BatchCursor> {
-        let was_mapped = segment.file().is_open();
+        let was_open = segment.file().is_open();
         let cursor = segment.cursor_at(offset);
-        if !was_mapped && segment.file().is_open() {
+        // What the active segment holds open is its appender's.
+        let is_active = self.segments.load().last().is_some_and(|active| Arc::ptr_eq(active, segment));
+        if !was_open && !is_active && segment.file().is_open() {
             self.environment.maps.opened(segment);
         }
         cursor.map_err(|error| {

@@ -22,7 +22,7 @@ use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
 use crate::fs::{Disk, DirectoryLock, EntryKind, atomic};
 use crate::log::background::Queue;
-use crate::log::environment::{Checkpointer, Environment, Fences, MapBudget, SpaceBudget};
+use crate::log::environment::{Checkpointer, Environment, Fences, MapBudget, Removed, SpaceBudget};
 use crate::log::{Log, LogMetrics, LogOptions, OpenRequest};
 use crate::types::{Offset, ProducerEpoch, ProducerId};
 use checkpoint::OffsetsByPartition;
@@ -69,7 +69,6 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// One writer of checkpoint files at a time.
     checkpointing: Mutex<()>,
-    _lock: Option<DirectoryLock>,
 }
 
 impl LogDir {
@@ -90,7 +89,7 @@ impl LogDir {
             atomic::create_directory_durably(&*disk, &path)?;
         }
         let lock = if options.read_only { None } else { Some(take_lock(&*disk, &path)?) };
-        let environment = Arc::new(environment(&options));
+        let environment = Arc::new(environment(&options, lock));
         let found = Found::in_directory(&*disk, &path)?;
         if !options.read_only {
             found.begin(&*disk, &path)?;
@@ -108,7 +107,6 @@ impl LogDir {
             deletions: AtomicUsize::new(0),
             threads: Mutex::default(),
             checkpointing: Mutex::default(),
-            _lock: lock,
             options,
         });
         let dir = Self { inner };
@@ -127,11 +125,11 @@ impl LogDir {
             partitions.iter().for_each(|log| log.fence(id, epoch));
         }
         for number in 0..inner.options.background_threads {
-            let environment = Arc::clone(&inner.environment);
-            environment.queue.enlist();
+            let queue = Arc::clone(&inner.environment.queue);
+            queue.enlist();
             let thread = thread::Builder::new()
                 .name(format!("idemlog-{number}"))
-                .spawn(move || environment.queue.run())
+                .spawn(move || queue.run())
                 .at("start a thread for", &inner.path)?;
             inner.threads.lock().push(thread);
         }
@@ -275,15 +273,16 @@ impl LogDir {
     /// Works in the background until the directory is closed: prepares pages and segments, writes snapshots, and syncs
     /// for futures. For hosts that bring their own threads; each call takes one.
     pub fn run_background(&self) {
-        let environment = Arc::clone(&self.inner.environment);
-        environment.queue.enlist();
-        environment.queue.run();
+        let queue = Arc::clone(&self.inner.environment.queue);
+        queue.enlist();
+        queue.run();
     }
 
     /// The sum of all partitions' counters.
     pub fn metrics(&self) -> LogMetrics {
         let mut sum = LogMetrics::default();
         self.inner.partitions.read().values().for_each(|log| sum.add(&log.metrics()));
+        sum.pinned_bytes = self.inner.environment.removed.pinned_bytes();
         sum
     }
 
@@ -306,16 +305,22 @@ impl LogDir {
             // A thread that panicked has said so; there is nothing left to do for it.
             let _ = thread.join();
         }
-        if inner.options.read_only {
-            return closed;
-        }
-        inner.write_checkpoints()?;
-        closed?;
-        if inner.failed.lock().is_empty() { inner.mark_clean() } else { Ok(()) }
+        let marked = closed.and_then(|()| inner.leave());
+        *inner.environment.lock.lock() = None;
+        marked
     }
 }
 
 impl Inner {
+    /// Every partition closed well: says so on the disk.
+    fn leave(&self) -> Result<()> {
+        if self.options.read_only {
+            return Ok(());
+        }
+        self.write_checkpoints()?;
+        if self.failed.lock().is_empty() { self.mark_clean() } else { Ok(()) }
+    }
+
     fn mark_clean(&self) -> Result<()> {
         let path = self.path.join(directory_file::CLEAN_SHUTDOWN);
         atomic::replace_file(&*self.options.disk, &path, checkpoint::clean_shutdown(-1).as_bytes())
@@ -349,11 +354,13 @@ impl Drop for Inner {
     }
 }
 
-pub(crate) fn environment(options: &LogDirOptions) -> Environment {
+pub(crate) fn environment(options: &LogDirOptions, lock: Option<DirectoryLock>) -> Environment {
     Environment {
         disk: Arc::clone(&options.disk),
         clock: Arc::clone(&options.clock),
-        queue: Queue::default(),
+        queue: Arc::new(Queue::default()),
+        lock: Mutex::new(lock),
+        removed: Removed::default(),
         space: SpaceBudget::new(options.max_allocated_ahead),
         maps: MapBudget::new(options.max_open_segments),
         fences: Fences::default(),

@@ -134,7 +134,7 @@ impl LogFile {
 
     /// Whether the bytes are mapped right now.
     pub(crate) fn is_mapped(&self) -> bool {
-        matches!(self.opened.load().as_deref(), Some(Opened::Map(_)))
+        self.map().is_some()
     }
 
     fn open(&self, access: Access) -> Result<Arc<dyn DiskFile>> {
@@ -183,9 +183,9 @@ impl LogFile {
             return Ok(false);
         }
         match self.opened.load_full().as_deref() {
-            Some(Opened::Map(map)) => map.sync(from as usize..to as usize),
+            Some(Opened::Map(map)) if map.capacity() as u64 >= to => map.sync(from as usize..to as usize),
             Some(Opened::File(file)) => file.sync(),
-            None => self.open(Access::Write)?.sync(),
+            _ => self.open(Access::Write)?.sync(),
         }
         .at("sync", &self.path.lock())?;
         self.synced.fetch_max(to, Ordering::AcqRel);
@@ -225,6 +225,14 @@ impl LogFile {
     pub(crate) fn remove(&self) -> Result<()> {
         let path = self.path.lock();
         self.disk.remove_file(&path).at("remove", &path)
+    }
+
+    /// The map, if there is one now.
+    pub(crate) fn map(&self) -> Option<Arc<Map>> {
+        match self.opened.load().as_deref() {
+            Some(Opened::Map(map)) => Some(Arc::clone(map)),
+            _ => None,
+        }
     }
 
     /// Gives back the map or descriptor. Slices that are out keep it alive.
@@ -269,6 +277,7 @@ impl LogFile {
 
     #[cold]
     fn open_for_reading(&self) -> Result<Arc<Opened>> {
+        let before = self.opened.load_full();
         let file = self.open(Access::Read)?;
         let opened = match self.mode {
             IoMode::Mapped => {
@@ -282,7 +291,9 @@ impl LogFile {
             IoMode::Write => Opened::File(file),
         };
         let opened = Arc::new(opened);
-        self.opened.store(Some(Arc::clone(&opened)));
+        // The appender may have opened the file meanwhile: what it syncs through must stay.
+        let before = self.opened.compare_and_swap(&before, Some(Arc::clone(&opened)));
+        drop(before);
         Ok(opened)
     }
 }

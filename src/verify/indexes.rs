@@ -26,7 +26,9 @@ pub(super) fn check_offsets(segment: &Segment, bytes: &[u8], batches: &[Seen]) -
         let offset = segment.base_offset() + i64::from(u32::from_be_bytes([o0, o1, o2, o3]));
         let position = u64::from(u32::from_be_bytes([p0, p1, p2, p3]));
         match batches.binary_search_by_key(&position, |batch| batch.position) {
-            Err(_) => Some(format!("the entry of offset {offset} points at byte {position}, where no batch begins")),
+            Err(_) => {
+                Some(format!("the entry of offset {offset} points at byte {position}, where no batch begins"))
+            }
             Ok(at) if batches[at].last_offset != offset => {
                 let last = batches[at].last_offset;
                 Some(format!("the batch at byte {position} ends with offset {last}, the entry says {offset}"))
@@ -37,7 +39,7 @@ pub(super) fn check_offsets(segment: &Segment, bytes: &[u8], batches: &[Seen]) -
     numbered(entries.iter().map(check), OffsetIndex::ENTRY_SIZE)
 }
 
-/// Every entry must tell the largest timestamp up to the batch that has the offset, which brought it.
+/// Every entry must tell the largest timestamp up to the batch that ends with its offset, which brought it.
 pub(super) fn check_times(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> Wrong {
     let index = match TimeIndex::decode(segment.base_offset(), bytes, bytes.len()) {
         Ok(index) => index,
@@ -49,8 +51,9 @@ pub(super) fn check_times(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> 
         let timestamp = Timestamp(i64::from_be_bytes([t0, t1, t2, t3, t4, t5, t6, t7]));
         let offset = segment.base_offset() + i64::from(u32::from_be_bytes([o0, o1, o2, o3]));
         let batch = batches.get(batches.partition_point(|batch| batch.last_offset < offset));
-        let is_true =
-            batch.is_some_and(|batch| batch.timestamp == timestamp && batch.largest_timestamp == timestamp);
+        let is_true = batch.is_some_and(|batch| {
+            (batch.last_offset, batch.timestamp, batch.largest_timestamp) == (offset, timestamp, timestamp)
+        });
         (!is_true).then(|| format!("timestamp {timestamp} is not the largest up to offset {offset}"))
     };
     numbered(entries.iter().map(check), TimeIndex::ENTRY_SIZE)

@@ -17,7 +17,6 @@ use crate::error::{Error, IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition};
 use crate::fs::{Disk, EntryKind, RealDisk};
 use crate::log_dir;
-use crate::types::Offset;
 use partition::Checkpointed;
 
 /// What [`verify`] takes for right.
@@ -192,7 +191,7 @@ pub fn verify(path: impl AsRef<Path>, options: &VerifyOptions) -> Result<VerifyR
     for name in partitions {
         let directory = path.join(name.to_string());
         let checkpointed = Checkpointed {
-            recovery_point: recovery_points.get(&name).copied().unwrap_or(Offset::ZERO),
+            recovery_point: recovery_points.get(&name).copied(),
             log_start: log_starts.get(&name).copied(),
         };
         partition::verify(&disk, &directory, options, checkpointed, &mut report)?;

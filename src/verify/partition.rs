@@ -11,14 +11,14 @@ use super::walk::{Seen, Walk};
 use super::{VerifyOptions, VerifyReport, indexes};
 use crate::error::{IoContext, Result};
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
-use crate::fs::{Disk, DirectoryEntry, EntryKind, IoMode};
+use crate::fs::{DirectoryEntry, Disk, EntryKind, IoMode};
 use crate::segment::{IndexOptions, LogFile, Segment};
 use crate::types::Offset;
 
 /// What the log directory's checkpoints say of the partition.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Checkpointed {
-    pub(super) recovery_point: Offset,
+    pub(super) recovery_point: Option<Offset>,
     pub(super) log_start: Option<Offset>,
 }
 
@@ -37,7 +37,8 @@ pub(super) fn verify(
     for entry in disk.list(directory).at("list", directory)? {
         found.add(directory, entry, report);
     }
-    let segments: Vec<_> = found.logs.iter().map(|(&base, &len)| segment(disk, directory, base, len)).collect();
+    let segments: Vec<_> =
+        found.logs.iter().map(|(&base, &len)| segment(disk, directory, base, len)).collect();
     let first = found.logs.first_key_value().map(|(&base, _)| base);
     let producers = Producers::new(disk, directory, &found.snapshots, first, segments.clone());
     let epochs = Epochs::read(&**disk, directory, report)?;
@@ -53,9 +54,15 @@ pub(super) fn verify(
     }
     let log_end = walk.finish(checkpointed.log_start)?;
     found.note_orphans(directory, report);
-    if !found.logs.is_empty() && log_end < checkpointed.recovery_point {
-        let point = checkpointed.recovery_point;
-        report.error(directory, 0, format_args!("the log ends at offset {log_end}, below the recovery point {point}"));
+    if let Some(point) = checkpointed.recovery_point
+        && !found.logs.is_empty()
+        && log_end < point
+    {
+        report.error(
+            directory,
+            0,
+            format_args!("the log ends at offset {log_end}, below the recovery point {point}"),
+        );
     }
     Ok(())
 }
@@ -89,10 +96,13 @@ impl Found {
             PartitionFile::Segment { stage: Stage::Swap, .. } => {
                 report.error(&path, 0, "a compaction or split by Kafka is unfinished");
             }
-            PartitionFile::Segment { stage: Stage::Deleted | Stage::Cleaned, .. } | PartitionFile::Temporary => {
+            PartitionFile::Segment { stage: Stage::Deleted | Stage::Cleaned, .. }
+            | PartitionFile::Temporary => {
                 report.note(&path, 0, "a leftover, which the next opening removes");
             }
-            PartitionFile::Quarantined { .. } => report.note(&path, 0, "bytes that were cut out, kept for a human"),
+            PartitionFile::Quarantined { .. } => {
+                report.note(&path, 0, "bytes that were cut out, kept for a human")
+            }
             PartitionFile::Prepared => self.prepared = Some(len),
             PartitionFile::LeaderEpochs | PartitionFile::Metadata | PartitionFile::Other => {}
         }

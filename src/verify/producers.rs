@@ -12,7 +12,9 @@ use crate::batch::{DEFAULT_MAX_DECOMPRESSED, read_control};
 use crate::error::{Error, IoContext, Result};
 use crate::fs::Disk;
 use crate::fs::name::SegmentFile;
-use crate::producer::{ProducerBatch, ProducerInfo, ProducerPolicy, ProducerTable, SnapshotIdentity, snapshot};
+use crate::producer::{
+    ProducerBatch, ProducerInfo, ProducerPolicy, ProducerTable, SnapshotIdentity, snapshot,
+};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
 use crate::types::{Offset, ProducerId, Timestamp};
 
@@ -83,7 +85,11 @@ impl Producers {
     pub(super) fn finish(&mut self, log_end: Offset, report: &mut VerifyReport) -> Result<()> {
         self.reach(log_end, report)?;
         for offset in std::mem::take(&mut self.pending) {
-            report.error(&self.path(offset), 0, format_args!("it lies beyond the log, which ends at {log_end}"));
+            report.error(
+                &self.path(offset),
+                0,
+                format_args!("it lies beyond the log, which ends at {log_end}"),
+            );
         }
         Ok(())
     }
@@ -164,8 +170,10 @@ impl Producers {
         }
         let lacking = shown.into_keys().filter(|id| !self.forgotten.contains(id)).collect::<Vec<_>>();
         if !lacking.is_empty() {
-            let text =
-                format!("{} producers of the log are not in it, forgotten as idle or to make room", lacking.len());
+            let text = format!(
+                "{} producers of the log are not in it, forgotten as idle or to make room",
+                lacking.len()
+            );
             report.note(&path, 0, text);
             self.forgotten.extend(lacking);
         }
@@ -184,7 +192,8 @@ fn difference(snapshot: &ProducerInfo, log: Option<&ProducerInfo>) -> Option<Str
         return Some(format!("epoch {}, by the log {}", snapshot.epoch, log.epoch));
     }
     if snapshot.transaction_first_offset != log.transaction_first_offset {
-        let text = |first: Option<Offset>| first.map_or("none".to_owned(), |first| format!("one from {first}"));
+        let text =
+            |first: Option<Offset>| first.map_or("none".to_owned(), |first| format!("one from {first}"));
         let (got, expected) = (snapshot.transaction_first_offset, log.transaction_first_offset);
         return Some(format!("open transaction: {}, by the log {}", text(got), text(expected)));
     }

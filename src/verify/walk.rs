@@ -61,11 +61,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks a segment; the next one begins at `next_base`. Returns its batches.
-    pub(super) fn segment(
-        &mut self,
-        segment: &Arc<Segment>,
-        next_base: Option<Offset>,
-    ) -> Result<Vec<Seen>> {
+    pub(super) fn segment(&mut self, segment: &Arc<Segment>, next_base: Option<Offset>) -> Result<Vec<Seen>> {
         self.begin(segment);
         let mut batches: Vec<Seen> = Vec::new();
         let mut cursor = BatchCursor::new(Arc::clone(segment), 0);
@@ -140,12 +136,8 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let path = cursor.segment().file().path();
-        let records = check_records(
-            &batch.header,
-            cursor.slice(batch),
-            DEFAULT_MAX_DECOMPRESSED,
-            &mut self.scratch,
-        );
+        let records =
+            check_records(&batch.header, cursor.slice(batch), DEFAULT_MAX_DECOMPRESSED, &mut self.scratch);
         if let Err(problem) = records {
             self.report.error(&path, batch.position, problem);
         }

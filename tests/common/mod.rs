@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use idemlog::{
-    Batch, BatchBuilder, Clock, Durability, IoMode, Log, LogDir, LogDirOptions, LogOptions, ProducerEpoch, ProducerId,
-    Sequence, Timestamp,
+    Batch, BatchBuilder, Clock, Durability, IoMode, Log, LogDir, LogDirOptions, LogOptions, ProducerEpoch,
+    ProducerId, Sequence, Timestamp,
 };
 
 /// Both ways to the disk; every test that touches it runs over both.
@@ -51,7 +51,10 @@ pub fn batch(id: i64, epoch: i16, sequence: i32, count: usize) -> Batch {
     let builder = BatchBuilder::new()
         .producer(ProducerId(id), ProducerEpoch(epoch), Sequence(sequence))
         .timestamp(Timestamp(1_000 + i64::from(sequence)));
-    (0..count).fold(builder, |builder, at| builder.record(format!("{id}-{at}"), value(id, sequence, at))).build().unwrap()
+    (0..count)
+        .fold(builder, |builder, at| builder.record(format!("{id}-{at}"), value(id, sequence, at)))
+        .build()
+        .unwrap()
 }
 
 pub fn value(id: i64, sequence: i32, at: usize) -> String {

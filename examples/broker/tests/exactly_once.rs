@@ -1,4 +1,5 @@
 //! What librdkafka produces is there once and in order, whatever happens to acknowledgements and to the broker.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,10 +1,12 @@
 //! A broker in a child process, and the clients that the tests talk to it with.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -41,10 +43,12 @@ impl Broker {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening on ").expect("the broker listens").parse().unwrap();
-        Self { child, address }
+        let output = child.stdout.take().unwrap();
+        // Killed when this fails.
+        let mut broker = Self { child, address };
+        let line = first_line(output).recv_timeout(PATIENCE).unwrap();
+        broker.address = line.trim().strip_prefix("listening on ").unwrap().parse().unwrap();
+        broker
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -71,7 +75,7 @@ impl Broker {
 
     /// A connection without a client library.
     pub(crate) fn connect(&self) -> Connection {
-        let stream = TcpStream::connect(self.address).unwrap();
+        let stream = TcpStream::connect_timeout(&self.address, PATIENCE).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Connection { stream }
     }
@@ -119,6 +123,17 @@ impl Broker {
         }
         consumed
     }
+}
+
+/// Reads on a thread of its own, because a read has no end of patience.
+fn first_line(output: ChildStdout) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        let _ = sender.send(line);
+    });
+    receiver
 }
 
 impl Drop for Broker {
