@@ -468,9 +468,11 @@ impl Error {
             Self::InDoubt => ErrorCode::RequestTimedOut,
             Self::Gone => ErrorCode::UnknownTopicOrPartition,
             Self::WouldBlock { .. } => ErrorCode::ThrottlingQuotaExceeded,
-            Self::Corrupt(_) | Self::Io(_) | Self::Locked { .. } | Self::Poisoned(_) | Self::ReadOnly { .. } => {
-                ErrorCode::KafkaStorageError
-            }
+            Self::Corrupt(_)
+            | Self::Io(_)
+            | Self::Locked { .. }
+            | Self::Poisoned(_)
+            | Self::ReadOnly { .. } => ErrorCode::KafkaStorageError,
             Self::NoSyncer | Self::Unsettled | Self::InvalidOption { .. } | Self::ProducerIdsExhausted => {
                 ErrorCode::UnknownServerError
             }
@@ -563,7 +565,9 @@ impl fmt::Display for CorruptionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Batch(error) => error.fmt(f),
-            Self::BaseOffset { expected, got } => write!(f, "a batch at offset {got} where {expected} must stand"),
+            Self::BaseOffset { expected, got } => {
+                write!(f, "a batch at offset {got} where {expected} must stand")
+            }
             Self::LeaderEpoch { expected, got } => {
                 write!(f, "a batch of leader epoch {got} behind one of {expected}")
             }
@@ -585,7 +589,9 @@ impl fmt::Display for BatchError {
         match self {
             Self::TooShort { expected, got } => write!(f, "{got} bytes where the batch needs {expected}"),
             Self::Length { got } => write!(f, "a length field of {got}, too small for a batch"),
-            Self::TrailingBytes { expected, got } => write!(f, "{got} bytes where one batch of {expected} must be"),
+            Self::TrailingBytes { expected, got } => {
+                write!(f, "{got} bytes where one batch of {expected} must be")
+            }
             Self::UnsupportedMagic { got } => write!(f, "magic {got}; only 2 is supported"),
             Self::Crc { expected, got } => {
                 write!(f, "the header's CRC-32C is {expected:#010x}, that of the bytes {got:#010x}")
@@ -598,7 +604,9 @@ impl fmt::Display for BatchError {
             Self::UnknownCodec { got } => write!(f, "unknown compression codec {got}"),
             Self::CodecDisabled { codec } => write!(f, "compressed with {codec}, which is not compiled in"),
             Self::Decompression { codec, problem } => write!(f, "{codec}: {problem}"),
-            Self::DecompressedTooLarge { limit } => write!(f, "the records decompress to more than {limit} bytes"),
+            Self::DecompressedTooLarge { limit } => {
+                write!(f, "the records decompress to more than {limit} bytes")
+            }
             Self::ClientRule { expected, got } => write!(f, "from a client, {expected}; got {got}"),
         }
     }
@@ -614,7 +622,9 @@ impl fmt::Display for RejectionReason {
             Self::Fenced => "its producer epoch is older than the current one",
             Self::NewEpochNotAtZero => "a new producer epoch must begin at sequence 0",
             Self::UnknownProducer => "the producer is not known here and must begin at sequence 0",
-            Self::ProducerBudget => "the partition has as many producers as it may and can forget none of them yet",
+            Self::ProducerBudget => {
+                "the partition has as many producers as it may and can forget none of them yet"
+            }
             Self::TransactionOpen => "the producer has a transaction open and the batch is not part of it",
             Self::NotVerified => "the transaction was not verified for this partition",
             Self::CoordinatorFenced => "the transaction coordinator's epoch is older than the last one seen",

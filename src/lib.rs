@@ -37,7 +37,9 @@
 //! Read on in [`manual`]: the format, idempotence, what survives which crash, and recovery.
 
 #[cfg(windows)]
-compile_error!("idemlog runs on Unix: its durability rests on directory syncs and renames that Windows lacks");
+compile_error!(
+    "idemlog runs on Unix: its durability rests on directory syncs and renames that Windows lacks"
+);
 
 /// An event for the host's subscriber; nothing without the feature `tracing`.
 macro_rules! event {
@@ -53,6 +55,7 @@ mod clock;
 mod epoch;
 mod error;
 mod fs;
+pub mod inspect;
 mod log;
 mod log_dir;
 pub mod manual;
@@ -76,17 +79,15 @@ pub use error::{
 pub use fs::name::TopicPartition;
 pub use fs::sim;
 pub use fs::{
-    Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode, Map, MapObserver, MapSlice, MapWriter,
-    RealDisk,
+    Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode, Map, MapObserver, MapSlice,
+    MapWriter, RealDisk,
 };
 pub use log::{
-    AppendOptions, AppendOutcome, CorruptionPolicy, Cut, CutReason, Durability, Fetched, Log, LogMetrics, LogOptions,
-    OffsetAndTimestamp, Pending, Reader, RecoveryReport, TailWait, TopicId,
+    AppendOptions, AppendOutcome, CorruptionPolicy, Cut, CutReason, Durability, Fetched, Log, LogMetrics,
+    LogOptions, OffsetAndTimestamp, Pending, Reader, RecoveryReport, TailWait, TopicId,
 };
 pub use log_dir::{LastBatch, LogDir, LogDirOptions, Producer};
 pub use producer::{
     DuplicateCheck, ExpiryClock, FirstAppend, ProducerBatch, ProducerInfo, ProducerPolicy, SequenceRule,
 };
-pub use types::{
-    LeaderEpoch, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp,
-};
+pub use types::{LeaderEpoch, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp};

@@ -149,11 +149,7 @@ impl Sequence {
     /// The sequence `count` records later, wrapping from 2^31-1 to 0 (`DefaultRecordBatch.incrementSequence`).
     #[must_use]
     pub fn plus(self, count: i32) -> Self {
-        if self.0 > i32::MAX - count {
-            Self(count - (i32::MAX - self.0) - 1)
-        } else {
-            Self(self.0 + count)
-        }
+        if self.0 > i32::MAX - count { Self(count - (i32::MAX - self.0) - 1) } else { Self(self.0 + count) }
     }
 
     /// The sequence `count` records earlier, wrapping from 0 to 2^31-1 (`DefaultRecordBatch.decrementSequence`).
@@ -204,7 +200,9 @@ mod tests {
 
     #[test]
     fn a_sequence_wraps_in_both_directions() {
-        for (from, count, to) in [(0, 1, 1), (i32::MAX, 1, 0), (i32::MAX - 10, 20, 9), (i32::MAX, i32::MAX, i32::MAX - 1)] {
+        for (from, count, to) in
+            [(0, 1, 1), (i32::MAX, 1, 0), (i32::MAX - 10, 20, 9), (i32::MAX, i32::MAX, i32::MAX - 1)]
+        {
             assert_eq!(Sequence(from).plus(count), Sequence(to), "{from} + {count}");
             assert_eq!(Sequence(to).minus(count), Sequence(from), "{to} - {count}");
         }

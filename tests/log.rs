@@ -1,5 +1,9 @@
 //! A partition from outside: appended, read, closed, killed, opened again. Over both I/O modes.
-#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test fails by panicking, and its modules are its own")]
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its modules are its own"
+)]
 
 mod common;
 
@@ -123,14 +127,23 @@ fn a_call_with_several_batches_stores_the_new_answers_the_old_and_refuses_as_a_w
         let log = dir.partition("t", 0).unwrap();
         log.append(&batch(1, 0, 0, 1)).unwrap();
         let outcomes = log
-            .append_all(&[batch(1, 0, 0, 1), batch(1, 0, 1, 2), batch(2, 0, 0, 1), batch(1, 0, 1, 2), plain("p")])
+            .append_all(&[
+                batch(1, 0, 0, 1),
+                batch(1, 0, 1, 2),
+                batch(2, 0, 0, 1),
+                batch(1, 0, 1, 2),
+                plain("p"),
+            ])
             .unwrap();
         let seen: Vec<_> = outcomes.iter().map(|o| (o.is_duplicate(), o.base_offset().0)).collect();
         assert_eq!(seen, [(true, 0), (false, 1), (false, 3), (true, 1), (false, 4)]);
         let end = log.log_end_offset();
         assert!(log.append_all(&[batch(1, 0, 3, 1), batch(2, 0, 9, 1)]).is_err());
         assert_eq!(log.log_end_offset(), end);
-        assert!(!log.append(&batch(1, 0, 3, 1)).unwrap().is_duplicate(), "nothing was kept of the refused call");
+        assert!(
+            !log.append(&batch(1, 0, 3, 1)).unwrap().is_duplicate(),
+            "nothing was kept of the refused call"
+        );
     }
 }
 
@@ -141,7 +154,10 @@ fn a_refusal_or_duplicate_creates_no_file() {
         let dir = open(data.path(), mode);
         let log = dir.partition("t", 0).unwrap();
         let files = || std::fs::read_dir(log.directory()).unwrap().count();
-        assert!(log.append(&batch(1, 0, 5, 1)).is_err(), "an unknown producer begins at 0 in an empty partition");
+        assert!(
+            log.append(&batch(1, 0, 5, 1)).is_err(),
+            "an unknown producer begins at 0 in an empty partition"
+        );
         assert_eq!(files(), 0);
         while log.log_end_offset() < Offset(17) {
             log.append(&batch(1, 0, log.log_end_offset().0 as i32, 1)).unwrap();
@@ -384,7 +400,9 @@ fn a_named_producer_fences_the_one_before_it_everywhere_also_after_a_restart() {
 fn the_increasing_rule_takes_gaps_and_knows_what_is_old() {
     for mode in MODES {
         let data = tempfile::tempdir().unwrap();
-        let policy = ProducerPolicy::default().sequence_rule(SequenceRule::Increasing).first_append(FirstAppend::AcceptAny);
+        let policy = ProducerPolicy::default()
+            .sequence_rule(SequenceRule::Increasing)
+            .first_append(FirstAppend::AcceptAny);
         let dir = LogDir::open(data.path(), options(mode).log(small(mode).producers(policy))).unwrap();
         let log = dir.partition("t", 0).unwrap();
         (0..10).for_each(|at| {

@@ -1,6 +1,10 @@
 //! Whatever is wrong with a log is found, and nothing is found wrong with a sound one.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its modules are its own"
+)]
 
 mod common;
 

@@ -13,6 +13,6 @@ pub(crate) mod name;
 mod real;
 pub mod sim;
 
-pub use disk::{Access, Disk, DiskFile, DirectoryEntry, DirectoryLock, EntryKind, IoMode};
+pub use disk::{Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode};
 pub use map::{Map, MapObserver, MapSlice, MapWriter};
 pub use real::RealDisk;

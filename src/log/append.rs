@@ -243,9 +243,8 @@ impl Shared {
         if self.environment.read_only {
             return Err(Error::ReadOnly { path: self.directory.clone() });
         }
-        let too_large = |limit: u32, got, option| {
-            Err(BatchError::TooLarge { limit: limit as usize, got, option }.into())
-        };
+        let too_large =
+            |limit: u32, got, option| Err(BatchError::TooLarge { limit: limit as usize, got, option }.into());
         let mut total = 0;
         for batch in batches {
             let size = batch.bytes().len();
@@ -275,7 +274,11 @@ impl Shared {
     }
 
     /// Judges and stores under the lock; lets go of it to get what is missing, and then judges again.
-    fn place_checked(&self, batches: &[Batch], options: AppendOptions) -> Result<(Outcomes, Option<Ticket>, bool)> {
+    fn place_checked(
+        &self,
+        batches: &[Batch],
+        options: AppendOptions,
+    ) -> Result<(Outcomes, Option<Ticket>, bool)> {
         loop {
             let mut appender = self.appender.lock();
             self.commit.check()?;
@@ -432,7 +435,12 @@ impl Shared {
     }
 
     /// Copies one batch behind the others of its call. Nobody sees it yet.
-    fn write(&self, appender: &mut Appender, batch: &Batch, leader_epoch: LeaderEpoch) -> Result<BatchHeader> {
+    fn write(
+        &self,
+        appender: &mut Appender,
+        batch: &Batch,
+        leader_epoch: LeaderEpoch,
+    ) -> Result<BatchHeader> {
         let writer = appender.writer.as_mut().ok_or(Error::Closed)?;
         let stamps = Stamps { base_offset: writer.next_offset(), leader_epoch };
         writer.write(batch.header(), &stamps, batch.bytes())?;
@@ -490,7 +498,9 @@ impl Shared {
     /// Waits for a ticket, leading the sync where nobody does.
     pub(super) fn settle(&self, ticket: Option<Ticket>) -> Result<()> {
         ticket.map_or(Ok(()), |ticket| {
-            self.commit.wait(ticket, &self.watermarks, || self.sync_appended()).inspect(|()| self.tail.notify())
+            self.commit
+                .wait(ticket, &self.watermarks, || self.sync_appended())
+                .inspect(|()| self.tail.notify())
         })
     }
 
@@ -500,4 +510,3 @@ impl Shared {
         }
     }
 }
-

@@ -234,8 +234,10 @@ impl Shared {
     /// of the commit.
     pub(super) fn sync_appended(&self) -> Result<Offset> {
         let started = Instant::now();
-        let (bytes, count) =
-            (self.backlog.appended_bytes.load(Ordering::Relaxed), self.backlog.appended.load(Ordering::Relaxed));
+        let (bytes, count) = (
+            self.backlog.appended_bytes.load(Ordering::Relaxed),
+            self.backlog.appended.load(Ordering::Relaxed),
+        );
         let end = self.watermarks.log_end();
         // Loaded after the end, so the last of these, whatever is rolled meanwhile, is where the end lies.
         let segments = self.segments.load_full();
@@ -381,7 +383,8 @@ impl Shared {
         self.end(End::Gone);
         let segments = self.segments.load();
         self.environment.removed.note(segments.iter().filter_map(|segment| segment.file().map()));
-        let ahead = segments.iter().map(|segment| segment.file().allocated().saturating_sub(segment.file().end()));
+        let ahead =
+            segments.iter().map(|segment| segment.file().allocated().saturating_sub(segment.file().end()));
         self.environment.space.give_back(ahead.sum());
     }
 

@@ -316,7 +316,10 @@ mod tests {
         let (mut first, mut second) = (None, None);
         assert!(commit.poll(ticket(3, 0), &mut first, &watermarks, &waker).is_pending());
         assert!(commit.poll(ticket(7, 0), &mut second, &watermarks, &waker).is_pending());
-        assert!(commit.poll(ticket(7, 0), &mut second, &watermarks, &waker).is_pending(), "replaces its waker");
+        assert!(
+            commit.poll(ticket(7, 0), &mut second, &watermarks, &waker).is_pending(),
+            "replaces its waker"
+        );
         commit.wait(ticket(1, 0), &watermarks, || Ok(Offset(3))).unwrap();
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         commit.finish(End::Closed);

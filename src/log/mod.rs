@@ -172,8 +172,16 @@ impl Log {
 
     fn assemble(request: OpenRequest, recovered: Recovered) -> Self {
         let OpenRequest { name, directory, environment, options, mode, .. } = request;
-        let Recovered { segments, producers, leader_epochs, log_start, log_end, durable, recovery_point, report } =
-            recovered;
+        let Recovered {
+            segments,
+            producers,
+            leader_epochs,
+            log_start,
+            log_end,
+            durable,
+            recovery_point,
+            report,
+        } = recovered;
         let leader_epoch = leader_epochs.latest().map_or(LeaderEpoch(0), |(epoch, _)| epoch);
         let appender = Appender {
             writer: None,

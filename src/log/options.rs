@@ -190,7 +190,10 @@ mod tests {
         ];
         for (name, options) in cases {
             let error = options.validate().unwrap_err();
-            assert!(matches!(error, Error::InvalidOption { option, .. } if option == name), "{name}: {error}");
+            assert!(
+                matches!(error, Error::InvalidOption { option, .. } if option == name),
+                "{name}: {error}"
+            );
         }
         LogOptions::default().validate().unwrap();
     }

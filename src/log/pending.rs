@@ -4,10 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::Shared;
 use super::append::{AppendOutcome, Outcomes};
 use super::background::Chore;
 use super::commit::Ticket;
-use super::Shared;
 use crate::error::{Error, Result};
 
 /// Resolves when the batches are durable; for a duplicate, when its original is. Dropping it cancels nothing.
@@ -53,8 +53,9 @@ impl Pending {
 
     /// Whether it has resolved well, without waiting.
     pub fn is_durable(&self) -> bool {
-        self.ticket
-            .is_none_or(|ticket| matches!(self.shared.commit.look(ticket, &self.shared.watermarks), Some(Ok(()))))
+        self.ticket.is_none_or(|ticket| {
+            matches!(self.shared.commit.look(ticket, &self.shared.watermarks), Some(Ok(())))
+        })
     }
 
     /// Blocks until the batches are durable, syncing itself when nobody else does.

@@ -235,7 +235,11 @@ impl Reader {
     }
 
     fn limit(&self) -> Offset {
-        if self.to_log_end { self.shared.watermarks.readable_end() } else { self.shared.watermarks.high_watermark() }
+        if self.to_log_end {
+            self.shared.watermarks.readable_end()
+        } else {
+            self.shared.watermarks.high_watermark()
+        }
     }
 
     fn advance(&mut self) -> Result<Option<UncheckedBatch>> {

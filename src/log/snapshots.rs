@@ -124,9 +124,11 @@ pub(super) fn apply(
         return Ok(());
     }
     let control = if batch.header.is_control() {
-        read_control(&batch.header, cursor.slice(batch), DEFAULT_MAX_DECOMPRESSED, &mut Vec::new()).map_err(|error| {
-            Error::corrupt(&cursor.segment().file().path(), batch.position, CorruptionKind::Batch(error))
-        })?
+        read_control(&batch.header, cursor.slice(batch), DEFAULT_MAX_DECOMPRESSED, &mut Vec::new()).map_err(
+            |error| {
+                Error::corrupt(&cursor.segment().file().path(), batch.position, CorruptionKind::Batch(error))
+            },
+        )?
     } else {
         None
     };

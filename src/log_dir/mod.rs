@@ -20,7 +20,7 @@ pub use producer::{LastBatch, Producer};
 
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
-use crate::fs::{Disk, DirectoryLock, EntryKind, atomic};
+use crate::fs::{DirectoryLock, Disk, EntryKind, atomic};
 use crate::log::background::Queue;
 use crate::log::environment::{Checkpointer, Environment, Fences, MapBudget, Removed, SpaceBudget};
 use crate::log::{Log, LogMetrics, LogOptions, OpenRequest};
@@ -401,7 +401,8 @@ pub(crate) fn check_own_files(disk: &Arc<dyn Disk>, path: &Path) -> Result<()> {
 /// Whether one of the files that only a log directory has is there.
 pub(crate) fn is_log_dir(disk: &dyn Disk, path: &Path) -> Result<bool> {
     let files = [directory_file::LOCK, directory_file::CLEAN_SHUTDOWN, directory_file::RECOVERY_POINTS];
-    let mut found = files.iter().map(|file| path.join(file)).map(|file| disk.exists(&file).at("look up", &file));
+    let mut found =
+        files.iter().map(|file| path.join(file)).map(|file| disk.exists(&file).at("look up", &file));
     found.try_fold(false, |any, exists| Ok(any || exists?))
 }
 
@@ -503,8 +504,14 @@ impl Found {
             for _ in 0..options.recovery_thread_count().min(self.partitions.len()) {
                 scope.spawn(|| {
                     while let Some(name) = self.partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let log = open_request(name, path.join(name.to_string()), options, environment, self.state(name))
-                            .and_then(Log::open);
+                        let log = open_request(
+                            name,
+                            path.join(name.to_string()),
+                            options,
+                            environment,
+                            self.state(name),
+                        )
+                        .and_then(Log::open);
                         let mut opened = opened.lock();
                         match log {
                             Ok(log) => drop(opened.0.insert(name.clone(), log)),

@@ -81,7 +81,11 @@ impl Producer {
     pub fn last(&self, log: &Log) -> Option<LastBatch> {
         let info = log.producer(self.id)?;
         let last = info.batches.last()?;
-        Some(LastBatch { epoch: info.batches_epoch, last_sequence: last.last_sequence, offsets: last.offsets })
+        Some(LastBatch {
+            epoch: info.batches_epoch,
+            last_sequence: last.last_sequence,
+            offsets: last.offsets,
+        })
     }
 
     /// Stores the records that `batch` holds, under the next sequences of this producer, and waits until they are

@@ -1,1 +1,33 @@
-//! The chapters behind the reference.
+//! The chapters behind the reference: what the items' own pages cannot tell because it concerns several of them.
+//!
+//! * [`format`](mod@format): the files, byte by byte where they are ours, and a batch taken apart.
+//! * [`idempotence`]: when a batch is a duplicate, when it is refused, and what to answer a client.
+//! * [`durability`]: what survives which crash, and what that costs.
+//! * [`recovery`]: what opening does, step by step, and how to read its report.
+//!
+//! These words are used in one meaning each:
+//!
+//! | word | means |
+//! |---|---|
+//! | offset / position | the logical number of a record / a place in a file, in bytes |
+//! | batch / record | the unit of write, CRC and idempotence / one key and value in it |
+//! | segment, active or sealed | a `.log` file with its indexes; the last one / the others |
+//! | log start offset, high watermark, log end offset | the first offset there is, the end of what readers see, the offset of the next record |
+//! | durable offset | everything below it survives the loss of power |
+//! | recovery point | everything below it is durable, indexed and in a snapshot; it is written down |
+//! | producer id, producer epoch, sequence | who wrote a batch, in which incarnation, as which of its records |
+//! | leader epoch | which leadership of the partition wrote a batch; unrelated to producers |
+//! | snapshot / checkpoint | the known producers, in a file / a small text file of offsets |
+//! | roll, seal, sync | start a new segment / make one immutable / wait until the disk has it |
+
+#[doc = include_str!("format.md")]
+pub mod format {}
+
+#[doc = include_str!("idempotence.md")]
+pub mod idempotence {}
+
+#[doc = include_str!("durability.md")]
+pub mod durability {}
+
+#[doc = include_str!("recovery.md")]
+pub mod recovery {}

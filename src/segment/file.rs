@@ -89,8 +89,7 @@ impl LogFile {
     fn sink(&self, file: &Arc<dyn DiskFile>, capacity: u64) -> Result<Sink> {
         let (sink, opened) = match self.mode {
             IoMode::Mapped => {
-                let writer =
-                    file.map(capacity as usize, self.end() as usize).at("map", &self.path.lock())?;
+                let writer = file.map(capacity as usize, self.end() as usize).at("map", &self.path.lock())?;
                 let map = Arc::clone(writer.map());
                 (Sink::Map(writer), Opened::Map(map))
             }
@@ -151,7 +150,8 @@ impl LogFile {
         if allocated >= end {
             return Ok(0);
         }
-        let step = allocated.clamp(ALLOCATION_STEP_MIN, ALLOCATION_STEP_MAX).min(budget.max(ALLOCATION_STEP_MIN));
+        let step =
+            allocated.clamp(ALLOCATION_STEP_MIN, ALLOCATION_STEP_MAX).min(budget.max(ALLOCATION_STEP_MIN));
         let needed = end.next_multiple_of(ALLOCATION_STEP_MIN);
         let target = needed.max(allocated + step).min(capacity.max(end));
         let file = self.open(Access::Write)?;

@@ -83,7 +83,12 @@ impl Segment {
     }
 
     /// A new, empty segment.
-    pub(crate) fn empty(base_offset: Offset, file: LogFile, index_options: IndexOptions, named: bool) -> Self {
+    pub(crate) fn empty(
+        base_offset: Offset,
+        file: LogFile,
+        index_options: IndexOptions,
+        named: bool,
+    ) -> Self {
         let segment = Self::sealed(base_offset, file, index_options);
         let _ = segment.indexes.set(Indexes::new(base_offset, index_options));
         segment.next_offset.store(base_offset.0, Ordering::Release);

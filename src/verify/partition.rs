@@ -101,7 +101,7 @@ impl Found {
                 report.note(&path, 0, "a leftover, which the next opening removes");
             }
             PartitionFile::Quarantined { .. } => {
-                report.note(&path, 0, "bytes that were cut out, kept for a human")
+                report.note(&path, 0, "bytes that were cut out, kept for a human");
             }
             PartitionFile::Prepared => self.prepared = Some(len),
             PartitionFile::LeaderEpochs | PartitionFile::Metadata | PartitionFile::Other => {}

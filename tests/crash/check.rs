@@ -54,15 +54,20 @@ fn read(log: &Log) -> Result<Vec<(i64, u32)>, String> {
 /// The log is a prefix of what was placed, and no shorter than promised.
 fn prefix(run: &Run, found: &[(i64, u32)], durable: usize) -> Check {
     ensure(found.len() >= durable, || format!("{} batches are left of {durable} promised", found.len()))?;
-    ensure(found.len() <= run.placed.len(), || format!("{} batches of {} placed", found.len(), run.placed.len()))?;
-    let expected: Vec<_> = run.placed.iter().map(|placed| (placed.base_offset, placed.batch.header().crc)).collect();
+    ensure(found.len() <= run.placed.len(), || {
+        format!("{} batches of {} placed", found.len(), run.placed.len())
+    })?;
+    let expected: Vec<_> =
+        run.placed.iter().map(|placed| (placed.base_offset, placed.batch.header().crc)).collect();
     ensure(found == &expected[..found.len()], || format!("holds {found:?}, of {expected:?}"))
 }
 
 /// No producer id comes twice, no epoch of a named producer either.
 fn ids(dir: &LogDir, promise: Promise) -> Check {
     let id = dir.new_producer_id().map_err(|error| error.to_string())?;
-    ensure(promise.highest_id == 0 || id.0 > promise.highest_id, || format!("id {id} was handed out before"))?;
+    ensure(promise.highest_id == 0 || id.0 > promise.highest_id, || {
+        format!("id {id} was handed out before")
+    })?;
     let named = dir.producer(NAME).map_err(|error| error.to_string())?;
     ensure(promise.named_epoch == 0 || named.epoch().0 > promise.named_epoch, || {
         format!("epoch {} of the named producer was handed out before", named.epoch())
@@ -89,7 +94,9 @@ fn go_on(run: &Run, log: &Log, survived: usize) -> Check {
             format!("lost and sent again, a batch is answered with {outcome:?} at log end {end}")
         })?;
         let again = log.append(&placed.batch).map_err(|error| error.to_string())?;
-        ensure(again.is_duplicate() && again.offsets() == outcome.offsets(), || format!("doubled: {again:?}"))?;
+        ensure(again.is_duplicate() && again.offsets() == outcome.offsets(), || {
+            format!("doubled: {again:?}")
+        })?;
     }
     Ok(())
 }

@@ -2,7 +2,11 @@
 //!
 //! `CRASH_SEEDS=A..B` runs those seeds, `CRASH_SECONDS=N` as many as fit. A failure prints the seed and the shortest
 //! workload that still fails.
-#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test fails by panicking, and its modules are its own")]
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its modules are its own"
+)]
 
 mod check;
 mod workload;
@@ -45,7 +49,10 @@ fn explore(mode: IoMode, seed: u64, ops: &[Op], tried: &mut Tried) -> Result<(),
     for point in 0..run.disk.crash_points() {
         tried.points += 1;
         let must = run.disk.marks(point);
-        let images = run.disk.images(point, IMAGES, seed).chain([run.disk.kill(point), run.disk.kill_within(point, 100)]);
+        let images = run
+            .disk
+            .images(point, IMAGES, seed)
+            .chain([run.disk.kill(point), run.disk.kill_within(point, 100)]);
         for image in images {
             tried.images += 1;
             check::image(&run, &image, &must).map_err(|violation| {

@@ -6,25 +6,36 @@ use std::sync::Arc;
 
 use idemlog::sim::{Rng, SimDisk};
 use idemlog::{
-    AppendOptions, Batch, BatchBuilder, IoMode, Log, LogDir, LogDirOptions, LogOptions, ProducerEpoch, ProducerId,
-    Sequence, Timestamp,
+    AppendOptions, Batch, BatchBuilder, IoMode, Log, LogDir, LogDirOptions, LogOptions, ProducerEpoch,
+    ProducerId, Sequence, Timestamp,
 };
 
 /// One step. A producer is one of three numbers; what they stand for is found while running.
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
     /// A batch of so many records, waited for.
-    Append { producer: u8, records: u8 },
+    Append {
+        producer: u8,
+        records: u8,
+    },
     /// A batch of so many records, not waited for.
-    Submit { producer: u8, records: u8 },
+    Submit {
+        producer: u8,
+        records: u8,
+    },
     /// One of the producer's last batches again, waited for.
-    Again { producer: u8, back: u8 },
+    Again {
+        producer: u8,
+        back: u8,
+    },
     /// A batch without a producer, waited for.
     Plain,
     Sync,
     Roll,
     /// A new producer id takes the producer's place.
-    NewId { producer: u8 },
+    NewId {
+        producer: u8,
+    },
     /// A named producer takes its next epoch.
     Named,
     /// Closed well and opened again.
@@ -132,7 +143,8 @@ impl Driver {
             }
             Op::Submit { producer, records } => {
                 let batch = self.next_batch(producer, records);
-                let pending = self.log.submit(std::slice::from_ref(&batch), AppendOptions::default()).unwrap();
+                let pending =
+                    self.log.submit(std::slice::from_ref(&batch), AppendOptions::default()).unwrap();
                 let base_offset = pending.outcomes()[0].base_offset().0;
                 self.run.placed.push(Placed { batch, base_offset });
             }
@@ -190,7 +202,9 @@ impl Driver {
             .producer(id, ProducerEpoch(0), Sequence(sequence))
             .timestamp(Timestamp(i64::from(sequence)));
         (0..records)
-            .fold(builder, |builder, at| builder.record(format!("{id}"), format!("{sequence} {at} {:.>60}", "")))
+            .fold(builder, |builder, at| {
+                builder.record(format!("{id}"), format!("{sequence} {at} {:.>60}", ""))
+            })
             .build()
             .unwrap()
     }
@@ -206,7 +220,9 @@ impl Driver {
     fn again(&mut self, producer: u8, back: u8) {
         let Some(&(id, _)) = self.producers.get(&producer) else { return };
         let of_producer = |placed: &&Placed| placed.batch.header().producer_id == id;
-        let Some(at) = self.run.placed.iter().filter(of_producer).rev().nth(back.into()).cloned() else { return };
+        let Some(at) = self.run.placed.iter().filter(of_producer).rev().nth(back.into()).cloned() else {
+            return;
+        };
         let outcome = self.log.append(&at.batch).unwrap();
         assert!(outcome.is_duplicate());
         assert_eq!(outcome.base_offset().0, at.base_offset);

@@ -189,8 +189,9 @@ fn topics_are_created_and_deleted() {
 fn each_producer_gets_an_id_of_its_own() {
     let (_data, broker) = broker();
     let mut connection = broker.connect();
-    let first = connection.call(4, &InitProducerIdRequest::default());
-    let second = connection.call(4, &InitProducerIdRequest::default());
+    let request = InitProducerIdRequest::default().with_transactional_id(None);
+    let first = connection.call(4, &request);
+    let second = connection.call(4, &request);
     assert_eq!((first.error_code, first.producer_epoch), (0, 0));
     assert_ne!(first.producer_id, second.producer_id);
 }
@@ -228,13 +229,14 @@ fn offsets_are_found_by_end_and_by_time() {
 #[test]
 fn a_fetch_returns_the_bytes_that_were_produced() {
     let (_data, _broker, mut connection) = broker_with_topic();
-    assert_eq!(produce(&mut connection, ALL, batch()).error_code, 0);
+    let sent = batch();
+    assert_eq!(produce(&mut connection, ALL, sent.clone()).error_code, 0);
     let response = connection.call(11, &fetch_request(0, Duration::ZERO));
     let partition = &response.responses[0].partitions[0];
     assert_eq!((partition.error_code, partition.high_watermark), (0, 1));
     let stored = partition.records.clone().unwrap();
     // All but the base offset, the length and the leader epoch, which the log may set.
-    assert_eq!(stored[16..], batch()[16..]);
+    assert_eq!(stored[16..], sent[16..]);
 }
 
 #[test]
@@ -314,8 +316,8 @@ fn a_request_that_cannot_be_answered_ends_its_connection_alone() {
     let mut too_many = encode(1, 1, &DeleteTopicsRequest::default()).to_vec();
     let count = too_many.len() - 8;
     too_many[count..count + 4].copy_from_slice(&i32::MAX.to_be_bytes());
-    let refused = [
-        ("larger than allowed", (17 << 20_i32).to_be_bytes().to_vec()),
+    let refused: [(&str, Vec<u8>); 10] = [
+        ("larger than allowed", (17_i32 << 20).to_be_bytes().to_vec()),
         ("the largest there is", i32::MAX.to_be_bytes().to_vec()),
         ("of a negative length", (-1_i32).to_be_bytes().to_vec()),
         ("empty", vec![0; 4]),

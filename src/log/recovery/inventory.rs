@@ -65,10 +65,12 @@ impl Inventory {
                 SegmentFile::TransactionIndex => {}
             },
             PartitionFile::Segment { stage: Stage::Swap, .. } => {
-                let problem = "a compaction or split by Kafka is unfinished: start Kafka on it once and stop it";
+                let problem =
+                    "a compaction or split by Kafka is unfinished: start Kafka on it once and stop it";
                 return Err(Error::corrupt(&path, 0, CorruptionKind::Format(problem)));
             }
-            PartitionFile::Segment { stage: Stage::Deleted | Stage::Cleaned, .. } | PartitionFile::Temporary => {
+            PartitionFile::Segment { stage: Stage::Deleted | Stage::Cleaned, .. }
+            | PartitionFile::Temporary => {
                 self.leftovers.push(path);
             }
             PartitionFile::Prepared => self.prepared = Some(len),

@@ -325,10 +325,10 @@ impl<'a> Recovery<'a> {
 
     /// The log ends, without any damage, below what was durable.
     fn missing_end(&self, log_end: Offset) -> Corruption {
-        let (path, position) = self
-            .scanned
-            .last()
-            .map_or_else(|| (self.request.directory.clone(), 0), |last| (last.segment.file().path(), last.end));
+        let (path, position) = self.scanned.last().map_or_else(
+            || (self.request.directory.clone(), 0),
+            |last| (last.segment.file().path(), last.end),
+        );
         let kind = CorruptionKind::MissingSegment { expected: log_end, got: self.request.recovery_point };
         Corruption { path, position, kind }
     }
@@ -366,7 +366,8 @@ impl<'a> Recovery<'a> {
     fn finish(mut self) -> Result<Recovered> {
         let log_end = self.log_end().max(self.log_start);
         for offset in self.inventory.snapshots.iter().filter(|&&offset| offset > log_end) {
-            self.repairs.push(Repair::Remove(self.request.directory.join(SegmentFile::Snapshot.name(*offset))));
+            self.repairs
+                .push(Repair::Remove(self.request.directory.join(SegmentFile::Snapshot.name(*offset))));
         }
         for (path, _) in &self.report.snapshots_skipped {
             self.repairs.push(Repair::Remove(path.clone()));
@@ -431,8 +432,13 @@ impl<'a> Recovery<'a> {
         }
         file.mark_synced();
         let rebuilt = !is_last && !self.inventory.has_indexes(base);
-        let segment =
-            Arc::new(Segment::recovered(base, file, request.options.indexes(), scanned.indexes, scanned.summary));
+        let segment = Arc::new(Segment::recovered(
+            base,
+            file,
+            request.options.indexes(),
+            scanned.indexes,
+            scanned.summary,
+        ));
         if rebuilt {
             self.report.indexes_rebuilt.push(base);
         }

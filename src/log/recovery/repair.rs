@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{OpenRequest, RecoveryReport};
-use crate::error::{IoContext, Result};
 use crate::epoch::LeaderEpochs;
+use crate::error::{IoContext, Result};
 use crate::fs::name::{PartitionFile, SegmentFile};
 use crate::fs::{Access, atomic};
 use crate::producer::{ProducerTable, snapshot};
@@ -121,7 +121,9 @@ pub(super) fn write_snapshot(
 /// Writes the leader epochs.
 pub(super) fn write_leader_epochs(request: &OpenRequest, epochs: &LeaderEpochs, report: &mut RecoveryReport) {
     let path = request.directory.join(PartitionFile::LeaderEpochs.name().unwrap_or_default());
-    write(request, report, || atomic::replace_file(&*request.environment.disk, &path, epochs.encode().as_bytes()));
+    write(request, report, || {
+        atomic::replace_file(&*request.environment.disk, &path, epochs.encode().as_bytes())
+    });
 }
 
 /// Writes what can also stay in memory: on a disk that is full or read-only, the report says so.

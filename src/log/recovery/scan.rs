@@ -142,7 +142,10 @@ impl Scan {
         let fits = header.last_offset() - base <= i64::from(i32::MAX)
             && next_base.is_none_or(|next| header.last_offset() < next);
         if header.base_offset < self.next_offset || !fits {
-            return corrupt(CorruptionKind::BaseOffset { expected: self.next_offset, got: header.base_offset });
+            return corrupt(CorruptionKind::BaseOffset {
+                expected: self.next_offset,
+                got: header.base_offset,
+            });
         }
         if header.leader_epoch < self.leader_epoch {
             let (expected, got) = (self.leader_epoch.0, header.leader_epoch.0);

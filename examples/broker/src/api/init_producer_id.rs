@@ -15,6 +15,7 @@ pub(crate) async fn handle(broker: Arc<Broker>, request: Request) -> anyhow::Res
     let body: InitProducerIdRequest = request.body()?;
     let claimed = (ProducerId(body.producer_id.0), ProducerEpoch(body.producer_epoch));
     let producer = move || match body.transactional_id {
+        Some(name) if name.is_empty() => Err(ResponseError::InvalidRequest.code()),
         Some(name) => named(&broker, &name, claimed),
         // Also for one that has an id and asks to go on in a higher epoch: its sequences begin again either way.
         None => broker

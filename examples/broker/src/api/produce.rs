@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use bytes::Bytes;
-use idemlog::{AppendOptions, Batch, Batches, ErrorCode, Log, Offset, Pending};
+use idemlog::{AppendOptions, AppendOutcome, Batch, Batches, ErrorCode, Log, Offset, Pending};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
@@ -139,7 +139,7 @@ async fn settled(
 }
 
 async fn base_offset(pending: Pending, acks: Acks, deadline: tokio::time::Instant) -> Result<Offset, i16> {
-    let base_offset = pending.outcomes().first().map_or(Offset(-1), |outcome| outcome.base_offset());
+    let base_offset = pending.outcomes().first().map_or(Offset(-1), AppendOutcome::base_offset);
     if acks == Acks::Durable {
         match tokio::time::timeout_at(deadline, pending).await {
             Ok(durable) => durable.map(|_| ()).map_err(|error| error.code().number())?,

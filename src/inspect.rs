@@ -1,0 +1,252 @@
+//! The state that opening a partition would come to, without opening it: nothing is written.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::{IoContext, Result};
+use crate::fs::name::{PartitionDirectory, PartitionFile, SegmentFile, Stage, TopicPartition};
+use crate::fs::{Disk, IoMode, RealDisk};
+use crate::log::{CorruptionPolicy, Log, LogOptions, OpenRequest, RecoveryReport};
+use crate::log_dir::{self, LogDirOptions};
+use crate::producer::{ExpiryClock, ProducerInfo, ProducerPolicy};
+use crate::types::{LeaderEpoch, Offset, Timestamp};
+
+/// As what [`inspect`] opens a partition: what its log directory's checkpoints would say.
+///
+/// ```
+/// use idemlog::Offset;
+/// use idemlog::inspect::InspectOptions;
+///
+/// let crashed = InspectOptions::default().clean(false).recovery_point(Offset(40));
+/// assert!(!crashed.clean);
+/// assert_eq!(crashed.log_start, None);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InspectOptions {
+    /// Whether the log was closed well. Default: yes.
+    pub clean: bool,
+    /// Below this, all is durable. Default: 0.
+    pub recovery_point: Offset,
+    /// The log start offset. Default: that of the first segment.
+    pub log_start: Option<Offset>,
+    /// The time. Default: the host's.
+    pub now: Option<Timestamp>,
+    /// After how many ms by the records' timestamps a producer is forgotten. Default: 86,400,000, a day.
+    pub producer_expiry: i64,
+}
+
+impl Default for InspectOptions {
+    fn default() -> Self {
+        Self {
+            clean: true,
+            recovery_point: Offset::ZERO,
+            log_start: None,
+            now: None,
+            producer_expiry: 86_400_000,
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($field:ident: $type:ty),* $(,)?) => {
+        impl InspectOptions {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+                #[must_use]
+                pub fn $field(mut self, $field: $type) -> Self {
+                    self.$field = $field;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    clean: bool,
+    recovery_point: Offset,
+    log_start: Option<Offset>,
+    now: Option<Timestamp>,
+    producer_expiry: i64,
+}
+
+/// The state of a partition.
+///
+/// ```
+/// use idemlog::inspect::{InspectOptions, inspect};
+/// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
+///
+/// # let data = tempfile::tempdir().unwrap();
+/// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// dir.partition("orders", 0)?.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+/// dir.close()?;
+///
+/// let state = inspect(data.path().join("orders-0"), &InspectOptions::default())?;
+/// assert_eq!((state.log_start, state.log_end), (Offset(0), Offset(1)));
+/// assert_eq!(state.segments[0].next_offset, Offset(1));
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// The first offset that can be read.
+    pub log_start: Offset,
+    /// The offset that the next record gets.
+    pub log_end: Offset,
+    /// Below this offset readers see everything.
+    pub high_watermark: Offset,
+    /// Below this offset every transaction is decided.
+    pub last_stable: Offset,
+    /// Where the oldest open transaction begins.
+    pub first_undecided: Option<Offset>,
+    /// Below this offset opening reads no batch twice.
+    pub recovery_point: Offset,
+    /// The segments, oldest first.
+    pub segments: Vec<SegmentState>,
+    /// The offsets of the snapshots in the directory.
+    pub snapshots: Vec<Offset>,
+    /// Where each leader epoch began, oldest first.
+    pub leader_epochs: Vec<(LeaderEpoch, Offset)>,
+    /// The producers, by id.
+    pub producers: Vec<ProducerInfo>,
+    /// What opening found, and would do about it.
+    pub recovery: RecoveryReport,
+}
+
+/// A segment of an [`Inspection`].
+///
+/// ```
+/// use idemlog::inspect::{InspectOptions, inspect};
+/// # use idemlog::{BatchBuilder, LogDir, LogDirOptions, Timestamp};
+/// # let data = tempfile::tempdir().unwrap();
+/// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// # let batch = BatchBuilder::new().timestamp(Timestamp(7)).record(b"k", b"v").build()?;
+/// # dir.partition("orders", 0)?.append(&batch)?;
+/// # dir.close()?;
+/// let state = inspect(data.path().join("orders-0"), &InspectOptions::default())?;
+/// assert_eq!(state.segments[0].largest_timestamp, Timestamp(7));
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentState {
+    /// The first offset it may hold.
+    pub base_offset: Offset,
+    /// The bytes of its batches.
+    pub bytes: u64,
+    /// The offset behind its last batch.
+    pub next_offset: Offset,
+    /// The largest timestamp of a batch.
+    pub largest_timestamp: Timestamp,
+}
+
+/// Opens the partition in the directory `path` as the engine does, but for reading only, with damage cut off instead of
+/// refused, and tells what it comes to. No file is changed, and no lock is taken.
+///
+/// ```
+/// use idemlog::inspect::{InspectOptions, inspect};
+/// # use idemlog::{LogDir, LogDirOptions};
+/// # let data = tempfile::tempdir().unwrap();
+/// # LogDir::open(data.path(), LogDirOptions::default())?.partition("orders", 0)?;
+/// let crashed = InspectOptions::default().clean(false);
+/// let state = inspect(data.path().join("orders-0"), &crashed)?;
+/// println!("{}", state.recovery);
+/// assert!(state.producers.is_empty());
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Error::Corrupt`](crate::Error::Corrupt) for what opening refuses under any policy; the disk's.
+pub fn inspect(path: impl AsRef<Path>, options: &InspectOptions) -> Result<Inspection> {
+    let path = path.as_ref();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let snapshots = snapshots(&*disk, path)?;
+    let log = Log::open(request(path, disk, options)?)?;
+    let producers = log.producers();
+    let first_undecided = producers.iter().filter_map(|producer| producer.transaction_first_offset).min();
+    let (log_start, high_watermark) = (log.log_start_offset(), log.high_watermark());
+    Ok(Inspection {
+        log_start,
+        log_end: log.log_end_offset(),
+        high_watermark,
+        last_stable: first_undecided.map_or(high_watermark, |first| first.max(log_start).min(high_watermark)),
+        first_undecided,
+        recovery_point: log.recovery_point(),
+        segments: segments(&log)?,
+        snapshots,
+        leader_epochs: log.leader_epochs(),
+        producers,
+        recovery: log.recovery().clone(),
+    })
+}
+
+fn request(path: &Path, disk: Arc<dyn Disk>, options: &InspectOptions) -> Result<OpenRequest> {
+    let producers = ProducerPolicy::default()
+        .expiry_clock(ExpiryClock::RecordTimestamp)
+        .expiry_ms(options.producer_expiry);
+    producers.validate()?;
+    let directory = LogDirOptions::default().read_only(true).disk(disk).clock(clock(options.now));
+    Ok(OpenRequest {
+        name: name(path)?,
+        directory: path.to_owned(),
+        environment: Arc::new(log_dir::environment(&directory, None)),
+        options: LogOptions::default().corruption(CorruptionPolicy::CutAndKeep).producers(producers),
+        // Read, not mapped: an owner may be cutting the file.
+        mode: IoMode::Write,
+        recovery_point: options.recovery_point,
+        log_start: options.log_start,
+        clean: options.clean,
+    })
+}
+
+/// The partition's name by that of its directory, which may be a copy under any name.
+fn name(path: &Path) -> Result<TopicPartition> {
+    match path.file_name().map(PartitionDirectory::parse) {
+        Some(PartitionDirectory::Live(name)) => Ok(name),
+        _ => TopicPartition::new("inspected", 0),
+    }
+}
+
+fn segments(log: &Log) -> Result<Vec<SegmentState>> {
+    let state = |segment: &Arc<crate::segment::Segment>| {
+        let summary = segment.summary()?;
+        Ok(SegmentState {
+            base_offset: segment.base_offset(),
+            bytes: segment.file().end(),
+            next_offset: summary.next_offset,
+            largest_timestamp: summary.largest_timestamp,
+        })
+    };
+    log.segments().iter().map(state).collect()
+}
+
+fn snapshots(disk: &dyn Disk, path: &Path) -> Result<Vec<Offset>> {
+    let entries = disk.list(path).at("list", path)?;
+    let offset = |name| match PartitionFile::parse(name) {
+        PartitionFile::Segment { file: SegmentFile::Snapshot, base, stage: Stage::Live } => Some(base),
+        _ => None,
+    };
+    let mut offsets: Vec<Offset> = entries.iter().filter_map(|entry| offset(&entry.name)).collect();
+    offsets.sort_unstable();
+    Ok(offsets)
+}
+
+fn clock(now: Option<Timestamp>) -> Arc<dyn Clock> {
+    match now {
+        Some(now) => Arc::new(StandingClock(now)),
+        None => Arc::new(SystemClock),
+    }
+}
+
+/// A clock that stands.
+#[derive(Debug)]
+struct StandingClock(Timestamp);
+
+impl Clock for StandingClock {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+}

@@ -1,0 +1,86 @@
+//! The command-line tool, run as a process.
+#![cfg(feature = "cli")]
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its modules are its own"
+)]
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use common::{batch, open};
+use idemlog::IoMode;
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn idemlog(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_idemlog")).args(arguments).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// A closed log with a producer's ten records, and its `.log` file.
+fn closed() -> (TempDir, PathBuf) {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    for at in 0..5 {
+        log.append(&batch(7, 0, at * 2, 2)).unwrap();
+    }
+    dir.close().unwrap();
+    let path = data.path().join("orders-0/00000000000000000000.log");
+    (data, path)
+}
+
+#[test]
+fn verify_exits_with_0_for_a_sound_log_and_1_for_a_damaged_one() {
+    let (data, log) = closed();
+    let path = data.path().to_str().unwrap();
+    let sound = idemlog(&["verify", path]);
+    assert_eq!(sound.status.code(), Some(0), "{sound:?}");
+    assert!(text(&sound).starts_with("sound: 5 batches"), "{sound:?}");
+
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let damaged = idemlog(&["verify", path, "--allow-gaps"]);
+    assert_eq!(damaged.status.code(), Some(1), "{damaged:?}");
+    assert!(text(&damaged).contains("error: ") && text(&damaged).contains("CRC-32C"), "{damaged:?}");
+}
+
+#[test]
+fn inspect_prints_the_state_as_json() {
+    let (data, _) = closed();
+    let partition = data.path().join("orders-0");
+    let output =
+        idemlog(&["inspect", "--json", partition.to_str().unwrap(), "--unclean", "--recovery-point", "2"]);
+    let state: Value = serde_json::from_str(&text(&output)).unwrap();
+    assert_eq!(state["logEndOffset"], 10);
+    assert_eq!(state["producers"][0]["batches"][4]["lastSeq"], 9);
+    assert_eq!(state["recoveryPoint"], 2);
+}
+
+#[test]
+fn producers_and_dump_print_a_line_each() {
+    let (data, _) = closed();
+    let partition = data.path().join("orders-0");
+    let producers = text(&idemlog(&["producers", partition.to_str().unwrap()]));
+    assert!(producers.starts_with("producer 7 epoch 0 last sequence 9 offset 9 "), "{producers}");
+    let records = text(&idemlog(&["dump", partition.to_str().unwrap(), "--records"]));
+    assert_eq!(records.lines().filter(|line| !line.ends_with(".log")).count(), 5 + 10, "{records}");
+    let snapshot = partition.join("00000000000000000010.snapshot");
+    let snapshot = text(&idemlog(&["dump", snapshot.to_str().unwrap()]));
+    assert!(snapshot.contains("producer 7 epoch 0 last sequence 9 last offset 9"), "{snapshot}");
+}
+
+#[test]
+fn what_is_not_there_is_told() {
+    let output = idemlog(&["verify", "/nowhere/at/all"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/at/all"));
+}
