@@ -1,4 +1,6 @@
 //! What the fuzz targets do with their input. A target is one call of a function here; a finding is a panic.
 
 pub mod batch;
+pub mod decision;
 pub mod files;
+pub mod sim;

@@ -182,10 +182,11 @@ impl<'a> Recovery<'a> {
         Some(Indexes { offset: indexes.offset.truncated(beyond), time: indexes.time.truncated(beyond) })
     }
 
-    /// In a log marked clean, the batches from the last index entry on are checked.
+    /// The batches from the last index entry on are always checked, also below the recovery point: the end of the log is
+    /// what a lying marker or checkpoint would hide.
     fn begin_checks(&mut self, segment: &Arc<Segment>, known: Option<&Indexes>) {
         let is_last = self.files.last().is_some_and(|last| last.base_offset() == segment.base_offset());
-        if self.request.clean && is_last {
+        if is_last {
             let last_entry = known.and_then(|known| known.offset.last());
             let from = last_entry.map_or(segment.base_offset(), |entry| entry.offset);
             self.scan.checked_from = self.scan.checked_from.min(from);
