@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use common::{MODES, TestClock, batch, open, options, plain, small, stored};
 use idemlog::{
-    AppendOptions, Durability, Error, FirstAppend, LogDir, Offset, ProducerEpoch, ProducerId, ProducerPolicy,
-    RejectionReason, Sequence, SequenceRule, Timestamp,
+    AppendOptions, CutReason, Durability, Error, FirstAppend, LogDir, Offset, ProducerEpoch, ProducerId,
+    ProducerPolicy, RejectionReason, Sequence, SequenceRule, Timestamp,
 };
 
 #[test]
@@ -451,5 +451,57 @@ fn block_on<F: Future>(future: F) -> F::Output {
             std::task::Poll::Ready(output) => return output,
             std::task::Poll::Pending => std::thread::park_timeout(Duration::from_secs(20)),
         }
+    }
+}
+
+#[test]
+fn a_partition_that_was_refused_is_refused_again_whatever_the_others_write_meanwhile() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("damaged", 0).unwrap();
+        (0..2).for_each(|at| {
+            log.append(&batch(1, 0, at, 1)).unwrap();
+        });
+        let path = log.directory().join("00000000000000000000.log");
+        dir.partition("sound", 0).unwrap().append(&plain("sound")).unwrap();
+        dir.close().unwrap();
+        drop((log, dir));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[65] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+
+        for _ in 0..3 {
+            let dir = open(data.path(), mode);
+            assert!(matches!(dir.partition("damaged", 0), Err(Error::Corrupt(_))), "{mode:?}");
+            dir.partition("sound", 0).unwrap().append(&plain("sound")).unwrap();
+            dir.close().unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), bytes, "nothing is cut");
+        }
+    }
+}
+
+#[test]
+fn a_valid_batch_behind_a_torn_one_is_kept_aside_whole() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let batches = [batch(1, 0, 0, 1), batch(1, 0, 1, 1)];
+        batches.iter().for_each(|batch| {
+            log.append(batch).unwrap();
+        });
+        let path = log.directory().join("00000000000000000000.log");
+        drop((log, dir));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[65] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let cut = log.recovery().cut.clone().unwrap();
+        let size: usize = batches.iter().map(|batch| batch.bytes().len()).sum();
+        assert_eq!((cut.reason, cut.batches, cut.bytes), (CutReason::Tail, 1, size as u64));
+        assert_eq!(std::fs::read(&cut.kept[0]).unwrap(), bytes[..size], "its last zero, too");
     }
 }

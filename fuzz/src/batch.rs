@@ -33,10 +33,11 @@ fn walk(unchecked: &UncheckedBatch) {
     let Ok(batch) = decode(RecordCheck::Full) else { return };
     assert!(by_header.is_ok_and(|batch| batch.header() == header));
     assert_eq!(sound, header.record_count as usize, "a checked batch holds what it says");
-    if header.is_control() {
-        rebuild_control(&batch, control.expect("a checked control record reads").as_ref());
-    } else {
-        rebuild(&batch);
+    match control {
+        Ok(None) if !header.is_control() => rebuild(&batch),
+        Ok(control) => rebuild_control(&batch, control.as_ref()),
+        // The records of a control batch may be sound, and not the one that it must hold.
+        Err(_) => {}
     }
 }
 

@@ -2,5 +2,9 @@
 
 pub mod batch;
 pub mod decision;
+pub mod directory;
 pub mod files;
 pub mod sim;
+pub mod snapshot;
+pub mod template;
+pub mod workload;

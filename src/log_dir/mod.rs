@@ -60,8 +60,8 @@ struct Inner {
     environment: Arc<Environment>,
     /// Held while partitions are created and deleted; appends and reads do not come by here.
     partitions: RwLock<BTreeMap<TopicPartition, Log>>,
-    /// The partitions that did not open, and why.
-    failed: Mutex<BTreeMap<TopicPartition, Error>>,
+    /// The partitions that did not open.
+    failed: Mutex<BTreeMap<TopicPartition, Failed>>,
     producer_ids: Option<ProducerIds>,
     named_producers: Option<NamedProducers>,
     closed: AtomicBool,
@@ -172,7 +172,7 @@ impl LogDir {
     fn existing(&self, name: &TopicPartition) -> Result<Option<Log>> {
         self.check_open()?;
         match self.inner.failed.lock().get(name) {
-            Some(error) => Err(error.clone()),
+            Some(failed) => Err(failed.error.clone()),
             None => Ok(self.inner.partitions.read().get(name).cloned()),
         }
     }
@@ -195,7 +195,7 @@ impl LogDir {
 
     /// The partitions that did not open, and why. Their files are as they were.
     pub fn failed(&self) -> Vec<(TopicPartition, Error)> {
-        self.inner.failed.lock().iter().map(|(name, error)| (name.clone(), error.clone())).collect()
+        self.inner.failed.lock().iter().map(|(name, failed)| (name.clone(), failed.error.clone())).collect()
     }
 
     /// Deletes a partition: handles answer [`Error::Gone`] from now on, slices stay. `false` if there is none.
@@ -321,6 +321,17 @@ impl Inner {
         if self.failed.lock().is_empty() { self.mark_clean() } else { Ok(()) }
     }
 
+    /// The recovery points and log starts of the partitions that did not open. They stay in the checkpoints: damage below a
+    /// recovery point that was forgotten would be taken for an unfinished end, and cut.
+    fn checkpointed_of_failed(&self) -> (OffsetsByPartition, OffsetsByPartition) {
+        let failed = self.failed.lock();
+        let states = || failed.iter().map(|(name, failed)| (name.clone(), failed.state));
+        (
+            states().map(|(name, state)| (name, state.recovery_point)).collect(),
+            states().filter_map(|(name, state)| Some((name, state.log_start?))).collect(),
+        )
+    }
+
     fn mark_clean(&self) -> Result<()> {
         let path = self.path.join(directory_file::CLEAN_SHUTDOWN);
         atomic::replace_file(&*self.options.disk, &path, checkpoint::clean_shutdown(-1).as_bytes())
@@ -330,15 +341,14 @@ impl Inner {
 impl Checkpointer for Inner {
     fn write_checkpoints(&self) -> Result<()> {
         let _turn = self.checkpointing.lock();
-        let partitions = self.partitions.read().clone();
-        let offsets = |of: fn(&Log) -> Offset| -> OffsetsByPartition {
-            partitions.iter().map(|(name, log)| (name.clone(), of(log))).collect()
-        };
+        let (mut recovery_points, mut log_starts) = self.checkpointed_of_failed();
+        for (name, log) in self.partitions.read().clone() {
+            recovery_points.insert(name.clone(), log.recovery_point());
+            log_starts.insert(name, log.log_start_offset());
+        }
         let disk = &*self.options.disk;
-        let files = [
-            (directory_file::RECOVERY_POINTS, offsets(Log::recovery_point)),
-            (directory_file::LOG_STARTS, offsets(Log::log_start_offset)),
-        ];
+        let files =
+            [(directory_file::RECOVERY_POINTS, recovery_points), (directory_file::LOG_STARTS, log_starts)];
         for (file, offsets) in files {
             let encoded = checkpoint::encode_offsets(&offsets);
             atomic::replace_file(disk, &self.path.join(file), encoded.as_bytes())?;
@@ -454,7 +464,14 @@ struct Found {
 }
 
 /// What opening the partitions came to.
-type Opened = (BTreeMap<TopicPartition, Log>, BTreeMap<TopicPartition, Error>);
+type Opened = (BTreeMap<TopicPartition, Log>, BTreeMap<TopicPartition, Failed>);
+
+/// A partition that did not open.
+#[derive(Debug)]
+struct Failed {
+    error: Error,
+    state: CheckpointedState,
+}
 
 impl Found {
     fn in_directory(disk: &dyn Disk, path: &Path) -> Result<Self> {
@@ -504,18 +521,13 @@ impl Found {
             for _ in 0..options.recovery_thread_count().min(self.partitions.len()) {
                 scope.spawn(|| {
                     while let Some(name) = self.partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let log = open_request(
-                            name,
-                            path.join(name.to_string()),
-                            options,
-                            environment,
-                            self.state(name),
-                        )
-                        .and_then(Log::open);
+                        let (directory, state) = (path.join(name.to_string()), self.state(name));
+                        let log =
+                            open_request(name, directory, options, environment, state).and_then(Log::open);
                         let mut opened = opened.lock();
                         match log {
                             Ok(log) => drop(opened.0.insert(name.clone(), log)),
-                            Err(error) => drop(opened.1.insert(name.clone(), error)),
+                            Err(error) => drop(opened.1.insert(name.clone(), Failed { error, state })),
                         }
                     }
                 });

@@ -185,6 +185,7 @@ fn a_log_that_kafka_cannot_load_is_opened() {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "minutes without optimisation: cargo test --release --test kafka")]
 fn each_meant_difference_is_counted() {
     let mut table = Table::new();
     traces().iter().for_each(|trace| table.count_trace(trace));
@@ -195,6 +196,7 @@ fn each_meant_difference_is_counted() {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "minutes without optimisation: cargo test --release --test kafka")]
 fn the_engine_is_the_model_with_all_differences_in_every_trace() {
     let (mut comparison, mut lines, mut reached) = (Comparison::default(), 0, 0);
     for trace in traces() {

@@ -158,7 +158,7 @@ impl Scan {
 /// What lies behind the last valid batch of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Behind {
-    /// Bytes up to the last one that is not zero.
+    /// Bytes up to the last one that is not zero, or that a valid batch needs.
     pub(super) bytes: u64,
     /// Valid batches among them.
     pub(super) batches: u64,
@@ -167,15 +167,16 @@ pub(super) struct Behind {
 /// Looks through the bytes of `segment` from `position` on.
 pub(super) fn behind(segment: &Segment, position: u64) -> Result<Behind> {
     let bytes = segment.file().bytes(position, u64::MAX)?;
-    let len = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    let bytes = &bytes[..len];
+    let mut len = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     let mut batches = 0;
     let mut at = 1;
-    while at + layout::HEADER_SIZE <= bytes.len() {
+    while at < len && at + layout::HEADER_SIZE <= bytes.len() {
         match valid_batch(&bytes[at..]) {
             Some(size) => {
                 batches += 1;
                 at += size;
+                // A batch without record headers ends in a zero.
+                len = len.max(at);
             }
             None => at += 1,
         }
