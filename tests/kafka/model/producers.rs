@@ -66,7 +66,7 @@ impl Entry {
     }
 
     pub fn is_expired(&self, now: i64, expiry_ms: i64) -> bool {
-        self.transaction_first.is_none() && now - self.last_timestamp >= expiry_ms
+        self.transaction_first.is_none() && now.wrapping_sub(self.last_timestamp) >= expiry_ms
     }
 
     pub fn duplicate_of(&self, batch: &Batch) -> Option<StoredBatch> {
