@@ -1,4 +1,6 @@
 //! The decision about each batch against a model that remembers every batch.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: idemlog_fuzz::decision::Input| { idemlog_fuzz::decision::compare(&input); });
+libfuzzer_sys::fuzz_target!(|input: idemlog_fuzz::decision::Input| {
+    idemlog_fuzz::decision::compare(&input);
+});

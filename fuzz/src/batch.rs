@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use idemlog::{
-    Batch, BatchBuilder, BatchHeader, Batches, Compression, ControlRecord, Record, RecordBuilder, RecordCheck,
-    UncheckedBatch,
+    Batch, BatchBuilder, BatchHeader, Batches, Compression, ControlRecord, Record, RecordBuilder,
+    RecordCheck, UncheckedBatch,
 };
 
 use crate::files::fix_batches;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use arbitrary::Arbitrary;
 use idemlog::sim::SimDisk;
 use idemlog::{
-    AppendOutcome, Batch, Durability, DuplicateCheck, Error, FirstAppend, Log, LogDir, Offset, OffsetRange,
+    AppendOutcome, Batch, DuplicateCheck, Durability, Error, FirstAppend, Log, LogDir, Offset, OffsetRange,
     ProducerEpoch, ProducerPolicy, RecordCheck, RejectionReason, Sequence, SequenceRule, WindowBounds,
 };
 
@@ -52,9 +52,13 @@ enum First {
     /// So many away from it.
     Near(i8),
     /// A stored batch once more.
-    Again { back: u8 },
+    Again {
+        back: u8,
+    },
     /// The sequences of a stored batch with other bytes.
-    Reused { back: u8 },
+    Reused {
+        back: u8,
+    },
     /// So many before the wrap.
     BeforeWrap(u8),
     /// Half a circle and so many from the next one.
@@ -319,8 +323,13 @@ impl Pair {
             .window(window)
             .first_append(first_append)
             .sequence_rule(if input.increasing { SequenceRule::Increasing } else { SequenceRule::Contiguous })
-            .duplicate_check(if input.same_bytes { DuplicateCheck::SameBytes } else { DuplicateCheck::Sequences });
-        let log = small().durability(Durability::Buffered).record_check(RecordCheck::Header).producers(policy);
+            .duplicate_check(if input.same_bytes {
+                DuplicateCheck::SameBytes
+            } else {
+                DuplicateCheck::Sequences
+            });
+        let log =
+            small().durability(Durability::Buffered).record_check(RecordCheck::Header).producers(policy);
         let host = Host::new(SimDisk::new(mode(input.mapped)), log);
         let model = Model {
             increasing: input.increasing,
@@ -381,7 +390,10 @@ impl Pair {
         match log.append_all(&batches) {
             Ok(outcomes) => {
                 assert_eq!(outcomes.len(), verdicts.len(), "{verdicts:?}");
-                outcomes.iter().zip(&verdicts).for_each(|(outcome, verdict)| assert_outcome(outcome, verdict));
+                outcomes
+                    .iter()
+                    .zip(&verdicts)
+                    .for_each(|(outcome, verdict)| assert_outcome(outcome, verdict));
                 self.model = staged;
             }
             Err(Error::Rejected(rejection)) => {

@@ -35,18 +35,54 @@ pub enum Point {
 
 #[derive(Arbitrary, Debug)]
 pub enum Change {
-    Set { file: u8, at: u16, to: u8 },
-    SetLong { file: u8, at: u16, to: i64 },
-    Insert { file: u8, at: u16, bytes: Vec<u8> },
-    Cut { file: u8, at: u16 },
-    Zeros { file: u8, count: u16 },
-    Remove { file: u8 },
-    Rename { file: u8, name: Name },
-    Copy { file: u8, name: Name },
+    Set {
+        file: u8,
+        at: u16,
+        to: u8,
+    },
+    SetLong {
+        file: u8,
+        at: u16,
+        to: i64,
+    },
+    Insert {
+        file: u8,
+        at: u16,
+        bytes: Vec<u8>,
+    },
+    Cut {
+        file: u8,
+        at: u16,
+    },
+    Zeros {
+        file: u8,
+        count: u16,
+    },
+    Remove {
+        file: u8,
+    },
+    Rename {
+        file: u8,
+        name: Name,
+    },
+    Copy {
+        file: u8,
+        name: Name,
+    },
     /// The end of one file behind the end of another.
-    Join { file: u8, other: u8, at: u16 },
-    Add { name: Name, bytes: Vec<u8> },
-    Text { name: Name, lines: Vec<(i32, i64)> },
+    Join {
+        file: u8,
+        other: u8,
+        at: u16,
+    },
+    Add {
+        name: Name,
+        bytes: Vec<u8>,
+    },
+    Text {
+        name: Name,
+        lines: Vec<(i32, i64)>,
+    },
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -114,7 +150,8 @@ fn apply(change: &Change, files: &mut Files, template: &template::Template) {
     match change {
         Change::Add { name, bytes } => put(files, name.text(template), bytes.clone()),
         Change::Text { name, lines } => {
-            let lines: Vec<String> = lines.iter().map(|(epoch, start)| format!("{epoch} {start}\n")).collect();
+            let lines: Vec<String> =
+                lines.iter().map(|(epoch, start)| format!("{epoch} {start}\n")).collect();
             put(files, name.text(template), format!("0\n{}\n{}", lines.len(), lines.concat()).into());
         }
         _ if files.is_empty() => {}

@@ -25,9 +25,16 @@ pub enum Bytes {
     /// The same, with version and checksum put right.
     Fixed(Vec<u8>),
     /// Entries and a trailer of the right sizes.
-    Shaped { entries: Vec<Entry>, identity: Option<[i64; 3]>, damage: Vec<(u16, u8)> },
+    Shaped {
+        entries: Vec<Entry>,
+        identity: Option<[i64; 3]>,
+        damage: Vec<(u16, u8)>,
+    },
     /// One of the log's own, changed.
-    Changed { which: u8, damage: Vec<(u16, u8)> },
+    Changed {
+        which: u8,
+        damage: Vec<(u16, u8)>,
+    },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -122,7 +129,10 @@ fn bytes(input: &Bytes, template: &Template) -> Vec<u8> {
         }
         Bytes::Changed { which, damage } => {
             let own: Vec<_> = template.files.iter().filter(|(name, _)| name.ends_with(".snapshot")).collect();
-            damaged(own.get(usize::from(*which) % own.len().max(1)).map_or(Vec::new(), |own| own.1.clone()), damage)
+            damaged(
+                own.get(usize::from(*which) % own.len().max(1)).map_or(Vec::new(), |own| own.1.clone()),
+                damage,
+            )
         }
     }
 }
@@ -130,7 +140,8 @@ fn bytes(input: &Bytes, template: &Template) -> Vec<u8> {
 /// Puts the snapshot beside a sound log: it opens with every batch, and goes on.
 pub fn open(input: &Input) {
     let template = &template::all()[0];
-    let points = [template.log_end, template.bases[template.bases.len() - 1], template.bases[0], template.log_end + 5];
+    let points =
+        [template.log_end, template.bases[template.bases.len() - 1], template.bases[0], template.log_end + 5];
     let name = format!("{:020}.snapshot", points[usize::from(input.offset) % points.len()]);
     let mut files = template.files.clone();
     files.retain(|(other, _)| !other.ends_with(".snapshot"));

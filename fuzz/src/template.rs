@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use idemlog::sim::SimDisk;
-use idemlog::{Batch, BatchBuilder, Compression, ControlRecord, ProducerEpoch, ProducerId, Sequence, Timestamp};
+use idemlog::{
+    Batch, BatchBuilder, Compression, ControlRecord, ProducerEpoch, ProducerId, Sequence, Timestamp,
+};
 
 use crate::files::{self, Files};
 use crate::sim::{Host, PARTITION, mode, small};

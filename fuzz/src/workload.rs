@@ -27,20 +27,31 @@ enum Step {
     /// A stored batch, a new one, and the new one once more, in one call.
     AppendAll(New, u8),
     /// One of the producer's last batches again.
-    Again { producer: u8, back: u8 },
+    Again {
+        producer: u8,
+        back: u8,
+    },
     /// A batch with one before it missing.
     Gap(New),
     Roll,
     Sync,
     /// The oldest append that nobody has waited for yet.
     Wait,
-    Read { from: u8, max: u16 },
-    Seek { timestamp: u8 },
+    Read {
+        from: u8,
+        max: u16,
+    },
+    Seek {
+        timestamp: u8,
+    },
     Expire,
     Recreate,
     Close,
     Kill,
-    PowerCut { back: u8, survivors: Vec<u8> },
+    PowerCut {
+        back: u8,
+        survivors: Vec<u8>,
+    },
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -231,7 +242,10 @@ impl Driver {
         let Some((at, placed)) = self.remembered(producer, back) else { return };
         let outcome = self.log().append(&placed.batch).unwrap();
         assert!(outcome.is_duplicate());
-        assert_eq!((outcome.base_offset().0, outcome.last_offset().0 + 1), (placed.base_offset, placed.end()));
+        assert_eq!(
+            (outcome.base_offset().0, outcome.last_offset().0 + 1),
+            (placed.base_offset, placed.end())
+        );
         self.durable(at + 1);
     }
 
@@ -347,7 +361,8 @@ impl Driver {
         let disk = &self.host.disk;
         let last = disk.crash_points() - 1;
         let point = last.saturating_sub(usize::from(back) % 16);
-        let promise = disk.marks(point).last().map_or(Promise::default(), |&mark| self.promises[mark as usize]);
+        let promise =
+            disk.marks(point).last().map_or(Promise::default(), |&mark| self.promises[mark as usize]);
         let image = disk.crash(point, &mut Chosen(survivors.iter().cycle()));
         image.set_sync_range_covers_length(true);
         self.host.disk = image;
@@ -359,7 +374,12 @@ impl Driver {
     fn survived(&mut self, promise: Promise) {
         let (found, error) = stored(self.log());
         assert_eq!(error, None);
-        assert!(found.len() >= promise.durable, "{} batches are left of {} promised", found.len(), promise.durable);
+        assert!(
+            found.len() >= promise.durable,
+            "{} batches are left of {} promised",
+            found.len(),
+            promise.durable
+        );
         let placed: Vec<_> = self.placed.iter().take(found.len()).map(Placed::identity).collect();
         assert_eq!(found, placed, "not a beginning of what was placed");
         self.placed.truncate(found.len());
@@ -376,10 +396,12 @@ impl Driver {
             let header = placed.batch.header();
             next.insert(header.producer_id.0, header.last_sequence().0 + 1);
         }
-        self.producers.retain(|_, (id, sequence)| next.get(id).is_some_and(|next| {
-            *sequence = *next;
-            true
-        }));
+        self.producers.retain(|_, (id, sequence)| {
+            next.get(id).is_some_and(|next| {
+                *sequence = *next;
+                true
+            })
+        });
     }
 
     fn all_durable(&mut self) {
@@ -406,7 +428,8 @@ impl Driver {
         let promised = self.placed[..self.promise.durable].last().map_or(0, Placed::end);
         assert!(promised <= log.durable_offset().0 && log.durable_offset() <= log.log_end_offset());
         assert!(log.high_watermark() <= log.durable_offset());
-        let visible: Vec<_> = log.reader(Offset(0)).unwrap().map(|batch| batch.unwrap().header().crc).collect();
+        let visible: Vec<_> =
+            log.reader(Offset(0)).unwrap().map(|batch| batch.unwrap().header().crc).collect();
         let below = self.placed.iter().filter(|placed| placed.end() <= log.high_watermark().0).count();
         assert_eq!(visible.len(), below);
         let known: HashSet<i64> = log.producers().iter().map(|producer| producer.producer_id.0).collect();

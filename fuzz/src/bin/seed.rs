@@ -12,7 +12,8 @@ use idemlog::Batches;
 const MAX_SEED: usize = 4096;
 
 fn main() -> io::Result<()> {
-    let argument = |at, default: &str| PathBuf::from(env::args().nth(at).unwrap_or_else(|| default.to_owned()));
+    let argument =
+        |at, default: &str| PathBuf::from(env::args().nth(at).unwrap_or_else(|| default.to_owned()));
     let fixtures = argument(1, "../tests/fixtures/kafka/golden");
     let corpus = argument(2, "corpus");
     let mut files = Vec::new();

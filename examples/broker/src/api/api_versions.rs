@@ -7,13 +7,13 @@ use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use super::{Reply, SERVED, answer, is_served};
 use crate::request::Request;
 
-pub(crate) fn handle(request: Request) -> anyhow::Result<Reply> {
+pub(crate) fn handle(mut request: Request) -> anyhow::Result<Reply> {
     if is_served(request.api, request.version) {
         request.body::<ApiVersionsRequest>()?;
         return answer(&request, &response(0));
     }
     // A client that is newer than the broker has nothing but this to learn that by: the oldest version of the answer.
-    let request = Request { version: 0, ..request };
+    request.version = 0;
     answer(&request, &response(ResponseError::UnsupportedVersion.code()))
 }
 
