@@ -234,7 +234,7 @@ impl Shared {
             self.do_chores();
         }
         self.tail.notify();
-        let durability = options.durability.unwrap_or(self.options.durability);
+        let durability = options.durability.unwrap_or(self.options().durability);
         Ok((outcomes, ticket.filter(|_| durability == Durability::Synced)))
     }
 
@@ -248,22 +248,22 @@ impl Shared {
         let mut total = 0;
         for batch in batches {
             let size = batch.bytes().len();
-            if size > self.options.max_batch_bytes as usize {
-                return too_large(self.options.max_batch_bytes, size, "max_batch_bytes");
+            if size > self.options().max_batch_bytes as usize {
+                return too_large(self.options().max_batch_bytes, size, "max_batch_bytes");
             }
             batch.check_client_rules()?;
-            batch.ensure_checked(self.options.record_check, self.options.max_decompressed_bytes)?;
+            batch.ensure_checked(self.options().record_check, self.options().max_decompressed_bytes)?;
             total += size;
         }
-        if total > self.options.segment_bytes as usize {
-            return too_large(self.options.segment_bytes, total, "segment_bytes");
+        if total > self.options().segment_bytes as usize {
+            return too_large(self.options().segment_bytes, total, "segment_bytes");
         }
         Ok(())
     }
 
     /// Waits while too much is not durable yet.
     fn within_bounds(&self, may_wait: bool) -> Result<()> {
-        while let Some(bound) = self.backlog.exceeds(&self.options) {
+        while let Some(bound) = self.backlog.exceeds(&self.options()) {
             if !may_wait {
                 return Err(Error::WouldBlock { bound });
             }
@@ -365,8 +365,8 @@ impl Shared {
             return Ok(true);
         }
         Ok(writer.position() > 0
-            && (writer.position() + demand.bytes > u64::from(self.options.segment_bytes)
-                || writer.age(demand.timestamp, now) > self.options.segment_ms
+            && (writer.position() + demand.bytes > u64::from(self.options().segment_bytes)
+                || writer.age(demand.timestamp, now) > self.options().segment_ms
                 || writer.indexes_are_full()))
     }
 
@@ -375,7 +375,7 @@ impl Shared {
         self.segments
             .load()
             .last()
-            .is_some_and(|last| last.file().end() < u64::from(self.options.segment_bytes))
+            .is_some_and(|last| last.file().end() < u64::from(self.options().segment_bytes))
     }
 
     /// Takes the prepared segment as the active one.
@@ -476,17 +476,17 @@ impl Shared {
             if position >= appender.pace.look_again {
                 self.request(Chore::Populate);
             }
-            let nearly_full = position > u64::from(self.options.segment_bytes) / 4 * 3;
+            let nearly_full = position > u64::from(self.options().segment_bytes) / 4 * 3;
             if nearly_full && appender.prepared.is_none() {
                 self.request(Chore::Prepare);
             }
         }
-        let checkpoint = appender.since_checkpoint >= self.options.snapshot_interval_bytes;
+        let checkpoint = appender.since_checkpoint >= self.options().snapshot_interval_bytes;
         if checkpoint {
             appender.since_checkpoint = 0;
             self.request(Chore::Checkpoint);
         }
-        let interval = self.options.expiry_interval_ms;
+        let interval = self.options().expiry_interval_ms;
         let expire = now.0.saturating_sub(appender.expired_at.0) >= interval;
         if expire {
             appender.expired_at = now;

@@ -113,7 +113,7 @@ impl Shared {
     pub(super) fn allocate(&self, end: u64) -> Result<()> {
         let Some(segment) = self.segments.load().last().cloned() else { return Ok(()) };
         let space = &self.environment.space;
-        let capacity = u64::from(self.options.segment_bytes);
+        let capacity = u64::from(self.options().segment_bytes);
         let taken = segment.file().allocate(end, capacity, space.room())?;
         space.take(taken);
         Ok(())
@@ -129,7 +129,7 @@ impl Shared {
         let summary = segment.summary()?;
         segment.indexes()?;
         let first_timestamp = first_timestamp(&segment)?;
-        let sink = segment.file().open_sink(u64::from(self.options.segment_bytes))?;
+        let sink = segment.file().open_sink(u64::from(self.options().segment_bytes))?;
         let writer = SegmentWriter::new(segment, sink, &summary, first_timestamp, self.now());
         self.appender.lock().writer = Some(writer);
         Ok(())
@@ -147,7 +147,7 @@ impl Shared {
         let path = self.path(&PartitionFile::Prepared.name().unwrap_or_default());
         self.remove_leftover(&path)?;
         let blocks = self.blocks_of_next();
-        let capacity = u64::from(self.options.segment_bytes);
+        let capacity = u64::from(self.options().segment_bytes);
         let disk = Arc::clone(&self.environment.disk);
         let made = LogFile::create(disk, self.mode, path.clone(), capacity, blocks);
         if made.is_err() {
@@ -165,7 +165,7 @@ impl Shared {
     fn blocks_of_next(&self) -> u64 {
         let active = self.segments.load().last().map_or(0, |segment| segment.file().allocated());
         let step = active.clamp(ALLOCATION_STEP_MIN, PREPARED_BLOCKS).min(self.environment.space.room());
-        step.max(ALLOCATION_STEP_MIN).min(u64::from(self.options.segment_bytes))
+        step.max(ALLOCATION_STEP_MIN).min(u64::from(self.options().segment_bytes))
     }
 
     fn remove_leftover(&self, path: &std::path::Path) -> Result<()> {
@@ -178,7 +178,7 @@ impl Shared {
     /// Makes the prepared segment the active one. Under the append lock; no file is touched.
     pub(super) fn activate(&self, appender: &mut Appender, prepared: Prepared) {
         let base = self.watermarks.log_end();
-        let segment = Arc::new(Segment::empty(base, prepared.file, self.options.indexes(), false));
+        let segment = Arc::new(Segment::empty(base, prepared.file, self.options().indexes(), false));
         let mut segments = self.segments.load().to_vec();
         if let Some(active) = appender.writer.take() {
             self.environment.maps.opened(&active.seal());
@@ -213,7 +213,7 @@ impl Shared {
     /// Populates pages, and allocates blocks, ahead of the appender: as far as it comes in some milliseconds.
     fn populate(&self) -> Result<()> {
         let Some((segment, from, to)) = self.appender.lock().populate_next() else { return Ok(()) };
-        let capacity = u64::from(self.options.segment_bytes);
+        let capacity = u64::from(self.options().segment_bytes);
         let allocated = segment.file().allocated();
         if to > from && to + POPULATE_MAX > allocated && allocated < capacity {
             let end = (allocated + 1).max(to).min(capacity);

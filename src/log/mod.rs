@@ -78,7 +78,8 @@ struct Shared {
     name: TopicPartition,
     directory: PathBuf,
     environment: Arc<Environment>,
-    options: LogOptions,
+    /// Replaced as a whole by `set_options`.
+    options: ArcSwap<LogOptions>,
     mode: crate::fs::IoMode,
     /// The append lock: one batch at a time gets its offset.
     appender: Mutex<Appender>,
@@ -146,6 +147,10 @@ struct Backlog {
 }
 
 impl Shared {
+    fn options(&self) -> arc_swap::Guard<Arc<LogOptions>> {
+        self.options.load()
+    }
+
     fn now(&self) -> Timestamp {
         self.environment.clock.now()
     }
@@ -199,7 +204,7 @@ impl Log {
             name,
             directory,
             environment,
-            options,
+            options: ArcSwap::from_pointee(options),
             mode,
             appender: Mutex::new(appender),
             segments: ArcSwap::from_pointee(segments),
@@ -224,9 +229,9 @@ impl Log {
         &self.shared.name
     }
 
-    /// How this log was opened.
-    pub fn options(&self) -> &LogOptions {
-        &self.shared.options
+    /// How this log works at the moment.
+    pub fn options(&self) -> Arc<LogOptions> {
+        self.shared.options.load_full()
     }
 
     /// The partition's directory.

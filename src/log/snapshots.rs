@@ -192,7 +192,7 @@ impl Shared {
         }
         let now = self.now();
         let segments = self.segments.load_full();
-        let policy = &self.options.producers;
+        let policy = &self.options().producers;
         let (base, _) = newest(disk, &self.directory, &segments, point, policy, now)?;
         let (from, mut producers, before) = match base {
             Some(base) => (base.offset, base.producers, base.identity),
