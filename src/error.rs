@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::types::{Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence};
+use crate::topic_id::TopicId;
+use crate::types::{LeaderEpoch, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence};
 
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -44,6 +45,29 @@ pub enum Error {
         start: Offset,
         /// The exclusive end: the log end offset, or what the reader may see of it.
         end: Offset,
+    },
+    /// A replicated batch does not begin at the log end offset or above.
+    UnexpectedOffset {
+        /// The lowest offset that it may begin at.
+        expected: Offset,
+        /// The one it begins at.
+        got: Offset,
+    },
+    /// A replicated batch has a lower leader epoch than the log.
+    StaleLeaderEpoch {
+        /// The highest leader epoch in the log.
+        latest: LeaderEpoch,
+        /// The batch's.
+        got: LeaderEpoch,
+    },
+    /// A partition belongs to another topic of the same name.
+    TopicId {
+        /// The partition's directory.
+        path: PathBuf,
+        /// The topic's id that was asked for.
+        expected: TopicId,
+        /// The one in the directory.
+        got: TopicId,
     },
     /// A truncation removed the batch before it was durable.
     Truncated,
@@ -408,6 +432,8 @@ pub enum ErrorCode {
     InvalidRecord = 87,
     /// A quota was exceeded.
     ThrottlingQuotaExceeded = 89,
+    /// The partition belongs to another topic of the same name.
+    InconsistentTopicId = 103,
 }
 
 impl ErrorCode {
@@ -473,9 +499,13 @@ impl Error {
             | Self::Locked { .. }
             | Self::Poisoned(_)
             | Self::ReadOnly { .. } => ErrorCode::KafkaStorageError,
-            Self::NoSyncer | Self::Unsettled | Self::InvalidOption { .. } | Self::ProducerIdsExhausted => {
-                ErrorCode::UnknownServerError
-            }
+            Self::TopicId { .. } => ErrorCode::InconsistentTopicId,
+            Self::UnexpectedOffset { .. }
+            | Self::StaleLeaderEpoch { .. }
+            | Self::NoSyncer
+            | Self::Unsettled
+            | Self::InvalidOption { .. }
+            | Self::ProducerIdsExhausted => ErrorCode::UnknownServerError,
         }
     }
 
@@ -516,6 +546,17 @@ impl fmt::Display for Error {
             Self::OffsetOutOfRange { got, start, end } => {
                 write!(f, "offset {got} is outside of the log, which has {start} up to {end} (exclusive)")
             }
+            Self::UnexpectedOffset { expected, got } => {
+                write!(f, "a replicated batch begins at offset {got}, must begin at {expected} or above")
+            }
+            Self::StaleLeaderEpoch { latest, got } => {
+                write!(f, "a replicated batch has leader epoch {got}, the log is at {latest} already")
+            }
+            Self::TopicId { path, expected, got } => write!(
+                f,
+                "{} belongs to the topic with id {got}, not {expected}: one of the same name was deleted and created again",
+                path.display()
+            ),
             Self::Truncated => f.write_str("the batch was truncated before it was durable"),
             Self::InDoubt => f.write_str(
                 "the log was closed, deleted or poisoned before the batch was known to be durable; send it again after reopening",

@@ -62,7 +62,7 @@ pub mod manual;
 mod producer;
 mod segment;
 mod sync;
-#[allow(dead_code, reason = "the log does not store transactions yet")]
+mod topic_id;
 mod transaction;
 mod types;
 pub mod verify;
@@ -84,10 +84,13 @@ pub use fs::{
 };
 pub use log::{
     AppendOptions, AppendOutcome, CorruptionPolicy, Cut, CutReason, Durability, Fetched, Log, LogMetrics,
-    LogOptions, OffsetAndTimestamp, Pending, Reader, RecoveryReport, TailWait, TopicId,
+    LogOptions, OffsetAndTimestamp, Origin, Pending, ProducerStates, Reader, RecoveryReport, TailWait,
 };
 pub use log_dir::{LastBatch, LogDir, LogDirOptions, Producer};
 pub use producer::{
     DuplicateCheck, ExpiryClock, FirstAppend, ProducerBatch, ProducerInfo, ProducerPolicy, SequenceRule,
+    VerificationGuard,
 };
+pub use topic_id::TopicId;
+pub use transaction::AbortedTransaction;
 pub use types::{LeaderEpoch, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp};

@@ -5,12 +5,22 @@
 
 use std::collections::BTreeMap;
 
+use crate::batch::BatchHeader;
 use crate::batch::layout::{read_i16, read_i64};
 use crate::error::CorruptionKind;
 use crate::types::{Offset, ProducerId, Timestamp};
 
 /// How much longer than its timeout a transaction may be open before it counts as left behind.
 const LATE_BUFFER_MS: i64 = 5 * 60 * 1000;
+
+/// What a stored batch did to its producer's transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransactionEffect {
+    /// It opened one.
+    Began { producer_id: ProducerId, first_offset: Offset },
+    /// It is the marker that ended one.
+    Ended { producer_id: ProducerId, first_offset: Offset, marker: Offset, aborted: bool },
+}
 
 /// The transactions of a partition that hold the last stable offset back, by their first offsets.
 #[derive(Clone, Debug, Default)]
@@ -28,13 +38,32 @@ impl FromIterator<(Offset, ProducerId)> for Transactions {
 }
 
 impl Transactions {
+    /// Takes over what a stored batch did. Returns the transaction that it aborted.
+    pub(crate) fn note(&mut self, effect: TransactionEffect) -> Option<AbortedTransaction> {
+        match effect {
+            TransactionEffect::Began { producer_id, first_offset } => {
+                self.begin(producer_id, first_offset);
+                None
+            }
+            TransactionEffect::Ended { producer_id, first_offset, marker, aborted } => {
+                let last_stable_offset = self.end(producer_id, first_offset, marker);
+                aborted.then_some(AbortedTransaction {
+                    producer_id,
+                    first_offset,
+                    last_offset: marker,
+                    last_stable_offset,
+                })
+            }
+        }
+    }
+
     /// A producer stored the first batch of a transaction.
-    pub(crate) fn begin(&mut self, producer_id: ProducerId, first_offset: Offset) {
+    fn begin(&mut self, producer_id: ProducerId, first_offset: Offset) {
         self.open.insert(first_offset, producer_id);
     }
 
     /// A marker was stored. Returns the last stable offset as it is once the marker is below the high watermark.
-    pub(crate) fn end(&mut self, producer_id: ProducerId, first_offset: Offset, marker: Offset) -> Offset {
+    fn end(&mut self, producer_id: ProducerId, first_offset: Offset, marker: Offset) -> Offset {
         let other = self.open.iter().find(|(_, other)| **other != producer_id);
         let stable = other.map_or(marker + 1, |(first, _)| *first);
         self.open.remove(&first_offset);
@@ -54,14 +83,42 @@ impl Transactions {
         open.into_iter().chain(ended).min()
     }
 
-    /// Never below the log start offset, never above the high watermark.
-    pub(crate) fn last_stable_offset(&self, log_start: Offset, high_watermark: Offset) -> Offset {
-        self.first_unstable().map_or(high_watermark, |first| first.max(log_start).min(high_watermark))
+    /// The first offset of the oldest open transaction, and its producer.
+    pub(crate) fn oldest(&self) -> Option<(Offset, ProducerId)> {
+        self.open.first_key_value().map(|(first, producer_id)| (*first, *producer_id))
     }
+}
 
-    /// The producer of the oldest open transaction.
-    pub(crate) fn oldest(&self) -> Option<ProducerId> {
-        self.open.first_key_value().map(|(_, producer_id)| *producer_id)
+/// Never below the log start offset, never above the high watermark.
+pub(crate) fn last_stable_offset(
+    first_unstable: Option<Offset>,
+    log_start: Offset,
+    high_watermark: Offset,
+) -> Offset {
+    first_unstable.map_or(high_watermark, |first| first.max(log_start).min(high_watermark))
+}
+
+/// The aborted transactions of a range of offsets, to be left out when it is read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AbortedRanges(BTreeMap<(ProducerId, Offset), Offset>);
+
+impl FromIterator<AbortedTransaction> for AbortedRanges {
+    fn from_iter<I: IntoIterator<Item = AbortedTransaction>>(aborted: I) -> Self {
+        let range =
+            |aborted: AbortedTransaction| ((aborted.producer_id, aborted.last_offset), aborted.first_offset);
+        Self(aborted.into_iter().map(range).collect())
+    }
+}
+
+impl AbortedRanges {
+    /// Whether the batch is data of one of them. Transactions of one producer do not overlap: the first that ends
+    /// behind the batch is the only one that it can belong to.
+    pub(crate) fn cover(&self, header: &BatchHeader) -> bool {
+        let from = (header.producer_id, header.base_offset);
+        header.is_transactional()
+            && self.0.range(from..).next().is_some_and(|(&(producer_id, _), &first)| {
+                producer_id == header.producer_id && first <= header.base_offset
+            })
     }
 }
 
@@ -72,6 +129,7 @@ pub(crate) fn is_late(last_timestamp: Timestamp, now: Timestamp, longest_timeout
 }
 
 /// An aborted transaction, as it stands in the index of the segment that holds its marker.
+/// It concerns readers of the offsets from the first to the last: they leave the producer's transactional batches out.
 ///
 /// ```text
 ///  at size
@@ -82,13 +140,30 @@ pub(crate) fn is_late(last_timestamp: Timestamp, now: Timestamp, longest_timeout
 ///  26    8 last stable offset behind the marker
 /// ```
 ///
-/// It concerns readers of the offsets from the first to the last.
+/// ```
+/// use idemlog::{BatchBuilder, ControlRecord, LogDir, LogDirOptions, Offset, ProducerEpoch, Sequence};
+///
+/// # let data = tempfile::tempdir().unwrap();
+/// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// let log = dir.partition("orders", 0)?;
+/// let (id, epoch) = (dir.new_producer_id()?, ProducerEpoch(0));
+/// log.append(&BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional().record(b"k", b"v").build()?)?;
+/// log.end_transaction(id, epoch, ControlRecord::Abort { coordinator_epoch: 0 })?;
+///
+/// let aborted = log.aborted_transactions(Offset(0), log.log_end_offset())?;
+/// assert_eq!((aborted[0].producer_id, aborted[0].first_offset), (id, Offset(0)));
+/// # Ok::<(), idemlog::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AbortedTransaction {
-    pub(crate) producer_id: ProducerId,
-    pub(crate) first_offset: Offset,
-    pub(crate) last_offset: Offset,
-    pub(crate) last_stable_offset: Offset,
+pub struct AbortedTransaction {
+    /// Whose it is.
+    pub producer_id: ProducerId,
+    /// The offset of its first record.
+    pub first_offset: Offset,
+    /// The offset of its marker.
+    pub last_offset: Offset,
+    /// Below this offset every transaction was decided, once the marker was.
+    pub last_stable_offset: Offset,
 }
 
 impl AbortedTransaction {
@@ -131,7 +206,7 @@ mod tests {
     fn an_ended_transaction_holds_back_until_its_marker_is_below_the_high_watermark() {
         let mut transactions = Transactions::default();
         let stable = |transactions: &Transactions, watermark| {
-            transactions.last_stable_offset(Offset(0), Offset(watermark)).0
+            last_stable_offset(transactions.first_unstable(), Offset(0), Offset(watermark)).0
         };
         transactions.begin(A, Offset(10));
         transactions.begin(B, Offset(20));
@@ -151,9 +226,41 @@ mod tests {
     fn the_last_stable_offset_stays_between_log_start_and_high_watermark() {
         let transactions: Transactions = [(Offset(10), A)].into_iter().collect();
         for (start, watermark, stable) in [(0, 20, 10), (15, 20, 15), (0, 5, 5)] {
-            assert_eq!(transactions.last_stable_offset(Offset(start), Offset(watermark)), Offset(stable));
+            let first = transactions.first_unstable();
+            assert_eq!(last_stable_offset(first, Offset(start), Offset(watermark)), Offset(stable));
         }
-        assert_eq!((transactions.oldest(), transactions.first_unstable()), (Some(A), Some(Offset(10))));
+        assert_eq!(transactions.oldest(), Some((Offset(10), A)));
+        assert_eq!(transactions.first_unstable(), Some(Offset(10)));
+    }
+
+    #[test]
+    fn only_data_of_an_aborted_transaction_is_left_out() {
+        let aborted = |producer_id, first, last| AbortedTransaction {
+            producer_id,
+            first_offset: Offset(first),
+            last_offset: Offset(last),
+            last_stable_offset: Offset(last + 1),
+        };
+        let ranges: AbortedRanges = [aborted(A, 10, 20), aborted(A, 40, 50)].into_iter().collect();
+        let cases = [
+            (A, 9, false),
+            (A, 10, true),
+            (A, 19, true),
+            (A, 21, false),
+            (A, 39, false),
+            (A, 45, true),
+            (A, 51, false),
+            (B, 15, false),
+        ];
+        for (producer_id, offset, expected) in cases {
+            let batch = crate::BatchBuilder::new()
+                .producer(producer_id, crate::ProducerEpoch(0), crate::Sequence(0))
+                .base_offset(Offset(offset))
+                .record(b"k", b"v");
+            let data = batch.clone().transactional().build().unwrap();
+            assert_eq!(ranges.cover(data.header()), expected, "{producer_id} at {offset}");
+            assert!(!ranges.cover(batch.build().unwrap().header()), "not transactional");
+        }
     }
 
     #[test]

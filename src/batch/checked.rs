@@ -111,10 +111,10 @@ impl Batch {
         check_records(&self.header, &self.bytes, max_decompressed, &mut Vec::new())
     }
 
-    /// The rules that only batches from clients must follow, so that no batch is stored that nobody can read. With the
+    /// What a batch must be that gets its offsets from the log, so that none is stored that nobody can read. With the
     /// records checked, their offsets are 0, 1, 2, ...
     #[inline]
-    pub(crate) fn check_client_rules(&self) -> Result<(), BatchError> {
+    pub(crate) fn check_offsets(&self) -> Result<(), BatchError> {
         let header = &self.header;
         let rule = |expected, got| Err(BatchError::ClientRule { expected, got });
         if header.base_offset.0 != 0 {
@@ -129,6 +129,15 @@ impl Batch {
                 i64::from(header.last_offset_delta),
             );
         }
+        header.compression().map(|_| ())
+    }
+
+    /// The rules that only batches from clients must follow.
+    #[inline]
+    pub(crate) fn check_client_rules(&self) -> Result<(), BatchError> {
+        self.check_offsets()?;
+        let header = &self.header;
+        let rule = |expected, got| Err(BatchError::ClientRule { expected, got });
         if header.is_control() {
             return rule("a batch must not be a control batch", i64::from(header.attributes));
         }
@@ -144,11 +153,10 @@ impl Batch {
                 i64::from(header.producer_epoch.0),
             );
         }
-        header.compression().map(|_| ())
+        Ok(())
     }
 
     /// The batch with `timestamp` as that of its append. Copied, with a new CRC, only if that changes anything.
-    #[allow(dead_code, reason = "the log does not stamp append times yet")]
     pub(crate) fn with_append_time(&self, timestamp: Timestamp) -> Self {
         let attributes = self.header.attributes | LOG_APPEND_TIME;
         if attributes == self.header.attributes && timestamp == self.header.max_timestamp {

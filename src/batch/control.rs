@@ -46,6 +46,14 @@ impl ControlRecord {
         !matches!(self, Self::Other { .. })
     }
 
+    /// The epoch of the transaction coordinator that a marker comes from.
+    pub(crate) fn coordinator_epoch(self) -> Option<i32> {
+        match self {
+            Self::Commit { coordinator_epoch } | Self::Abort { coordinator_epoch } => Some(coordinator_epoch),
+            Self::Other { .. } => None,
+        }
+    }
+
     /// The key and the value. The value of a kind without meaning here is null.
     pub(super) fn encode(self) -> ([u8; KEY_SIZE], Option<[u8; VALUE_SIZE]>) {
         match self {

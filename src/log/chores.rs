@@ -128,6 +128,8 @@ impl Shared {
         let Some(segment) = self.segments.load().last().cloned() else { return Ok(()) };
         let summary = segment.summary()?;
         segment.indexes()?;
+        // Loaded before a marker comes to it.
+        drop(self.transaction_index(&segment)?);
         let first_timestamp = first_timestamp(&segment)?;
         let sink = segment.file().open_sink(u64::from(self.options().segment_bytes))?;
         let writer = SegmentWriter::new(segment, sink, &summary, first_timestamp, self.now());
@@ -175,9 +177,8 @@ impl Shared {
         }
     }
 
-    /// Makes the prepared segment the active one. Under the append lock; no file is touched.
-    pub(super) fn activate(&self, appender: &mut Appender, prepared: Prepared) {
-        let base = self.watermarks.log_end();
+    /// Makes the prepared segment the active one, for offsets from `base` on. Under the append lock; no file is touched.
+    pub(super) fn activate(&self, appender: &mut Appender, prepared: Prepared, base: Offset) {
         let segment = Arc::new(Segment::empty(base, prepared.file, self.options().indexes(), false));
         let mut segments = self.segments.load().to_vec();
         if let Some(active) = appender.writer.take() {
@@ -204,7 +205,7 @@ impl Shared {
         self.prepare()?;
         let mut appender = self.appender.lock();
         if let Some(prepared) = appender.prepared.take_if(|_| !is_empty()) {
-            self.activate(&mut appender, prepared);
+            self.activate(&mut appender, prepared, self.watermarks.log_end());
         }
         drop(appender);
         self.seal_rolled()

@@ -6,32 +6,33 @@
 
 mod append;
 pub(crate) mod background;
-#[allow(dead_code, reason = "the topic id is not checked on open yet")]
-pub(crate) mod checkpoint;
 mod chores;
 mod commit;
 pub(crate) mod environment;
+mod metadata;
 mod metrics;
 mod options;
 mod pending;
+mod producer_states;
 mod read;
 mod recovery;
 mod snapshots;
 mod tail;
+mod transactions;
 mod watermark;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-pub use append::{AppendOptions, AppendOutcome};
-pub use checkpoint::TopicId;
+pub use append::{AppendOptions, AppendOutcome, Origin};
 pub use metrics::LogMetrics;
 pub use options::{CorruptionPolicy, Durability, LogOptions};
 pub use pending::Pending;
+pub use producer_states::ProducerStates;
 pub use read::{Fetched, OffsetAndTimestamp, Reader, TailWait};
 pub use recovery::{Cut, CutReason, RecoveryReport};
 pub(crate) use recovery::{OpenRequest, Recovered};
@@ -39,15 +40,17 @@ pub(crate) use recovery::{OpenRequest, Recovered};
 use crate::epoch::LeaderEpochs;
 use crate::error::Result;
 use crate::fs::name::TopicPartition;
-use crate::producer::{ProducerInfo, ProducerTable};
+use crate::producer::{ProducerInfo, ProducerTable, Verifications};
 use crate::segment::{LogFile, Segment, SegmentWriter, Sink};
 use crate::sync::Mutex;
+use crate::topic_id::TopicId;
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 use background::{Chores, Worked};
 use commit::{Commit, End};
 use environment::Environment;
 use metrics::Counters;
 use tail::Tail;
+use transactions::UnstableTransactions;
 use watermark::Watermarks;
 
 /// The log of one partition. Cloning is cheap; every method may be called from any thread.
@@ -81,6 +84,7 @@ struct Shared {
     /// Replaced as a whole by `set_options`.
     options: ArcSwap<LogOptions>,
     mode: crate::fs::IoMode,
+    topic_id: OnceLock<TopicId>,
     /// The append lock: one batch at a time gets its offset.
     appender: Mutex<Appender>,
     /// All segments in order of their offsets, the active one last. Replaced as a whole, under the append lock.
@@ -88,6 +92,7 @@ struct Shared {
     watermarks: Watermarks,
     commit: Commit,
     tail: Tail,
+    transactions: UnstableTransactions,
     /// Held while files are created, named, synced as a whole, or snapshots are written.
     rolling: Mutex<()>,
     chores: Chores,
@@ -110,6 +115,7 @@ struct Appender {
     leader_epochs: LeaderEpochs,
     /// What batches are stamped with.
     leader_epoch: LeaderEpoch,
+    verifications: Verifications,
     pace: Pace,
     /// Bytes appended since the last snapshot.
     since_checkpoint: u64,
@@ -144,6 +150,13 @@ struct Backlog {
     appended: AtomicU64,
     durable_bytes: AtomicU64,
     durable: AtomicU64,
+}
+
+impl Appender {
+    /// The highest leader epoch in the log.
+    fn latest_epoch(&self) -> LeaderEpoch {
+        self.leader_epochs.latest().map_or(LeaderEpoch::UNKNOWN, |(epoch, _)| epoch)
+    }
 }
 
 impl Shared {
@@ -185,15 +198,18 @@ impl Log {
             log_end,
             durable,
             recovery_point,
+            topic_id,
             report,
         } = recovered;
         let leader_epoch = leader_epochs.latest().map_or(LeaderEpoch(0), |(epoch, _)| epoch);
+        let transactions = UnstableTransactions::of(&producers);
         let appender = Appender {
             writer: None,
             prepared: None,
             producers,
             leader_epochs,
             leader_epoch,
+            verifications: Verifications::default(),
             pace: Pace::default(),
             since_checkpoint: 0,
             expired_at: environment.clock.now(),
@@ -206,11 +222,13 @@ impl Log {
             environment,
             options: ArcSwap::from_pointee(options),
             mode,
+            topic_id: topic_id.map(OnceLock::from).unwrap_or_default(),
             appender: Mutex::new(appender),
             segments: ArcSwap::from_pointee(segments),
             watermarks,
             commit: Commit::default(),
             tail: Tail::default(),
+            transactions,
             rolling: Mutex::default(),
             chores: Chores::default(),
             counters: Counters::default(),
@@ -232,6 +250,35 @@ impl Log {
     /// How this log works at the moment.
     pub fn options(&self) -> Arc<LogOptions> {
         self.shared.options.load_full()
+    }
+
+    /// Works by other options from now on: retention, sizes, durability, what is checked, who is forgotten. A segment that
+    /// is there keeps its index sizes; appends under way may still follow the old ones. Not written anywhere: the next
+    /// opening has those of its [`LogDirOptions`](crate::LogDirOptions).
+    ///
+    /// ```
+    /// use idemlog::{Durability, LogDir, LogDirOptions};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// log.set_options((*log.options()).clone().durability(Durability::Buffered))?;
+    /// assert_eq!(log.options().durability, Durability::Buffered);
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`](crate::Error::InvalidOption) for a value that cannot work, and for another window,
+    /// sequence rule or I/O mode than the log was opened with. Nothing is changed.
+    pub fn set_options(&self, options: LogOptions) -> Result<()> {
+        let shared = &self.shared;
+        let mut appender = shared.appender.lock();
+        shared.options().check_change(&options)?;
+        appender.producers.set_policy(options.producers.clone());
+        shared.watermarks.set_durability(options.durability);
+        shared.options.store(Arc::new(options));
+        Ok(())
     }
 
     /// The partition's directory.

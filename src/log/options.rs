@@ -1,6 +1,6 @@
 //! What a host can choose for a partition.
 
-use crate::batch::{DEFAULT_MAX_DECOMPRESSED, RecordCheck};
+use crate::batch::{DEFAULT_MAX_DECOMPRESSED, RecordCheck, TimestampType};
 use crate::error::{Error, Result};
 use crate::fs::IoMode;
 use crate::producer::ProducerPolicy;
@@ -66,6 +66,13 @@ pub struct LogOptions {
     pub record_check: RecordCheck,
     /// What a client's batch may decompress to, in bytes.
     pub max_decompressed_bytes: usize,
+    /// Whose timestamps batches have: their producers' (the default), or the log's own. The log's are written into each
+    /// batch that is not replicated, which takes a copy and a new CRC; of a duplicate it is then not known whether its
+    /// bytes are the same.
+    pub timestamp_type: TimestampType,
+    /// Whether a transaction may begin only with a guard of
+    /// [`Log::begin_verification`](crate::Log::begin_verification). Default: no.
+    pub verify_transactions: bool,
     /// Who counts as a duplicate, as unknown, as expired.
     pub producers: ProducerPolicy,
     /// How many appended bytes may wait for a sync before `submit` waits. Default: 64 MiB.
@@ -94,6 +101,8 @@ impl Default for LogOptions {
             max_batch_bytes: (1 << 20) + 12,
             record_check: RecordCheck::Full,
             max_decompressed_bytes: DEFAULT_MAX_DECOMPRESSED,
+            timestamp_type: TimestampType::CreateTime,
+            verify_transactions: false,
             producers: ProducerPolicy::default(),
             max_unsynced_bytes: 64 << 20,
             max_pending: 1 << 16,
@@ -129,6 +138,8 @@ setters! {
     max_batch_bytes: u32,
     record_check: RecordCheck,
     max_decompressed_bytes: usize,
+    timestamp_type: TimestampType,
+    verify_transactions: bool,
     producers: ProducerPolicy,
     max_unsynced_bytes: u64,
     max_pending: u64,
@@ -139,6 +150,20 @@ setters! {
 }
 
 impl LogOptions {
+    /// Checks that `next` can take the place of these while the log is open.
+    pub(crate) fn check_change(&self, next: &Self) -> Result<()> {
+        next.validate()?;
+        let fixed = |option, is_same: bool, got: String| {
+            let expected = "as it was when the log was opened";
+            if is_same { Ok(()) } else { Err(Error::InvalidOption { option, expected, got }) }
+        };
+        let (before, after) = (&self.producers, &next.producers);
+        fixed("window", before.window == after.window, after.window.to_string())?;
+        let same_rule = before.sequence_rule == after.sequence_rule;
+        fixed("sequence_rule", same_rule, format!("{:?}", after.sequence_rule))?;
+        fixed("io_mode", self.io_mode == next.io_mode, format!("{:?}", next.io_mode))
+    }
+
     /// Checks every value against its range.
     ///
     /// # Errors

@@ -7,9 +7,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::{Log, Shared};
-use crate::batch::{Batches, UncheckedBatch};
+use crate::batch::{BatchHeader, Batches, UncheckedBatch};
 use crate::error::{CorruptionKind, Error, Result};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
+use crate::transaction::{AbortedRanges, AbortedTransaction};
 use crate::types::{Offset, Timestamp};
 
 /// What [`Log::read`] found: batches back to back, as they are stored.
@@ -36,6 +37,10 @@ pub struct Fetched {
     pub log_start: Offset,
     /// The high watermark at the time.
     pub high_watermark: Offset,
+    /// The last stable offset at the time.
+    pub last_stable: Offset,
+    /// Of [`Log::read_committed`]: the aborted transactions among the batches, whose data the consumer leaves out.
+    pub aborted: Vec<AbortedTransaction>,
 }
 
 impl Fetched {
@@ -63,16 +68,37 @@ impl Log {
     /// [`Error::OffsetOutOfRange`] if `from` is below the log start offset or above the high watermark;
     /// [`Error::Corrupt`] where the disk gives back what was not written; [`Error::Closed`], [`Error::Gone`].
     pub fn read(&self, from: Offset, max_bytes: usize) -> Result<Fetched> {
-        let shared = &self.shared;
-        shared.check_readable()?;
-        let high_watermark = shared.watermarks.high_watermark();
-        let log_start = shared.watermarks.log_start();
-        shared.check_range(from, high_watermark)?;
-        let bytes = match shared.cursor(from)? {
-            Some(mut cursor) => take_batches(&mut cursor, high_watermark, max_bytes)?,
-            None => Bytes::new(),
-        };
-        Ok(Fetched { bytes, log_start, high_watermark })
+        self.shared.fetch(from, max_bytes, false).map(|(fetched, _)| fetched)
+    }
+
+    /// The same for a consumer that wants only committed records: whole batches up to the last stable offset, with the
+    /// aborted transactions that the consumer must leave out, as Kafka's clients do.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, ControlRecord, LogDir, LogDirOptions, Offset, ProducerEpoch, Sequence};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// let (id, epoch) = (dir.new_producer_id()?, ProducerEpoch(0));
+    /// log.append(&BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional().record(b"k", b"v").build()?)?;
+    /// assert!(log.read_committed(Offset(0), 1 << 20)?.bytes.is_empty());
+    ///
+    /// log.end_transaction(id, epoch, ControlRecord::Abort { coordinator_epoch: 0 })?;
+    /// let fetched = log.read_committed(Offset(0), 1 << 20)?;
+    /// assert_eq!((fetched.batches().count(), fetched.aborted.len()), (2, 1));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_committed(&self, from: Offset, max_bytes: usize) -> Result<Fetched> {
+        let (mut fetched, end) = self.shared.fetch(from, max_bytes, true)?;
+        if end > from {
+            fetched.aborted = self.shared.aborted(from, end)?;
+        }
+        Ok(fetched)
     }
 
     /// The batches from the one that holds `from` on. The iterator ends at the high watermark; after more was appended
@@ -84,7 +110,12 @@ impl Log {
     pub fn reader(&self, from: Offset) -> Result<Reader> {
         self.shared.check_readable()?;
         self.shared.check_range(from, self.shared.watermarks.high_watermark())?;
-        Ok(Reader { shared: Arc::clone(&self.shared), next: from, cursor: None, to_log_end: false })
+        Ok(Reader {
+            shared: Arc::clone(&self.shared),
+            next: from,
+            cursor: None,
+            visible: Visible::Replicated,
+        })
     }
 
     /// The first record whose timestamp is `timestamp` or later, among those that readers see. `None` if there is none.
@@ -144,10 +175,11 @@ fn first_at(
     Ok(None)
 }
 
-/// The bytes of the batches at the cursor that lie below `limit` and fit into `max_bytes`, the first in any case.
-fn take_batches(cursor: &mut BatchCursor, limit: Offset, max_bytes: usize) -> Result<Bytes> {
+/// The bytes of the batches at the cursor that lie below `limit` and fit into `max_bytes`, the first in any case; and the
+/// offset behind them.
+fn take_batches(cursor: &mut BatchCursor, limit: Offset, max_bytes: usize) -> Result<(Bytes, Offset)> {
     let start = cursor.position();
-    let mut end = start;
+    let (mut end, mut next_offset) = (start, Offset(-1));
     while end == start || end - start < max_bytes as u64 {
         let Some(batch) = cursor.peek()? else { break };
         let behind = batch.position + batch.header.size() as u64;
@@ -155,10 +187,10 @@ fn take_batches(cursor: &mut BatchCursor, limit: Offset, max_bytes: usize) -> Re
         if !fits || batch.header.next_offset() > limit {
             break;
         }
-        end = behind;
+        (end, next_offset) = (behind, batch.header.next_offset());
         cursor.skip(&batch);
     }
-    cursor.segment().file().bytes(start, end)
+    Ok((cursor.segment().file().bytes(start, end)?, next_offset))
 }
 
 impl Shared {
@@ -168,6 +200,20 @@ impl Shared {
             Some(end @ (super::End::Closed | super::End::Gone)) => Err(end.error()),
             _ => Ok(()),
         }
+    }
+
+    /// Whole batches from `from` on, and the offset behind the last one.
+    fn fetch(&self, from: Offset, max_bytes: usize, only_decided: bool) -> Result<(Fetched, Offset)> {
+        self.check_readable()?;
+        let high_watermark = self.watermarks.high_watermark();
+        let (log_start, last_stable) = (self.watermarks.log_start(), self.last_stable_offset());
+        self.check_range(from, high_watermark)?;
+        let limit = if only_decided { last_stable.min(high_watermark) } else { high_watermark };
+        let (bytes, end) = match self.cursor(from)?.filter(|_| from < limit) {
+            Some(mut cursor) => take_batches(&mut cursor, limit, max_bytes)?,
+            None => (Bytes::new(), from),
+        };
+        Ok((Fetched { bytes, log_start, high_watermark, last_stable, aborted: Vec::new() }, end))
     }
 
     fn check_range(&self, got: Offset, end: Offset) -> Result<()> {
@@ -217,7 +263,22 @@ pub struct Reader {
     /// The offset to go on at.
     next: Offset,
     cursor: Option<BatchCursor>,
-    to_log_end: bool,
+    visible: Visible,
+}
+
+/// What a reader sees.
+#[derive(Clone, Debug)]
+enum Visible {
+    /// Everything below the high watermark.
+    Replicated,
+    /// Everything.
+    Appended,
+    /// What is decided and not aborted.
+    Committed {
+        aborted: AbortedRanges,
+        /// Up to here the aborted transactions are known.
+        known_to: Offset,
+    },
 }
 
 impl Reader {
@@ -225,7 +286,30 @@ impl Reader {
     /// may be gone after a crash.
     #[must_use]
     pub fn to_log_end(mut self) -> Self {
-        self.to_log_end = true;
+        self.visible = Visible::Appended;
+        self
+    }
+
+    /// Reads only what is decided and not aborted: batches up to the last stable offset, without those of aborted
+    /// transactions and without transaction markers.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, ControlRecord, LogDir, LogDirOptions, Offset, ProducerEpoch, Sequence};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// # let log = dir.partition("orders", 0)?;
+    /// let (id, epoch) = (dir.new_producer_id()?, ProducerEpoch(0));
+    /// log.append(&BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional().record(b"k", b"v").build()?)?;
+    /// log.end_transaction(id, epoch, ControlRecord::Abort { coordinator_epoch: 0 })?;
+    ///
+    /// assert_eq!(log.reader(Offset(0))?.count(), 2); // the batch and its marker
+    /// assert_eq!(log.reader(Offset(0))?.committed().count(), 0);
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    #[must_use]
+    pub fn committed(mut self) -> Self {
+        self.visible = Visible::Committed { aborted: AbortedRanges::default(), known_to: self.next };
         self
     }
 
@@ -235,19 +319,39 @@ impl Reader {
     }
 
     fn limit(&self) -> Offset {
-        if self.to_log_end {
-            self.shared.watermarks.readable_end()
-        } else {
-            self.shared.watermarks.high_watermark()
+        match self.visible {
+            Visible::Replicated => self.shared.watermarks.high_watermark(),
+            Visible::Appended => self.shared.watermarks.readable_end(),
+            Visible::Committed { .. } => self.shared.last_stable_offset(),
         }
     }
 
     fn advance(&mut self) -> Result<Option<UncheckedBatch>> {
         self.shared.check_readable()?;
         let limit = self.limit();
-        if self.next >= limit {
-            return Ok(None);
+        while self.next < limit {
+            let Some(batch) = self.next_batch(limit)? else { return Ok(None) };
+            if !self.leaves_out(batch.header(), limit)? {
+                return Ok(Some(batch));
+            }
         }
+        Ok(None)
+    }
+
+    /// Whether the reader does not want the batch, at which all transactions below `limit` are decided.
+    fn leaves_out(&mut self, header: &BatchHeader, limit: Offset) -> Result<bool> {
+        let Visible::Committed { aborted, known_to } = &mut self.visible else { return Ok(false) };
+        if header.is_control() || !header.is_transactional() {
+            return Ok(header.is_control());
+        }
+        if header.base_offset >= *known_to {
+            *aborted = self.shared.aborted(header.base_offset, limit)?.into_iter().collect();
+            *known_to = limit;
+        }
+        Ok(aborted.cover(header))
+    }
+
+    fn next_batch(&mut self, limit: Offset) -> Result<Option<UncheckedBatch>> {
         let Some(batch) = self.peek()? else { return Ok(None) };
         if batch.header.next_offset() > limit {
             return Ok(None);

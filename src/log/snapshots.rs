@@ -12,6 +12,7 @@ use crate::fs::{Disk, atomic};
 use crate::producer::snapshot;
 use crate::producer::{ExpiryCursor, ProducerPolicy, ProducerTable, SnapshotIdentity};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
+use crate::transaction::TransactionEffect;
 use crate::types::{Offset, Timestamp};
 
 /// No snapshot is larger: room for fifty million producers.
@@ -119,9 +120,9 @@ pub(super) fn apply(
     cursor: &BatchCursor,
     batch: &PlacedBatch,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Option<TransactionEffect>> {
     if !batch.header.is_idempotent() {
-        return Ok(());
+        return Ok(None);
     }
     let control = if batch.header.is_control() {
         read_control(&batch.header, cursor.slice(batch), DEFAULT_MAX_DECOMPRESSED, &mut Vec::new()).map_err(
@@ -132,8 +133,7 @@ pub(super) fn apply(
     } else {
         None
     };
-    producers.replay(&batch.header, control, now);
-    Ok(())
+    Ok(producers.replay(&batch.header, control, now))
 }
 
 /// Applies the batches in [`from`, `to`) to the producers. Returns the identity of the last one.
@@ -173,10 +173,12 @@ pub(super) fn identity(batch: &PlacedBatch) -> SnapshotIdentity {
 }
 
 impl Shared {
-    /// Forgets idle producers, with the append lock free between the steps.
+    /// Forgets idle producers and those above the budget, with the append lock free between the steps.
     pub(super) fn expire_producers(&self) {
-        const STEP: usize = 1000;
+        const STEP: usize = 100;
         let now = self.now();
+        self.appender.lock().verifications.expire(now, self.options().producers.expiry_ms);
+        while self.appender.lock().producers.evict_excess(STEP, now) > 0 {}
         let mut cursor = Some(ExpiryCursor::START);
         while let Some(from) = cursor {
             cursor = self.appender.lock().producers.expire_step(from, STEP, now);

@@ -21,7 +21,8 @@ pub(crate) struct Watermarks {
     log_end: AtomicI64,
     /// Set by a replicating host; -1 until then.
     high_watermark: AtomicI64,
-    durability: Durability,
+    /// Whether readers wait for the disk, without a host that says how far they may see.
+    synced: AtomicBool,
     /// After a failed sync: what is above the durable offset may have been dropped by the kernel.
     poisoned: AtomicBool,
 }
@@ -33,7 +34,7 @@ impl Watermarks {
             durable: AtomicI64::new(durable.0),
             log_end: AtomicI64::new(log_end.0),
             high_watermark: AtomicI64::new(-1),
-            durability,
+            synced: AtomicBool::new(durability == Durability::Synced),
             poisoned: AtomicBool::new(false),
         }
     }
@@ -59,11 +60,17 @@ impl Watermarks {
     /// What readers see: up to here, exclusive.
     pub(crate) fn high_watermark(&self) -> Offset {
         let set = self.high_watermark.load(Ordering::Acquire);
-        match self.durability {
-            _ if set >= 0 => Offset(set).min(self.readable_end()),
-            Durability::Synced => self.durable(),
-            Durability::Buffered => self.readable_end(),
+        if set >= 0 {
+            Offset(set).min(self.readable_end())
+        } else if self.synced.load(Ordering::Relaxed) {
+            self.durable()
+        } else {
+            self.readable_end()
         }
+    }
+
+    pub(crate) fn set_durability(&self, durability: Durability) {
+        self.synced.store(durability == Durability::Synced, Ordering::Relaxed);
     }
 
     pub(crate) fn poison(&self) {

@@ -24,6 +24,7 @@ use crate::fs::{DirectoryLock, Disk, EntryKind, atomic};
 use crate::log::background::Queue;
 use crate::log::environment::{Checkpointer, Environment, Fences, MapBudget, Removed, SpaceBudget};
 use crate::log::{Log, LogMetrics, LogOptions, OpenRequest};
+use crate::topic_id::TopicId;
 use crate::types::{Offset, ProducerEpoch, ProducerId};
 use checkpoint::OffsetsByPartition;
 use named_producers::NamedProducers;
@@ -157,6 +158,28 @@ impl LogDir {
         }
         let log = self.create(&name)?;
         partitions.insert(name, log.clone());
+        Ok(log)
+    }
+
+    /// The same for a partition of the topic with this id, which is noted in the partition, durably, if it has none.
+    ///
+    /// ```
+    /// use idemlog::{Error, LogDir, LogDirOptions, TopicId};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// dir.partition_of(TopicId([1; 16]), "orders", 0)?;
+    /// let deleted_and_created_again = dir.partition_of(TopicId([2; 16]), "orders", 0);
+    /// assert!(matches!(deleted_and_created_again, Err(Error::TopicId { .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TopicId`] if it belongs to another topic of the same name; else as [`partition`](Self::partition).
+    pub fn partition_of(&self, id: TopicId, topic: &str, partition: i32) -> Result<Log> {
+        let log = self.partition(topic, partition)?;
+        log.belong_to(id)?;
         Ok(log)
     }
 

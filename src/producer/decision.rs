@@ -6,17 +6,21 @@
 //! | | batch | rule | decision |
 //! |---|---|---|---|
 //! | N | without producer id, or replicated | nobody asks about it: the log is right | append |
+//! | U0 | unknown producer, transactional data | as V | `NotVerified` |
 //! | U1 | unknown producer, client | the epoch is below what the host's directory of producers demands | `Fenced` |
+//! | V | known producer, transactional data | no transaction is open, and a verification is missing where one is required (not asked of a duplicate) | `NotVerified` |
 //! | C | all | the epoch is older than the producer's | `Fenced` |
 //! | M | marker | its coordinator's epoch is older than the last one heard of | `CoordinatorFenced` |
 //! | W | client, [`Increasing`](SequenceRule::Increasing) | it would run past 2^31-1 | `Overlap` |
 //! | U2 | unknown producer, client, [`Contiguous`](SequenceRule::Contiguous) | first is not 0 where [`FirstAppend`] asks for it | `UnknownProducer` |
 //! | U3 | unknown producer, client | the budget is used up and nobody can be forgotten | `ProducerBudget` |
+//! | U4 | unknown producer, client | first is above the lowest sequence of the verification under way | `Gap` |
 //! | U | unknown producer | none of these | append |
 //! | A1 | client, [`SameBytes`](DuplicateCheck::SameBytes) | first and last are those of a batch in the window, of the same epoch, and both CRCs are known and differ | `DifferentBytes` |
 //! | A2 | client | first and last are those of a batch in the window, of the same epoch | duplicate |
 //! | I1 | client, `Increasing` | last <= highest | duplicate without its offsets |
 //! | I2 | client, `Increasing` | first <= highest < last | `Overlap` |
+//! | D2 | client | first is above the lowest sequence of the verification under way | `Gap` |
 //! | D3 | client, `Contiguous` | a newer epoch and first is not 0 (unless the epoch so far was -1) | `NewEpochNotAtZero` |
 //! | D4 | client, `Contiguous` | same epoch and first is not the next sequence | `Gap`, `Overlap` or `OlderThanWindow` |
 //! | E | data, not transactional | the producer's transaction is open | `TransactionOpen` |
@@ -32,6 +36,7 @@
 
 use super::entry::{EntryView, StoredBatch};
 use super::policy::{DuplicateCheck, FirstAppend, ProducerPolicy, SequenceRule};
+use super::verification::Verification;
 use crate::batch::BatchHeader;
 use crate::error::{Rejection, RejectionReason};
 use crate::types::{Offset, OffsetRange, ProducerEpoch, Sequence, Timestamp};
@@ -42,7 +47,6 @@ pub(crate) enum Origin {
     /// A client: all rules hold.
     Client,
     /// A transaction or group coordinator: no sequences.
-    #[allow(dead_code, reason = "the log does not store transactions yet")]
     Coordinator {
         /// Its epoch, in the batches that are transaction markers.
         epoch: Option<i32>,
@@ -60,6 +64,8 @@ pub(crate) struct Context {
     pub(crate) log_is_empty: bool,
     /// The lowest epoch that the host's directory takes from this producer id, where it knows one.
     pub(crate) fenced_below: Option<ProducerEpoch>,
+    /// What is known of the verification of the batch's transaction.
+    pub(crate) verification: Verification,
     /// The host's time.
     pub(crate) now: Timestamp,
 }
@@ -109,7 +115,9 @@ pub(super) fn decide(
     }
     match subject {
         Subject::Unknown { has_room } => decide_unknown(*has_room, header, context, policy),
-        Subject::Known(view) => Judge { view, header, policy }.decide(context.origin),
+        Subject::Known(view) => {
+            Judge { view, header, policy, verification: context.verification }.decide(context.origin)
+        }
     }
 }
 
@@ -119,10 +127,13 @@ fn decide_unknown(
     context: &Context,
     policy: &ProducerPolicy,
 ) -> Result<Decision, Rejection> {
+    let refuse = |reason| Err(rejection(header, reason));
+    if begins_transaction(header) && context.verification.is_missing {
+        return refuse(RejectionReason::NotVerified);
+    }
     if context.origin != Origin::Client {
         return Ok(Decision::Append);
     }
-    let refuse = |reason| Err(rejection(header, reason));
     if let Some(least) = context.fenced_below.filter(|least| header.producer_epoch < *least) {
         return Err(Rejection { current_epoch: Some(least), ..rejection(header, RejectionReason::Fenced) });
     }
@@ -132,6 +143,9 @@ fn decide_unknown(
     if must_begin_at_zero(context, policy) && header.base_sequence != Sequence(0) {
         let expected = Some(Sequence(0));
         return Err(Rejection { expected, ..rejection(header, RejectionReason::UnknownProducer) });
+    }
+    if lies_above_verified(header, context.verification) {
+        return refuse(RejectionReason::Gap);
     }
     if has_room { Ok(Decision::Append) } else { refuse(RejectionReason::ProducerBudget) }
 }
@@ -143,6 +157,15 @@ fn must_begin_at_zero(context: &Context, policy: &ProducerPolicy) -> bool {
             FirstAppend::RequireZeroOnEmpty => context.log_is_empty,
             FirstAppend::RequireZero => true,
         }
+}
+
+/// Where no transaction is open.
+fn begins_transaction(header: &BatchHeader) -> bool {
+    header.is_transactional() && !header.is_control()
+}
+
+fn lies_above_verified(header: &BatchHeader, verification: Verification) -> bool {
+    verification.lowest_sequence.is_some_and(|lowest| header.base_sequence > lowest)
 }
 
 fn runs_past_the_end(header: &BatchHeader, policy: &ProducerPolicy) -> bool {
@@ -168,11 +191,15 @@ struct Judge<'a> {
     view: &'a EntryView<'a>,
     header: &'a BatchHeader,
     policy: &'a ProducerPolicy,
+    verification: Verification,
 }
 
 impl Judge<'_> {
     #[inline]
     fn decide(&self, origin: Origin) -> Result<Decision, Rejection> {
+        if self.verification.is_missing && self.is_unverified(origin) {
+            return self.refuse(RejectionReason::NotVerified);
+        }
         if self.header.producer_epoch < self.view.epoch() {
             return self.refuse(RejectionReason::Fenced);
         }
@@ -193,6 +220,13 @@ impl Judge<'_> {
         Ok(Decision::Append)
     }
 
+    #[cold]
+    fn is_unverified(&self, origin: Origin) -> bool {
+        let is_duplicate =
+            || origin == Origin::Client && self.window_counts() && self.stored_batch().is_some();
+        begins_transaction(self.header) && self.view.side.transaction_first.is_none() && !is_duplicate()
+    }
+
     /// `None` if the batch is new.
     #[inline]
     fn judge_sequence(&self) -> Result<Option<Duplicate>, Rejection> {
@@ -203,6 +237,9 @@ impl Judge<'_> {
             && let Some(original) = self.stored_batch()
         {
             return self.repeat(original).map(Some);
+        }
+        if lies_above_verified(self.header, self.verification) {
+            return self.refuse(RejectionReason::Gap);
         }
         match self.policy.sequence_rule {
             SequenceRule::Contiguous => self.contiguous().map(|()| None),

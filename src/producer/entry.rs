@@ -4,7 +4,7 @@
 //! The older batches of the window and the rare [`Side`] live elsewhere, for the producers that have them.
 
 use super::slab::NONE;
-use crate::batch::BatchHeader;
+use crate::batch::{BatchHeader, TimestampType};
 use crate::error::WindowBounds;
 use crate::types::{Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
@@ -110,7 +110,8 @@ impl StoredBatch {
             timestamp: header.max_timestamp,
             last_sequence: header.last_sequence(),
             offset_delta: header.last_offset_delta,
-            crc: header.crc,
+            // The log has put its own time into the batch, so the CRC is not that of what was sent.
+            crc: if header.timestamp_type() == TimestampType::LogAppendTime { 0 } else { header.crc },
         }
     }
 

@@ -4,6 +4,7 @@
 //! - `decision`: the rules, as one function and one table.
 //! - `table`: all producers of a partition, over `entry`, `slab`, `index`, `recency` and `clock`.
 //! - `staging`: several batches in one call.
+//! - `verification`: the transactions that a coordinator was asked about.
 //! - `snapshot`: the table as bytes.
 //! - `policy`: what a host can choose.
 
@@ -17,6 +18,7 @@ mod slab;
 pub(crate) mod snapshot;
 mod staging;
 mod table;
+mod verification;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,8 @@ pub use entry::{ProducerBatch, ProducerInfo};
 pub use policy::{DuplicateCheck, ExpiryClock, FirstAppend, ProducerPolicy, SequenceRule};
 pub(crate) use snapshot::SnapshotIdentity;
 pub(crate) use staging::Staging;
-#[cfg(test)]
-pub(crate) use table::TransactionEffect;
 pub(crate) use table::{ExpiryCursor, ProducerTable};
+#[cfg(test)]
+pub(crate) use verification::Verification;
+pub use verification::VerificationGuard;
+pub(crate) use verification::Verifications;

@@ -12,16 +12,8 @@ use super::recency::Recency;
 use super::slab::{NONE, Pool, Slab};
 use crate::batch::{BatchHeader, ControlRecord};
 use crate::error::Rejection;
+use crate::transaction::TransactionEffect;
 use crate::types::{Offset, ProducerEpoch, ProducerId, Timestamp};
-
-/// What a stored batch did to its producer's transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TransactionEffect {
-    /// It opened one.
-    Began { producer_id: ProducerId, first_offset: Offset },
-    /// It is the marker that ended one.
-    Ended { producer_id: ProducerId, first_offset: Offset, marker: Offset, aborted: bool },
-}
 
 /// Where a round of [`ProducerTable::expire_step`] has got to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +64,14 @@ impl ProducerTable {
         }
     }
 
+    /// Judges and forgets by `policy` from now on. Window and sequence rule must be the same.
+    pub(crate) fn set_policy(&mut self, policy: ProducerPolicy) {
+        debug_assert!(
+            policy.window == self.policy.window && policy.sequence_rule == self.policy.sequence_rule
+        );
+        self.policy = policy;
+    }
+
     /// How many producers are known.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
@@ -103,7 +103,6 @@ impl ProducerTable {
     }
 
     /// The open transactions, in no order.
-    #[allow(dead_code, reason = "the log does not store transactions yet")]
     pub(crate) fn open_transactions(&self) -> impl Iterator<Item = (Offset, ProducerId)> {
         let open = |slot| Some((self.side(slot).transaction_first?, self.entries[slot].producer_id));
         (0..self.len() as u32).filter_map(open)
@@ -295,7 +294,6 @@ impl ProducerTable {
 
     /// Forgets up to `count` producers above the budget, the least recent first, none that appended a short while ago.
     /// Returns how many.
-    #[allow(dead_code, reason = "the budget of an open log cannot be lowered yet")]
     pub(crate) fn evict_excess(&mut self, count: usize, now: Timestamp) -> usize {
         self.clock.observe(now);
         let excess = self.len().saturating_sub(self.policy.budget).min(count);

@@ -355,6 +355,11 @@ pub(crate) struct Stamps {
 }
 
 impl Stamps {
+    /// Those that a batch has already.
+    pub(crate) fn of(header: &crate::batch::BatchHeader) -> Self {
+        Self { base_offset: header.base_offset, leader_epoch: header.leader_epoch }
+    }
+
     const SIZE: usize = 16;
 
     /// The batch as stored: sixteen bytes of our own, and the rest as sent.

@@ -5,7 +5,6 @@ mod entries;
 mod file;
 mod offset_index;
 mod time_index;
-#[allow(dead_code, reason = "the log does not store transactions yet")]
 mod transaction_index;
 mod writer;
 
@@ -18,12 +17,17 @@ pub(crate) use entries::IndexInterval;
 pub(crate) use file::{ALLOCATION_STEP_MIN, LogFile, Sink, Stamps};
 pub(crate) use offset_index::OffsetIndex;
 pub(crate) use time_index::TimeIndex;
+pub(crate) use transaction_index::TransactionIndex;
 pub(crate) use writer::SegmentWriter;
 
 use crate::error::{Error, IoContext, Result};
 use crate::fs::name::SegmentFile;
 use crate::fs::{Disk, atomic};
+use crate::sync::{Mutex, MutexGuard};
 use crate::types::{Offset, Timestamp};
+
+/// No transaction index is larger: room for thirty million aborted transactions in one segment.
+const MAX_TRANSACTION_INDEX: u64 = 1 << 30;
 
 /// A run of batches in one file. Cheap to hold: the bytes stay readable as long as somebody has it.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub(crate) struct Segment {
     file: LogFile,
     /// Those of the active segment are made with it; those of a sealed one are loaded when first needed.
     indexes: OnceLock<Indexes>,
+    /// The aborted transactions whose markers lie here; loaded, or built, when first needed.
+    transactions: OnceLock<Mutex<TransactionIndex>>,
     index_options: IndexOptions,
     /// The offset behind the last published batch; of a sealed segment not yet looked at, -1.
     next_offset: AtomicI64,
@@ -74,6 +80,7 @@ impl Segment {
             base_offset,
             file,
             indexes: OnceLock::new(),
+            transactions: OnceLock::new(),
             index_options,
             next_offset: AtomicI64::new(-1),
             largest_timestamp: AtomicI64::new(Timestamp::NONE.0),
@@ -91,21 +98,26 @@ impl Segment {
     ) -> Self {
         let segment = Self::sealed(base_offset, file, index_options);
         let _ = segment.indexes.set(Indexes::new(base_offset, index_options));
+        let _ = segment.transactions.set(Mutex::default());
         segment.next_offset.store(base_offset.0, Ordering::Release);
         segment.named.store(named, Ordering::Release);
         segment
     }
 
-    /// A segment that recovery has read.
+    /// A segment that recovery has read. `transactions`: its aborted ones, where they are known.
     pub(crate) fn recovered(
         base_offset: Offset,
         file: LogFile,
         index_options: IndexOptions,
         indexes: Indexes,
+        transactions: Option<TransactionIndex>,
         summary: Summary,
     ) -> Self {
         let segment = Self::sealed(base_offset, file, index_options);
         let _ = segment.indexes.set(indexes);
+        if let Some(transactions) = transactions {
+            let _ = segment.transactions.set(Mutex::new(transactions));
+        }
         segment.publish(&summary);
         segment
     }
@@ -222,8 +234,41 @@ impl Segment {
         Ok(indexes)
     }
 
-    /// Writes both index files, replacing what is there.
+    /// The aborted transactions, where they are in memory.
+    pub(crate) fn transactions(&self) -> Option<MutexGuard<'_, TransactionIndex>> {
+        self.transactions.get().map(Mutex::lock)
+    }
+
+    /// Keeps the aborted transactions in memory, unless somebody else did.
+    pub(crate) fn set_transactions(&self, index: TransactionIndex) -> MutexGuard<'_, TransactionIndex> {
+        self.transactions.get_or_init(|| Mutex::new(index)).lock()
+    }
+
+    /// The transaction index file, if it is there and its last marker is in this log. A segment of ours has one also if
+    /// it is empty; Kafka makes one at the first aborted transaction.
+    pub(crate) fn load_transactions(self: &Arc<Self>) -> Option<TransactionIndex> {
+        let path = self.file.path();
+        let path = path.parent()?.join(SegmentFile::TransactionIndex.name(self.base_offset));
+        let bytes = self.file.disk().read(&path, MAX_TRANSACTION_INDEX).ok()?;
+        let index = TransactionIndex::decode(self.base_offset, &bytes).ok()?;
+        self.last_marker_fits(&index).then_some(index)
+    }
+
+    fn last_marker_fits(self: &Arc<Self>, index: &TransactionIndex) -> bool {
+        let Some(last) = index.entries().last() else { return true };
+        let Ok(mut cursor) = self.cursor_at(last.last_offset) else { return false };
+        matches!(cursor.peek(), Ok(Some(batch)) if batch.header.base_offset == last.last_offset
+            && batch.header.is_control()
+            && batch.header.producer_id == last.producer_id)
+    }
+
+    /// Writes the index files, replacing what is there. One of aborted transactions that are not in memory is as it was.
     pub(crate) fn write_indexes(self: &Arc<Self>, disk: &dyn Disk, directory: &Path) -> Result<()> {
+        let transactions = self.transactions().map(|index| index.encode());
+        if let Some(encoded) = transactions {
+            let path = directory.join(SegmentFile::TransactionIndex.name(self.base_offset));
+            atomic::replace_file(disk, &path, &encoded)?;
+        }
         let indexes = self.indexes()?;
         let offset = directory.join(SegmentFile::OffsetIndex.name(self.base_offset));
         atomic::replace_file(disk, &offset, &indexes.offset.encode(0))?;

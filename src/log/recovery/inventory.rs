@@ -20,6 +20,7 @@ pub(super) struct Inventory {
     /// The segments that have both index files.
     pub(super) offset_indexes: Vec<Offset>,
     pub(super) time_indexes: Vec<Offset>,
+    transaction_indexes: Vec<Offset>,
     /// Snapshots by offset.
     pub(super) snapshots: Vec<Offset>,
     /// The length of a segment that was prepared.
@@ -62,7 +63,7 @@ impl Inventory {
                 SegmentFile::OffsetIndex => self.offset_indexes.push(base),
                 SegmentFile::TimeIndex => self.time_indexes.push(base),
                 SegmentFile::Snapshot => self.snapshots.push(base),
-                SegmentFile::TransactionIndex => {}
+                SegmentFile::TransactionIndex => self.transaction_indexes.push(base),
             },
             PartitionFile::Segment { stage: Stage::Swap, .. } => {
                 let problem =
@@ -87,6 +88,7 @@ impl Inventory {
         let kinds = [
             (SegmentFile::OffsetIndex, &mut self.offset_indexes),
             (SegmentFile::TimeIndex, &mut self.time_indexes),
+            (SegmentFile::TransactionIndex, &mut self.transaction_indexes),
         ];
         for (file, bases) in kinds {
             bases.retain(|base| {

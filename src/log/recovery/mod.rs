@@ -15,6 +15,7 @@ use std::time::Instant;
 pub use report::{Cut, CutReason, RecoveryReport};
 
 use super::environment::Environment;
+use super::metadata;
 use super::options::{CorruptionPolicy, LogOptions};
 use super::snapshots::{self, Snapshot};
 use crate::epoch::LeaderEpochs;
@@ -23,6 +24,7 @@ use crate::fs::IoMode;
 use crate::fs::name::{PartitionFile, SegmentFile, TopicPartition};
 use crate::producer::ProducerTable;
 use crate::segment::{BatchCursor, Indexes, LogFile, PlacedBatch, Segment};
+use crate::topic_id::TopicId;
 use crate::types::Offset;
 use inventory::Inventory;
 use repair::Repair;
@@ -53,6 +55,7 @@ pub(crate) struct Recovered {
     pub(crate) log_end: Offset,
     pub(crate) durable: Offset,
     pub(crate) recovery_point: Offset,
+    pub(crate) topic_id: Option<TopicId>,
     pub(crate) report: RecoveryReport,
 }
 
@@ -89,6 +92,7 @@ struct Recovery<'a> {
     repairs: Vec<Repair>,
     /// Comes last: the prepared file is cut under its old name.
     naming: Option<Repair>,
+    topic_id: Option<TopicId>,
     report: RecoveryReport,
 }
 
@@ -97,6 +101,7 @@ impl<'a> Recovery<'a> {
     fn look(request: &'a OpenRequest) -> Result<Self> {
         let disk = &*request.environment.disk;
         let inventory = Inventory::of(disk, &request.directory)?;
+        let topic_id = metadata::read(disk, &request.directory)?;
         let files: Vec<_> = inventory
             .logs
             .iter()
@@ -132,6 +137,7 @@ impl<'a> Recovery<'a> {
             snapshot,
             repairs,
             naming: None,
+            topic_id,
             report,
         })
     }
@@ -377,7 +383,11 @@ impl<'a> Recovery<'a> {
         let mut repairs = std::mem::take(&mut self.repairs);
         repairs.extend(self.naming.take());
         repair::apply(self.request, repairs, &mut self.report)?;
-        let rebuilt = std::mem::take(&mut self.scanned);
+        let mut rebuilt = std::mem::take(&mut self.scanned);
+        if self.scan.replay_from > log_end {
+            // What was replayed is not what the log ends with.
+            rebuilt.iter_mut().for_each(|scanned| scanned.transactions = None);
+        }
         let mut segments = untouched;
         let count = rebuilt.len();
         for (at, scanned) in rebuilt.into_iter().enumerate() {
@@ -399,6 +409,7 @@ impl<'a> Recovery<'a> {
             log_end,
             durable: log_end,
             recovery_point: self.request.recovery_point.min(log_end),
+            topic_id: self.topic_id,
             report: self.report,
         })
     }
@@ -438,6 +449,7 @@ impl<'a> Recovery<'a> {
             file,
             request.options.indexes(),
             scanned.indexes,
+            scanned.transactions,
             scanned.summary,
         ));
         if rebuilt {

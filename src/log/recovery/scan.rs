@@ -7,7 +7,8 @@ use crate::epoch::LeaderEpochs;
 use crate::error::{BatchError, Corruption, CorruptionKind, Error, Result};
 use crate::log::snapshots;
 use crate::producer::{ProducerTable, SnapshotIdentity};
-use crate::segment::{BatchCursor, IndexFiller, Indexes, PlacedBatch, Segment, Summary};
+use crate::segment::{BatchCursor, IndexFiller, Indexes, PlacedBatch, Segment, Summary, TransactionIndex};
+use crate::transaction::{AbortedTransaction, Transactions};
 use crate::types::{LeaderEpoch, Offset, Timestamp};
 
 /// One pass over the end of the log.
@@ -18,6 +19,7 @@ pub(super) struct Scan {
     /// From here on batches are applied to the producers.
     pub(super) replay_from: Offset,
     pub(super) producers: ProducerTable,
+    transactions: Transactions,
     pub(super) leader_epochs: LeaderEpochs,
     /// The lowest offset that the next batch may have.
     pub(super) next_offset: Offset,
@@ -42,6 +44,8 @@ pub(super) struct Stats {
 pub(super) struct ScannedSegment {
     pub(super) segment: Arc<Segment>,
     pub(super) indexes: Indexes,
+    /// Its aborted transactions. `None` where they begin before what is replayed, and their file does not tell them.
+    pub(super) transactions: Option<TransactionIndex>,
     pub(super) summary: Summary,
     /// Where the valid batches end.
     pub(super) end: u64,
@@ -60,6 +64,7 @@ impl Scan {
         Self {
             checked_from,
             replay_from,
+            transactions: producers.open_transactions().collect(),
             producers,
             leader_epochs,
             next_offset: Offset::ZERO,
@@ -90,11 +95,15 @@ impl Scan {
         let mut filler = IndexFiller::resume(options, &summary);
         let mut cursor = BatchCursor::new(Arc::clone(segment), start);
         self.next_offset = self.next_offset.max(segment.base_offset());
+        let mut transactions = self.known_transactions(segment);
         let stop = loop {
             match self.next(&mut cursor, next_base) {
-                Ok(Some(batch)) => {
+                Ok(Some((batch, aborted))) => {
                     filler.add(&indexes, &batch);
                     summary.add(&batch);
+                    if let (Some(transactions), Some(aborted)) = (&mut transactions, aborted) {
+                        transactions.append(aborted);
+                    }
                 }
                 Ok(None) => break None,
                 Err(Error::Corrupt(found)) => break Some(found),
@@ -102,19 +111,35 @@ impl Scan {
             }
         };
         self.stats.bytes_read += cursor.position() - start;
-        Ok(ScannedSegment { segment: Arc::clone(segment), indexes, summary, end: cursor.position(), stop })
+        let (segment, end) = (Arc::clone(segment), cursor.position());
+        Ok(ScannedSegment { segment, indexes, transactions, summary, end, stop })
+    }
+
+    /// The transactions that were aborted below what is replayed; those above come with the batches.
+    fn known_transactions(&self, segment: &Arc<Segment>) -> Option<TransactionIndex> {
+        if self.replay_from <= segment.base_offset() {
+            return Some(TransactionIndex::default());
+        }
+        let mut known = segment.load_transactions()?;
+        known.truncate(self.replay_from);
+        Some(known)
     }
 
     /// Takes the batch at the cursor, if it is one that may stand there.
-    fn next(&mut self, cursor: &mut BatchCursor, next_base: Option<Offset>) -> Result<Option<PlacedBatch>> {
+    fn next(
+        &mut self,
+        cursor: &mut BatchCursor,
+        next_base: Option<Offset>,
+    ) -> Result<Option<(PlacedBatch, Option<AbortedTransaction>)>> {
         let Some(batch) = cursor.peek()? else { return Ok(None) };
         self.check_place(cursor, &batch, next_base)?;
         if batch.header.last_offset() >= self.checked_from {
             cursor.check(&batch, &mut self.scratch)?;
             self.stats.batches_checked += 1;
         }
+        let mut effect = None;
         if batch.header.base_offset >= self.replay_from {
-            snapshots::apply(&mut self.producers, cursor, &batch, self.now)?;
+            effect = snapshots::apply(&mut self.producers, cursor, &batch, self.now)?;
             self.stats.batches_replayed += 1;
         }
         if self.last_batch.is_none() {
@@ -126,7 +151,7 @@ impl Scan {
         self.next_offset = batch.header.next_offset();
         self.last_batch = Some(snapshots::identity(&batch));
         cursor.skip(&batch);
-        Ok(Some(batch))
+        Ok(Some((batch, effect.and_then(|effect| self.transactions.note(effect)))))
     }
 
     /// Offsets only rise, inside of their segment, and leader epochs do not fall.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::RejectionReason::{
-    CoordinatorFenced, DifferentBytes, Fenced, Gap, NewEpochNotAtZero, OlderThanWindow, Overlap,
+    CoordinatorFenced, DifferentBytes, Fenced, Gap, NewEpochNotAtZero, NotVerified, OlderThanWindow, Overlap,
     ProducerBudget, TransactionOpen, UnknownProducer,
 };
 use crate::error::WindowBounds;
@@ -385,4 +385,40 @@ fn a_judgement_changes_nothing() {
         let _decision = log.decide(&header);
     }
     assert_eq!(log.table.iter().collect::<Vec<_>>(), before);
+}
+
+#[test]
+fn a_transaction_may_begin_only_with_the_guard_where_one_is_required() {
+    let missing =
+        Context { verification: Verification { is_missing: true, lowest_sequence: None }, ..CLIENT };
+    let mut log = Log::with(policy(), &[(0, 1)]);
+    let refused = |log: &Log, header: &BatchHeader| {
+        log.table.decide(header, &missing).map_err(|rejection| rejection.reason)
+    };
+    let stranger = BatchHeader { producer_id: ProducerId(9), ..transactional(0, 0, 1) };
+    assert_eq!(refused(&log, &transactional(0, 1, 1)), Err(NotVerified));
+    assert_eq!(refused(&log, &stranger), Err(NotVerified), "an unknown producer");
+    assert_eq!(refused(&log, &transactional(0, 5, 1)), Err(NotVerified), "before the sequence is judged");
+    assert_eq!(refused(&log, &transactional(-1, 1, 1)), Err(NotVerified), "before the epoch is");
+    assert!(refused(&log, &data(0, 1, 1)).is_ok(), "not transactional");
+    assert!(matches!(refused(&log, &transactional(0, 0, 1)), Ok(Decision::Duplicate(_))));
+    log.append(transactional(0, 1, 1)).unwrap();
+    assert_eq!(refused(&log, &transactional(0, 2, 1)), Ok(Decision::Append), "its transaction is open");
+}
+
+#[test]
+fn a_sequence_above_the_lowest_of_a_verification_is_a_gap() {
+    let verified = |lowest| Context {
+        verification: Verification { is_missing: false, lowest_sequence: Some(Sequence(lowest)) },
+        ..CLIENT
+    };
+    let log = Log::with(policy(), &[(0, 1)]);
+    let reason = |header: &BatchHeader, lowest| {
+        log.table.decide(header, &verified(lowest)).err().map(|rejection| rejection.reason)
+    };
+    let stranger = BatchHeader { producer_id: ProducerId(9), ..transactional(0, 3, 1) };
+    assert_eq!(reason(&transactional(0, 1, 1), 0), Some(Gap));
+    assert_eq!(reason(&transactional(0, 1, 1), 1), None);
+    assert_eq!(reason(&stranger, 2), Some(Gap));
+    assert_eq!(reason(&stranger, 3), None);
 }

@@ -5,7 +5,7 @@ mod model;
 mod snapshot;
 mod table;
 
-use super::{Context, Decision, Origin, ProducerPolicy, ProducerTable};
+use super::{Context, Decision, Origin, ProducerPolicy, ProducerTable, Verification};
 use crate::batch::{BatchHeader, ControlRecord};
 use crate::error::{Rejection, RejectionReason};
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
@@ -44,8 +44,15 @@ fn commit(coordinator_epoch: i32) -> ControlRecord {
     ControlRecord::Commit { coordinator_epoch }
 }
 
-const CLIENT: Context =
-    Context { origin: Origin::Client, log_is_empty: false, fenced_below: None, now: Timestamp(0) };
+const NOT_ASKED: Verification = Verification { is_missing: false, lowest_sequence: None };
+
+const CLIENT: Context = Context {
+    origin: Origin::Client,
+    log_is_empty: false,
+    fenced_below: None,
+    verification: NOT_ASKED,
+    now: Timestamp(0),
+};
 
 fn coordinator(epoch: i32) -> Context {
     Context { origin: Origin::Coordinator { epoch: Some(epoch) }, ..CLIENT }

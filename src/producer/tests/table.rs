@@ -1,7 +1,8 @@
 //! What stored batches do to the table, and who is forgotten when.
 
 use super::*;
-use crate::producer::{ExpiryClock, ExpiryCursor, TransactionEffect};
+use crate::producer::{ExpiryClock, ExpiryCursor};
+use crate::transaction::TransactionEffect;
 
 fn of(id: i64, header: BatchHeader) -> BatchHeader {
     BatchHeader { producer_id: ProducerId(id), ..header }

@@ -1,127 +1,26 @@
 //! The append path: check without the lock; under it judge, copy, stamp, index, apply, publish.
 
+mod incoming;
+mod options;
+mod outcome;
+
 use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
 use super::background::Chore;
 use super::commit::Ticket;
-use super::options::Durability;
+use super::options::{Durability, LogOptions};
 use super::{Appender, Log, Pending, Shared};
 use crate::batch::{Batch, BatchHeader};
-use crate::error::{BatchError, Error, Result};
-use crate::producer::{Context, Decision, Duplicate, Origin, Staging};
+use crate::error::{Error, Rejection, Result};
+use crate::producer::{Context, Decision, Staging};
 use crate::segment::Stamps;
-use crate::types::{LeaderEpoch, Offset, OffsetRange, Timestamp};
-
-/// Choices for one append.
-///
-/// ```
-/// use idemlog::{AppendOptions, Durability};
-///
-/// let options = AppendOptions::default().durability(Durability::Buffered);
-/// assert_eq!(options.durability, Some(Durability::Buffered));
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AppendOptions {
-    /// What this append survives once it is acknowledged. Default: as the log.
-    pub durability: Option<Durability>,
-    /// The leader epoch to stamp. Default: the log's.
-    pub leader_epoch: Option<LeaderEpoch>,
-}
-
-impl AppendOptions {
-    /// Sets [`durability`](Self#structfield.durability).
-    #[must_use]
-    pub fn durability(mut self, durability: Durability) -> Self {
-        self.durability = Some(durability);
-        self
-    }
-
-    /// Sets [`leader_epoch`](Self#structfield.leader_epoch).
-    #[must_use]
-    pub fn leader_epoch(mut self, epoch: LeaderEpoch) -> Self {
-        self.leader_epoch = Some(epoch);
-        self
-    }
-}
-
-/// Where a batch is stored: now, or since it was sent the first time.
-///
-/// ```
-/// use idemlog::{BatchBuilder, LogDir, LogDirOptions, ProducerEpoch, Sequence};
-///
-/// # let data = tempfile::tempdir().unwrap();
-/// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
-/// let log = dir.partition("orders", 0)?;
-/// let id = dir.new_producer_id()?;
-/// let batch = BatchBuilder::new().producer(id, ProducerEpoch(0), Sequence(0)).record(b"k", b"v").build()?;
-///
-/// let first = log.append(&batch)?;
-/// let again = log.append(&batch)?;
-/// assert!(!first.is_duplicate() && again.is_duplicate());
-/// assert_eq!(first.offsets(), again.offsets());
-/// # Ok::<(), idemlog::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AppendOutcome {
-    duplicate: bool,
-    offsets: Option<OffsetRange>,
-    timestamp: Timestamp,
-    same_bytes: Option<bool>,
-}
-
-impl AppendOutcome {
-    fn appended(header: &BatchHeader) -> Self {
-        Self {
-            duplicate: false,
-            offsets: Some(header.offsets()),
-            timestamp: header.max_timestamp,
-            same_bytes: None,
-        }
-    }
-
-    fn duplicate(duplicate: &Duplicate) -> Self {
-        Self {
-            duplicate: true,
-            offsets: duplicate.original,
-            timestamp: duplicate.timestamp,
-            same_bytes: duplicate.same_bytes,
-        }
-    }
-
-    /// Whether the batch was stored before and this append changed nothing.
-    pub fn is_duplicate(&self) -> bool {
-        self.duplicate
-    }
-
-    /// The offsets under which the batch is stored. `None` only for a duplicate older than the window under
-    /// [`SequenceRule::Increasing`](crate::SequenceRule::Increasing).
-    pub fn offsets(&self) -> Option<OffsetRange> {
-        self.offsets
-    }
-
-    /// The offset of the first record; -1 where [`offsets`](Self::offsets) is `None`.
-    pub fn base_offset(&self) -> Offset {
-        self.offsets.map_or(Offset(-1), |offsets| offsets.first)
-    }
-
-    /// The offset of the last record; -1 where [`offsets`](Self::offsets) is `None`.
-    pub fn last_offset(&self) -> Offset {
-        self.offsets.map_or(Offset(-1), |offsets| offsets.last)
-    }
-
-    /// The largest timestamp of the stored batch.
-    pub fn timestamp(&self) -> Timestamp {
-        self.timestamp
-    }
-
-    /// For a duplicate: whether the bytes sent now are those stored, where that is known.
-    pub fn same_bytes(&self) -> Option<bool> {
-        self.same_bytes
-    }
-}
+use crate::transaction::TransactionEffect;
+use crate::types::{LeaderEpoch, Offset, Timestamp};
+use incoming::Incoming;
+pub use options::{AppendOptions, Origin};
+pub use outcome::AppendOutcome;
 
 /// What the append path found for each batch of a call.
 type Decisions = SmallVec<[Decision; 1]>;
@@ -143,26 +42,42 @@ enum Need {
 #[derive(Clone, Copy, Debug)]
 struct Demand {
     bytes: u64,
-    offsets: i64,
+    /// Where the first one will stand. Above the log end offset where a replicated log has a gap.
+    first_offset: Offset,
+    last_offset: Offset,
     /// That of the first batch.
     timestamp: Timestamp,
 }
 
 impl Demand {
     /// `None` if no batch is new.
-    fn of(batches: &[Batch], decisions: &Decisions) -> Option<Self> {
+    fn of(incoming: &Incoming<'_>, decisions: &Decisions, log_end: Offset) -> Option<Self> {
         let mut demand: Option<Self> = None;
-        for (batch, decision) in batches.iter().zip(decisions) {
+        for (batch, decision) in incoming.batches.iter().zip(decisions) {
             if matches!(decision, Decision::Append) {
                 let header = batch.header();
-                let nothing = Self { bytes: 0, offsets: 0, timestamp: header.max_timestamp };
+                let next = demand.map_or(log_end, |demand| demand.last_offset + 1);
+                let first_offset = if incoming.is_replicated() { header.base_offset } else { next };
+                let nothing =
+                    Self { bytes: 0, first_offset, last_offset: next, timestamp: header.max_timestamp };
                 let demand = demand.get_or_insert(nothing);
                 demand.bytes += header.size() as u64;
-                demand.offsets += i64::from(header.last_offset_delta) + 1;
+                demand.last_offset = first_offset + i64::from(header.last_offset_delta);
             }
         }
         demand
     }
+}
+
+/// What placing a call's batches came to.
+struct Placed {
+    outcomes: Outcomes,
+    /// `None` where nothing need become durable.
+    ticket: Option<Ticket>,
+    /// Whether there are chores that should not wait.
+    has_chores: bool,
+    /// Whether a segment was begun above the log end offset.
+    left_gap: bool,
 }
 
 impl Log {
@@ -227,38 +142,23 @@ impl Shared {
         options: AppendOptions,
         may_wait: bool,
     ) -> Result<(Outcomes, Option<Ticket>)> {
-        self.check(batches)?;
-        self.within_bounds(may_wait)?;
-        let (outcomes, ticket, roll) = self.place_checked(batches, options)?;
-        if roll && !self.environment.queue.has_workers() {
-            self.do_chores();
-        }
-        self.tail.notify();
-        let durability = options.durability.unwrap_or(self.options().durability);
-        Ok((outcomes, ticket.filter(|_| durability == Durability::Synced)))
-    }
-
-    /// What can be said of batches without knowing the log.
-    fn check(&self, batches: &[Batch]) -> Result<()> {
         if self.environment.read_only {
             return Err(Error::ReadOnly { path: self.directory.clone() });
         }
-        let too_large =
-            |limit: u32, got, option| Err(BatchError::TooLarge { limit: limit as usize, got, option }.into());
-        let mut total = 0;
-        for batch in batches {
-            let size = batch.bytes().len();
-            if size > self.options().max_batch_bytes as usize {
-                return too_large(self.options().max_batch_bytes, size, "max_batch_bytes");
-            }
-            batch.check_client_rules()?;
-            batch.ensure_checked(self.options().record_check, self.options().max_decompressed_bytes)?;
-            total += size;
+        let log_options = self.options();
+        let incoming = Incoming::check(batches, options, &log_options, || self.now())?;
+        self.within_bounds(may_wait)?;
+        let placed = self.place_checked(&incoming, &log_options)?;
+        if placed.left_gap {
+            // A segment without a name is found again only if it goes on where the log ends.
+            self.sync()?;
         }
-        if total > self.options().segment_bytes as usize {
-            return too_large(self.options().segment_bytes, total, "segment_bytes");
+        if placed.has_chores && !self.environment.queue.has_workers() {
+            self.do_chores();
         }
-        Ok(())
+        self.tail.notify();
+        let durability = options.durability.unwrap_or(log_options.durability);
+        Ok((placed.outcomes, placed.ticket.filter(|_| durability == Durability::Synced)))
     }
 
     /// Waits while too much is not durable yet.
@@ -274,11 +174,7 @@ impl Shared {
     }
 
     /// Judges and stores under the lock; lets go of it to get what is missing, and then judges again.
-    fn place_checked(
-        &self,
-        batches: &[Batch],
-        options: AppendOptions,
-    ) -> Result<(Outcomes, Option<Ticket>, bool)> {
+    fn place_checked(&self, incoming: &Incoming<'_>, options: &LogOptions) -> Result<Placed> {
         loop {
             let mut appender = self.appender.lock();
             self.commit.check()?;
@@ -286,8 +182,9 @@ impl Shared {
                 return Err(Error::Closed);
             }
             let now = self.now();
-            let decisions = self.judge(&appender, batches, now)?;
-            let rolled = match self.make_room(&mut appender, batches, &decisions, now) {
+            let decisions = self.judge(&appender, incoming, options, now)?;
+            let demand = Demand::of(incoming, &decisions, self.watermarks.log_end());
+            let rolled = match self.make_room(&mut appender, demand.as_ref(), options, now) {
                 Ok(rolled) => rolled,
                 Err(need) => {
                     drop(appender);
@@ -295,57 +192,104 @@ impl Shared {
                     continue;
                 }
             };
-            let (outcomes, target) = self.store(&mut appender, batches, &decisions, options, now)?;
+            let left_gap =
+                rolled && demand.is_some_and(|demand| demand.first_offset > self.watermarks.log_end());
+            let (outcomes, target) = self.store(&mut appender, incoming, &decisions, now)?;
             let generation = self.commit.generation();
-            let urgent = self.request_chores(&mut appender, now) || rolled;
+            let has_chores = self.request_chores(&mut appender, options, now) || rolled;
             drop(appender);
-            return Ok((outcomes, target.map(|target| Ticket { target, generation }), urgent));
+            let ticket = target.map(|target| Ticket { target, generation });
+            return Ok(Placed { outcomes, ticket, has_chores, left_gap });
         }
     }
 
-    fn judge(&self, appender: &Appender, batches: &[Batch], now: Timestamp) -> Result<Decisions> {
-        let context = |header: &BatchHeader| Context {
-            origin: Origin::Client,
-            log_is_empty: self.log_is_empty(),
-            fenced_below: self.environment.fences.get(header.producer_id),
-            now,
-        };
-        let decided = if let [batch] = batches {
-            let header = batch.header();
-            appender.producers.decide(header, &context(header)).map(|decision| SmallVec::from_buf([decision]))
-        } else {
-            let mut staging = Staging::new(&appender.producers);
-            let mut next_offset = self.watermarks.log_end();
-            let judge = |batch: &Batch| {
+    fn judge(
+        &self,
+        appender: &Appender,
+        incoming: &Incoming<'_>,
+        options: &LogOptions,
+        now: Timestamp,
+    ) -> Result<Decisions> {
+        if incoming.is_replicated() {
+            incoming.check_order(self.watermarks.log_end(), appender.latest_epoch())?;
+            return Ok(SmallVec::from_elem(Decision::Append, incoming.batches.len()));
+        }
+        let decided = match &*incoming.batches {
+            [batch] => {
                 let header = batch.header();
-                let decision = staging.decide(header, &context(header))?;
-                if matches!(decision, Decision::Append) {
-                    let placed = BatchHeader { base_offset: next_offset, ..*header };
-                    staging.stage(&placed, None, now);
-                    next_offset = placed.next_offset();
-                }
-                Ok(decision)
-            };
-            batches.iter().map(judge).collect()
+                let control = incoming.iter().next().and_then(|(_, control)| control);
+                let context = self.context(appender, incoming, header, control, options, now);
+                appender.producers.decide(header, &context).map(|decision| SmallVec::from_buf([decision]))
+            }
+            _ => self.judge_all(appender, incoming, options, now),
         };
-        decided.map_err(|rejection: crate::error::Rejection| {
+        decided.map_err(|rejection| {
             self.counters.refused(rejection.reason);
             rejection.into()
         })
+    }
+
+    /// Judges each batch as if those before it were stored.
+    fn judge_all(
+        &self,
+        appender: &Appender,
+        incoming: &Incoming<'_>,
+        options: &LogOptions,
+        now: Timestamp,
+    ) -> Result<Decisions, Rejection> {
+        let mut staging = Staging::new(&appender.producers);
+        let mut next_offset = self.watermarks.log_end();
+        let judge = |(batch, control): (&Batch, _)| {
+            let header = batch.header();
+            let context = self.context(appender, incoming, header, control, options, now);
+            let decision = staging.decide(header, &context)?;
+            if matches!(decision, Decision::Append) {
+                let placed = BatchHeader { base_offset: next_offset, ..*header };
+                staging.stage(&placed, control, now);
+                next_offset = placed.next_offset();
+            }
+            Ok(decision)
+        };
+        incoming.iter().map(judge).collect()
+    }
+
+    fn context(
+        &self,
+        appender: &Appender,
+        incoming: &Incoming<'_>,
+        header: &BatchHeader,
+        control: Option<crate::batch::ControlRecord>,
+        options: &LogOptions,
+        now: Timestamp,
+    ) -> Context {
+        let verification = if header.is_transactional() {
+            let shown = incoming.options.verification;
+            appender.verifications.look(header.producer_id, shown, options.verify_transactions)
+        } else {
+            Default::default()
+        };
+        Context {
+            origin: incoming.origin_of(control),
+            log_is_empty: self.log_is_empty(),
+            fenced_below: self.environment.fences.get(header.producer_id),
+            verification,
+            now,
+        }
     }
 
     /// Sees that the active segment can take the batches, rolling if the next one is ready. `true` if it rolled.
     fn make_room(
         &self,
         appender: &mut Appender,
-        batches: &[Batch],
-        decisions: &Decisions,
+        demand: Option<&Demand>,
+        options: &LogOptions,
         now: Timestamp,
     ) -> Result<bool, Need> {
-        let Some(demand) = Demand::of(batches, decisions) else { return Ok(false) };
+        let Some(demand) = demand else { return Ok(false) };
         let mut rolled = false;
-        if self.must_roll(appender, &demand, now)? {
-            self.roll_locked(appender)?;
+        if self.must_roll(appender, demand, options, now)? {
+            let prepared = appender.prepared.take().ok_or(Need::Segment)?;
+            self.activate(appender, prepared, demand.first_offset);
             rolled = true;
         }
         let writer = appender.writer.as_ref().ok_or(Need::Segment)?;
@@ -355,18 +299,23 @@ impl Shared {
 
     /// Kafka's rule (`LogSegment.shouldRoll`): the segment would become too large, is too old, an index is full, or the
     /// last offset is too far from the base.
-    fn must_roll(&self, appender: &Appender, demand: &Demand, now: Timestamp) -> Result<bool, Need> {
+    fn must_roll(
+        &self,
+        appender: &Appender,
+        demand: &Demand,
+        options: &LogOptions,
+        now: Timestamp,
+    ) -> Result<bool, Need> {
         let Some(writer) = &appender.writer else {
             return if self.last_segment_takes_more() { Err(Need::Writer) } else { Ok(true) };
         };
         let base = writer.segment().base_offset();
-        let last_offset = self.watermarks.log_end() + (demand.offsets - 1);
-        if last_offset - base > i64::from(i32::MAX) {
+        if demand.last_offset - base > i64::from(i32::MAX) {
             return Ok(true);
         }
         Ok(writer.position() > 0
-            && (writer.position() + demand.bytes > u64::from(self.options().segment_bytes)
-                || writer.age(demand.timestamp, now) > self.options().segment_ms
+            && (writer.position() + demand.bytes > u64::from(options.segment_bytes)
+                || writer.age(demand.timestamp, now) > options.segment_ms
                 || writer.indexes_are_full()))
     }
 
@@ -376,13 +325,6 @@ impl Shared {
             .load()
             .last()
             .is_some_and(|last| last.file().end() < u64::from(self.options().segment_bytes))
-    }
-
-    /// Takes the prepared segment as the active one.
-    fn roll_locked(&self, appender: &mut Appender) -> Result<(), Need> {
-        let prepared = appender.prepared.take().ok_or(Need::Segment)?;
-        self.activate(appender, prepared);
-        Ok(())
     }
 
     fn provide(&self, need: Need) -> Result<()> {
@@ -404,24 +346,24 @@ impl Shared {
     fn store(
         &self,
         appender: &mut Appender,
-        batches: &[Batch],
+        incoming: &Incoming<'_>,
         decisions: &Decisions,
-        options: AppendOptions,
         now: Timestamp,
     ) -> Result<(Outcomes, Option<Offset>)> {
         let mut outcomes = Outcomes::new();
         let mut target = None;
         // Recovery takes no batch behind one of a higher leader epoch, so none is written.
-        let latest = appender.leader_epochs.latest().map_or(LeaderEpoch::UNKNOWN, |(epoch, _)| epoch);
-        let leader_epoch = options.leader_epoch.unwrap_or(appender.leader_epoch).max(latest);
-        for (batch, decision) in batches.iter().zip(decisions) {
+        let epoch = incoming.options.leader_epoch.unwrap_or(appender.leader_epoch);
+        let leader_epoch = epoch.max(appender.latest_epoch());
+        for (batch, decision) in incoming.batches.iter().zip(decisions) {
             let (outcome, durable_at) = match decision {
                 Decision::Duplicate(duplicate) => {
                     self.counters.duplicates.add_locked(1);
                     (AppendOutcome::duplicate(duplicate), duplicate.durable_at)
                 }
                 Decision::Append => {
-                    let header = self.write(appender, batch, leader_epoch)?;
+                    let stamps = incoming.is_replicated().then(|| Stamps::of(batch.header()));
+                    let header = write(appender, batch, stamps, leader_epoch)?;
                     (AppendOutcome::appended(&header), header.next_offset())
                 }
             };
@@ -429,34 +371,35 @@ impl Shared {
             outcomes.push(outcome);
         }
         if outcomes.iter().any(|outcome| !outcome.is_duplicate()) {
-            self.publish(appender, leader_epoch, now)?;
+            self.publish(appender, incoming, decisions, now)?;
         }
         Ok((outcomes, target))
     }
 
-    /// Copies one batch behind the others of its call. Nobody sees it yet.
-    fn write(
+    fn publish(
         &self,
         appender: &mut Appender,
-        batch: &Batch,
-        leader_epoch: LeaderEpoch,
-    ) -> Result<BatchHeader> {
-        let writer = appender.writer.as_mut().ok_or(Error::Closed)?;
-        let stamps = Stamps { base_offset: writer.next_offset(), leader_epoch };
-        writer.write(batch.header(), &stamps, batch.bytes())?;
-        Ok(BatchHeader { base_offset: stamps.base_offset, leader_epoch, ..*batch.header() })
-    }
-
-    fn publish(&self, appender: &mut Appender, leader_epoch: LeaderEpoch, now: Timestamp) -> Result<()> {
-        let Appender { writer, producers, leader_epochs, since_checkpoint, .. } = appender;
+        incoming: &Incoming<'_>,
+        decisions: &Decisions,
+        now: Timestamp,
+    ) -> Result<()> {
+        let Appender { writer, producers, leader_epochs, since_checkpoint, verifications, .. } = appender;
         let writer = writer.as_mut().ok_or(Error::Closed)?;
-        let (first_offset, from) = (self.watermarks.log_end(), writer.segment().file().end());
+        let from = writer.segment().file().end();
         let mut count = 0;
+        let mut effects: SmallVec<[TransactionEffect; 1]> = SmallVec::new();
+        let mut stored =
+            incoming.iter().zip(decisions).filter(|(_, decision)| **decision == Decision::Append);
         writer.publish(|batch| {
-            producers.apply(&batch.header, None, now);
+            let control = stored.next().and_then(|((_, control), _)| control);
+            effects.extend(producers.apply(&batch.header, control, now));
+            leader_epochs.assign(batch.header.leader_epoch, batch.header.base_offset);
+            if batch.header.is_transactional() {
+                verifications.end(batch.header.producer_id);
+            }
             count += 1;
         })?;
-        leader_epochs.assign(leader_epoch, first_offset);
+        self.note_effects(writer.segment(), &effects);
         let bytes = writer.position() - from;
         *since_checkpoint += bytes;
         self.counters.appended_batches.add_locked(count);
@@ -469,24 +412,24 @@ impl Shared {
     }
 
     /// Asks for what the next appends will need. `true` if somebody must do it now when there are no workers.
-    fn request_chores(&self, appender: &mut Appender, now: Timestamp) -> bool {
+    fn request_chores(&self, appender: &mut Appender, options: &LogOptions, now: Timestamp) -> bool {
         let Some(writer) = &appender.writer else { return false };
         let position = writer.position();
         if self.environment.queue.has_workers() {
             if position >= appender.pace.look_again {
                 self.request(Chore::Populate);
             }
-            let nearly_full = position > u64::from(self.options().segment_bytes) / 4 * 3;
+            let nearly_full = position > u64::from(options.segment_bytes) / 4 * 3;
             if nearly_full && appender.prepared.is_none() {
                 self.request(Chore::Prepare);
             }
         }
-        let checkpoint = appender.since_checkpoint >= self.options().snapshot_interval_bytes;
+        let checkpoint = appender.since_checkpoint >= options.snapshot_interval_bytes;
         if checkpoint {
             appender.since_checkpoint = 0;
             self.request(Chore::Checkpoint);
         }
-        let interval = self.options().expiry_interval_ms;
+        let interval = options.expiry_interval_ms;
         let expire = now.0.saturating_sub(appender.expired_at.0) >= interval;
         if expire {
             appender.expired_at = now;
@@ -509,4 +452,18 @@ impl Shared {
             self.request(Chore::Sync);
         }
     }
+}
+
+/// Copies one batch behind the others of its call. Nobody sees it yet.
+fn write(
+    appender: &mut Appender,
+    batch: &Batch,
+    stamps: Option<Stamps>,
+    leader_epoch: LeaderEpoch,
+) -> Result<BatchHeader> {
+    let writer = appender.writer.as_mut().ok_or(Error::Closed)?;
+    let stamps = stamps.unwrap_or(Stamps { base_offset: writer.next_offset(), leader_epoch });
+    writer.write(batch.header(), &stamps, batch.bytes())?;
+    let Stamps { base_offset, leader_epoch } = stamps;
+    Ok(BatchHeader { base_offset, leader_epoch, ..*batch.header() })
 }

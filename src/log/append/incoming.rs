@@ -1,0 +1,103 @@
+//! The batches of a call, checked as far as that goes without knowing the log.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::options::{AppendOptions, Origin};
+use crate::batch::{Batch, ControlRecord, TimestampType};
+use crate::error::{BatchError, Error, Result};
+use crate::log::LogOptions;
+use crate::producer;
+use crate::types::{LeaderEpoch, Offset, Timestamp};
+
+/// Batches that may be judged.
+#[derive(Debug)]
+pub(super) struct Incoming<'a> {
+    pub(super) batches: Cow<'a, [Batch]>,
+    /// What the control batches say; as many as there are batches.
+    controls: SmallVec<[Option<ControlRecord>; 1]>,
+    pub(super) options: AppendOptions,
+}
+
+impl<'a> Incoming<'a> {
+    /// Checks what can be said of batches without knowing the log.
+    pub(super) fn check(
+        batches: &'a [Batch],
+        options: AppendOptions,
+        log: &LogOptions,
+        now: impl Fn() -> Timestamp,
+    ) -> Result<Self> {
+        let mut total = 0;
+        let mut controls = SmallVec::new();
+        for batch in batches {
+            check_one(batch, options.origin, log)?;
+            controls.push(if batch.header().is_control() { batch.control()? } else { None });
+            total += batch.bytes().len();
+        }
+        limit(total, log.segment_bytes, "segment_bytes")?;
+        let is_stamped =
+            log.timestamp_type == TimestampType::LogAppendTime && options.origin != Origin::Replication;
+        let batches = if is_stamped {
+            let now = now();
+            Cow::Owned(batches.iter().map(|batch| batch.with_append_time(now)).collect())
+        } else {
+            Cow::Borrowed(batches)
+        };
+        Ok(Self { batches, controls, options })
+    }
+
+    /// Every batch, with what it says if it is a control batch.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Batch, Option<ControlRecord>)> {
+        self.batches.iter().zip(self.controls.iter().copied())
+    }
+
+    pub(super) fn is_replicated(&self) -> bool {
+        self.options.origin == Origin::Replication
+    }
+
+    /// The origin by whose rules a batch is judged.
+    pub(super) fn origin_of(&self, control: Option<ControlRecord>) -> producer::Origin {
+        match self.options.origin {
+            Origin::Client => producer::Origin::Client,
+            Origin::Replication => producer::Origin::Replication,
+            Origin::Coordinator => {
+                let epoch = control.and_then(ControlRecord::coordinator_epoch);
+                producer::Origin::Coordinator { epoch }
+            }
+        }
+    }
+
+    /// Replicated batches come with their offsets and leader epochs: whether they may stand behind `log_end`.
+    pub(super) fn check_order(&self, log_end: Offset, latest: LeaderEpoch) -> Result<()> {
+        let (mut expected, mut epoch) = (log_end, latest);
+        for batch in self.batches.iter().filter(|_| self.is_replicated()) {
+            let header = batch.header();
+            if header.base_offset < expected {
+                return Err(Error::UnexpectedOffset { expected, got: header.base_offset });
+            }
+            if header.leader_epoch < epoch {
+                return Err(Error::StaleLeaderEpoch { latest: epoch, got: header.leader_epoch });
+            }
+            (expected, epoch) = (header.next_offset(), header.leader_epoch);
+        }
+        Ok(())
+    }
+}
+
+fn check_one(batch: &Batch, origin: Origin, log: &LogOptions) -> Result<()> {
+    if origin == Origin::Replication {
+        return Ok(());
+    }
+    limit(batch.bytes().len(), log.max_batch_bytes, "max_batch_bytes")?;
+    match origin {
+        Origin::Coordinator => batch.check_offsets()?,
+        _ => batch.check_client_rules()?,
+    }
+    Ok(batch.ensure_checked(log.record_check, log.max_decompressed_bytes)?)
+}
+
+fn limit(got: usize, limit: u32, option: &'static str) -> Result<()> {
+    let limit = limit as usize;
+    if got > limit { Err(BatchError::TooLarge { limit, got, option }.into()) } else { Ok(()) }
+}

@@ -1,0 +1,81 @@
+//! What an append answers.
+
+use crate::batch::BatchHeader;
+use crate::producer::Duplicate;
+use crate::types::{Offset, OffsetRange, Timestamp};
+
+/// Where a batch is stored: now, or since it was sent the first time.
+///
+/// ```
+/// use idemlog::{BatchBuilder, LogDir, LogDirOptions, ProducerEpoch, Sequence};
+///
+/// # let data = tempfile::tempdir().unwrap();
+/// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// let log = dir.partition("orders", 0)?;
+/// let id = dir.new_producer_id()?;
+/// let batch = BatchBuilder::new().producer(id, ProducerEpoch(0), Sequence(0)).record(b"k", b"v").build()?;
+///
+/// let first = log.append(&batch)?;
+/// let again = log.append(&batch)?;
+/// assert!(!first.is_duplicate() && again.is_duplicate());
+/// assert_eq!(first.offsets(), again.offsets());
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendOutcome {
+    duplicate: bool,
+    offsets: Option<OffsetRange>,
+    timestamp: Timestamp,
+    same_bytes: Option<bool>,
+}
+
+impl AppendOutcome {
+    pub(super) fn appended(header: &BatchHeader) -> Self {
+        Self {
+            duplicate: false,
+            offsets: Some(header.offsets()),
+            timestamp: header.max_timestamp,
+            same_bytes: None,
+        }
+    }
+
+    pub(super) fn duplicate(duplicate: &Duplicate) -> Self {
+        Self {
+            duplicate: true,
+            offsets: duplicate.original,
+            timestamp: duplicate.timestamp,
+            same_bytes: duplicate.same_bytes,
+        }
+    }
+
+    /// Whether the batch was stored before and this append changed nothing.
+    pub fn is_duplicate(&self) -> bool {
+        self.duplicate
+    }
+
+    /// The offsets under which the batch is stored. `None` only for a duplicate older than the window under
+    /// [`SequenceRule::Increasing`](crate::SequenceRule::Increasing).
+    pub fn offsets(&self) -> Option<OffsetRange> {
+        self.offsets
+    }
+
+    /// The offset of the first record; -1 where [`offsets`](Self::offsets) is `None`.
+    pub fn base_offset(&self) -> Offset {
+        self.offsets.map_or(Offset(-1), |offsets| offsets.first)
+    }
+
+    /// The offset of the last record; -1 where [`offsets`](Self::offsets) is `None`.
+    pub fn last_offset(&self) -> Offset {
+        self.offsets.map_or(Offset(-1), |offsets| offsets.last)
+    }
+
+    /// The largest timestamp of the stored batch.
+    pub fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+
+    /// For a duplicate: whether the bytes sent now are those stored, where that is known.
+    pub fn same_bytes(&self) -> Option<bool> {
+        self.same_bytes
+    }
+}

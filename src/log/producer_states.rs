@@ -1,0 +1,84 @@
+//! What a partition knows of its producers, taken from one replica to another.
+
+use super::{Log, Shared};
+use crate::error::{Error, Result};
+use crate::fs::atomic;
+use crate::fs::name::SegmentFile;
+use crate::producer::snapshot;
+use crate::types::Offset;
+
+/// The producers of a partition as of an offset, as bytes: those of a `.snapshot` file. See
+/// [`Log::export_producers`].
+///
+/// ```
+/// use idemlog::{Offset, ProducerStates};
+///
+/// let received = ProducerStates { offset: Offset(100), bytes: vec![1, 2, 3] };
+/// assert_eq!(received.offset, Offset(100));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProducerStates {
+    /// All batches below are taken into account.
+    pub offset: Offset,
+    /// The bytes of a `.snapshot` file.
+    pub bytes: Vec<u8>,
+}
+
+impl Log {
+    /// What this log knows of its producers at its end, for a replica that begins there, or that gets the batches from
+    /// there on. Holds the append lock while the producers are copied.
+    pub fn export_producers(&self) -> ProducerStates {
+        let appender = self.shared.appender.lock();
+        let bytes = snapshot::encode(&appender.producers, None);
+        ProducerStates { offset: self.shared.watermarks.log_end(), bytes }
+    }
+
+    /// Takes over what another replica knew of its producers at the offset where this log begins. The log must be empty
+    /// ([`truncate_fully`](Self::truncate_fully) makes it so) and begin at that offset. Durable when it returns.
+    ///
+    /// ```
+    /// use idemlog::{AppendOptions, BatchBuilder, LogDir, LogDirOptions, Origin, ProducerEpoch, Sequence};
+    ///
+    /// # let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    /// let leader = LogDir::open(one.path(), LogDirOptions::default())?;
+    /// let follower = LogDir::open(other.path(), LogDirOptions::default())?;
+    /// let (from, to) = (leader.partition("orders", 0)?, follower.partition("orders", 0)?);
+    /// let id = leader.new_producer_id()?;
+    /// let batch = BatchBuilder::new().producer(id, ProducerEpoch(0), Sequence(0)).record(b"k", b"v").build()?;
+    /// from.append(&batch)?;
+    ///
+    /// let states = from.export_producers();
+    /// to.truncate_fully(states.offset)?;
+    /// to.import_producers(&states)?;
+    /// assert!(to.append(&batch)?.is_duplicate()); // although the batch itself was never copied
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnexpectedOffset`] if the log is not empty, or begins elsewhere; [`Error::Corrupt`] for bytes that are no
+    /// snapshot; the disk's. The log is as it was.
+    pub fn import_producers(&self, states: &ProducerStates) -> Result<()> {
+        self.shared.import_producers(states)
+    }
+}
+
+impl Shared {
+    fn import_producers(&self, states: &ProducerStates) -> Result<()> {
+        let _rolling = self.rolling.lock();
+        let mut appender = self.appender.lock();
+        self.commit.check()?;
+        let (start, end) = (self.watermarks.log_start(), self.watermarks.log_end());
+        if start != end || end != states.offset {
+            return Err(Error::UnexpectedOffset { expected: end, got: states.offset });
+        }
+        let path = self.segment_path(SegmentFile::Snapshot, states.offset);
+        let (producers, _) = snapshot::decode(&states.bytes, self.options().producers.clone(), self.now())
+            .map_err(|kind| Error::corrupt(&path, 0, kind))?;
+        let encoded = snapshot::encode(&producers, None);
+        atomic::replace_file(&*self.environment.disk, &path, &encoded)?;
+        self.reset_transactions(&producers);
+        appender.producers = producers;
+        Ok(())
+    }
+}

@@ -1,0 +1,247 @@
+//! Transactions: up to where they are decided, which were aborted, and how they are ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::MutexGuard;
+
+use super::append::Outcomes;
+use super::snapshots::{self, Snapshot};
+use super::{AppendOptions, AppendOutcome, Log, Origin, Shared};
+use crate::batch::{BatchBuilder, ControlRecord};
+use crate::error::Result;
+use crate::producer::{ProducerTable, VerificationGuard};
+use crate::segment::{BatchCursor, Segment, TransactionIndex};
+use crate::sync::Mutex;
+use crate::transaction::{self, AbortedTransaction, TransactionEffect, Transactions};
+use crate::types::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
+
+/// The transactions that hold the last stable offset back. A leaf in the order of locks; a log without transactions
+/// pays one load.
+#[derive(Debug, Default)]
+pub(super) struct UnstableTransactions {
+    /// Whether there are any. Changed only under the lock.
+    any: AtomicBool,
+    state: Mutex<Transactions>,
+}
+
+impl UnstableTransactions {
+    /// The open ones of `producers`.
+    pub(super) fn of(producers: &ProducerTable) -> Self {
+        let this = Self::default();
+        this.reset(producers);
+        this
+    }
+
+    fn reset(&self, producers: &ProducerTable) {
+        let mut state = self.state.lock();
+        *state = producers.open_transactions().collect();
+        self.any.store(state.first_unstable().is_some(), Ordering::Release);
+    }
+
+    /// The first offset that is not decided for a reader who sees everything below `high_watermark`.
+    fn first(&self, high_watermark: Offset) -> Option<Offset> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut state = self.state.lock();
+        state.settle(high_watermark);
+        let first = state.first_unstable();
+        self.any.store(first.is_some(), Ordering::Release);
+        first
+    }
+
+    fn note(&self, effect: TransactionEffect) -> Option<AbortedTransaction> {
+        let mut state = self.state.lock();
+        self.any.store(true, Ordering::Release);
+        state.note(effect)
+    }
+
+    fn oldest(&self) -> Option<(Offset, ProducerId)> {
+        if self.any.load(Ordering::Acquire) { self.state.lock().oldest() } else { None }
+    }
+}
+
+impl Log {
+    /// Below this offset every transaction is decided: what a reader sees that wants only committed records. Never above
+    /// the [`high_watermark`](Self::high_watermark).
+    pub fn last_stable_offset(&self) -> Offset {
+        self.shared.last_stable_offset()
+    }
+
+    /// Where the oldest open transaction begins.
+    pub fn first_undecided_offset(&self) -> Option<Offset> {
+        self.shared.transactions.oldest().map(|(first, _)| first)
+    }
+
+    /// Whether the oldest open transaction was left behind: its producer's last batch is more than five minutes older
+    /// than `longest_timeout_ms`, the longest that any coordinator leaves a transaction open.
+    /// Source: `ProducerStateManager.hasLateTransaction`.
+    pub fn has_late_transaction(&self, longest_timeout_ms: i64) -> bool {
+        let shared = &self.shared;
+        let Some((_, id)) = shared.transactions.oldest() else { return false };
+        self.producer(id).is_some_and(|producer| {
+            transaction::is_late(producer.last_timestamp, shared.now(), longest_timeout_ms)
+        })
+    }
+
+    /// The aborted transactions that have records in [`from`, `to`), in the order of their markers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`](crate::Error::Corrupt) where an index is missing and the batches cannot be read to build it;
+    /// the disk's.
+    pub fn aborted_transactions(&self, from: Offset, to: Offset) -> Result<Vec<AbortedTransaction>> {
+        self.shared.aborted(from, to)
+    }
+
+    /// Ends a producer's transaction with a marker, as its coordinator does, and waits until the marker is as durable as
+    /// the log's [`Durability`](crate::Durability) says. Without an open transaction the marker is stored all the same,
+    /// and raises the producer's epoch.
+    ///
+    /// A crash before it returns leaves the marker stored or not; sending it again stores another, which does no harm.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, ControlRecord, LogDir, LogDirOptions, ProducerEpoch, Sequence};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// let (id, epoch) = (dir.new_producer_id()?, ProducerEpoch(0));
+    ///
+    /// let batch = BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional().record(b"k", b"v").build()?;
+    /// let stored = log.append(&batch)?;
+    /// assert_eq!(log.last_stable_offset(), stored.base_offset()); // not decided yet
+    ///
+    /// log.end_transaction(id, epoch, ControlRecord::Commit { coordinator_epoch: 0 })?;
+    /// assert_eq!(log.last_stable_offset(), log.log_end_offset());
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`](crate::Error::Rejected): the producer's epoch or the coordinator's is older than the last one
+    /// heard of. [`Error::InvalidBatch`](crate::Error::InvalidBatch) for a record that is no marker; else as
+    /// [`append`](Self::append).
+    pub fn end_transaction(
+        &self,
+        id: ProducerId,
+        epoch: ProducerEpoch,
+        marker: ControlRecord,
+    ) -> Result<AppendOutcome> {
+        let batch = BatchBuilder::new()
+            .producer(id, epoch, Sequence::NONE)
+            .control(marker)
+            .timestamp(self.shared.now())
+            .build()?;
+        let mut outcomes: Outcomes =
+            self.submit(&[batch], AppendOptions::default().origin(Origin::Coordinator))?.wait()?.into();
+        outcomes.pop().ok_or(crate::error::Error::Closed)
+    }
+
+    /// Notes, before the coordinator of a transaction is asked whether it is open, that it is being asked. The batch is
+    /// then appended with the guard ([`AppendOptions::verification`]); where
+    /// [`LogOptions::verify_transactions`](crate::LogOptions) is set, a transaction begins only so. `None`: it is open
+    /// here already, there is nothing to ask.
+    ///
+    /// `sequence` is the batch's first: until the verification is over, none above the lowest is taken. In memory only,
+    /// and forgotten like an idle producer. Source: KIP-890, `UnifiedLog.maybeStartTransactionVerification`.
+    pub fn begin_verification(
+        &self,
+        id: ProducerId,
+        epoch: ProducerEpoch,
+        sequence: Sequence,
+    ) -> Option<VerificationGuard> {
+        let now = self.shared.now();
+        let mut appender = self.shared.appender.lock();
+        let is_open = appender.producers.get(id).is_some_and(|it| it.transaction_first_offset.is_some());
+        (!is_open).then(|| appender.verifications.begin(id, epoch, sequence, now))
+    }
+}
+
+impl Shared {
+    pub(super) fn last_stable_offset(&self) -> Offset {
+        let high_watermark = self.watermarks.high_watermark();
+        let first = self.transactions.first(high_watermark);
+        transaction::last_stable_offset(first, self.watermarks.log_start(), high_watermark)
+    }
+
+    /// Takes over what stored batches did, before their end is published: who sees a transaction's batches knows that it
+    /// is open, and who sees a marker finds the aborted transaction.
+    pub(super) fn note_effects(&self, segment: &Segment, effects: &[TransactionEffect]) {
+        for effect in effects {
+            if let Some(aborted) = self.transactions.note(*effect)
+                && let Some(mut index) = segment.transactions()
+            {
+                index.append(aborted);
+            }
+        }
+    }
+
+    /// The open transactions are those of `producers` from now on.
+    #[allow(dead_code, reason = "the log is not truncated yet")]
+    pub(super) fn reset_transactions(&self, producers: &ProducerTable) {
+        self.transactions.reset(producers);
+    }
+
+    pub(super) fn aborted(&self, from: Offset, to: Offset) -> Result<Vec<AbortedTransaction>> {
+        let mut found = Vec::new();
+        let segments = self.segments.load_full();
+        let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
+        for segment in segments.iter().skip(first) {
+            if self.transaction_index(segment)?.collect(from, to, &mut found) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The segment's aborted transactions: from memory, from its file, or, where that is missing or does not fit the
+    /// log, from the batches.
+    pub(super) fn transaction_index<'a>(
+        &self,
+        segment: &'a Arc<Segment>,
+    ) -> Result<MutexGuard<'a, TransactionIndex>> {
+        if let Some(index) = segment.transactions() {
+            return Ok(index);
+        }
+        let index = match segment.load_transactions() {
+            Some(index) => index,
+            None => self.build_transaction_index(segment)?,
+        };
+        Ok(segment.set_transactions(index))
+    }
+
+    fn build_transaction_index(&self, segment: &Arc<Segment>) -> Result<TransactionIndex> {
+        let now = self.now();
+        let (segments, base) = (self.segments.load_full(), segment.base_offset());
+        let options = self.options();
+        let disk = &*self.environment.disk;
+        let (snapshot, _) =
+            snapshots::newest(disk, &self.directory, &segments, base, &options.producers, now)?;
+        let (from, mut producers) = match snapshot {
+            Some(Snapshot { offset, producers, .. }) => (offset, producers),
+            None => (Offset::ZERO, ProducerTable::new(options.producers.clone())),
+        };
+        snapshots::replay(&segments, from, base, &mut producers, now)?;
+        aborted_in(segment, &mut producers, now)
+    }
+}
+
+/// The transactions that were aborted in a segment, in front of which the producers are as in `producers`.
+fn aborted_in(
+    segment: &Arc<Segment>,
+    producers: &mut ProducerTable,
+    now: Timestamp,
+) -> Result<TransactionIndex> {
+    let mut transactions: Transactions = producers.open_transactions().collect();
+    let mut index = TransactionIndex::default();
+    let mut cursor = BatchCursor::new(Arc::clone(segment), 0);
+    while let Some(batch) = cursor.next()? {
+        let effect = snapshots::apply(producers, &cursor, &batch, now)?;
+        if let Some(aborted) = effect.and_then(|effect| transactions.note(effect)) {
+            index.append(aborted);
+        }
+    }
+    Ok(index)
+}
