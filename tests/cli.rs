@@ -9,7 +9,7 @@
 mod common;
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use common::{batch, open};
 use idemlog::IoMode;
@@ -63,6 +63,8 @@ fn inspect_prints_the_state_as_json() {
     assert_eq!(state["logEndOffset"], 10);
     assert_eq!(state["producers"][0]["batches"][4]["lastSeq"], 9);
     assert_eq!(state["recoveryPoint"], 2);
+    assert_eq!(state["recovery"]["markedClean"], false);
+    assert!(state["recovery"]["cut"].is_null());
 }
 
 #[test]
@@ -79,8 +81,56 @@ fn producers_and_dump_print_a_line_each() {
 }
 
 #[test]
-fn what_is_not_there_is_told() {
-    let output = idemlog(&["verify", "/nowhere/at/all"]);
+fn a_path_that_a_command_cannot_read_is_told_with_the_one_that_it_can() {
+    let (data, log) = closed();
+    let empty = tempfile::tempdir().unwrap();
+    let (data, log, empty) =
+        (data.path().to_str().unwrap(), log.to_str().unwrap(), empty.path().to_str().unwrap());
+    let partition = format!("such as {data}/orders-0");
+    let cases = [
+        ("verify", "/nowhere/at/all", "/nowhere/at/all: No such file"),
+        ("verify", empty, "neither a log directory nor a partition"),
+        ("verify", log, "name the directory that it lies in"),
+        ("inspect", data, &partition),
+        ("producers", data, &partition),
+        ("dump", data, &partition),
+        ("dump", "/nowhere/at/all.log", "/nowhere/at/all.log: No such file"),
+        (
+            "dump",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+            "neither a segment, an index nor a snapshot",
+        ),
+    ];
+    for (command, path, expected) in cases {
+        let output = idemlog(&[command, path]);
+        assert_eq!(output.status.code(), Some(2), "{command} {path}");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains(expected), "{command} {path}: {told}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let (data, _) = closed();
+    let partition = data.path().join("orders-0");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_idemlog"))
+        .args(["dump", "--records", partition.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn a_dump_ends_at_damage_and_says_where() {
+    let (data, log) = closed();
+    let bytes = std::fs::read(&log).unwrap();
+    std::fs::write(&log, &bytes[..bytes.len() - 1]).unwrap();
+    let output = idemlog(&["dump", data.path().join("orders-0").to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/at/all"));
+    assert_eq!(text(&output).lines().count(), 1 + 4, "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains(".log at byte "), "{output:?}");
 }

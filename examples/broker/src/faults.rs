@@ -7,18 +7,26 @@ pub(crate) struct Faults {
     /// Draws below are lost, of 2^53.
     threshold: u64,
     state: AtomicU64,
+    lost: AtomicU64,
 }
 
 impl Faults {
     /// Loses acknowledgements with a `probability` from 0 to 1.
     pub(crate) fn new(probability: f64, seed: u64) -> Self {
         let threshold = (probability * (1_u64 << 53) as f64) as u64;
-        Self { threshold, state: AtomicU64::new(seed) }
+        Self { threshold, state: AtomicU64::new(seed), lost: AtomicU64::new(0) }
     }
 
-    /// Draws whether this acknowledgement is lost.
+    /// Draws whether this acknowledgement is lost, and counts it if it is.
     pub(crate) fn loses_this_acknowledgement(&self) -> bool {
-        self.threshold > 0 && self.draw() >> 11 < self.threshold
+        let is_lost = self.threshold > 0 && self.draw() >> 11 < self.threshold;
+        self.lost.fetch_add(u64::from(is_lost), Ordering::Relaxed);
+        is_lost
+    }
+
+    /// How many acknowledgements were lost.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// SplitMix64: its state only counts, so that one atomic addition is enough to share it.
@@ -43,9 +51,11 @@ pub(crate) fn parse_probability(argument: &str) -> Result<f64, String> {
 mod tests {
     use super::*;
 
-    fn lost_of_ten_thousand(probability: f64, seed: u64) -> usize {
+    fn lost_of_ten_thousand(probability: f64, seed: u64) -> u64 {
         let faults = Faults::new(probability, seed);
-        (0..10_000).filter(|_| faults.loses_this_acknowledgement()).count()
+        let lost = (0..10_000).filter(|_| faults.loses_this_acknowledgement()).count() as u64;
+        assert_eq!(faults.lost(), lost);
+        lost
     }
 
     #[test]

@@ -39,7 +39,16 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     stop.send_replace(true);
     let _ = tokio::time::timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
     connections.shutdown().await;
-    blocking(move || dir.close()).await?.context("close the log directory")
+    let served = dir.metrics();
+    blocking(move || dir.close()).await?.context("close the log directory")?;
+    let _ = writeln!(
+        std::io::stdout(),
+        "closed: {} batches stored, {} answered as duplicates, {} acknowledgements lost on purpose",
+        served.appended_batches,
+        served.duplicates,
+        broker.faults.lost(),
+    );
+    Ok(())
 }
 
 async fn open(arguments: &Arguments) -> anyhow::Result<LogDir> {

@@ -1,99 +1,163 @@
 //! `idemlog dump`: what a file holds, in order.
 
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use idemlog::{Batches, UncheckedBatch};
+use bytes::Bytes;
+use idemlog::{BatchHeader, Batches, Record, UncheckedBatch};
 
-use crate::Failure;
+use crate::{Failure, place, progress};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A `.log`, `.index`, `.timeindex` or `.snapshot` file, or a partition's directory.
+    /// A `.log`, `.index`, `.timeindex`, `.txnindex` or `.snapshot` file, or a partition's directory.
     path: PathBuf,
     /// The records of each batch, too.
     #[arg(long)]
     records: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
     for file in files(&arguments.path)? {
-        let bytes = std::fs::read(&file)?;
-        println!("{}", file.display());
         match file.extension().and_then(|extension| extension.to_str()) {
-            Some("log") => batches(bytes, arguments.records)?,
-            Some("index") => offset_index(&bytes),
-            Some("timeindex") => time_index(&bytes),
-            Some("snapshot") => snapshot(&bytes),
-            _ => return Err(format!("{} is no .log, .index, .timeindex or .snapshot", file.display()).into()),
+            Some("log") => batches(&file, arguments.records, out)?,
+            Some("index") => entries(&file, offset_index, out)?,
+            Some("timeindex") => entries(&file, time_index, out)?,
+            Some("txnindex") => entries(&file, transaction_index, out)?,
+            Some("snapshot") => entries(&file, snapshot, out)?,
+            _ => Err(format!("{} is neither a segment, an index nor a snapshot", file.display()))?,
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The file itself, or the `.log` files of a directory.
+/// The file itself, or the `.log` files of a partition.
 fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let paths =
-        std::fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-    let is_log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "log");
-    let mut logs: Vec<PathBuf> = paths.into_iter().filter(is_log).collect();
+    place::expect_partition(path)?;
+    let mut logs = place::entries(path)?;
+    logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
     logs.sort();
     Ok(logs)
 }
 
-fn batches(bytes: Vec<u8>, with_records: bool) -> Result<(), Failure> {
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(file).map_err(|error| format!("read {}: {error}", file.display()).into())
+}
+
+fn batches(file: &Path, with_records: bool, out: &mut impl Write) -> Result<(), Failure> {
+    let bytes = read(file)?;
+    writeln!(out, "{}", file.display())?;
     // Empty bytes behind the last batch are blocks that the owner had not filled yet.
     let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let bar = progress::bar(&name, used as u64, std::io::stdout().is_terminal());
     let mut position = 0;
     for batch in Batches::new(bytes.into()) {
         if position >= used {
             break;
         }
-        let batch = batch.map_err(|error| format!("byte {position}: {error}"))?;
-        println!("{position:>10} {:?}", batch.header());
+        let damaged =
+            |error| format!("{} at byte {position}: {error}; `verify` tells the rest", file.display());
+        let batch = batch.map_err(damaged)?;
+        writeln!(out, "{position:>10} {}", summary(batch.header()))?;
         if with_records {
-            records(&batch)?;
+            records(&batch, damaged, out)?;
         }
         position += batch.header().size();
+        bar.set_position(position as u64);
     }
+    bar.finish_and_clear();
     Ok(())
 }
 
-fn records(batch: &UncheckedBatch) -> Result<(), Failure> {
-    for record in batch.records() {
-        let record = record?;
-        println!(
-            "           {} at {}: {:?} = {:?}",
-            record.offset(),
-            record.timestamp(),
-            record.key(),
-            record.value()
+fn summary(header: &BatchHeader) -> String {
+    let codec = header.compression().map_or("an unknown codec".to_owned(), |codec| format!("{codec:?}"));
+    let mut line = format!(
+        "offsets {}-{} leader epoch {} timestamp {} {} bytes {} records {}",
+        header.base_offset,
+        header.last_offset(),
+        header.leader_epoch,
+        header.max_timestamp,
+        header.size(),
+        header.record_count,
+        codec.to_lowercase(),
+    );
+    if header.is_idempotent() {
+        line += &format!(
+            " producer {} epoch {} sequences {}-{}",
+            header.producer_id,
+            header.producer_epoch,
+            header.base_sequence,
+            header.last_sequence()
         );
     }
+    let marks = [(header.is_transactional(), " transactional"), (header.is_control(), " control")];
+    marks.into_iter().filter(|(is_set, _)| *is_set).for_each(|(_, mark)| line += mark);
+    line
+}
+
+fn records<E: Into<Failure>>(
+    batch: &UncheckedBatch,
+    damaged: impl Fn(idemlog::BatchError) -> E,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    for record in batch.records() {
+        let record: Record = record.map_err(|error| damaged(error).into())?;
+        let (key, value) = (content(record.key()), content(record.value()));
+        writeln!(out, "{:>14} timestamp {} {key} = {value}", record.offset(), record.timestamp())?;
+    }
     Ok(())
 }
 
-fn offset_index(bytes: &[u8]) {
-    for entry in bytes.as_chunks::<8>().0 {
-        println!("relative offset {:>10} position {:>10}", number(entry, 0, 4), number(entry, 4, 4));
-    }
+/// Bytes as text, with escapes for what is none.
+fn content(bytes: Option<Bytes>) -> String {
+    bytes.map_or("null".to_owned(), |bytes| format!("\"{}\"", bytes.escape_ascii()))
 }
 
-fn time_index(bytes: &[u8]) {
-    for entry in bytes.as_chunks::<12>().0 {
-        println!("timestamp {:>15} relative offset {:>10}", number(entry, 0, 8), number(entry, 8, 4));
-    }
+/// The entries of a file, as `lines` reads its bytes.
+fn entries(file: &Path, lines: fn(&[u8]) -> Vec<String>, out: &mut impl Write) -> Result<(), Failure> {
+    let bytes = read(file)?;
+    writeln!(out, "{}", file.display())?;
+    Ok(lines(&bytes).iter().try_for_each(|line| writeln!(out, "  {line}"))?)
+}
+
+fn offset_index(bytes: &[u8]) -> Vec<String> {
+    let entries = bytes.as_chunks::<8>().0.iter();
+    entries
+        .map(|entry| format!("relative offset {} position {}", number(entry, 0, 4), number(entry, 4, 4)))
+        .collect()
+}
+
+fn time_index(bytes: &[u8]) -> Vec<String> {
+    let entries = bytes.as_chunks::<12>().0.iter();
+    entries
+        .map(|entry| format!("timestamp {} relative offset {}", number(entry, 0, 8), number(entry, 8, 4)))
+        .collect()
+}
+
+fn transaction_index(bytes: &[u8]) -> Vec<String> {
+    let aborted = |entry: &[u8; 34]| {
+        format!(
+            "aborted: producer {} offsets {}-{} last stable offset {}",
+            number(entry, 2, 8),
+            number(entry, 10, 8),
+            number(entry, 18, 8),
+            number(entry, 26, 8),
+        )
+    };
+    bytes.as_chunks::<34>().0.iter().map(aborted).collect()
 }
 
 /// The entries that Kafka's reader sees.
-fn snapshot(bytes: &[u8]) {
+fn snapshot(bytes: &[u8]) -> Vec<String> {
     const HEAD: usize = 10;
     let count = if bytes.len() < HEAD { 0 } else { number(bytes, 6, 4).max(0) as usize };
-    for entry in bytes.get(HEAD..).unwrap_or_default().as_chunks::<46>().0.iter().take(count) {
-        println!(
+    let producer = |entry: &[u8; 46]| {
+        format!(
             "producer {} epoch {} last sequence {} last offset {} offset delta {} timestamp {} coordinator {} transaction {}",
             number(entry, 0, 8),
             number(entry, 8, 2),
@@ -103,8 +167,9 @@ fn snapshot(bytes: &[u8]) {
             number(entry, 26, 8),
             number(entry, 34, 4),
             number(entry, 38, 8),
-        );
-    }
+        )
+    };
+    bytes.get(HEAD..).unwrap_or_default().as_chunks::<46>().0.iter().take(count).map(producer).collect()
 }
 
 /// A signed number of `size` bytes, big endian.

@@ -1,18 +1,19 @@
 //! `idemlog inspect`: the state that opening a partition would come to.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use idemlog::inspect::{InspectOptions, inspect};
+use idemlog::inspect::{InspectOptions, Inspection, inspect};
 use idemlog::{Offset, Timestamp};
 
-use crate::{Failure, report};
+use crate::{Failure, place, progress, report};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The partition's directory.
     partition: PathBuf,
-    /// Everything as JSON, rather than the recovery's report.
+    /// As JSON, in Kafka's words.
     #[arg(long)]
     json: bool,
     /// As if it had not been closed well.
@@ -32,18 +33,40 @@ pub(crate) struct Arguments {
     producer_expiry: i64,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
+    let path = &arguments.partition;
+    place::expect_partition(path)?;
     let options = InspectOptions::default()
         .clean(!arguments.unclean)
         .recovery_point(Offset(arguments.recovery_point))
         .log_start(arguments.log_start.map(Offset))
         .now(arguments.now.map(Timestamp))
         .producer_expiry(arguments.producer_expiry);
-    let state = inspect(&arguments.partition, &options)?;
+    let state = progress::waiting(path, || inspect(path, &options))?;
     if arguments.json {
-        println!("{:#}", report::state(&state));
+        writeln!(out, "{:#}", report::state(&state))?;
     } else {
-        println!("{}", state.recovery);
+        describe(&state, out)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn describe(state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {
+    writeln!(out, "{}", state.recovery)?;
+    writeln!(
+        out,
+        "log start {}, last stable {}, high watermark {}, log end {}",
+        state.log_start, state.last_stable, state.high_watermark, state.log_end
+    )?;
+    for segment in &state.segments {
+        writeln!(
+            out,
+            "segment {} to {}, {} bytes, largest timestamp {}",
+            segment.base_offset, segment.next_offset, segment.bytes, segment.largest_timestamp
+        )?;
+    }
+    for (epoch, start) in &state.leader_epochs {
+        writeln!(out, "leader epoch {epoch} from offset {start}")?;
+    }
+    state.producers.iter().try_for_each(|producer| writeln!(out, "{}", report::producer_line(producer)))
 }

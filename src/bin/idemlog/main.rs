@@ -2,10 +2,13 @@
 
 mod dump;
 mod inspect;
+mod place;
 mod producers;
+mod progress;
 mod report;
 mod verify;
 
+use std::io::{BufWriter, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -34,14 +37,30 @@ enum Command {
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
-        Command::Verify(arguments) => verify::run(&arguments),
-        Command::Inspect(arguments) => inspect::run(&arguments),
-        Command::Producers(arguments) => producers::run(&arguments),
-        Command::Dump(arguments) => dump::run(&arguments),
-    };
-    outcome.unwrap_or_else(|failure| {
+    let command = Arguments::parse().command;
+    run(&command).unwrap_or_else(|failure| {
+        if is_broken_pipe(&failure) {
+            return ExitCode::SUCCESS;
+        }
         eprintln!("idemlog: {failure}");
         ExitCode::from(2)
     })
+}
+
+fn run(command: &Command) -> Result<ExitCode, Failure> {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let outcome = match command {
+        Command::Verify(arguments) => verify::run(arguments, &mut out),
+        Command::Inspect(arguments) => inspect::run(arguments, &mut out),
+        Command::Producers(arguments) => producers::run(arguments, &mut out),
+        Command::Dump(arguments) => dump::run(arguments, &mut out),
+    };
+    // What came before a failure is shown before it.
+    out.flush()?;
+    outcome
+}
+
+/// Whether the reader of a pipe has seen enough, as `head` has.
+fn is_broken_pipe(failure: &Failure) -> bool {
+    failure.downcast_ref().is_some_and(|error: &std::io::Error| error.kind() == ErrorKind::BrokenPipe)
 }

@@ -1,11 +1,12 @@
 //! `idemlog producers`: who wrote to a partition, and how far each has come.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use idemlog::inspect::{InspectOptions, inspect};
 
-use crate::Failure;
+use crate::{Failure, place, progress, report};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -13,16 +14,15 @@ pub(crate) struct Arguments {
     partition: PathBuf,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    for producer in inspect(&arguments.partition, &InspectOptions::default())?.producers {
-        print!("producer {} epoch {}", producer.producer_id, producer.epoch);
-        if let Some(last) = producer.batches.last() {
-            print!(" last sequence {} offset {}", last.last_sequence, last.offsets.last);
-        }
-        if let Some(first) = producer.transaction_first_offset {
-            print!(" transaction open from offset {first}");
-        }
-        println!(" timestamp {} remembered batches {}", producer.last_timestamp, producer.batches.len());
+pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
+    let path = &arguments.partition;
+    place::expect_partition(path)?;
+    let state = progress::waiting(path, || inspect(path, &InspectOptions::default()))?;
+    for producer in &state.producers {
+        writeln!(out, "{}", report::producer_line(producer))?;
+    }
+    if state.producers.is_empty() {
+        eprintln!("no producer is known here: none had an id, or all were idle for a day");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,9 +1,13 @@
-//! How states look as JSON and in colour.
+//! How states look as JSON, on a line, and in colour.
+
+use std::fmt::Display;
+use std::io::IsTerminal;
+use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use idemlog::inspect::Inspection;
 use idemlog::verify::{Problem, Severity};
-use idemlog::{ProducerBatch, ProducerInfo};
+use idemlog::{Cut, CutReason, Offset, ProducerBatch, ProducerInfo, RecoveryReport};
 use serde_json::{Value, json};
 
 /// A state, in the words of Kafka's own.
@@ -27,11 +31,58 @@ pub(crate) fn state(state: &Inspection) -> Value {
         "recoveryPoint": state.recovery_point.0,
         "producerMapEndOffset": state.log_end.0,
         "segments": segments.collect::<Vec<_>>(),
-        "snapshotOffsets": state.snapshots.iter().map(|offset| offset.0).collect::<Vec<_>>(),
+        "snapshotOffsets": offsets(&state.snapshots),
         "leaderEpochs": epochs.collect::<Vec<_>>(),
         "producers": state.producers.iter().map(producer).collect::<Vec<_>>(),
-        "recovery": state.recovery.to_string(),
+        "recovery": recovery(&state.recovery),
     })
+}
+
+fn recovery(report: &RecoveryReport) -> Value {
+    let skipped = report
+        .snapshots_skipped
+        .iter()
+        .map(|(path, reason)| json!({ "path": shown(path), "reason": reason }));
+    json!({
+        "markedClean": report.marked_clean,
+        "recoveryPoint": report.recovery_point,
+        "bytesRead": report.bytes_read,
+        "batchesChecked": report.batches_checked,
+        "batchesReplayed": report.batches_replayed,
+        "snapshot": report.snapshot.map(|offset| offset.0),
+        "snapshotsSkipped": skipped.collect::<Vec<_>>(),
+        "cut": report.cut.as_ref().map(cut),
+        "trimmedBytes": report.trimmed_bytes,
+        "adoptedPrepared": report.adopted_prepared,
+        "indexesRebuilt": offsets(&report.indexes_rebuilt),
+        "removed": report.removed.iter().map(shown).collect::<Vec<_>>(),
+        "notWritten": report.not_written,
+        "elapsedMicros": report.elapsed.as_micros() as u64,
+    })
+}
+
+fn cut(cut: &Cut) -> Value {
+    let reason = match cut.reason {
+        CutReason::Tail => "tail",
+        CutReason::Corruption => "corruption",
+        _ => "other",
+    };
+    json!({
+        "reason": reason,
+        "found": cut.found.to_string(),
+        "offset": cut.offset.0,
+        "bytes": cut.bytes,
+        "batches": cut.batches,
+        "kept": cut.kept.iter().map(shown).collect::<Vec<_>>(),
+    })
+}
+
+fn offsets(offsets: &[Offset]) -> Vec<i64> {
+    offsets.iter().map(|offset| offset.0).collect()
+}
+
+fn shown(path: impl AsRef<Path>) -> String {
+    path.as_ref().display().to_string()
 }
 
 fn producer(producer: &ProducerInfo) -> Value {
@@ -55,9 +106,32 @@ fn batch(batch: &ProducerBatch) -> Value {
     })
 }
 
-/// A problem on one line, in colour where somebody watches.
-pub(crate) fn problem(problem: &Problem, is_watched: bool) -> String {
+/// A producer on one line.
+pub(crate) fn producer_line(producer: &ProducerInfo) -> String {
+    let mut line = format!("producer {} epoch {}", producer.producer_id, producer.epoch);
+    if let Some(last) = producer.batches.last() {
+        line += &format!(" last sequence {} offset {}", last.last_sequence, last.offsets.last);
+    }
+    if let Some(first) = producer.transaction_first_offset {
+        line += &format!(" transaction open from offset {first}");
+    }
+    line + &format!(" timestamp {} remembered batches {}", producer.last_timestamp, producer.batches.len())
+}
+
+/// A problem on one line.
+pub(crate) fn problem(problem: &Problem) -> String {
     let color = if problem.severity == Severity::Error { AnsiColor::Red } else { AnsiColor::Yellow };
-    let style = if is_watched { Style::new().fg_color(Some(color.into())) } else { Style::new() };
-    format!("{style}{problem}{style:#}")
+    colored(color, problem)
+}
+
+/// The verdict over everything.
+pub(crate) fn verdict(is_damaged: bool) -> String {
+    if is_damaged { colored(AnsiColor::Red, "damaged") } else { colored(AnsiColor::Green, "sound") }
+}
+
+/// In colour where somebody watches who did not ask for none.
+fn colored(color: AnsiColor, text: impl Display) -> String {
+    let is_wanted = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let style = if is_wanted { Style::new().fg_color(Some(color.into())) } else { Style::new() };
+    format!("{style}{text}{style:#}")
 }

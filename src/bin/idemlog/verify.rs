@@ -1,14 +1,13 @@
 //! `idemlog verify`: everything that is wrong, a line each.
 
-use std::io::IsTerminal;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use idemlog::verify::{VerifyOptions, verify};
-use indicatif::ProgressBar;
+use indicatif::{HumanBytes, HumanCount};
 
-use crate::{Failure, report};
+use crate::{Failure, place, progress, report};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -19,22 +18,24 @@ pub(crate) struct Arguments {
     allow_gaps: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let spinner = ProgressBar::new_spinner().with_message("reading");
-    spinner.enable_steady_tick(Duration::from_millis(100));
-    let found = verify(&arguments.path, &VerifyOptions::default().allow_gaps(arguments.allow_gaps));
-    spinner.finish_and_clear();
-    let found = found?;
-    let is_watched = std::io::stdout().is_terminal();
+pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
+    let path = &arguments.path;
+    place::expect_partition_or_log_directory(path)?;
+    let options = VerifyOptions::default().allow_gaps(arguments.allow_gaps);
+    let found = progress::waiting(path, || verify(path, &options))?;
     for problem in &found.problems {
-        println!("{}", report::problem(problem, is_watched));
+        writeln!(out, "{}", report::problem(problem))?;
     }
-    let verdict = if found.has_errors() { "damaged" } else { "sound" };
-    println!(
-        "{verdict}: {} batches, {} bytes, {} problems",
-        found.batches,
-        found.bytes,
+    writeln!(
+        out,
+        "{}: {} batches, {}, problems: {}",
+        report::verdict(found.has_errors()),
+        HumanCount(found.batches),
+        HumanBytes(found.bytes),
         found.problems.len()
-    );
+    )?;
+    if found.has_errors() {
+        eprintln!("idemlog: `idemlog inspect PARTITION` shows what opening would make of it");
+    }
     Ok(ExitCode::from(u8::from(found.has_errors())))
 }

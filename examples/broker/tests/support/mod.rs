@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Broker {
     child: Child,
     address: SocketAddr,
+    lines: Receiver<String>,
+}
+
+/// What a broker says of itself when it has ended well.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Served {
+    pub(crate) stored_batches: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) lost_acknowledgements: u64,
 }
 
 impl Broker {
@@ -43,11 +52,11 @@ impl Broker {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let output = child.stdout.take().unwrap();
+        let lines = lines(child.stdout.take().unwrap());
         // Killed when this fails.
-        let mut broker = Self { child, address };
-        let line = first_line(output).recv_timeout(PATIENCE).unwrap();
-        broker.address = line.trim().strip_prefix("listening on ").unwrap().parse().unwrap();
+        let mut broker = Self { child, address, lines };
+        let line = broker.lines.recv_timeout(PATIENCE).unwrap();
+        broker.address = line.strip_prefix("listening on ").unwrap().parse().unwrap();
         broker
     }
 
@@ -61,11 +70,15 @@ impl Broker {
         self.child.wait().unwrap();
     }
 
-    /// Asks the process to end, and waits until it has.
-    pub(crate) fn terminate(mut self) -> ExitStatus {
+    /// Asks the process to end, and waits until it has ended well.
+    pub(crate) fn terminate(mut self) -> Served {
         let process = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &process]).status().unwrap().success());
-        within_patience(|| self.child.try_wait().unwrap())
+        assert!(within_patience(|| self.child.try_wait().unwrap()).success());
+        let line = self.lines.recv_timeout(PATIENCE).unwrap();
+        let numbers: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let [stored_batches, duplicates, lost_acknowledgements] = numbers[..] else { panic!("{line}") };
+        Served { stored_batches, duplicates, lost_acknowledgements }
     }
 
     /// Asserts that the process is there and answers.
@@ -126,12 +139,11 @@ impl Broker {
 }
 
 /// Reads on a thread of its own, because a read has no end of patience.
-fn first_line(output: ChildStdout) -> Receiver<String> {
+fn lines(output: ChildStdout) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line).unwrap();
-        let _ = sender.send(line);
+        let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+        lines.try_for_each(|line| sender.send(line))
     });
     receiver
 }

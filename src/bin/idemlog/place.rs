@@ -1,0 +1,70 @@
+//! What lies at a path, and what to name instead where a command cannot read that.
+
+use std::path::{Path, PathBuf};
+
+use idemlog::TopicPartition;
+
+use crate::Failure;
+
+enum Place {
+    Partition,
+    LogDirectory { partitions: Vec<PathBuf> },
+}
+
+/// Whether `path` is the directory of one partition.
+pub(crate) fn expect_partition(path: &Path) -> Result<(), Failure> {
+    let shown = path.display();
+    match found(path)? {
+        Place::Partition => Ok(()),
+        Place::LogDirectory { partitions } => match partitions.first() {
+            Some(first) => Err(format!(
+                "{shown} is a log directory; name one of its {} partitions, such as {}",
+                partitions.len(),
+                first.display()
+            )),
+            None => Err(format!("{shown} is a log directory that has no partition yet")),
+        }?,
+    }
+}
+
+/// Whether `path` is a log directory, or the directory of one partition.
+pub(crate) fn expect_partition_or_log_directory(path: &Path) -> Result<(), Failure> {
+    found(path).map(drop)
+}
+
+fn found(path: &Path) -> Result<Place, Failure> {
+    let shown = path.display();
+    if path.is_file() {
+        return Err(format!("{shown} is a file; name the directory that it lies in, or `dump` it").into());
+    }
+    let entries = entries(path)?;
+    let mut partitions: Vec<PathBuf> =
+        entries.iter().filter(|entry| entry.is_dir() && is_partition_name(entry)).cloned().collect();
+    partitions.sort();
+    if entries.iter().any(|entry| entry.extension().is_some_and(|extension| extension == "log")) {
+        Ok(Place::Partition)
+    } else if !partitions.is_empty() || entries.iter().any(|entry| entry.ends_with(".lock")) {
+        Ok(Place::LogDirectory { partitions })
+    } else if is_partition_name(&path.canonicalize()?) {
+        Ok(Place::Partition)
+    } else {
+        Err(format!(
+            "{shown} is neither a log directory nor a partition: it has no .log file and no partition"
+        )
+        .into())
+    }
+}
+
+/// The paths in a directory.
+pub(crate) fn entries(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let entries = std::fs::read_dir(path).map_err(|error| format!("read {}: {error}", path.display()))?;
+    Ok(entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?)
+}
+
+/// Whether a directory is called like a partition: `orders-0`.
+fn is_partition_name(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.rsplit_once('-').is_some_and(|(topic, partition)| {
+        partition.parse().is_ok_and(|partition| TopicPartition::new(topic, partition).is_ok())
+    })
+}

@@ -1,0 +1,40 @@
+//! Progress of long work, for somebody who watches; elsewhere nothing.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+
+use crate::place;
+
+/// Runs `work` on a log, showing how large the log is and how long it takes.
+pub(crate) fn waiting<T>(log: &Path, work: impl FnOnce() -> T) -> T {
+    let style = ProgressStyle::with_template("{spinner} reading {msg}, {elapsed}");
+    let spinner = ProgressBar::new_spinner().with_message(HumanBytes(bytes_in(log)).to_string());
+    spinner.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    let done = work();
+    spinner.finish_and_clear();
+    done
+}
+
+/// The bytes of all files in a directory; what cannot be read counts as nothing.
+fn bytes_in(directory: &Path) -> u64 {
+    let entries = place::entries(directory).unwrap_or_default();
+    let bytes = |path: &PathBuf| match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => bytes_in(path),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.iter().map(bytes).sum()
+}
+
+/// A bar over so many bytes of the file `name`; `is_hidden` where the work's own lines show how far it is.
+pub(crate) fn bar(name: &str, bytes: u64, is_hidden: bool) -> ProgressBar {
+    if is_hidden {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg} [{bar:30}] {bytes} of {total_bytes}, {eta} left");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("##.");
+    ProgressBar::new(bytes).with_message(name.to_owned()).with_style(style)
+}
