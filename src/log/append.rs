@@ -492,7 +492,8 @@ impl Shared {
             appender.expired_at = now;
             self.request(Chore::Expire);
         }
-        checkpoint || expire
+        let retain = self.request_due_retention(appender, now);
+        checkpoint || expire || retain
     }
 
     /// Waits for a ticket, leading the sync where nobody does.

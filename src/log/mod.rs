@@ -16,8 +16,11 @@ mod options;
 mod pending;
 mod read;
 mod recovery;
+mod removal;
+mod retention;
 mod snapshots;
 mod tail;
+mod truncate;
 mod watermark;
 
 use std::path::{Path, PathBuf};
@@ -115,6 +118,8 @@ struct Appender {
     since_checkpoint: u64,
     /// When idle producers were last looked for.
     expired_at: Timestamp,
+    /// When segments to delete were last looked for.
+    retained_at: Timestamp,
     /// Nothing more is taken, because the log is being closed.
     closing: bool,
 }
@@ -197,6 +202,7 @@ impl Log {
             pace: Pace::default(),
             since_checkpoint: 0,
             expired_at: environment.clock.now(),
+            retained_at: environment.clock.now(),
             closing: false,
         };
         let watermarks = Watermarks::new(log_start, durable, log_end, options.durability);
@@ -303,6 +309,16 @@ impl Log {
     /// One producer, if this partition knows it.
     pub fn producer(&self, id: ProducerId) -> Option<ProducerInfo> {
         self.shared.appender.lock().producers.get(id)
+    }
+
+    /// The log start offset for the checkpoint.
+    pub(crate) fn checkpointed_start(&self) -> Offset {
+        self.shared.watermarks.checkpointed_start()
+    }
+
+    /// Whether both are handles of the same log.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// The segments, oldest first.

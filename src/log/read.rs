@@ -65,14 +65,16 @@ impl Log {
     pub fn read(&self, from: Offset, max_bytes: usize) -> Result<Fetched> {
         let shared = &self.shared;
         shared.check_readable()?;
-        let high_watermark = shared.watermarks.high_watermark();
-        let log_start = shared.watermarks.log_start();
-        shared.check_range(from, high_watermark)?;
-        let bytes = match shared.cursor(from)? {
-            Some(mut cursor) => take_batches(&mut cursor, high_watermark, max_bytes)?,
-            None => Bytes::new(),
-        };
-        Ok(Fetched { bytes, log_start, high_watermark })
+        shared.in_present_log(from, || {
+            let high_watermark = shared.watermarks.high_watermark();
+            let log_start = shared.watermarks.log_start();
+            shared.check_range(from, high_watermark)?;
+            let bytes = match shared.cursor(from)? {
+                Some(mut cursor) => take_batches(&mut cursor, high_watermark, max_bytes)?,
+                None => Bytes::new(),
+            };
+            Ok(Fetched { bytes, log_start, high_watermark })
+        })
     }
 
     /// The batches from the one that holds `from` on. The iterator ends at the high watermark; after more was appended
@@ -95,21 +97,7 @@ impl Log {
     pub fn offset_for_timestamp(&self, timestamp: Timestamp) -> Result<Option<OffsetAndTimestamp>> {
         let shared = &self.shared;
         shared.check_readable()?;
-        let (start, end) = (shared.watermarks.log_start(), shared.watermarks.high_watermark());
-        let segments = shared.segments.load_full();
-        for segment in segments.iter() {
-            if segment.base_offset() >= end {
-                break;
-            }
-            let summary = segment.summary()?;
-            if summary.next_offset <= start || summary.largest_timestamp < timestamp {
-                continue;
-            }
-            if let Some(found) = first_at(segment, timestamp, start, end)? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
+        shared.in_present_log(shared.watermarks.log_start(), || shared.first_from(timestamp))
     }
 }
 
@@ -162,6 +150,35 @@ fn take_batches(cursor: &mut BatchCursor, limit: Offset, max_bytes: usize) -> Re
 }
 
 impl Shared {
+    /// The first record as late as `timestamp`, among those that readers see.
+    fn first_from(&self, timestamp: Timestamp) -> Result<Option<OffsetAndTimestamp>> {
+        let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
+        for segment in self.segments.load_full().iter().take_while(|segment| segment.base_offset() < end) {
+            let summary = segment.summary()?;
+            if summary.next_offset <= start || summary.largest_timestamp < timestamp {
+                continue;
+            }
+            if let Some(found) = first_at(segment, timestamp, start, end)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads; again where a segment on the way left the log meanwhile, by truncation or retention. Those swap the list of
+    /// segments under the append lock.
+    fn in_present_log<T>(&self, got: Offset, read: impl Fn() -> Result<T>) -> Result<T> {
+        const ATTEMPTS: usize = 8;
+        for _ in 0..ATTEMPTS {
+            match read() {
+                Err(error) if Segment::is_gone(&error) => drop(self.appender.lock()),
+                outcome => return outcome,
+            }
+        }
+        let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
+        Err(Error::OffsetOutOfRange { got, start, end })
+    }
+
     /// Refuses reads of a log that is closed or gone. A poisoned one can be read up to its durable offset.
     fn check_readable(&self) -> Result<()> {
         match self.commit.end() {
@@ -197,14 +214,7 @@ impl Shared {
         if !was_open && !is_active && segment.file().is_open() {
             self.environment.maps.opened(segment);
         }
-        cursor.map_err(|error| {
-            if Segment::is_gone(&error) {
-                let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
-                Error::OffsetOutOfRange { got: offset, start, end }
-            } else {
-                error
-            }
-        })
+        cursor
     }
 }
 
@@ -264,12 +274,19 @@ impl Reader {
 
     /// The batch at the cursor; where its segment has ended, the first one of the next segment.
     fn peek(&mut self) -> Result<Option<PlacedBatch>> {
-        if let Some(cursor) = &mut self.cursor
-            && let Some(batch) = cursor.peek()?
-        {
-            return Ok(Some(batch));
+        // What left the log may be there again with other bytes.
+        if let Some(cursor) = self.cursor.as_mut().filter(|cursor| !cursor.segment().file().is_retired()) {
+            match cursor.peek() {
+                Ok(None) => {}
+                Err(error) if Segment::is_gone(&error) => {}
+                found => return found,
+            }
         }
-        self.cursor = self.shared.cursor(self.next)?;
+        let shared = &self.shared;
+        self.cursor = shared.in_present_log(self.next, || {
+            shared.check_range(self.next, Offset(i64::MAX))?;
+            shared.cursor(self.next)
+        })?;
         self.cursor.as_mut().map_or(Ok(None), BatchCursor::peek)
     }
 }

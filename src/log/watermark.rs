@@ -11,6 +11,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use super::options::Durability;
+use crate::sync::Mutex;
 use crate::types::Offset;
 
 /// Each stored with release and loaded with acquire: who sees an offset sees the bytes below it.
@@ -21,6 +22,11 @@ pub(crate) struct Watermarks {
     log_end: AtomicI64,
     /// Set by a replicating host; -1 until then.
     high_watermark: AtomicI64,
+    /// After a truncation to the middle of a batch: where the last batch left ends, and the log end. No batch ends in
+    /// between, and the offsets between them are not in any file.
+    gap: Mutex<(Offset, Offset)>,
+    /// The log start offset that checkpoints are to have already; -1 for the one that readers see.
+    announced_start: AtomicI64,
     durability: Durability,
     /// After a failed sync: what is above the durable offset may have been dropped by the kernel.
     poisoned: AtomicBool,
@@ -33,6 +39,8 @@ impl Watermarks {
             durable: AtomicI64::new(durable.0),
             log_end: AtomicI64::new(log_end.0),
             high_watermark: AtomicI64::new(-1),
+            gap: Mutex::new((Offset::ZERO, Offset::ZERO)),
+            announced_start: AtomicI64::new(-1),
             durability,
             poisoned: AtomicBool::new(false),
         }
@@ -80,6 +88,57 @@ impl Watermarks {
     }
 
     pub(crate) fn set_high_watermark(&self, offset: Offset) {
-        self.high_watermark.store(offset.0, Ordering::Release);
+        self.high_watermark.store(offset.max(self.log_start()).0, Ordering::Release);
+    }
+
+    /// Lowers the log start offset, before what lies above `offset` is cut. Returns what it was.
+    pub(crate) fn lower_log_start(&self, offset: Offset) -> Offset {
+        Offset(self.log_start.fetch_min(offset.0, Ordering::AcqRel))
+    }
+
+    /// Raises the log start offset; not above the high watermark.
+    pub(crate) fn raise_log_start(&self, offset: Offset) {
+        self.log_start.fetch_max(offset.0, Ordering::AcqRel);
+    }
+
+    /// Ends the log at `end`, all of it durable. The last batch ends at `last_batch_end`. Under the append lock.
+    ///
+    /// From the lowest offset up, so that nobody sees one above the next.
+    pub(crate) fn truncate(&self, last_batch_end: Offset, end: Offset) {
+        self.log_start.fetch_min(end.0, Ordering::AcqRel);
+        self.high_watermark.fetch_min(end.0, Ordering::AcqRel);
+        self.durable.fetch_min(end.0, Ordering::AcqRel);
+        *self.gap.lock() = (last_batch_end, end);
+        self.set_log_end(end);
+        self.durable.store(end.0, Ordering::Release);
+    }
+
+    /// Begins an empty log at `start`. Under the append lock.
+    pub(crate) fn start_over(&self, start: Offset) {
+        self.truncate(start, start);
+        if self.high_watermark.load(Ordering::Acquire) >= 0 {
+            self.high_watermark.store(start.0, Ordering::Release);
+        }
+        self.raise_log_start(start);
+    }
+
+    /// Has checkpoints say that the log begins at `start`, before it does.
+    pub(crate) fn announce_start(&self, start: Option<Offset>) {
+        self.announced_start.store(start.map_or(-1, |start| start.0), Ordering::Release);
+    }
+
+    /// The log start offset for the checkpoint.
+    pub(crate) fn checkpointed_start(&self) -> Offset {
+        match self.announced_start.load(Ordering::Acquire) {
+            announced if announced >= 0 => Offset(announced),
+            _ => self.log_start(),
+        }
+    }
+
+    /// The end of the last batch that lies below `point`, which is that of a batch or a log end: what a recovery point
+    /// may be. Opening the log finds its end there, if nothing comes behind.
+    pub(crate) fn batch_end_at(&self, point: Offset) -> Offset {
+        let (last_batch_end, end) = *self.gap.lock();
+        if last_batch_end < point && point <= end { last_batch_end } else { point }
     }
 }

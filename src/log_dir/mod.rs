@@ -209,9 +209,14 @@ impl LogDir {
     pub fn delete_partition(&self, topic: &str, partition: i32) -> Result<bool> {
         let name = TopicPartition::new(topic, partition)?;
         self.check_open()?;
-        let mut partitions = self.inner.partitions.write();
-        let Some(log) = partitions.get(&name).cloned() else { return Ok(false) };
+        let Some(log) = self.inner.partitions.read().get(&name).cloned() else { return Ok(false) };
+        // Waits for work of the partition that may itself wait to look at the partitions.
         log.abandon();
+        let mut partitions = self.inner.partitions.write();
+        // Somebody else may have deleted it meanwhile, and created another.
+        if partitions.get(&name).is_none_or(|present| !present.is(&log)) {
+            return Ok(false);
+        }
         partitions.remove(&name);
         let disk = &*self.inner.options.disk;
         let doomed = self.inner.path.join(PartitionDirectory::deleted(&name, self.unique(&name)));
@@ -276,6 +281,19 @@ impl LogDir {
         let queue = Arc::clone(&self.inner.environment.queue);
         queue.enlist();
         queue.run();
+    }
+
+    /// Deletes the oldest segments of every partition, as far as its options want. Returns how many. Also happens on its
+    /// own, every [`LogOptions::retention_interval_ms`] at the most while there are appends.
+    ///
+    /// # Errors
+    ///
+    /// The first partition's that failed; the others were looked at all the same.
+    pub fn apply_retention(&self) -> Result<usize> {
+        self.check_open()?;
+        let partitions: Vec<Log> = self.inner.partitions.read().values().cloned().collect();
+        let deleted: Vec<Result<usize>> = partitions.iter().map(Log::apply_retention).collect();
+        deleted.into_iter().sum()
     }
 
     /// The sum of all partitions' counters.
@@ -344,7 +362,7 @@ impl Checkpointer for Inner {
         let (mut recovery_points, mut log_starts) = self.checkpointed_of_failed();
         for (name, log) in self.partitions.read().clone() {
             recovery_points.insert(name.clone(), log.recovery_point());
-            log_starts.insert(name, log.log_start_offset());
+            log_starts.insert(name, log.checkpointed_start());
         }
         let disk = &*self.options.disk;
         let files =
