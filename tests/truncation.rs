@@ -12,8 +12,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{MODES, batch, plain, small, stored};
-use idemlog::sim::SimDisk;
-use idemlog::{Batch, IoMode, Log, LogDir, LogDirOptions, Offset};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use idemlog::sim::{FailedSync, Fault, Operation, SimDisk};
+use idemlog::{
+    AppendOptions, Batch, BatchBuilder, Durability, Error, IoMode, LeaderEpoch, Log, LogDir, LogDirOptions,
+    LogOptions, Offset, RecordCheck,
+};
 
 const DIRECTORY: &str = "/data";
 /// Of each batch.
@@ -253,4 +259,300 @@ fn a_crash_while_a_log_is_emptied_leaves_a_part_of_it_or_none() {
             },
         );
     }
+}
+
+/// Does `truncate` to a full log while one call of the disk fails, for each call in turn: `check` gets the batches before,
+/// how many of them must be left in any case, and what `truncate` answered.
+fn fail_everywhere(truncate: impl Fn(&Log) -> Result<(), Error>, kept: usize, must_end: Offset) {
+    for mode in MODES {
+        for (operation, hold) in Operation::ALL.into_iter().flat_map(|op| [(op, false), (op, true)]) {
+            for call in 1.. {
+                let disk = sim(mode);
+                let (dir, log) = open(&disk, mode).unwrap();
+                let all = fill(&log);
+                let held = hold.then(|| log.read(Offset(40), 1 << 20).unwrap());
+                let copy = held.as_ref().map(|held| held.bytes.to_vec());
+                let calls = disk.calls(operation);
+                disk.inject(Fault::nth(operation, call).halfway().pages(FailedSync::Reverted));
+                let truncated = truncate(&log);
+                disk.clear_faults();
+                if disk.calls(operation) - calls < call {
+                    break;
+                }
+                let what = format!("{mode:?} {operation:?} {call} {truncated:?}");
+                assert_eq!(held.as_ref().map(|held| held.bytes.to_vec()), copy, "{what}");
+                check_readable(&log, &all, &what);
+                check_append(&log, truncated, must_end, &what);
+                drop((dir, log));
+                let (_dir, log) = open(&disk, mode).unwrap();
+                check_left(&log, &all, kept, &what);
+            }
+        }
+    }
+}
+
+/// What can still be read is right.
+fn check_readable(log: &Log, all: &[(i64, u32)], what: &str) {
+    for batch in log.reader(log.log_start_offset()).unwrap().map_while(Result::ok) {
+        assert!(all.contains(&(batch.header().base_offset.0, batch.header().crc)), "{what}");
+    }
+}
+
+/// The log is cut, or as it was, or takes nothing more.
+fn check_append(log: &Log, truncated: Result<(), Error>, must_end: Offset, what: &str) {
+    let end = if truncated.is_ok() { must_end } else { Offset(i64::from(BATCHES * RECORDS)) };
+    match log.append(&plain("behind")) {
+        Ok(outcome) => assert_eq!(outcome.base_offset(), end, "{what}"),
+        Err(error) => {
+            assert!(truncated.is_err() && matches!(error, Error::Poisoned(_)), "{what}: {error}");
+        }
+    }
+}
+
+fn check_left(log: &Log, all: &[(i64, u32)], kept: usize, what: &str) {
+    let left = stored(log);
+    let ours = left.iter().take_while(|batch| all.contains(batch)).count();
+    assert!(ours >= kept && left.len() <= ours + 1, "{what}: {left:?}");
+    let first = all.iter().position(|batch| Some(batch) == left.first()).unwrap_or(0);
+    assert_eq!(left[..ours], all[first..first + ours], "{what}");
+    if first + ours > 0 {
+        check_windows(log, first + ours);
+    }
+}
+
+#[test]
+fn a_call_of_the_disk_that_fails_leaves_a_log_that_opens_and_lacks_nothing() {
+    for target in [50, 108] {
+        let kept = target as usize / RECORDS as usize;
+        fail_everywhere(|log| log.truncate_to(Offset(target)).map(drop::<bool>), kept, Offset(target));
+    }
+}
+
+#[test]
+fn a_call_of_the_disk_that_fails_while_a_log_is_emptied_leaves_one_that_opens() {
+    for new_start in [50, 5000] {
+        fail_everywhere(|log| log.truncate_fully(Offset(new_start)), 0, Offset(new_start));
+    }
+}
+
+#[test]
+fn a_truncation_that_failed_early_can_be_tried_again() {
+    for mode in MODES {
+        for operation in [Operation::Create, Operation::Write, Operation::Rename] {
+            let disk = sim(mode);
+            let (_dir, log) = open(&disk, mode).unwrap();
+            let all = fill(&log);
+            let held = log.read(Offset(40), 1 << 20).unwrap();
+            disk.inject(Fault::nth(operation, 3).errno(Fault::ENOSPC));
+            assert!(matches!(log.truncate_to(Offset(50)), Err(Error::Io(_))), "{operation:?}");
+            assert_eq!(stored(&log), all);
+            assert!(log.truncate_to(Offset(50)).unwrap());
+            assert_eq!(stored(&log), before(&all, 50));
+            drop(held);
+        }
+    }
+}
+
+#[test]
+fn what_was_not_durable_and_is_cut_is_truncated_and_what_stays_is_durable() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let (_dir, log) = open(&disk, mode).unwrap();
+        let submit = |number| log.submit(&[numbered(number)], AppendOptions::default()).unwrap();
+        let (stays, holds, goes) = (submit(0), submit(1), submit(2));
+        log.truncate_to(Offset(4)).unwrap();
+        let again = log.submit(&[numbered(1)], AppendOptions::default()).unwrap();
+        assert!(stays.is_durable());
+        assert_eq!(stays.wait().unwrap()[0].base_offset(), Offset(0));
+        assert!(matches!(holds.wait(), Err(Error::Truncated)));
+        assert!(matches!(goes.wait(), Err(Error::Truncated)));
+        assert_eq!(again.wait().unwrap()[0].base_offset(), Offset(4));
+
+        let gone = log.submit(&[numbered(2)], AppendOptions::default()).unwrap();
+        log.truncate_fully(Offset(100)).unwrap();
+        assert!(matches!(gone.wait(), Err(Error::Truncated)), "although the log is durable up to 100");
+    }
+}
+
+#[test]
+fn a_backlog_that_was_cut_does_not_hold_appends_up() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let log_options = small(mode).max_pending(4);
+        let options = LogDirOptions::default().log(log_options).disk(Arc::new(disk));
+        let dir = LogDir::open(DIRECTORY, options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        for round in 0..5 {
+            let pending: Vec<_> =
+                (0..4).map(|_| log.try_submit(&[plain("p")], AppendOptions::default()).unwrap()).collect();
+            log.truncate_to(Offset(round)).unwrap();
+            drop(pending);
+            log.append(&plain("stays")).unwrap();
+        }
+        assert_eq!(log.log_end_offset(), Offset(5));
+    }
+}
+
+#[test]
+fn leader_epochs_end_where_the_log_does() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let (dir, log) = open(&disk, mode).unwrap();
+        for number in 0..30 {
+            log.set_leader_epoch(LeaderEpoch(number / 10));
+            log.append(&numbered(number)).unwrap();
+        }
+        let epochs = |log: &Log| -> Vec<(i32, i64)> {
+            log.leader_epochs().iter().map(|(epoch, start)| (epoch.0, start.0)).collect()
+        };
+        assert_eq!(epochs(&log), [(0, 0), (1, 30), (2, 60)]);
+        log.truncate_to(Offset(61)).unwrap();
+        assert_eq!(epochs(&log), [(0, 0), (1, 30), (2, 60)]);
+        log.truncate_to(Offset(45)).unwrap();
+        assert_eq!(epochs(&log), [(0, 0), (1, 30)]);
+        log.truncate_to(Offset(30)).unwrap();
+        drop((dir, log));
+        let (_dir, log) = open(&disk, mode).unwrap();
+        assert_eq!(epochs(&log), [(0, 0)]);
+    }
+}
+
+#[test]
+fn a_truncation_lowers_what_lies_above_it() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let (_dir, log) = open(&disk, mode).unwrap();
+        fill(&log);
+        log.set_high_watermark(Offset(100));
+        log.delete_records(Offset(90)).unwrap();
+        log.truncate_to(Offset(105)).unwrap();
+        let axis = |log: &Log| (log.log_start_offset().0, log.high_watermark().0, log.log_end_offset().0);
+        assert_eq!(axis(&log), (90, 100, 105));
+        log.truncate_to(Offset(60)).unwrap();
+        assert_eq!(axis(&log), (60, 60, 60));
+        assert!(log.recovery_point() <= Offset(60));
+        log.append(&plain("next")).unwrap();
+        assert_eq!(axis(&log), (60, 60, 61), "the host says when it rises again");
+        log.truncate_fully(Offset(500)).unwrap();
+        assert_eq!(axis(&log), (500, 500, 500));
+    }
+}
+
+#[test]
+fn a_log_below_its_first_segment_starts_over() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let (_dir, log) = open(&disk, mode).unwrap();
+        log.truncate_fully(Offset(1000)).unwrap();
+        log.append(&plain("first")).unwrap();
+        assert!(log.truncate_to(Offset(400)).unwrap());
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(400), Offset(400)));
+        assert!(log.truncate_to(Offset(300)).unwrap(), "also without a segment");
+        assert_eq!(log.append(&plain("again")).unwrap().base_offset(), Offset(300));
+        assert!(matches!(log.truncate_to(Offset(-1)), Err(Error::OffsetOutOfRange { .. })));
+    }
+}
+
+#[test]
+fn without_its_directory_a_log_is_not_cut() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let (dir, log) = open(&disk, mode).unwrap();
+        let all = fill(&log);
+        drop(dir);
+        assert!(matches!(log.truncate_to(Offset(50)), Err(Error::Closed)));
+        assert!(matches!(log.truncate_fully(Offset(50)), Err(Error::Closed)));
+        assert_eq!(stored(&log), all);
+        log.close().unwrap();
+        assert!(matches!(log.truncate_to(Offset(50)), Err(Error::Closed)));
+    }
+}
+
+/// A batch that says where it was appended, in which round.
+fn marked(round: u64, number: u64) -> Batch {
+    BatchBuilder::new().record(round.to_string(), format!("{number} {}", "x".repeat(200))).build().unwrap()
+}
+
+/// Appends, syncs, reads and truncations at once, over the operating system's own disk.
+#[test]
+fn readers_and_appenders_go_on_while_the_log_is_truncated() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let options: LogOptions = small(mode).segment_bytes(16 << 10).durability(Durability::Synced);
+        let dir =
+            LogDir::open(data.path(), LogDirOptions::default().log(options).background_threads(1)).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let done = AtomicBool::new(false);
+        let until = Instant::now() + Duration::from_secs(4);
+        std::thread::scope(|scope| {
+            let (log, done) = (&log, &done);
+            let going = || !done.load(Ordering::Relaxed);
+            for round in 0..2 {
+                scope.spawn(move || {
+                    for number in 0.. {
+                        if !going() {
+                            break;
+                        }
+                        match log.submit(&[marked(round, number)], AppendOptions::default()).unwrap().wait() {
+                            Ok(_) | Err(Error::Truncated) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                });
+            }
+            for _ in 0..2 {
+                scope.spawn(move || {
+                    let mut held = Vec::new();
+                    while going() {
+                        read_through(log, &mut held);
+                    }
+                });
+            }
+            let mut target = 0;
+            while Instant::now() < until {
+                let end = log.log_end_offset().0;
+                target = if end - target > 400 { end - 300 } else { end - 7.min(end) };
+                log.truncate_to(Offset(target)).unwrap();
+                if end % 5 == 0 {
+                    log.truncate_fully(Offset(end)).unwrap();
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let before = stored(&log);
+        dir.close().unwrap();
+        drop((dir, log));
+        let dir = common::open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        assert_eq!(stored(&log), before);
+    }
+}
+
+/// Reads what is there, checks it, and keeps some of it to look at it again.
+fn read_through(log: &Log, held: &mut Vec<(idemlog::UncheckedBatch, u32)>) {
+    let reader = match log.reader(log.log_start_offset()) {
+        Ok(reader) => reader,
+        Err(Error::OffsetOutOfRange { .. }) => return,
+        Err(error) => panic!("{error}"),
+    };
+    let mut next = 0;
+    for batch in reader {
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(Error::OffsetOutOfRange { .. }) => return,
+            Err(error) => panic!("{error}"),
+        };
+        assert!(batch.header().base_offset.0 >= next, "offsets rise");
+        next = batch.header().next_offset().0;
+        batch.clone().check(RecordCheck::Full, 1 << 20).unwrap();
+        if next % 97 == 0 {
+            held.push((batch.clone(), batch.header().crc));
+        }
+    }
+    for (batch, crc) in held.iter() {
+        assert_eq!(batch.header().crc, *crc);
+        batch.clone().check(RecordCheck::Full, 1 << 20).unwrap();
+    }
+    held.truncate(20);
 }

@@ -384,6 +384,9 @@ impl Shared {
     /// Ends the log because its directory is about to go: no chore touches it afterwards.
     pub(super) fn abandon(&self) {
         let _rolling = self.rolling.lock();
+        if matches!(self.commit.end(), Some(End::Gone)) {
+            return;
+        }
         self.end(End::Gone);
         let segments = self.segments.load();
         self.environment.removed.note(segments.iter().filter_map(|segment| segment.file().map()));

@@ -181,7 +181,7 @@ impl Log {
     }
 
     fn assemble(request: OpenRequest, recovered: Recovered) -> Self {
-        let OpenRequest { name, directory, environment, options, mode, .. } = request;
+        let OpenRequest { name, directory, environment, options, mode, high_watermark, .. } = request;
         let Recovered {
             segments,
             producers,
@@ -206,6 +206,7 @@ impl Log {
             closing: false,
         };
         let watermarks = Watermarks::new(log_start, durable, log_end, options.durability);
+        watermarks.keep_checkpointed(high_watermark);
         let shared = Arc::new_cyclic(|itself: &Weak<Shared>| Shared {
             name,
             directory,
@@ -271,6 +272,32 @@ impl Log {
         self.shared.watermarks.high_watermark()
     }
 
+    /// The high watermark in the checkpoint that the log was opened with, within the log's bounds. `None` if there is none.
+    ///
+    /// It is never applied by itself. A host that replicates the log passes it to
+    /// [`set_high_watermark`](Self::set_high_watermark); it is written to the checkpoint again from then on, whenever the
+    /// recovery points are, and at a close.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// log.append(&BatchBuilder::new().record(b"k1", b"v").record(b"k2", b"v").build()?)?;
+    /// log.set_high_watermark(Offset(1));
+    /// dir.close()?;
+    ///
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// assert_eq!(log.high_watermark(), Offset(2));
+    /// assert_eq!(log.checkpointed_high_watermark(), Some(Offset(1)));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    pub fn checkpointed_high_watermark(&self) -> Option<Offset> {
+        self.shared.watermarks.checkpointed_high_watermark()
+    }
+
     /// Takes over the high watermark: from the first call on it is what the host says, as a host does that replicates
     /// the log. Never above the log end offset.
     pub fn set_high_watermark(&self, offset: Offset) {
@@ -314,6 +341,11 @@ impl Log {
     /// The log start offset for the checkpoint.
     pub(crate) fn checkpointed_start(&self) -> Offset {
         self.shared.watermarks.checkpointed_start()
+    }
+
+    /// The high watermark for the checkpoint, if it is to have one.
+    pub(crate) fn high_watermark_to_checkpoint(&self) -> Option<Offset> {
+        self.shared.watermarks.high_watermark_to_checkpoint()
     }
 
     /// Whether both are handles of the same log.

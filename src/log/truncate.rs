@@ -109,6 +109,12 @@ impl Shared {
         self.commit.check()
     }
 
+    /// Refuses when the log has ended or is about to. The caller holds `rolling`, which a close needs as well.
+    fn check_not_closing(&self) -> Result<()> {
+        self.commit.check()?;
+        if self.appender.lock().closing { Err(Error::Closed) } else { Ok(()) }
+    }
+
     fn check_target(&self, got: Offset) -> Result<()> {
         self.check_writable()?;
         let end = self.watermarks.log_end();
@@ -127,7 +133,7 @@ impl Shared {
         }
         let paused = self.commit.pause();
         let _rolling = self.rolling.lock();
-        self.commit.check()?;
+        self.check_not_closing()?;
         if target >= self.watermarks.log_end() {
             self.forget_epochs_behind_the_end()?;
             return Ok(false);
@@ -145,7 +151,7 @@ impl Shared {
         self.check_target(new_start)?;
         let paused = self.commit.pause();
         let _rolling = self.rolling.lock();
-        self.commit.check()?;
+        self.check_not_closing()?;
         self.start_over(&paused, new_start)?;
         self.tail.notify();
         Ok(())
@@ -167,6 +173,7 @@ impl Shared {
     fn truncate_segments(&self, paused: &Paused<'_>, target: Offset) -> Result<()> {
         let remainder = self.remainder(target)?;
         let log_start = self.watermarks.lower_log_start(target);
+        self.watermarks.lower_high_watermark(target);
         let truncated = self
             .lower_checkpoints(remainder.prefix.next_offset)
             .and_then(|()| self.truncate_locked(&mut self.appender.lock(), paused, target, remainder));
@@ -206,9 +213,6 @@ impl Shared {
         target: Offset,
         remainder: Remainder,
     ) -> Result<()> {
-        if appender.closing {
-            return Err(Error::Closed);
-        }
         // What was rolled meanwhile: a file without its name could not be told from the one that is prepared.
         self.name_rolled()?;
         appender.writer = None;
@@ -280,12 +284,17 @@ impl Shared {
     /// Empties the log. The caller holds `rolling`.
     fn start_over(&self, paused: &Paused<'_>, new_start: Offset) -> Result<()> {
         self.recovery_point.store(0, Ordering::Release);
+        self.watermarks.lower_high_watermark(new_start);
         self.watermarks.announce_start(Some(new_start));
         let emptied = self
             .environment
             .write_checkpoints_now()
             .and_then(|()| self.start_over_locked(&mut self.appender.lock(), paused, new_start));
         self.watermarks.announce_start(None);
+        if emptied.is_err() {
+            // The log may still be what it was: an opening must not begin it at the new start.
+            let _ = self.environment.write_checkpoints_now();
+        }
         emptied
     }
 
@@ -295,9 +304,6 @@ impl Shared {
         paused: &Paused<'_>,
         new_start: Offset,
     ) -> Result<()> {
-        if appender.closing {
-            return Err(Error::Closed);
-        }
         self.name_rolled()?;
         self.replace_leader_epochs(&LeaderEpochs::default())?;
         appender.writer = None;
@@ -341,6 +347,7 @@ impl Shared {
         for (id, epoch) in self.environment.fences.all() {
             appender.producers.raise_epoch(id, epoch);
         }
+        // TODO(lead): self.reset_transactions(&appender.producers)
         appender.pace = Pace::default();
         self.backlog.all_durable();
     }

@@ -22,6 +22,8 @@ pub(crate) struct Watermarks {
     log_end: AtomicI64,
     /// Set by a replicating host; -1 until then.
     high_watermark: AtomicI64,
+    /// The high watermark in the checkpoint that the log was opened with; -1 for none. Only handed out and written again.
+    checkpointed_high_watermark: AtomicI64,
     /// After a truncation to the middle of a batch: where the last batch left ends, and the log end. No batch ends in
     /// between, and the offsets between them are not in any file.
     gap: Mutex<(Offset, Offset)>,
@@ -39,6 +41,7 @@ impl Watermarks {
             durable: AtomicI64::new(durable.0),
             log_end: AtomicI64::new(log_end.0),
             high_watermark: AtomicI64::new(-1),
+            checkpointed_high_watermark: AtomicI64::new(-1),
             gap: Mutex::new((Offset::ZERO, Offset::ZERO)),
             announced_start: AtomicI64::new(-1),
             durability,
@@ -91,6 +94,28 @@ impl Watermarks {
         self.high_watermark.store(offset.max(self.log_start()).0, Ordering::Release);
     }
 
+    /// Keeps what the checkpoint said when the log was opened, as far as the log reaches.
+    pub(crate) fn keep_checkpointed(&self, offset: Option<Offset>) {
+        let within = |offset: Offset| offset.max(self.log_start()).min(self.log_end()).0;
+        self.checkpointed_high_watermark.store(offset.map_or(-1, within), Ordering::Release);
+    }
+
+    pub(crate) fn checkpointed_high_watermark(&self) -> Option<Offset> {
+        Some(Offset(self.checkpointed_high_watermark.load(Ordering::Acquire))).filter(|offset| offset.0 >= 0)
+    }
+
+    /// The high watermark for the checkpoint: the host's, or as it was.
+    pub(crate) fn high_watermark_to_checkpoint(&self) -> Option<Offset> {
+        let is_set = self.high_watermark.load(Ordering::Acquire) >= 0;
+        if is_set { Some(self.high_watermark()) } else { self.checkpointed_high_watermark() }
+    }
+
+    /// Lowers the high watermark, before what lies above `offset` is cut.
+    pub(crate) fn lower_high_watermark(&self, offset: Offset) {
+        self.high_watermark.fetch_min(offset.0, Ordering::AcqRel);
+        self.checkpointed_high_watermark.fetch_min(offset.0, Ordering::AcqRel);
+    }
+
     /// Lowers the log start offset, before what lies above `offset` is cut. Returns what it was.
     pub(crate) fn lower_log_start(&self, offset: Offset) -> Offset {
         Offset(self.log_start.fetch_min(offset.0, Ordering::AcqRel))
@@ -106,7 +131,7 @@ impl Watermarks {
     /// From the lowest offset up, so that nobody sees one above the next.
     pub(crate) fn truncate(&self, last_batch_end: Offset, end: Offset) {
         self.log_start.fetch_min(end.0, Ordering::AcqRel);
-        self.high_watermark.fetch_min(end.0, Ordering::AcqRel);
+        self.lower_high_watermark(end);
         self.durable.fetch_min(end.0, Ordering::AcqRel);
         *self.gap.lock() = (last_batch_end, end);
         self.set_log_end(end);

@@ -81,6 +81,15 @@ enum Opened {
     File(Arc<dyn DiskFile>),
 }
 
+impl Opened {
+    fn reaches(&self, to: u64) -> bool {
+        match self {
+            Self::Map(map) => map.published() as u64 >= to,
+            Self::File(_) => true,
+        }
+    }
+}
+
 /// The unique right to append to a [`LogFile`].
 #[derive(Debug)]
 pub(crate) enum Sink {
@@ -385,7 +394,7 @@ impl LogFile {
         {
             return Ok(bytes);
         }
-        let opened = self.open_for_reading()?;
+        let opened = self.open_for_reading(to)?;
         self.bytes_of(&opened, from, to)?.ok_or_else(|| self.too_short(to))
     }
 
@@ -409,10 +418,14 @@ impl LogFile {
         Error::corrupt(&self.place.lock().path, got, CorruptionKind::Length { expected, got })
     }
 
+    /// Opens the file for readers, unless somebody just did, so that its bytes up to `to` can be had.
     #[cold]
-    fn open_for_reading(&self) -> Result<Arc<Opened>> {
+    fn open_for_reading(&self, to: u64) -> Result<Arc<Opened>> {
         let mut place = self.place.lock();
         let before = self.opened.load_full();
+        if let Some(opened) = before.as_ref().filter(|opened| opened.reaches(to)) {
+            return Ok(Arc::clone(opened));
+        }
         let file = self.open_at(&place, Access::Read)?;
         let opened = match self.mode {
             IoMode::Mapped => {
