@@ -282,7 +282,7 @@ fn fail_everywhere(truncate: impl Fn(&Log) -> Result<(), Error>, kept: usize, mu
                 let what = format!("{mode:?} {operation:?} {call} {truncated:?}");
                 assert_eq!(held.as_ref().map(|held| held.bytes.to_vec()), copy, "{what}");
                 check_readable(&log, &all, &what);
-                check_append(&log, truncated, must_end, &what);
+                check_append(&log, &truncated, must_end, &what);
                 drop((dir, log));
                 let (_dir, log) = open(&disk, mode).unwrap();
                 check_left(&log, &all, kept, &what);
@@ -299,7 +299,7 @@ fn check_readable(log: &Log, all: &[(i64, u32)], what: &str) {
 }
 
 /// The log is cut, or as it was, or takes nothing more.
-fn check_append(log: &Log, truncated: Result<(), Error>, must_end: Offset, what: &str) {
+fn check_append(log: &Log, truncated: &Result<(), Error>, must_end: Offset, what: &str) {
     let end = if truncated.is_ok() { must_end } else { Offset(i64::from(BATCHES * RECORDS)) };
     match log.append(&plain("behind")) {
         Ok(outcome) => assert_eq!(outcome.base_offset(), end, "{what}"),
@@ -465,6 +465,115 @@ fn without_its_directory_a_log_is_not_cut() {
         assert_eq!(stored(&log), all);
         log.close().unwrap();
         assert!(matches!(log.truncate_to(Offset(50)), Err(Error::Closed)));
+    }
+}
+
+#[test]
+fn a_slice_from_before_the_first_append_is_kept_as_well() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let (dir, log) = open(&disk, mode).unwrap();
+        let all = fill(&log);
+        drop((dir, log));
+        let (_dir, log) = open(&disk, mode).unwrap();
+        let held = log.read(Offset(114), 1 << 20).unwrap();
+        let copy = held.bytes.to_vec();
+        assert!(!copy.is_empty());
+        log.append(&numbered(BATCHES)).unwrap();
+        log.truncate_to(Offset(117)).unwrap();
+        log.append(&plain("in place of what is held")).unwrap();
+        assert_eq!(held.bytes, copy);
+        assert_eq!(stored(&log)[..39], all[..39]);
+    }
+}
+
+#[test]
+fn a_slice_whose_map_was_given_back_is_kept_as_well() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let options = LogDirOptions::default().log(small(mode)).disk(Arc::new(disk)).max_open_segments(1);
+        let dir = LogDir::open(DIRECTORY, options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let all = fill(&log);
+        let held = log.read(Offset(9), 1 << 20).unwrap();
+        let copy = held.bytes.to_vec();
+        (0..100).step_by(10).for_each(|from| drop(log.read(Offset(from), 1).unwrap()));
+        log.truncate_to(Offset(10)).unwrap();
+        assert_eq!(held.bytes, copy);
+        assert_eq!(stored(&log), before(&all, 10));
+    }
+}
+
+#[test]
+fn a_large_prefix_is_copied_whole() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let options = LogDirOptions::default().log(LogOptions::default().io_mode(Some(mode)));
+        let dir = LogDir::open(data.path(), options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let large = |number: u8| {
+            let value = vec![number; 700_000];
+            BatchBuilder::new().record([number], value).build().unwrap()
+        };
+        for number in 0..8 {
+            log.append(&large(number)).unwrap();
+        }
+        let all = stored(&log);
+        let held: Vec<_> = log.reader(Offset(0)).unwrap().map(Result::unwrap).collect();
+        log.truncate_to(Offset(5)).unwrap();
+        for number in 10..14 {
+            log.append(&large(number)).unwrap();
+        }
+        for batch in held {
+            batch.check(RecordCheck::Full, 1 << 20).unwrap();
+        }
+        assert_eq!(stored(&log)[..5], all[..5]);
+        for batch in log.reader(Offset(0)).unwrap() {
+            batch.unwrap().check(RecordCheck::Full, 1 << 20).unwrap();
+        }
+    }
+}
+
+#[test]
+fn nobody_waits_for_ever_when_all_is_done_at_once() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let options =
+            LogDirOptions::default().log(small(mode).retention_bytes(Some(20_000))).background_threads(1);
+        let dir = LogDir::open(data.path(), options).unwrap();
+        let until = Instant::now() + Duration::from_secs(2);
+        let expected = |result: Result<(), Error>| match result {
+            Ok(())
+            | Err(Error::Gone | Error::Truncated | Error::InDoubt | Error::OffsetOutOfRange { .. }) => {}
+            Err(error) => panic!("{error}"),
+        };
+        let with_log = |work: &(dyn Fn(&Log) -> Result<(), Error> + Sync)| {
+            while Instant::now() < until {
+                let log = dir.partition("t", 0).unwrap();
+                (0..20).for_each(|_| expected(work(&log)));
+            }
+        };
+        let end = |log: &Log| log.log_end_offset().0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                with_log(&|log| log.append(&plain(&"x".repeat(300))).map(drop::<idemlog::AppendOutcome>))
+            });
+            scope.spawn(|| {
+                with_log(&|log| log.truncate_to(Offset(end(log) - end(log).min(3))).map(drop::<bool>))
+            });
+            scope.spawn(|| with_log(&|log| log.truncate_fully(Offset(end(log)))));
+            scope.spawn(|| with_log(&|log| log.delete_records(log.high_watermark()).map(drop::<Offset>)));
+            scope.spawn(|| with_log(&|log| log.apply_retention().map(drop::<usize>)));
+            scope.spawn(|| with_log(&|log| log.roll()));
+            scope.spawn(|| {
+                while Instant::now() < until {
+                    dir.metrics();
+                    dir.delete_partition("t", 0).unwrap();
+                    std::thread::sleep(Duration::from_millis(30));
+                }
+            });
+        });
+        dir.close().unwrap();
     }
 }
 

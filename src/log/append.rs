@@ -291,7 +291,8 @@ impl Shared {
                 Ok(rolled) => rolled,
                 Err(need) => {
                     drop(appender);
-                    self.provide(need)?;
+                    // A file that is not found may be that of a log that was deleted meanwhile.
+                    self.provide(need).or_else(|error| self.commit.check().and(Err(error)))?;
                     continue;
                 }
             };

@@ -322,6 +322,29 @@ mod tests {
     }
 
     #[test]
+    fn nobody_syncs_during_a_pause_and_everybody_goes_on_behind_it() {
+        let (commit, watermarks) = (Commit::default(), watermarks(9));
+        let synced = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let paused = commit.pause();
+            let waiting = scope.spawn(|| {
+                let sync = || {
+                    synced.store(true, Ordering::Relaxed);
+                    Ok(Offset(9))
+                };
+                (commit.wait(ticket(5, 0), &watermarks, sync), commit.wait(ticket(3, 0), &watermarks, sync))
+            });
+            thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!synced.load(Ordering::Relaxed));
+            paused.truncated(Offset(4));
+            drop(paused);
+            let (above, below) = waiting.join().unwrap();
+            assert!(matches!(above, Err(Error::Truncated)));
+            assert!(below.is_ok() && synced.load(Ordering::Relaxed));
+        });
+    }
+
+    #[test]
     fn a_future_is_woken_by_whoever_syncs_and_by_the_end() {
         struct Count(AtomicUsize);
         impl std::task::Wake for Count {

@@ -282,10 +282,10 @@ impl Reader {
                 found => return found,
             }
         }
-        let shared = &self.shared;
-        self.cursor = shared.in_present_log(self.next, || {
-            shared.check_range(self.next, Offset(i64::MAX))?;
-            shared.cursor(self.next)
+        let (shared, next) = (&self.shared, self.next);
+        self.cursor = shared.in_present_log(next, || {
+            shared.check_range(next, self.limit().max(next))?;
+            shared.cursor(next)
         })?;
         self.cursor.as_mut().map_or(Ok(None), BatchCursor::peek)
     }

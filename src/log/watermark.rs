@@ -167,3 +167,48 @@ impl Watermarks {
         if last_batch_end < point && point <= end { last_batch_end } else { point }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axis(watermarks: &Watermarks) -> (i64, i64, i64, i64) {
+        let (start, high) = (watermarks.log_start(), watermarks.high_watermark());
+        (start.0, high.0, watermarks.durable().0, watermarks.log_end().0)
+    }
+
+    #[test]
+    fn a_truncation_lowers_all_that_lies_above() {
+        let watermarks = Watermarks::new(Offset(10), Offset(80), Offset(100), Durability::Synced);
+        watermarks.set_high_watermark(Offset(50));
+        watermarks.truncate(Offset(58), Offset(60));
+        assert_eq!(axis(&watermarks), (10, 50, 60, 60), "all of what is left is durable");
+        watermarks.truncate(Offset(5), Offset(5));
+        assert_eq!(axis(&watermarks), (5, 5, 5, 5));
+    }
+
+    #[test]
+    fn a_log_starts_over_below_and_above() {
+        for (set, start) in
+            [(None, 3), (None, 30), (None, 300), (Some(50), 3), (Some(50), 60), (Some(50), 300)]
+        {
+            let watermarks = Watermarks::new(Offset(10), Offset(80), Offset(100), Durability::Synced);
+            if let Some(offset) = set {
+                watermarks.set_high_watermark(Offset(offset));
+            }
+            watermarks.start_over(Offset(start));
+            assert_eq!(axis(&watermarks), (start, start, start, start), "{set:?}");
+        }
+    }
+
+    #[test]
+    fn a_recovery_point_never_lies_where_no_batch_ends() {
+        let watermarks = Watermarks::new(Offset(0), Offset(80), Offset(100), Durability::Synced);
+        watermarks.truncate(Offset(40), Offset(45));
+        for (point, expected) in [(30, 30), (40, 40), (41, 40), (45, 40), (46, 46)] {
+            assert_eq!(watermarks.batch_end_at(Offset(point)), Offset(expected), "{point}");
+        }
+        watermarks.truncate(Offset(20), Offset(20));
+        assert_eq!(watermarks.batch_end_at(Offset(45)), Offset(45));
+    }
+}
