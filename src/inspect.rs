@@ -198,6 +198,7 @@ fn request(path: &Path, disk: Arc<dyn Disk>, options: &InspectOptions) -> Result
         mode: IoMode::Write,
         recovery_point: options.recovery_point,
         log_start: options.log_start,
+        high_watermark: None,
         clean: options.clean,
     })
 }

@@ -21,7 +21,6 @@ pub(crate) mod directory_file {
     /// Per partition, the log start offset.
     pub(crate) const LOG_STARTS: &str = "log-start-offset-checkpoint";
     /// Per partition, the high watermark.
-    #[allow(dead_code, reason = "the log has no replication hooks yet")]
     pub(crate) const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
     /// Ours: the producer ids that were given out.
     pub(crate) const PRODUCER_IDS: &str = "idemlog-producer-ids";

@@ -90,6 +90,8 @@ pub(crate) enum Chore {
     Checkpoint = 16,
     /// Idle producers forgotten.
     Expire = 32,
+    /// Old segments deleted.
+    Retain = 64,
 }
 
 /// The chores asked of one partition and not yet begun.

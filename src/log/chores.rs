@@ -89,6 +89,9 @@ impl Shared {
         if requested.includes(Chore::Expire) {
             self.expire_producers();
         }
+        if requested.includes(Chore::Retain) {
+            self.report("retention", self.apply_retention().map(drop));
+        }
         self.report("write checkpoints", self.environment.write_checkpoints());
     }
 
@@ -186,6 +189,7 @@ impl Shared {
         }
         if !segments.is_empty() {
             self.request(Chore::Seal);
+            self.request_retention();
         }
         segments.push(Arc::clone(&segment));
         self.segments.store(Arc::new(segments));
@@ -257,7 +261,7 @@ impl Shared {
 
     /// Gives every segment its name, in order, each only when all before it is durable: a crash then never leaves a
     /// hole in front of a segment with a name. The caller holds `rolling`.
-    fn name_rolled(&self) -> Result<()> {
+    pub(super) fn name_rolled(&self) -> Result<()> {
         self.poison_unless(self.try_name_rolled())
     }
 
@@ -321,6 +325,7 @@ impl Shared {
 
     /// Everything below `point` is durable, with its indexes: writes what else must be there, and moves the point.
     fn advance_recovery_point(&self, point: Offset) -> Result<()> {
+        let point = self.watermarks.batch_end_at(point);
         if point <= self.recovery_point() {
             return Ok(());
         }
@@ -332,9 +337,8 @@ impl Shared {
     }
 
     fn write_leader_epochs(&self) -> Result<()> {
-        let encoded = self.appender.lock().leader_epochs.encode();
-        let path = self.path(&PartitionFile::LeaderEpochs.name().unwrap_or_default());
-        crate::fs::atomic::replace_file(&*self.environment.disk, &path, encoded.as_bytes())
+        let epochs = self.appender.lock().leader_epochs.clone();
+        self.replace_leader_epochs(&epochs)
     }
 
     pub(super) fn close(&self) -> Result<()> {
@@ -381,6 +385,9 @@ impl Shared {
     /// Ends the log because its directory is about to go: no chore touches it afterwards.
     pub(super) fn abandon(&self) {
         let _rolling = self.rolling.lock();
+        if matches!(self.commit.end(), Some(End::Gone)) {
+            return;
+        }
         self.end(End::Gone);
         let segments = self.segments.load();
         self.environment.removed.note(segments.iter().filter_map(|segment| segment.file().map()));

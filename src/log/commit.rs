@@ -207,30 +207,49 @@ impl Commit {
         std::mem::take(&mut state.wakers).into_values().for_each(Waker::wake);
     }
 
-    /// Begins a new generation: tickets of older ones that end above `target` are truncated. The caller holds the
-    /// append lock, and `apply` changes the log while nobody syncs.
-    #[allow(dead_code, reason = "the log has no replication hooks yet")]
-    pub(crate) fn truncate<T>(&self, target: Offset, apply: impl FnOnce() -> T) -> T {
+    /// Keeps everybody from syncing, after the sync that is under way, until the answer is dropped. Not to be waited
+    /// for while holding a lock that a sync takes.
+    pub(crate) fn pause(&self) -> Paused<'_> {
         let mut state = self.state.lock();
         while state.syncing {
             self.wakeup.wait(&mut state);
         }
+        state.syncing = true;
+        Paused { commit: self }
+    }
+}
+
+/// Nobody syncs while this exists.
+#[derive(Debug)]
+pub(crate) struct Paused<'a> {
+    commit: &'a Commit,
+}
+
+impl Paused<'_> {
+    /// Begins a new generation: tickets of older ones that end above `target` are truncated. The caller holds the
+    /// append lock and has lowered the durable offset.
+    pub(crate) fn truncated(&self, target: Offset) {
+        let mut state = self.commit.state.lock();
         state.generation += 1;
-        self.generation.store(state.generation, Ordering::Release);
+        self.commit.generation.store(state.generation, Ordering::Release);
         while state.truncations.last().is_some_and(|&(_, earlier)| earlier >= target) {
             state.truncations.pop();
         }
         let generation = state.generation;
         state.truncations.push((generation, target));
-        let applied = apply();
         std::mem::take(&mut state.wakers).into_values().for_each(Waker::wake);
-        self.wakeup.notify_all();
-        applied
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.commit.state.lock().syncing = false;
+        self.commit.wakeup.notify_all();
     }
 }
 
 /// The operating system's words in what made a sync fail.
-fn cause(error: Error) -> IoError {
+pub(super) fn cause(error: Error) -> IoError {
     match error {
         Error::Io(cause) | Error::Poisoned(cause) => cause,
         other => IoError::new("sync", std::path::Path::new(""), std::io::Error::other(other.to_string())),
@@ -292,14 +311,37 @@ mod tests {
     #[test]
     fn a_truncation_condemns_the_tickets_above_its_target_whatever_comes_later() {
         let (commit, watermarks) = (Commit::default(), watermarks(10));
-        commit.truncate(Offset(4), || ());
-        commit.truncate(Offset(8), || ());
+        commit.pause().truncated(Offset(4));
+        commit.pause().truncated(Offset(8));
         watermarks.raise_durable(Offset(20));
         let cases = [(4, 0, true), (5, 0, false), (8, 1, true), (9, 1, false), (9, 2, true)];
         for (target, generation, survives) in cases {
             let resolved = commit.look(ticket(target, generation), &watermarks).unwrap();
             assert_eq!(resolved.is_ok(), survives, "target {target} of generation {generation}");
         }
+    }
+
+    #[test]
+    fn nobody_syncs_during_a_pause_and_everybody_goes_on_behind_it() {
+        let (commit, watermarks) = (Commit::default(), watermarks(9));
+        let synced = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let paused = commit.pause();
+            let waiting = scope.spawn(|| {
+                let sync = || {
+                    synced.store(true, Ordering::Relaxed);
+                    Ok(Offset(9))
+                };
+                (commit.wait(ticket(5, 0), &watermarks, sync), commit.wait(ticket(3, 0), &watermarks, sync))
+            });
+            thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!synced.load(Ordering::Relaxed));
+            paused.truncated(Offset(4));
+            drop(paused);
+            let (above, below) = waiting.join().unwrap();
+            assert!(matches!(above, Err(Error::Truncated)));
+            assert!(below.is_ok() && synced.load(Ordering::Relaxed));
+        });
     }
 
     #[test]

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 
 use super::background::Queue;
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::{DirectoryLock, Disk, Map};
 use crate::segment::Segment;
 use crate::sync::Mutex;
@@ -52,6 +52,20 @@ impl Environment {
             self.checkpoints_stale.store(true, Ordering::Release);
         }
         written
+    }
+
+    /// Writes the checkpoint files now: what they say is durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] when the directory has no handle any more, and nobody writes them; the disk's.
+    pub(crate) fn write_checkpoints_now(&self) -> Result<()> {
+        let Some(checkpointer) = self.checkpointer.get() else { return Ok(()) };
+        self.checkpoints_stale.store(false, Ordering::Release);
+        let written = checkpointer
+            .upgrade()
+            .map_or(Err(Error::Closed), |checkpointer| checkpointer.write_checkpoints());
+        written.inspect_err(|_| self.checkpoints_stale.store(true, Ordering::Release))
     }
 }
 

@@ -16,9 +16,12 @@ mod pending;
 mod producer_states;
 mod read;
 mod recovery;
+mod removal;
+mod retention;
 mod snapshots;
 mod tail;
 mod transactions;
+mod truncate;
 mod watermark;
 
 use std::path::{Path, PathBuf};
@@ -121,6 +124,8 @@ struct Appender {
     since_checkpoint: u64,
     /// When idle producers were last looked for.
     expired_at: Timestamp,
+    /// When segments to delete were last looked for.
+    retained_at: Timestamp,
     /// Nothing more is taken, because the log is being closed.
     closing: bool,
 }
@@ -189,7 +194,7 @@ impl Log {
     }
 
     fn assemble(request: OpenRequest, recovered: Recovered) -> Self {
-        let OpenRequest { name, directory, environment, options, mode, .. } = request;
+        let OpenRequest { name, directory, environment, options, mode, high_watermark, .. } = request;
         let Recovered {
             segments,
             producers,
@@ -213,9 +218,11 @@ impl Log {
             pace: Pace::default(),
             since_checkpoint: 0,
             expired_at: environment.clock.now(),
+            retained_at: environment.clock.now(),
             closing: false,
         };
         let watermarks = Watermarks::new(log_start, durable, log_end, options.durability);
+        watermarks.keep_checkpointed(high_watermark);
         let shared = Arc::new_cyclic(|itself: &Weak<Shared>| Shared {
             name,
             directory,
@@ -312,6 +319,32 @@ impl Log {
         self.shared.watermarks.high_watermark()
     }
 
+    /// The high watermark in the checkpoint that the log was opened with, within the log's bounds. `None` if there is none.
+    ///
+    /// It is never applied by itself. A host that replicates the log passes it to
+    /// [`set_high_watermark`](Self::set_high_watermark); it is written to the checkpoint again from then on, whenever the
+    /// recovery points are, and at a close.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// log.append(&BatchBuilder::new().record(b"k1", b"v").record(b"k2", b"v").build()?)?;
+    /// log.set_high_watermark(Offset(1));
+    /// dir.close()?;
+    ///
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// assert_eq!(log.high_watermark(), Offset(2));
+    /// assert_eq!(log.checkpointed_high_watermark(), Some(Offset(1)));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    pub fn checkpointed_high_watermark(&self) -> Option<Offset> {
+        self.shared.watermarks.checkpointed_high_watermark()
+    }
+
     /// Takes over the high watermark: from the first call on it is what the host says, as a host does that replicates
     /// the log. Never above the log end offset.
     pub fn set_high_watermark(&self, offset: Offset) {
@@ -350,6 +383,21 @@ impl Log {
     /// One producer, if this partition knows it.
     pub fn producer(&self, id: ProducerId) -> Option<ProducerInfo> {
         self.shared.appender.lock().producers.get(id)
+    }
+
+    /// The log start offset for the checkpoint.
+    pub(crate) fn checkpointed_start(&self) -> Offset {
+        self.shared.watermarks.checkpointed_start()
+    }
+
+    /// The high watermark for the checkpoint, if it is to have one.
+    pub(crate) fn high_watermark_to_checkpoint(&self) -> Option<Offset> {
+        self.shared.watermarks.high_watermark_to_checkpoint()
+    }
+
+    /// Whether both are handles of the same log.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// The segments, oldest first.

@@ -84,6 +84,13 @@ pub struct LogOptions {
     pub snapshot_interval_bytes: u64,
     /// How often, in ms, appends look for idle producers to forget, 1 and up. Default: 10 minutes.
     pub expiry_interval_ms: i64,
+    /// The bytes that the log keeps at least: while it would still have as many without its oldest segment, that segment is
+    /// deleted. Default: `None`, all.
+    pub retention_bytes: Option<u64>,
+    /// The age in ms, by its largest timestamp, from which on a segment is deleted, 0 and up. Default: `None`, any age.
+    pub retention_ms: Option<i64>,
+    /// How often, in ms, appends look for segments to delete, 1 and up. Default: 5 minutes.
+    pub retention_interval_ms: i64,
     /// What to do with damage that no crash explains. Default: [`CorruptionPolicy::Refuse`].
     pub corruption: CorruptionPolicy,
     /// How bytes reach the file. Default: `None`, by the kind of the file system.
@@ -108,6 +115,9 @@ impl Default for LogOptions {
             max_pending: 1 << 16,
             snapshot_interval_bytes: 256 << 20,
             expiry_interval_ms: 10 * 60 * 1000,
+            retention_bytes: None,
+            retention_ms: None,
+            retention_interval_ms: 5 * 60 * 1000,
             corruption: CorruptionPolicy::Refuse,
             io_mode: None,
         }
@@ -145,6 +155,9 @@ setters! {
     max_pending: u64,
     snapshot_interval_bytes: u64,
     expiry_interval_ms: i64,
+    retention_bytes: Option<u64>,
+    retention_ms: Option<i64>,
+    retention_interval_ms: i64,
     corruption: CorruptionPolicy,
     io_mode: Option<IoMode>,
 }
@@ -188,6 +201,10 @@ impl LogOptions {
         check(snapshot > 0, "snapshot_interval_bytes", "1 or more", snapshot)?;
         let expiry = self.expiry_interval_ms;
         check(expiry > 0, "expiry_interval_ms", "1 or more", expiry.unsigned_abs())?;
+        let age = self.retention_ms.unwrap_or(0);
+        check(age >= 0, "retention_ms", "0 or more", age.unsigned_abs())?;
+        let interval = self.retention_interval_ms;
+        check(interval > 0, "retention_interval_ms", "1 or more", interval.unsigned_abs())?;
         self.producers.validate()
     }
 
@@ -212,6 +229,8 @@ mod tests {
             ("max_pending", LogOptions::default().max_pending(0)),
             ("snapshot_interval_bytes", LogOptions::default().snapshot_interval_bytes(0)),
             ("expiry_interval_ms", LogOptions::default().expiry_interval_ms(0)),
+            ("retention_ms", LogOptions::default().retention_ms(Some(-1))),
+            ("retention_interval_ms", LogOptions::default().retention_interval_ms(0)),
         ];
         for (name, options) in cases {
             let error = options.validate().unwrap_err();

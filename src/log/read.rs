@@ -126,21 +126,7 @@ impl Log {
     pub fn offset_for_timestamp(&self, timestamp: Timestamp) -> Result<Option<OffsetAndTimestamp>> {
         let shared = &self.shared;
         shared.check_readable()?;
-        let (start, end) = (shared.watermarks.log_start(), shared.watermarks.high_watermark());
-        let segments = shared.segments.load_full();
-        for segment in segments.iter() {
-            if segment.base_offset() >= end {
-                break;
-            }
-            let summary = segment.summary()?;
-            if summary.next_offset <= start || summary.largest_timestamp < timestamp {
-                continue;
-            }
-            if let Some(found) = first_at(segment, timestamp, start, end)? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
+        shared.in_present_log(shared.watermarks.log_start(), || shared.first_from(timestamp))
     }
 }
 
@@ -194,6 +180,35 @@ fn take_batches(cursor: &mut BatchCursor, limit: Offset, max_bytes: usize) -> Re
 }
 
 impl Shared {
+    /// The first record as late as `timestamp`, among those that readers see.
+    fn first_from(&self, timestamp: Timestamp) -> Result<Option<OffsetAndTimestamp>> {
+        let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
+        for segment in self.segments.load_full().iter().take_while(|segment| segment.base_offset() < end) {
+            let summary = segment.summary()?;
+            if summary.next_offset <= start || summary.largest_timestamp < timestamp {
+                continue;
+            }
+            if let Some(found) = first_at(segment, timestamp, start, end)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads; again where a segment on the way left the log meanwhile, by truncation or retention. Those swap the list of
+    /// segments under the append lock.
+    fn in_present_log<T>(&self, got: Offset, read: impl Fn() -> Result<T>) -> Result<T> {
+        const ATTEMPTS: usize = 8;
+        for _ in 0..ATTEMPTS {
+            match read() {
+                Err(error) if Segment::is_gone(&error) => drop(self.appender.lock()),
+                outcome => return outcome,
+            }
+        }
+        let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
+        Err(Error::OffsetOutOfRange { got, start, end })
+    }
+
     /// Refuses reads of a log that is closed or gone. A poisoned one can be read up to its durable offset.
     fn check_readable(&self) -> Result<()> {
         match self.commit.end() {
@@ -205,15 +220,17 @@ impl Shared {
     /// Whole batches from `from` on, and the offset behind the last one.
     fn fetch(&self, from: Offset, max_bytes: usize, only_decided: bool) -> Result<(Fetched, Offset)> {
         self.check_readable()?;
-        let high_watermark = self.watermarks.high_watermark();
-        let (log_start, last_stable) = (self.watermarks.log_start(), self.last_stable_offset());
-        self.check_range(from, high_watermark)?;
-        let limit = if only_decided { last_stable.min(high_watermark) } else { high_watermark };
-        let (bytes, end) = match self.cursor(from)?.filter(|_| from < limit) {
-            Some(mut cursor) => take_batches(&mut cursor, limit, max_bytes)?,
-            None => (Bytes::new(), from),
-        };
-        Ok((Fetched { bytes, log_start, high_watermark, last_stable, aborted: Vec::new() }, end))
+        self.in_present_log(from, || {
+            let high_watermark = self.watermarks.high_watermark();
+            let (log_start, last_stable) = (self.watermarks.log_start(), self.last_stable_offset());
+            self.check_range(from, high_watermark)?;
+            let limit = if only_decided { last_stable.min(high_watermark) } else { high_watermark };
+            let (bytes, end) = match self.cursor(from)?.filter(|_| from < limit) {
+                Some(mut cursor) => take_batches(&mut cursor, limit, max_bytes)?,
+                None => (Bytes::new(), from),
+            };
+            Ok((Fetched { bytes, log_start, high_watermark, last_stable, aborted: Vec::new() }, end))
+        })
     }
 
     fn check_range(&self, got: Offset, end: Offset) -> Result<()> {
@@ -243,14 +260,7 @@ impl Shared {
         if !was_open && !is_active && segment.file().is_open() {
             self.environment.maps.opened(segment);
         }
-        cursor.map_err(|error| {
-            if Segment::is_gone(&error) {
-                let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
-                Error::OffsetOutOfRange { got: offset, start, end }
-            } else {
-                error
-            }
-        })
+        cursor
     }
 }
 
@@ -368,12 +378,19 @@ impl Reader {
 
     /// The batch at the cursor; where its segment has ended, the first one of the next segment.
     fn peek(&mut self) -> Result<Option<PlacedBatch>> {
-        if let Some(cursor) = &mut self.cursor
-            && let Some(batch) = cursor.peek()?
-        {
-            return Ok(Some(batch));
+        // What left the log may be there again with other bytes.
+        if let Some(cursor) = self.cursor.as_mut().filter(|cursor| !cursor.segment().file().is_retired()) {
+            match cursor.peek() {
+                Ok(None) => {}
+                Err(error) if Segment::is_gone(&error) => {}
+                found => return found,
+            }
         }
-        self.cursor = self.shared.cursor(self.next)?;
+        let (shared, next) = (&self.shared, self.next);
+        self.cursor = shared.in_present_log(next, || {
+            shared.check_range(next, self.limit().max(next))?;
+            shared.cursor(next)
+        })?;
         self.cursor.as_mut().map_or(Ok(None), BatchCursor::peek)
     }
 }

@@ -179,7 +179,6 @@ impl Shared {
     }
 
     /// The open transactions are those of `producers` from now on.
-    #[allow(dead_code, reason = "the log is not truncated yet")]
     pub(super) fn reset_transactions(&self, producers: &ProducerTable) {
         self.transactions.reset(producers);
     }

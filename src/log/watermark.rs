@@ -11,6 +11,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use super::options::Durability;
+use crate::sync::Mutex;
 use crate::types::Offset;
 
 /// Each stored with release and loaded with acquire: who sees an offset sees the bytes below it.
@@ -23,6 +24,13 @@ pub(crate) struct Watermarks {
     high_watermark: AtomicI64,
     /// Whether readers wait for the disk, without a host that says how far they may see.
     synced: AtomicBool,
+    /// The high watermark in the checkpoint that the log was opened with; -1 for none. Only handed out and written again.
+    checkpointed_high_watermark: AtomicI64,
+    /// After a truncation to the middle of a batch: where the last batch left ends, and the log end. No batch ends in
+    /// between, and the offsets between them are not in any file.
+    gap: Mutex<(Offset, Offset)>,
+    /// The log start offset that checkpoints are to have already; -1 for the one that readers see.
+    announced_start: AtomicI64,
     /// After a failed sync: what is above the durable offset may have been dropped by the kernel.
     poisoned: AtomicBool,
 }
@@ -35,6 +43,9 @@ impl Watermarks {
             log_end: AtomicI64::new(log_end.0),
             high_watermark: AtomicI64::new(-1),
             synced: AtomicBool::new(durability == Durability::Synced),
+            checkpointed_high_watermark: AtomicI64::new(-1),
+            gap: Mutex::new((Offset::ZERO, Offset::ZERO)),
+            announced_start: AtomicI64::new(-1),
             poisoned: AtomicBool::new(false),
         }
     }
@@ -87,6 +98,124 @@ impl Watermarks {
     }
 
     pub(crate) fn set_high_watermark(&self, offset: Offset) {
-        self.high_watermark.store(offset.0, Ordering::Release);
+        self.high_watermark.store(offset.max(self.log_start()).0, Ordering::Release);
+    }
+
+    /// Keeps what the checkpoint said when the log was opened, as far as the log reaches.
+    pub(crate) fn keep_checkpointed(&self, offset: Option<Offset>) {
+        let within = |offset: Offset| offset.max(self.log_start()).min(self.log_end()).0;
+        self.checkpointed_high_watermark.store(offset.map_or(-1, within), Ordering::Release);
+    }
+
+    pub(crate) fn checkpointed_high_watermark(&self) -> Option<Offset> {
+        Some(Offset(self.checkpointed_high_watermark.load(Ordering::Acquire))).filter(|offset| offset.0 >= 0)
+    }
+
+    /// The high watermark for the checkpoint: the host's, or as it was.
+    pub(crate) fn high_watermark_to_checkpoint(&self) -> Option<Offset> {
+        let is_set = self.high_watermark.load(Ordering::Acquire) >= 0;
+        if is_set { Some(self.high_watermark()) } else { self.checkpointed_high_watermark() }
+    }
+
+    /// Lowers the high watermark, before what lies above `offset` is cut.
+    pub(crate) fn lower_high_watermark(&self, offset: Offset) {
+        self.high_watermark.fetch_min(offset.0, Ordering::AcqRel);
+        self.checkpointed_high_watermark.fetch_min(offset.0, Ordering::AcqRel);
+    }
+
+    /// Lowers the log start offset, before what lies above `offset` is cut. Returns what it was.
+    pub(crate) fn lower_log_start(&self, offset: Offset) -> Offset {
+        Offset(self.log_start.fetch_min(offset.0, Ordering::AcqRel))
+    }
+
+    /// Raises the log start offset; not above the high watermark.
+    pub(crate) fn raise_log_start(&self, offset: Offset) {
+        self.log_start.fetch_max(offset.0, Ordering::AcqRel);
+    }
+
+    /// Ends the log at `end`, all of it durable. The last batch ends at `last_batch_end`. Under the append lock.
+    ///
+    /// From the lowest offset up, so that nobody sees one above the next.
+    pub(crate) fn truncate(&self, last_batch_end: Offset, end: Offset) {
+        self.log_start.fetch_min(end.0, Ordering::AcqRel);
+        self.lower_high_watermark(end);
+        self.durable.fetch_min(end.0, Ordering::AcqRel);
+        *self.gap.lock() = (last_batch_end, end);
+        self.set_log_end(end);
+        self.durable.store(end.0, Ordering::Release);
+    }
+
+    /// Begins an empty log at `start`. Under the append lock.
+    pub(crate) fn start_over(&self, start: Offset) {
+        self.truncate(start, start);
+        if self.high_watermark.load(Ordering::Acquire) >= 0 {
+            self.high_watermark.store(start.0, Ordering::Release);
+        }
+        self.raise_log_start(start);
+    }
+
+    /// Has checkpoints say that the log begins at `start`, before it does.
+    pub(crate) fn announce_start(&self, start: Option<Offset>) {
+        self.announced_start.store(start.map_or(-1, |start| start.0), Ordering::Release);
+    }
+
+    /// The log start offset for the checkpoint.
+    pub(crate) fn checkpointed_start(&self) -> Offset {
+        match self.announced_start.load(Ordering::Acquire) {
+            announced if announced >= 0 => Offset(announced),
+            _ => self.log_start(),
+        }
+    }
+
+    /// The end of the last batch that lies below `point`, which is that of a batch or a log end: what a recovery point
+    /// may be. Opening the log finds its end there, if nothing comes behind.
+    pub(crate) fn batch_end_at(&self, point: Offset) -> Offset {
+        let (last_batch_end, end) = *self.gap.lock();
+        if last_batch_end < point && point <= end { last_batch_end } else { point }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axis(watermarks: &Watermarks) -> (i64, i64, i64, i64) {
+        let (start, high) = (watermarks.log_start(), watermarks.high_watermark());
+        (start.0, high.0, watermarks.durable().0, watermarks.log_end().0)
+    }
+
+    #[test]
+    fn a_truncation_lowers_all_that_lies_above() {
+        let watermarks = Watermarks::new(Offset(10), Offset(80), Offset(100), Durability::Synced);
+        watermarks.set_high_watermark(Offset(50));
+        watermarks.truncate(Offset(58), Offset(60));
+        assert_eq!(axis(&watermarks), (10, 50, 60, 60), "all of what is left is durable");
+        watermarks.truncate(Offset(5), Offset(5));
+        assert_eq!(axis(&watermarks), (5, 5, 5, 5));
+    }
+
+    #[test]
+    fn a_log_starts_over_below_and_above() {
+        for (set, start) in
+            [(None, 3), (None, 30), (None, 300), (Some(50), 3), (Some(50), 60), (Some(50), 300)]
+        {
+            let watermarks = Watermarks::new(Offset(10), Offset(80), Offset(100), Durability::Synced);
+            if let Some(offset) = set {
+                watermarks.set_high_watermark(Offset(offset));
+            }
+            watermarks.start_over(Offset(start));
+            assert_eq!(axis(&watermarks), (start, start, start, start), "{set:?}");
+        }
+    }
+
+    #[test]
+    fn a_recovery_point_never_lies_where_no_batch_ends() {
+        let watermarks = Watermarks::new(Offset(0), Offset(80), Offset(100), Durability::Synced);
+        watermarks.truncate(Offset(40), Offset(45));
+        for (point, expected) in [(30, 30), (40, 40), (41, 40), (45, 40), (46, 46)] {
+            assert_eq!(watermarks.batch_end_at(Offset(point)), Offset(expected), "{point}");
+        }
+        watermarks.truncate(Offset(20), Offset(20));
+        assert_eq!(watermarks.batch_end_at(Offset(45)), Offset(45));
     }
 }

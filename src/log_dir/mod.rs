@@ -207,7 +207,7 @@ impl LogDir {
             return Err(Error::ReadOnly { path: directory });
         }
         atomic::create_directory_durably(&*inner.options.disk, &directory)?;
-        let state = CheckpointedState { recovery_point: Offset::ZERO, log_start: None, clean: false };
+        let state = CheckpointedState::default();
         Log::open(open_request(name, directory, &inner.options, &inner.environment, state)?)
     }
 
@@ -232,9 +232,14 @@ impl LogDir {
     pub fn delete_partition(&self, topic: &str, partition: i32) -> Result<bool> {
         let name = TopicPartition::new(topic, partition)?;
         self.check_open()?;
-        let mut partitions = self.inner.partitions.write();
-        let Some(log) = partitions.get(&name).cloned() else { return Ok(false) };
+        let Some(log) = self.inner.partitions.read().get(&name).cloned() else { return Ok(false) };
+        // Waits for work of the partition that may itself wait to look at the partitions.
         log.abandon();
+        let mut partitions = self.inner.partitions.write();
+        // Somebody else may have deleted it meanwhile, and created another.
+        if partitions.get(&name).is_none_or(|present| !present.is(&log)) {
+            return Ok(false);
+        }
         partitions.remove(&name);
         let disk = &*self.inner.options.disk;
         let doomed = self.inner.path.join(PartitionDirectory::deleted(&name, self.unique(&name)));
@@ -301,6 +306,19 @@ impl LogDir {
         queue.run();
     }
 
+    /// Deletes the oldest segments of every partition, as far as its options want. Returns how many. Also happens on its
+    /// own, every [`LogOptions::retention_interval_ms`] at the most while there are appends.
+    ///
+    /// # Errors
+    ///
+    /// The first partition's that failed; the others were looked at all the same.
+    pub fn apply_retention(&self) -> Result<usize> {
+        self.check_open()?;
+        let partitions: Vec<Log> = self.inner.partitions.read().values().cloned().collect();
+        let deleted: Vec<Result<usize>> = partitions.iter().map(Log::apply_retention).collect();
+        deleted.into_iter().sum()
+    }
+
     /// The sum of all partitions' counters.
     pub fn metrics(&self) -> LogMetrics {
         let mut sum = LogMetrics::default();
@@ -344,15 +362,14 @@ impl Inner {
         if self.failed.lock().is_empty() { self.mark_clean() } else { Ok(()) }
     }
 
-    /// The recovery points and log starts of the partitions that did not open. They stay in the checkpoints: damage below a
-    /// recovery point that was forgotten would be taken for an unfinished end, and cut.
-    fn checkpointed_of_failed(&self) -> (OffsetsByPartition, OffsetsByPartition) {
-        let failed = self.failed.lock();
-        let states = || failed.iter().map(|(name, failed)| (name.clone(), failed.state));
-        (
-            states().map(|(name, state)| (name, state.recovery_point)).collect(),
-            states().filter_map(|(name, state)| Some((name, state.log_start?))).collect(),
-        )
+    /// What the checkpoints say of the partitions that did not open. It stays: damage below a recovery point that was
+    /// forgotten would be taken for an unfinished end, and cut.
+    fn checkpointed_of_failed(&self) -> Checkpoints {
+        let mut checkpoints = Checkpoints::default();
+        for (name, failed) in self.failed.lock().iter() {
+            checkpoints.add(name, failed.state);
+        }
+        checkpoints
     }
 
     fn mark_clean(&self) -> Result<()> {
@@ -364,19 +381,53 @@ impl Inner {
 impl Checkpointer for Inner {
     fn write_checkpoints(&self) -> Result<()> {
         let _turn = self.checkpointing.lock();
-        let (mut recovery_points, mut log_starts) = self.checkpointed_of_failed();
-        for (name, log) in self.partitions.read().clone() {
-            recovery_points.insert(name.clone(), log.recovery_point());
-            log_starts.insert(name, log.log_start_offset());
+        let mut checkpoints = self.checkpointed_of_failed();
+        for (name, log) in self.partitions.read().iter() {
+            let state = CheckpointedState {
+                recovery_point: Some(log.recovery_point()),
+                log_start: Some(log.checkpointed_start()),
+                high_watermark: log.high_watermark_to_checkpoint(),
+                clean: false,
+            };
+            checkpoints.add(name, state);
         }
-        let disk = &*self.options.disk;
-        let files =
-            [(directory_file::RECOVERY_POINTS, recovery_points), (directory_file::LOG_STARTS, log_starts)];
-        for (file, offsets) in files {
-            let encoded = checkpoint::encode_offsets(&offsets);
-            atomic::replace_file(disk, &self.path.join(file), encoded.as_bytes())?;
+        checkpoints.write(&*self.options.disk, &self.path)
+    }
+}
+
+/// The offsets of all partitions, as the checkpoint files have them.
+#[derive(Debug, Default)]
+struct Checkpoints {
+    recovery_points: OffsetsByPartition,
+    log_starts: OffsetsByPartition,
+    high_watermarks: OffsetsByPartition,
+}
+
+impl Checkpoints {
+    fn add(&mut self, name: &TopicPartition, state: CheckpointedState) {
+        let offsets = [
+            (&mut self.recovery_points, state.recovery_point),
+            (&mut self.log_starts, state.log_start),
+            (&mut self.high_watermarks, state.high_watermark),
+        ];
+        for (offsets, offset) in offsets {
+            offsets.extend(offset.map(|offset| (name.clone(), offset)));
         }
-        Ok(())
+    }
+
+    /// Replaces the files. That of the high watermarks is left out where nobody has ever set one.
+    fn write(&self, disk: &dyn Disk, directory: &Path) -> Result<()> {
+        let write = |file, offsets| {
+            let encoded = checkpoint::encode_offsets(offsets);
+            atomic::replace_file(disk, &directory.join(file), encoded.as_bytes())
+        };
+        write(directory_file::RECOVERY_POINTS, &self.recovery_points)?;
+        write(directory_file::LOG_STARTS, &self.log_starts)?;
+        let path = directory.join(directory_file::HIGH_WATERMARKS);
+        if self.high_watermarks.is_empty() && !disk.exists(&path).at("look up", &path)? {
+            return Ok(());
+        }
+        write(directory_file::HIGH_WATERMARKS, &self.high_watermarks)
     }
 }
 
@@ -446,10 +497,11 @@ pub(crate) fn checkpointed(disk: &dyn Disk, path: &Path) -> Result<(OffsetsByPar
 }
 
 /// What the checkpoints say about one partition.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct CheckpointedState {
-    recovery_point: Offset,
+    recovery_point: Option<Offset>,
     log_start: Option<Offset>,
+    high_watermark: Option<Offset>,
     clean: bool,
 }
 
@@ -471,8 +523,9 @@ fn open_request(
         environment: Arc::clone(environment),
         options: log.clone(),
         mode,
-        recovery_point: state.recovery_point,
+        recovery_point: state.recovery_point.unwrap_or(Offset::ZERO),
         log_start: state.log_start,
+        high_watermark: state.high_watermark,
         clean: state.clean,
     })
 }
@@ -484,6 +537,7 @@ struct Found {
     clean: bool,
     recovery_points: OffsetsByPartition,
     log_starts: OffsetsByPartition,
+    high_watermarks: OffsetsByPartition,
 }
 
 /// What opening the partitions came to.
@@ -504,6 +558,7 @@ impl Found {
             clean: false,
             recovery_points: read_offsets(disk, path, directory_file::RECOVERY_POINTS)?,
             log_starts: read_offsets(disk, path, directory_file::LOG_STARTS)?,
+            high_watermarks: read_offsets(disk, path, directory_file::HIGH_WATERMARKS)?,
         };
         for entry in disk.list(path).at("list", path)? {
             if entry.kind == EntryKind::File {
@@ -561,8 +616,9 @@ impl Found {
 
     fn state(&self, name: &TopicPartition) -> CheckpointedState {
         CheckpointedState {
-            recovery_point: self.recovery_points.get(name).copied().unwrap_or(Offset::ZERO),
+            recovery_point: self.recovery_points.get(name).copied(),
             log_start: self.log_starts.get(name).copied(),
+            high_watermark: self.high_watermarks.get(name).copied(),
             clean: self.clean,
         }
     }

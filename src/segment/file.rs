@@ -1,29 +1,34 @@
 //! The bytes of one `.log` file: found again by readers, allocated in steps, synced in ranges.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::error::{CorruptionKind, Error, IoContext, Result};
-use crate::fs::{Access, Disk, DiskFile, IoMode, Map, MapWriter};
+use crate::fs::{Access, Disk, DiskFile, IoMode, Map, MapWriter, name};
 
 /// The smallest step in which a file gets blocks.
 pub(crate) const ALLOCATION_STEP_MIN: u64 = 64 << 10;
 /// The largest step in which a file gets blocks.
 const ALLOCATION_STEP_MAX: u64 = 64 << 20;
+/// How much of a file is copied at once.
+const COPY_STEP: u64 = 1 << 20;
 
 /// A `.log` file. Bytes below [`end`](Self::end) are published: they never change, and stay for those who hold them.
 #[derive(Debug)]
 pub(crate) struct LogFile {
     disk: Arc<dyn Disk>,
     mode: IoMode,
-    /// The one thing that may change about a file's place: a prepared one is named once. The lock is held over the
-    /// rename and over every open, so that nobody looks for the old name behind the rename's back.
-    path: Mutex<PathBuf>,
+    /// The lock is held over a rename and over every open, so that nobody looks for the old name behind the rename's
+    /// back, or opens a file that is being cut.
+    place: Mutex<Place>,
+    /// Whether the file is out of the log. Set under the lock of `place`.
+    retired: AtomicBool,
     /// What readers read from, opened when the first one comes and given back when maps run short.
     opened: ArcSwapOption<Opened>,
     /// Where the published bytes end.
@@ -35,11 +40,54 @@ pub(crate) struct LogFile {
     allocating: Mutex<()>,
 }
 
+/// Where a file is, and through what it can be seen.
+#[derive(Debug)]
+struct Place {
+    /// A prepared file is named once; apart from that it stays the same.
+    path: PathBuf,
+    /// Every map and descriptor that was made, as long as somebody holds it.
+    views: Vec<View>,
+}
+
+#[derive(Debug)]
+enum View {
+    Map(Weak<Map>),
+    File(Weak<dyn DiskFile>),
+}
+
+impl View {
+    fn is_held(&self) -> bool {
+        match self {
+            Self::Map(map) => map.strong_count() > 0,
+            Self::File(file) => file.strong_count() > 0,
+        }
+    }
+}
+
+impl Place {
+    fn note(&mut self, opened: &Opened) {
+        self.views.retain(View::is_held);
+        self.views.push(match opened {
+            Opened::Map(map) => View::Map(Arc::downgrade(map)),
+            Opened::File(file) => View::File(Arc::downgrade(file)),
+        });
+    }
+}
+
 /// An open file as its mode reads it.
 #[derive(Debug)]
 enum Opened {
     Map(Arc<Map>),
     File(Arc<dyn DiskFile>),
+}
+
+impl Opened {
+    fn reaches(&self, to: u64) -> bool {
+        match self {
+            Self::Map(map) => map.published() as u64 >= to,
+            Self::File(_) => true,
+        }
+    }
 }
 
 /// The unique right to append to a [`LogFile`].
@@ -56,7 +104,8 @@ impl LogFile {
         Self {
             disk,
             mode,
-            path: Mutex::new(path),
+            place: Mutex::new(Place { path, views: Vec::new() }),
+            retired: AtomicBool::new(false),
             opened: ArcSwapOption::empty(),
             end: AtomicU64::new(end),
             synced: AtomicU64::new(synced),
@@ -89,14 +138,19 @@ impl LogFile {
     fn sink(&self, file: &Arc<dyn DiskFile>, capacity: u64) -> Result<Sink> {
         let (sink, opened) = match self.mode {
             IoMode::Mapped => {
-                let writer = file.map(capacity as usize, self.end() as usize).at("map", &self.path.lock())?;
+                let writer = file.map(capacity as usize, self.end() as usize).at("map", &self.path())?;
                 let map = Arc::clone(writer.map());
                 (Sink::Map(writer), Opened::Map(map))
             }
             IoMode::Write => (Sink::File(Arc::clone(file), Vec::new()), Opened::File(Arc::clone(file))),
         };
+        self.place.lock().note(&opened);
         self.opened.store(Some(Arc::new(opened)));
         Ok(sink)
+    }
+
+    pub(crate) fn mode(&self) -> IoMode {
+        self.mode
     }
 
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
@@ -109,7 +163,7 @@ impl LogFile {
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.path.lock().clone()
+        self.place.lock().path.clone()
     }
 
     /// Where the published bytes end.
@@ -137,8 +191,16 @@ impl LogFile {
     }
 
     fn open(&self, access: Access) -> Result<Arc<dyn DiskFile>> {
-        let path = self.path.lock();
-        self.disk.open(&path, access).at("open", &path)
+        let place = self.place.lock();
+        self.open_at(&place, access)
+    }
+
+    fn open_at(&self, place: &Place, access: Access) -> Result<Arc<dyn DiskFile>> {
+        if self.is_retired() {
+            // Under its name there may be another file by now.
+            return Err(io::Error::from(io::ErrorKind::NotFound)).at("open", &place.path);
+        }
+        self.disk.open(&place.path, access).at("open", &place.path)
     }
 
     /// Gives the file blocks up to `end`, without the append lock: several may call, each returns when it is done.
@@ -147,7 +209,7 @@ impl LogFile {
     pub(crate) fn allocate(&self, end: u64, capacity: u64, budget: u64) -> Result<u64> {
         let _turn = self.allocating.lock();
         let allocated = self.allocated();
-        if allocated >= end {
+        if allocated >= end || self.is_retired() {
             return Ok(0);
         }
         let step =
@@ -160,7 +222,7 @@ impl LogFile {
     }
 
     fn allocate_in(&self, file: &dyn DiskFile, end: u64) -> Result<()> {
-        file.allocate(self.allocated(), end).at("allocate", &self.path.lock())?;
+        file.allocate(self.allocated(), end).at("allocate", &self.place.lock().path)?;
         self.allocated.store(end, Ordering::Release);
         Ok(())
     }
@@ -187,7 +249,7 @@ impl LogFile {
             Some(Opened::File(file)) => file.sync(),
             _ => self.open(Access::Write)?.sync(),
         }
-        .at("sync", &self.path.lock())?;
+        .at("sync", &self.place.lock().path)?;
         self.synced.fetch_max(to, Ordering::AcqRel);
         Ok(true)
     }
@@ -201,11 +263,11 @@ impl LogFile {
     pub(crate) fn trim(&self) -> Result<()> {
         let _turn = self.allocating.lock();
         let end = self.end();
-        if self.allocated() > end {
+        if self.allocated() > end && !self.is_retired() {
             let file = self.open(Access::Write)?;
-            file.set_len(end).at("cut", &self.path.lock())?;
+            file.set_len(end).at("cut", &self.place.lock().path)?;
             self.allocated.store(end, Ordering::Release);
-            file.sync().at("sync", &self.path.lock())?;
+            file.sync().at("sync", &self.place.lock().path)?;
             self.synced.fetch_max(end, Ordering::AcqRel);
         }
         Ok(())
@@ -213,18 +275,99 @@ impl LogFile {
 
     /// Gives a prepared file its name. The directory is not synced.
     pub(crate) fn rename(&self, to: &Path) -> Result<()> {
-        let mut path = self.path.lock();
-        if *path != to {
-            self.disk.rename(&path, to).at("rename", &path)?;
-            to.clone_into(&mut path);
+        let mut place = self.place.lock();
+        if place.path != to {
+            self.disk.rename(&place.path, to).at("rename", &place.path)?;
+            to.clone_into(&mut place.path);
         }
         Ok(())
     }
 
     /// Removes the name. Bytes that are mapped or open stay for those who hold them.
     pub(crate) fn remove(&self) -> Result<()> {
-        let path = self.path.lock();
-        self.disk.remove_file(&path).at("remove", &path)
+        let place = self.place.lock();
+        self.disk.remove_file(&place.path).at("remove", &place.path)
+    }
+
+    /// Takes the file out of the log: from here on nobody opens, maps or extends it. `true` if nobody sees any of it
+    /// any more, so that it may be cut. There must be no [`Sink`].
+    pub(crate) fn retire(&self) -> bool {
+        // Who is allocating finishes first; it would extend what is cut here.
+        let _turn = self.allocating.lock();
+        let mut place = self.place.lock();
+        self.retired.store(true, Ordering::Release);
+        // A swap counts those who are just looking at what is swapped out among its owners.
+        drop(self.opened.swap(None));
+        place.views.retain(View::is_held);
+        place.views.is_empty()
+    }
+
+    /// Takes the file back in: it was not cut after all.
+    pub(crate) fn revive(&self) {
+        let _place = self.place.lock();
+        self.retired.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// The maps that somebody holds.
+    pub(crate) fn held_maps(&self) -> Vec<Arc<Map>> {
+        let held = |view: &View| if let View::Map(map) = view { map.upgrade() } else { None };
+        self.place.lock().views.iter().filter_map(held).collect()
+    }
+
+    /// Cuts a retired file that nobody sees, durably.
+    pub(crate) fn cut(&self, end: u64) -> Result<()> {
+        let path = self.path();
+        let file = self.disk.open(&path, Access::Write).at("open", &path)?;
+        file.set_len(end).at("cut", &path)?;
+        file.sync().at("sync", &path)
+    }
+
+    /// Copies the first `end` bytes to a file beside this one, durably but for its name. On an error nothing is left.
+    pub(crate) fn copy_prefix(&self, end: u64) -> Result<()> {
+        let path = self.path();
+        let copied = self.copy_to(&name::temporary(&path), end);
+        copied.inspect_err(|_| self.discard_copy())
+    }
+
+    fn copy_to(&self, copy: &Path, end: u64) -> Result<()> {
+        let path = self.path();
+        self.discard_copy();
+        let from = self.disk.open(&path, Access::Read).at("open", &path)?;
+        let to = self.disk.open(copy, Access::CreateNew).at("create", copy)?;
+        let mut buffer = vec![0; COPY_STEP.min(end) as usize];
+        let mut position = 0;
+        while position < end {
+            let step = &mut buffer[..COPY_STEP.min(end - position) as usize];
+            let got = from.read_at(step, position).at("read", &path)? as u64;
+            if got < step.len() as u64 {
+                return Err(Error::corrupt(
+                    &path,
+                    position + got,
+                    CorruptionKind::Length { expected: end, got },
+                ));
+            }
+            to.write_at(step, position).at("write", copy)?;
+            position += got;
+        }
+        to.sync().at("sync", copy)
+    }
+
+    /// Removes what [`copy_prefix`](Self::copy_prefix) made, where that works; the next one or the next opening does.
+    pub(crate) fn discard_copy(&self) {
+        let _ = self.disk.remove_file(&name::temporary(&self.path()));
+    }
+
+    /// Puts the copy in place of the file, durably. Who sees the old one goes on seeing it.
+    pub(crate) fn replace_by_copy(&self) -> Result<()> {
+        let path = self.path();
+        let copy = name::temporary(&path);
+        self.disk.rename(&copy, &path).at("rename", &copy)?;
+        let directory = path.parent().unwrap_or(Path::new("."));
+        self.disk.sync_directory(directory).at("sync directory", directory)
     }
 
     /// The map, if there is one now.
@@ -251,7 +394,7 @@ impl LogFile {
         {
             return Ok(bytes);
         }
-        let opened = self.open_for_reading()?;
+        let opened = self.open_for_reading(to)?;
         self.bytes_of(&opened, from, to)?.ok_or_else(|| self.too_short(to))
     }
 
@@ -260,7 +403,7 @@ impl LogFile {
             Opened::Map(map) => Ok(map.bytes(from as usize..to as usize)),
             Opened::File(file) => {
                 let mut buffer = vec![0; (to - from) as usize];
-                let read = file.read_at(&mut buffer, from).at("read", &self.path.lock())?;
+                let read = file.read_at(&mut buffer, from).at("read", &self.place.lock().path)?;
                 if read < buffer.len() {
                     return Err(self.too_short(to));
                 }
@@ -272,24 +415,31 @@ impl LogFile {
     #[cold]
     fn too_short(&self, expected: u64) -> Error {
         let got = self.open(Access::Read).ok().and_then(|file| file.len().ok()).unwrap_or(0);
-        Error::corrupt(&self.path.lock(), got, CorruptionKind::Length { expected, got })
+        Error::corrupt(&self.place.lock().path, got, CorruptionKind::Length { expected, got })
     }
 
+    /// Opens the file for readers, unless somebody just did, so that its bytes up to `to` can be had.
     #[cold]
-    fn open_for_reading(&self) -> Result<Arc<Opened>> {
+    fn open_for_reading(&self, to: u64) -> Result<Arc<Opened>> {
+        let mut place = self.place.lock();
         let before = self.opened.load_full();
-        let file = self.open(Access::Read)?;
+        if let Some(opened) = before.as_ref().filter(|opened| opened.reaches(to)) {
+            return Ok(Arc::clone(opened));
+        }
+        let file = self.open_at(&place, Access::Read)?;
         let opened = match self.mode {
             IoMode::Mapped => {
-                let (end, len) = (self.end(), file.len().at("size", &self.path.lock())?);
+                let (end, len) = (self.end(), file.len().at("size", &place.path)?);
                 // A map beyond the end of the file would turn a read into a signal.
                 if len < end {
-                    return Err(self.too_short(end));
+                    let kind = CorruptionKind::Length { expected: end, got: len };
+                    return Err(Error::corrupt(&place.path, len, kind));
                 }
-                Opened::Map(file.map_read(end as usize).at("map", &self.path.lock())?)
+                Opened::Map(file.map_read(end as usize).at("map", &place.path)?)
             }
             IoMode::Write => Opened::File(file),
         };
+        place.note(&opened);
         let opened = Arc::new(opened);
         // The appender may have opened the file meanwhile: what it syncs through must stay.
         let before = self.opened.compare_and_swap(&before, Some(Arc::clone(&opened)));

@@ -1,6 +1,7 @@
 //! One segment: a `.log` file with its indexes. The last one of a partition is active, the others are sealed.
 
 mod cursor;
+mod cut;
 mod entries;
 mod file;
 mod offset_index;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub(crate) use cursor::{BatchCursor, PlacedBatch};
+pub(crate) use cut::Prefix;
 pub(crate) use entries::IndexInterval;
 pub(crate) use file::{ALLOCATION_STEP_MIN, LogFile, Sink, Stamps};
 pub(crate) use offset_index::OffsetIndex;

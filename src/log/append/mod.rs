@@ -188,7 +188,8 @@ impl Shared {
                 Ok(rolled) => rolled,
                 Err(need) => {
                     drop(appender);
-                    self.provide(need)?;
+                    // A file that is not found may be that of a log that was deleted meanwhile.
+                    self.provide(need).or_else(|error| self.commit.check().and(Err(error)))?;
                     continue;
                 }
             };
@@ -435,7 +436,8 @@ impl Shared {
             appender.expired_at = now;
             self.request(Chore::Expire);
         }
-        checkpoint || expire
+        let retain = self.request_due_retention(appender, options, now);
+        checkpoint || expire || retain
     }
 
     /// Waits for a ticket, leading the sync where nobody does.

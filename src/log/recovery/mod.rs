@@ -41,6 +41,7 @@ pub(crate) struct OpenRequest {
     /// Everything below is durable, as far as is known.
     pub(crate) recovery_point: Offset,
     pub(crate) log_start: Option<Offset>,
+    pub(crate) high_watermark: Option<Offset>,
     /// Whether the directory was marked as closed cleanly.
     pub(crate) clean: bool,
 }

@@ -1,0 +1,39 @@
+//! What truncation and retention share: files that leave the log while readers may still hold them.
+
+use super::{Shared, snapshots};
+use crate::epoch::LeaderEpochs;
+use crate::error::{IoContext, Result};
+use crate::fs::atomic;
+use crate::fs::name::{PartitionFile, SegmentFile};
+use crate::segment::Segment;
+use crate::types::Offset;
+
+impl Shared {
+    pub(super) fn sync_names(&self) -> Result<()> {
+        self.environment.disk.sync_directory(&self.directory).at("sync directory", &self.directory)
+    }
+
+    /// Counts what readers keep of a retired segment, and gives its empty blocks back to the budget.
+    pub(super) fn note_removed(&self, segment: &Segment) {
+        let file = segment.file();
+        self.environment.removed.note(file.held_maps().into_iter());
+        self.environment.space.give_back(file.allocated().saturating_sub(file.end()));
+    }
+
+    /// Removes the snapshots whose offsets are `doomed`, the highest first, durably.
+    pub(super) fn remove_snapshots(&self, doomed: impl Fn(Offset) -> bool) -> Result<()> {
+        let disk = &*self.environment.disk;
+        let doomed: Vec<_> =
+            snapshots::list(disk, &self.directory)?.into_iter().filter(|&offset| doomed(offset)).collect();
+        for &offset in &doomed {
+            let path = self.segment_path(SegmentFile::Snapshot, offset);
+            disk.remove_file(&path).at("remove", &path)?;
+        }
+        if doomed.is_empty() { Ok(()) } else { self.sync_names() }
+    }
+
+    pub(super) fn replace_leader_epochs(&self, epochs: &LeaderEpochs) -> Result<()> {
+        let path = self.path(&PartitionFile::LeaderEpochs.name().unwrap_or_default());
+        atomic::replace_file(&*self.environment.disk, &path, epochs.encode().as_bytes())
+    }
+}

@@ -1,0 +1,265 @@
+//! The head of the log: records that are deleted, and segments that are too old or too many.
+//!
+//! Deleting records moves the log start offset and touches no segment. Retention deletes whole segments below it, the
+//! oldest first. Before their files go everything is on the disk that must outlive them: a snapshot of the producers that
+//! covers them, and the log start offset, below which nothing is looked for.
+
+use std::sync::Arc;
+
+use super::background::Chore;
+use super::{Appender, Log, LogOptions, Shared, snapshots};
+use crate::error::{Error, IoContext, Result};
+use crate::fs::name::SegmentFile;
+use crate::segment::Segment;
+use crate::types::{Offset, Timestamp};
+
+impl Log {
+    /// Deletes the records below `before`: the log start offset is `before` at least when this returns, also after a crash.
+    /// Returns the log start offset. No file is deleted; [`apply_retention`](Self::apply_retention) deletes the segments
+    /// that have no other records. What is known of producers stays, so duplicates of deleted batches are still answered.
+    ///
+    /// A crash before it returns leaves the log start offset as it was, or at `before`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OffsetOutOfRange`] above the high watermark; nothing is changed. The disk's: the records may be gone for
+    /// readers and come back after a crash.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// for _ in 0..3 {
+    ///     log.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+    /// }
+    /// assert_eq!(log.delete_records(Offset(2))?, Offset(2));
+    /// assert!(log.read(Offset(1), 100).is_err());
+    /// assert_eq!(log.log_end_offset(), Offset(3));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    pub fn delete_records(&self, before: Offset) -> Result<Offset> {
+        self.shared.delete_records(before)
+    }
+
+    /// Deletes the oldest segments, as far as the log start offset and the log's options
+    /// ([`retention_bytes`](crate::LogOptions::retention_bytes), [`retention_ms`](crate::LogOptions::retention_ms)) want.
+    /// Returns how many. Only sealed ones, below the high watermark; if the active one is due as well, it is sealed first.
+    /// Slices stay; readers that have not come far enough get [`Error::OffsetOutOfRange`].
+    ///
+    /// Also happens on its own, every [`retention_interval_ms`](crate::LogOptions::retention_interval_ms) at the most while
+    /// there are appends, and after a roll.
+    ///
+    /// # Errors
+    ///
+    /// The disk's. The log is sound: what could not be removed is removed by a later call or after an opening.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, LogOptions};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let options = LogOptions::default().retention_bytes(Some(100));
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default().log(options))?;
+    /// let log = dir.partition("orders", 0)?;
+    /// for _ in 0..3 {
+    ///     log.append(&BatchBuilder::new().record(b"key", [b'x'; 100]).build()?)?;
+    ///     log.roll()?;
+    /// }
+    /// log.apply_retention()?;
+    /// assert_eq!(log.log_start_offset(), idemlog::Offset(2));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    pub fn apply_retention(&self) -> Result<usize> {
+        self.shared.apply_retention()
+    }
+}
+
+/// Which segments are to go, at one look.
+struct Retention {
+    log_start: Offset,
+    high_watermark: Offset,
+    log_end: Offset,
+    bytes: Option<u64>,
+    ms: Option<i64>,
+    now: Timestamp,
+}
+
+impl Retention {
+    /// How many segments, from the oldest on, are due, the active one included.
+    fn due(&self, segments: &[Arc<Segment>]) -> Result<usize> {
+        let mut size: u64 = segments.iter().map(|segment| segment.file().end()).sum();
+        for (at, segment) in segments.iter().enumerate() {
+            let next_base = segments.get(at + 1).map(|next| next.base_offset());
+            if next_base.unwrap_or(self.log_end) > self.high_watermark {
+                return Ok(at);
+            }
+            size -= segment.file().end();
+            let is_below_start = next_base.is_some_and(|next_base| next_base <= self.log_start);
+            if !is_below_start && !self.is_surplus(size) && !self.is_old(segment)? {
+                return Ok(at);
+            }
+        }
+        Ok(segments.len())
+    }
+
+    /// Whether what is `left` of the log is enough.
+    fn is_surplus(&self, left: u64) -> bool {
+        self.bytes.is_some_and(|bytes| left >= bytes)
+    }
+
+    fn is_old(&self, segment: &Arc<Segment>) -> Result<bool> {
+        let Some(limit) = self.ms else { return Ok(false) };
+        let newest = segment.summary()?.largest_timestamp;
+        Ok(newest >= Timestamp(0) && self.now.0.saturating_sub(newest.0) > limit)
+    }
+}
+
+impl Shared {
+    fn delete_records(&self, before: Offset) -> Result<Offset> {
+        self.check_writable()?;
+        self.check_deletion(before)?;
+        if before <= self.watermarks.log_start() {
+            return Ok(self.watermarks.log_start());
+        }
+        if before > self.recovery_point() {
+            // The log may not come to end below its start.
+            self.checkpoint()?;
+        }
+        let _rolling = self.rolling.lock();
+        self.commit.check()?;
+        // A truncation may have come first.
+        self.check_deletion(before)?;
+        self.raise_log_start(before)?;
+        let next_base = self.segments.load().get(1).map(|second| second.base_offset());
+        if next_base.is_some_and(|next_base| next_base <= before) {
+            self.request(Chore::Retain);
+        }
+        Ok(self.watermarks.log_start())
+    }
+
+    fn check_deletion(&self, got: Offset) -> Result<()> {
+        let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
+        if got > end { Err(Error::OffsetOutOfRange { got, start, end }) } else { Ok(()) }
+    }
+
+    /// Moves the log start offset up, durably. The caller holds `rolling`.
+    fn raise_log_start(&self, offset: Offset) -> Result<()> {
+        let mut appender = self.appender.lock();
+        let before = appender.leader_epochs.clone();
+        appender.leader_epochs.truncate_from_start(offset);
+        let epochs = appender.leader_epochs.clone();
+        self.watermarks.raise_log_start(offset);
+        drop(appender);
+        if epochs != before {
+            self.replace_leader_epochs(&epochs)?;
+        }
+        self.environment.write_checkpoints_now()
+    }
+
+    /// Whether there is a limit to what the log keeps.
+    fn is_limited(&self) -> bool {
+        let options = self.options();
+        options.retention_bytes.is_some() || options.retention_ms.is_some()
+    }
+
+    pub(super) fn request_retention(&self) {
+        if self.is_limited() {
+            self.request(Chore::Retain);
+        }
+    }
+
+    /// Asks for retention every so often. `true` if it did.
+    pub(super) fn request_due_retention(
+        &self,
+        appender: &mut Appender,
+        options: &LogOptions,
+        now: Timestamp,
+    ) -> bool {
+        let interval = options.retention_interval_ms;
+        if now.0.saturating_sub(appender.retained_at.0) < interval || !self.is_limited() {
+            return false;
+        }
+        appender.retained_at = now;
+        self.request(Chore::Retain);
+        true
+    }
+
+    fn retention(&self) -> Retention {
+        let options = self.options();
+        Retention {
+            log_start: self.watermarks.log_start(),
+            high_watermark: self.watermarks.high_watermark(),
+            log_end: self.watermarks.log_end(),
+            bytes: options.retention_bytes,
+            ms: options.retention_ms,
+            now: self.now(),
+        }
+    }
+
+    /// How many segments are due, and how many there are.
+    fn look_for_due(&self) -> Result<(usize, usize)> {
+        let _rolling = self.rolling.lock();
+        let segments = self.segments.load_full();
+        Ok((self.retention().due(&segments)?, segments.len()))
+    }
+
+    pub(super) fn apply_retention(&self) -> Result<usize> {
+        self.check_writable()?;
+        let (due, count) = self.look_for_due()?;
+        if due == 0 {
+            return Ok(0);
+        }
+        if due == count {
+            self.roll()?;
+        }
+        self.seal_rolled()?;
+        let _rolling = self.rolling.lock();
+        self.commit.check()?;
+        let segments = self.segments.load_full();
+        // Also of what was just rolled, the active one stays.
+        let due = self.retention().due(&segments)?.min(segments.len().saturating_sub(1));
+        if due > 0 {
+            self.delete_head(&segments, due)?;
+        }
+        Ok(due)
+    }
+
+    /// Deletes the first `count` segments; there are more. The caller holds `rolling`.
+    fn delete_head(&self, segments: &[Arc<Segment>], count: usize) -> Result<()> {
+        let (head, first) = (&segments[..count], segments[count].base_offset());
+        self.ensure_snapshot(first, segments)?;
+        self.raise_log_start(first)?;
+        let appender = self.appender.lock();
+        let left = self.segments.load()[count..].to_vec();
+        self.segments.store(Arc::new(left));
+        drop(appender);
+        for segment in head {
+            segment.file().retire();
+            self.note_removed(segment);
+        }
+        // Whatever of it survives a crash lies below the log start offset.
+        for segment in head {
+            segment.file().remove()?;
+            segment.remove_indexes(&self.directory)?;
+        }
+        event!(info, partition = %self.name, segments = count, log_start = first.0, "deleted");
+        self.remove_snapshots(|offset| offset < first)?;
+        self.sync_names()
+    }
+
+    /// Sees that there is a snapshot at `offset` that can be used: what it covers is about to go.
+    fn ensure_snapshot(&self, offset: Offset, segments: &[Arc<Segment>]) -> Result<()> {
+        let disk = &*self.environment.disk;
+        let policy = &self.options().producers;
+        let (newest, _) = snapshots::newest(disk, &self.directory, segments, offset, policy, self.now())?;
+        if newest.is_some_and(|newest| newest.offset == offset) {
+            return Ok(());
+        }
+        let path = self.segment_path(SegmentFile::Snapshot, offset);
+        if disk.exists(&path).at("look up", &path)? {
+            disk.remove_file(&path).at("remove", &path)?;
+        }
+        self.write_snapshot(offset)
+    }
+}

@@ -1,0 +1,380 @@
+//! Truncation: the end of the log is taken back, as a follower does whose log has parted from its leader's.
+//!
+//! The order of the steps is what a crash relies on:
+//!
+//! 1. The checkpoints are lowered. A recovery point above the end of the log would be taken for corruption.
+//! 2. Everything that can fail without harm: what is left of the last segment is copied, if the file itself cannot be
+//!    cut, and indexes and leader epochs are written. Snapshots from above the target go. So far the log is whole.
+//! 3. Segments go from the highest down, the directory synced after each: unsynced removals survive a crash
+//!    independently of each other, and a hole must never appear.
+//! 4. The last segment is cut, durably.
+//!
+//! A published byte never changes while somebody sees it: a file is cut in place if nobody does, else its prefix takes
+//! the file's place and those who see the old one keep it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::commit::{End, Paused, cause};
+use super::{Appender, Backlog, Log, Pace, Shared, snapshots};
+use crate::epoch::LeaderEpochs;
+use crate::error::{Error, Result};
+use crate::producer::ProducerTable;
+use crate::segment::{Prefix, Segment};
+use crate::types::Offset;
+
+impl Log {
+    /// Takes back everything from `target` on. `false` if there is nothing: `target` is the log end offset or higher.
+    ///
+    /// Whole batches go: a batch that holds `target` goes, too, and the next one appended begins at `target`. (An opening
+    /// before that finds the log end where the last batch ends.) The log start offset, the high watermark and the durable
+    /// offset are `target` at most afterwards; producers and leader epochs are as they were there. A target below the first
+    /// segment empties the log, as [`truncate_fully`](Self::truncate_fully). Appends wait meanwhile; readers do not, and
+    /// what they hold stays as it is. A [`Pending`](crate::Pending) of a batch that went resolves to [`Error::Truncated`].
+    ///
+    /// A crash leaves the log cut, or whole up to some batch above `target`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OffsetOutOfRange`] for a negative target. The disk's: where nothing was cut yet, the log is as before, but
+    /// opening it may have to read more. Where something was, the log ends at `target` and is poisoned: opening the
+    /// directory again recovers, and the log ends at `target` or above. [`Error::Closed`] also when the
+    /// [`LogDir`](crate::LogDir) has no handle any more.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// for _ in 0..3 {
+    ///     log.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+    /// }
+    /// assert!(log.truncate_to(Offset(1))?);
+    /// assert_eq!(log.log_end_offset(), Offset(1));
+    /// assert!(!log.truncate_to(Offset(7))?);
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    pub fn truncate_to(&self, target: Offset) -> Result<bool> {
+        self.shared.truncate_to(target)
+    }
+
+    /// Empties the log and begins it at `new_start`, which may lie anywhere, also above the log end offset. Producers and
+    /// leader epochs are forgotten.
+    ///
+    /// A crash leaves the log empty at `new_start`, or some of what it held, up to some batch.
+    ///
+    /// # Errors
+    ///
+    /// As [`truncate_to`](Self::truncate_to).
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// log.truncate_fully(Offset(1000))?;
+    ///
+    /// let stored = log.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+    /// assert_eq!(stored.base_offset(), Offset(1000));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    pub fn truncate_fully(&self, new_start: Offset) -> Result<()> {
+        self.shared.truncate_fully(new_start)
+    }
+}
+
+/// How the last segment that stays gets its new end.
+enum Cut {
+    /// It has it already.
+    Nothing,
+    InPlace(u64),
+    /// A copy of what stays takes the file's place.
+    ByCopy,
+}
+
+/// What a truncation to a target leaves, worked out without the append lock.
+struct Remainder {
+    /// What is left of the last segment that stays.
+    prefix: Prefix,
+    producers: ProducerTable,
+}
+
+impl Shared {
+    pub(super) fn check_writable(&self) -> Result<()> {
+        if self.environment.read_only {
+            return Err(Error::ReadOnly { path: self.directory.clone() });
+        }
+        self.commit.check()
+    }
+
+    /// Refuses when the log has ended or is about to. The caller holds `rolling`, which a close needs as well.
+    fn check_not_closing(&self) -> Result<()> {
+        self.commit.check()?;
+        if self.appender.lock().closing { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    fn check_target(&self, got: Offset) -> Result<()> {
+        self.check_writable()?;
+        let end = self.watermarks.log_end();
+        if got < Offset::ZERO {
+            Err(Error::OffsetOutOfRange { got, start: Offset::ZERO, end })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn truncate_to(&self, target: Offset) -> Result<bool> {
+        self.check_target(target)?;
+        if target < self.watermarks.log_end() {
+            // What stays must be durable: little of it is left to be synced when appends wait.
+            self.sync()?;
+        }
+        let paused = self.commit.pause();
+        let _rolling = self.rolling.lock();
+        self.check_not_closing()?;
+        if target >= self.watermarks.log_end() {
+            self.forget_epochs_behind_the_end()?;
+            return Ok(false);
+        }
+        let first = self.segments.load().first().map(|first| first.base_offset());
+        match first {
+            Some(first) if first <= target => self.truncate_segments(&paused, target)?,
+            _ => self.start_over(&paused, target)?,
+        }
+        self.tail.notify();
+        Ok(true)
+    }
+
+    fn truncate_fully(&self, new_start: Offset) -> Result<()> {
+        self.check_target(new_start)?;
+        let paused = self.commit.pause();
+        let _rolling = self.rolling.lock();
+        self.check_not_closing()?;
+        self.start_over(&paused, new_start)?;
+        self.tail.notify();
+        Ok(())
+    }
+
+    /// A new leader's epoch may begin where the log ends, with no batch of it.
+    fn forget_epochs_behind_the_end(&self) -> Result<()> {
+        let mut appender = self.appender.lock();
+        let mut epochs = appender.leader_epochs.clone();
+        epochs.truncate_from_end(self.watermarks.log_end());
+        if epochs != appender.leader_epochs {
+            self.replace_leader_epochs(&epochs)?;
+            appender.leader_epochs = epochs;
+        }
+        Ok(())
+    }
+
+    /// The caller holds `rolling`, and the log reaches beyond `target`.
+    fn truncate_segments(&self, paused: &Paused<'_>, target: Offset) -> Result<()> {
+        let remainder = self.remainder(target)?;
+        let log_start = self.watermarks.lower_log_start(target);
+        self.watermarks.lower_high_watermark(target);
+        let truncated = self
+            .lower_checkpoints(remainder.prefix.next_offset)
+            .and_then(|()| self.truncate_locked(&mut self.appender.lock(), paused, target, remainder));
+        if truncated.is_err() && self.watermarks.log_end() > target {
+            self.watermarks.raise_log_start(log_start);
+        }
+        truncated
+    }
+
+    /// Reads what stays, so that no read can fail when something is gone already.
+    fn remainder(&self, target: Offset) -> Result<Remainder> {
+        let segments = self.segments.load_full();
+        let (last, _) = split(&segments, target);
+        // Its file may name markers above the target: what is in memory is cut, and written.
+        drop(self.transaction_index(&segments[last])?);
+        let prefix = segments[last].prefix(target)?;
+        let policy = &self.options().producers;
+        let (now, disk) = (self.now(), &*self.environment.disk);
+        let (base, _) = snapshots::newest(disk, &self.directory, &segments, target, policy, now)?;
+        let (from, mut producers) = match base {
+            Some(base) => (base.offset, base.producers),
+            None => (Offset::ZERO, ProducerTable::new(policy.clone())),
+        };
+        // Up to the last batch that stays: one that begins below the target and ends above it goes.
+        snapshots::replay(&segments, from, prefix.next_offset, &mut producers, now)?;
+        Ok(Remainder { prefix, producers })
+    }
+
+    /// Says on the disk that the log may end at `end`, and begin where it begins now.
+    fn lower_checkpoints(&self, end: Offset) -> Result<()> {
+        self.recovery_point.fetch_min(end.0, Ordering::AcqRel);
+        self.environment.write_checkpoints_now()
+    }
+
+    fn truncate_locked(
+        &self,
+        appender: &mut Appender,
+        paused: &Paused<'_>,
+        target: Offset,
+        remainder: Remainder,
+    ) -> Result<()> {
+        // What was rolled meanwhile: a file without its name could not be told from the one that is prepared.
+        self.name_rolled()?;
+        appender.writer = None;
+        let segments = self.segments.load_full();
+        let (last, first_dropped) = split(&segments, target);
+        let (kept, dropped) = segments.split_at(first_dropped);
+        let last = &kept[last];
+        let Remainder { prefix, producers } = remainder;
+        let (last_batch_end, end) = (prefix.next_offset, prefix.end);
+        let shortened = if end < last.file().end() { last.cut(prefix, target) } else { Arc::clone(last) };
+        let mut leader_epochs = appender.leader_epochs.clone();
+        leader_epochs.truncate_from_end(target);
+
+        let cut = self.make_ready(last, &shortened, &leader_epochs, target)?;
+        let removed = self.remove_segments(dropped).and_then(|()| match cut {
+            Cut::Nothing => Ok(()),
+            Cut::InPlace(end) => last.file().cut(end),
+            Cut::ByCopy => last.file().replace_by_copy(),
+        });
+
+        shortened.set_next_offset(target);
+        if !Arc::ptr_eq(last, &shortened) {
+            self.note_removed(last);
+        }
+        let mut left = kept.to_vec();
+        left.pop();
+        left.push(shortened);
+        appender.leader_epochs = leader_epochs;
+        self.watermarks.truncate(last_batch_end, target);
+        self.install(appender, left, producers);
+        self.conclude(paused, target, removed)
+    }
+
+    /// Everything that can fail before anything of the log is gone. On an error the log is as it was.
+    fn make_ready(
+        &self,
+        last: &Arc<Segment>,
+        shortened: &Arc<Segment>,
+        leader_epochs: &LeaderEpochs,
+        target: Offset,
+    ) -> Result<Cut> {
+        let cut = if Arc::ptr_eq(last, shortened) {
+            Cut::Nothing
+        } else {
+            self.retire(last, shortened.file().end())?
+        };
+        let disk = &*self.environment.disk;
+        let ready = shortened
+            .write_indexes(disk, &self.directory)
+            .and_then(|()| self.replace_leader_epochs(leader_epochs))
+            .and_then(|()| self.remove_snapshots(|offset| offset > target));
+        if ready.is_err() {
+            last.file().revive();
+            last.file().discard_copy();
+        }
+        ready.map(|()| cut)
+    }
+
+    /// Takes a segment that is to be cut out of the readers' sight.
+    fn retire(&self, segment: &Segment, end: u64) -> Result<Cut> {
+        let file = segment.file();
+        if file.retire() {
+            return Ok(Cut::InPlace(end));
+        }
+        file.copy_prefix(end).inspect_err(|_| file.revive())?;
+        Ok(Cut::ByCopy)
+    }
+
+    /// Empties the log. The caller holds `rolling`.
+    fn start_over(&self, paused: &Paused<'_>, new_start: Offset) -> Result<()> {
+        self.recovery_point.store(0, Ordering::Release);
+        self.watermarks.lower_high_watermark(new_start);
+        self.watermarks.announce_start(Some(new_start));
+        let emptied = self
+            .environment
+            .write_checkpoints_now()
+            .and_then(|()| self.start_over_locked(&mut self.appender.lock(), paused, new_start));
+        self.watermarks.announce_start(None);
+        if emptied.is_err() {
+            // The log may still be what it was: an opening must not begin it at the new start.
+            let _ = self.environment.write_checkpoints_now();
+        }
+        emptied
+    }
+
+    fn start_over_locked(
+        &self,
+        appender: &mut Appender,
+        paused: &Paused<'_>,
+        new_start: Offset,
+    ) -> Result<()> {
+        self.name_rolled()?;
+        self.replace_leader_epochs(&LeaderEpochs::default())?;
+        appender.writer = None;
+        let removed = self.remove_all(&self.segments.load_full());
+        appender.leader_epochs = LeaderEpochs::default();
+        let producers = ProducerTable::new(self.options().producers.clone());
+        self.watermarks.start_over(new_start);
+        self.install(appender, Vec::new(), producers);
+        self.conclude(paused, Offset::ZERO, removed)
+    }
+
+    /// Removes all segments and snapshots, in an order in which a crash leaves a whole beginning of the log.
+    fn remove_all(&self, segments: &[Arc<Segment>]) -> Result<()> {
+        if let Some((first, later)) = segments.split_first() {
+            self.remove_snapshots(|offset| offset > first.base_offset())?;
+            self.remove_segments(later)?;
+        }
+        self.remove_snapshots(|_| true)?;
+        self.remove_segments(&segments[..segments.len().min(1)])
+    }
+
+    /// Removes segments from the end of the log, with their indexes.
+    fn remove_segments(&self, segments: &[Arc<Segment>]) -> Result<()> {
+        if segments.is_empty() {
+            return Ok(());
+        }
+        for segment in segments {
+            segment.file().retire();
+            self.note_removed(segment);
+        }
+        // Before the segments: what is left of one would be taken for that of a later segment with the same base.
+        segments.iter().try_for_each(|segment| segment.remove_indexes(&self.directory))?;
+        self.sync_names()?;
+        segments.iter().rev().try_for_each(|segment| segment.file().remove().and_then(|()| self.sync_names()))
+    }
+
+    /// Goes on with what is left. Under the append lock.
+    fn install(&self, appender: &mut Appender, segments: Vec<Arc<Segment>>, producers: ProducerTable) {
+        self.segments.store(Arc::new(segments));
+        appender.producers = producers;
+        for (id, epoch) in self.environment.fences.all() {
+            appender.producers.raise_epoch(id, epoch);
+        }
+        self.reset_transactions(&appender.producers);
+        appender.pace = Pace::default();
+        self.backlog.all_durable();
+    }
+
+    /// Tells those who wait, if the disk has what memory has; else ends the log.
+    fn conclude(&self, paused: &Paused<'_>, target: Offset, removed: Result<()>) -> Result<()> {
+        match &removed {
+            Ok(()) => paused.truncated(target),
+            Err(error) => self.end(End::Poisoned(cause(error.clone()))),
+        }
+        event!(info, partition = %self.name, target = target.0, ok = removed.is_ok(), "truncated");
+        removed
+    }
+}
+
+impl Backlog {
+    /// Nothing that was appended waits for a sync any more.
+    fn all_durable(&self) {
+        self.durable_bytes.store(self.appended_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.durable.store(self.appended.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// The index of the segment that holds `target` or ends there, and that of the first behind it. There is one.
+fn split(segments: &[Arc<Segment>], target: Offset) -> (usize, usize) {
+    let behind = segments.partition_point(|segment| segment.base_offset() <= target);
+    (behind.saturating_sub(1), behind)
+}

@@ -1,0 +1,87 @@
+//! What is left of a segment in front of an offset.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{BatchCursor, Indexes, LogFile, Segment, Summary};
+use crate::error::{IoContext, Result};
+use crate::fs::name::SegmentFile;
+use crate::types::Offset;
+
+/// The batches of a segment in front of the first whose last offset is the target or higher.
+#[derive(Debug)]
+pub(crate) struct Prefix {
+    /// Where they end in the file.
+    pub(crate) end: u64,
+    /// The offset behind the last of them.
+    pub(crate) next_offset: Offset,
+    indexes: Indexes,
+    summary: Summary,
+}
+
+impl Segment {
+    /// What is left in front of `target`. Changes nothing.
+    pub(crate) fn prefix(self: &Arc<Self>, target: Offset) -> Result<Prefix> {
+        let indexes = self.indexes_before(target)?;
+        let mut summary = Summary::empty(self.base_offset);
+        if let Some((timestamp, offset)) = indexes.time.last() {
+            summary.largest_timestamp = timestamp;
+            summary.largest_timestamp_offset = offset;
+        }
+        let from = indexes.offset.last().map_or(0, |entry| u64::from(entry.position));
+        let mut cursor = BatchCursor::new(Arc::clone(self), from);
+        while let Some(batch) = cursor.peek()?.filter(|batch| batch.header.last_offset() < target) {
+            summary.add(&batch);
+            cursor.skip(&batch);
+        }
+        Ok(Prefix { end: cursor.position(), next_offset: summary.next_offset, indexes, summary })
+    }
+
+    /// The index entries of batches in front of `target`. If the last of them is not where it says, all are built anew.
+    fn indexes_before(self: &Arc<Self>, target: Offset) -> Result<Indexes> {
+        let before = |indexes: &Indexes| Indexes {
+            offset: indexes.offset.truncated(target),
+            time: indexes.time.truncated(target),
+        };
+        let indexes = before(self.indexes()?);
+        if self.last_entry_fits(&indexes) { Ok(indexes) } else { Ok(before(&self.build_indexes()?)) }
+    }
+
+    /// A segment of the prefix only, whose next batch begins at `next_offset`. The file is not touched: it may still be
+    /// longer.
+    pub(crate) fn cut(&self, prefix: Prefix, next_offset: Offset) -> Arc<Self> {
+        let file = LogFile::new(
+            Arc::clone(self.file.disk()),
+            self.file.mode(),
+            self.file.path(),
+            prefix.end,
+            prefix.end,
+        );
+        let summary = Summary { next_offset, ..prefix.summary };
+        let transactions = self.transactions().map(|index| {
+            let mut index = index.clone();
+            index.truncate(prefix.next_offset);
+            index
+        });
+        let options = self.index_options;
+        Arc::new(Self::recovered(self.base_offset, file, options, prefix.indexes, transactions, summary))
+    }
+
+    /// Moves the offset of the next batch, with no batch in between.
+    pub(crate) fn set_next_offset(&self, next_offset: Offset) {
+        self.next_offset.store(next_offset.0, Ordering::Release);
+    }
+
+    /// Removes the indexes of the segment, where there are any. The directory is not synced.
+    pub(crate) fn remove_indexes(&self, directory: &Path) -> Result<()> {
+        for file in [SegmentFile::OffsetIndex, SegmentFile::TimeIndex, SegmentFile::TransactionIndex] {
+            let path = directory.join(file.name(self.base_offset));
+            match self.file.disk().remove_file(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                removed => removed.at("remove", &path)?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,365 @@
+//! The head of the log: records deleted, segments deleted by size, age and log start, and what outlives them.
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    dead_code,
+    reason = "a test fails by panicking, and its modules are its own"
+)]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{MODES, TestClock, batch, small, stored};
+use idemlog::sim::{Fault, Operation, SimDisk};
+use idemlog::{
+    Access, Batch, Disk, Error, IoMode, LeaderEpoch, Log, LogDir, LogDirOptions, LogOptions, Offset,
+};
+
+const DIRECTORY: &str = "/data";
+const BATCHES: i32 = 120;
+
+/// A disk, and how the log on it is opened.
+struct Fixture {
+    disk: SimDisk,
+    clock: Arc<TestClock>,
+    options: LogOptions,
+}
+
+impl Fixture {
+    fn new(mode: IoMode) -> Self {
+        let disk = SimDisk::new(mode);
+        disk.set_sync_range_covers_length(true);
+        Self { disk, clock: TestClock::at(1_000_000), options: small(mode) }
+    }
+
+    fn with(self, options: impl FnOnce(LogOptions) -> LogOptions) -> Self {
+        Self { options: options(self.options), ..self }
+    }
+
+    fn image(&self, disk: SimDisk) -> Self {
+        Self { disk, clock: Arc::clone(&self.clock), options: self.options.clone() }
+    }
+
+    fn open(&self) -> idemlog::Result<(LogDir, Log)> {
+        let options = LogDirOptions::default()
+            .log(self.options.clone())
+            .clock(Arc::clone(&self.clock) as Arc<dyn idemlog::Clock>)
+            .disk(Arc::new(self.disk.clone()))
+            .recovery_threads(1);
+        let dir = LogDir::open(Path::new(DIRECTORY), options)?;
+        let log = dir.partition("t", 0)?;
+        Ok((dir, log))
+    }
+
+    /// Base offsets of the `.log` files.
+    fn files(&self) -> Vec<i64> {
+        self.bases(".log")
+    }
+
+    fn bases(&self, suffix: &str) -> Vec<i64> {
+        let names = self.disk.list(Path::new(DIRECTORY).join("t-0").as_path()).unwrap();
+        let mut bases: Vec<i64> = names
+            .iter()
+            .filter_map(|entry| entry.name.to_str()?.strip_suffix(suffix)?.parse().ok())
+            .collect();
+        bases.sort_unstable();
+        bases
+    }
+}
+
+/// One record each. Producer 9 appends the first one and is silent from then on.
+fn numbered(number: i32) -> Batch {
+    if number == 0 { batch(9, 0, 0, 1) } else { batch(1, 0, number - 1, 1) }
+}
+
+fn fill(log: &Log) -> Vec<(i64, u32)> {
+    for number in 0..BATCHES {
+        log.append(&numbered(number)).unwrap();
+    }
+    stored(log)
+}
+
+#[test]
+fn deleted_records_cannot_be_read_and_stay_deleted() {
+    for mode in MODES {
+        for before in [1, 30, 119, 120] {
+            for close in [None, Some(false), Some(true)] {
+                let fixture = Fixture::new(mode);
+                let (mut dir, mut log) = fixture.open().unwrap();
+                let all = fill(&log);
+                let files = fixture.files();
+                assert_eq!(log.delete_records(Offset(before)).unwrap(), Offset(before));
+                if let Some(close) = close {
+                    if close {
+                        dir.close().unwrap();
+                    }
+                    drop((dir, log));
+                    (dir, log) = fixture.open().unwrap();
+                }
+                assert_eq!(log.log_start_offset(), Offset(before), "{mode:?} {close:?}");
+                assert_eq!(log.log_end_offset(), Offset(i64::from(BATCHES)));
+                assert_eq!(stored(&log), all[before as usize..]);
+                assert!(matches!(log.read(Offset(before - 1), 1), Err(Error::OffsetOutOfRange { .. })));
+                assert_eq!(log.delete_records(Offset(0)).unwrap(), Offset(before), "never goes back");
+                let Err(Error::OffsetOutOfRange { got, .. }) = log.delete_records(Offset(121)) else {
+                    panic!()
+                };
+                assert_eq!(got, Offset(121));
+                assert_eq!(fixture.files(), files, "no file goes");
+                assert!(log.append(&numbered(0)).unwrap().is_duplicate(), "what is known of producers stays");
+                drop(dir);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_oldest_segments_go_while_enough_is_left() {
+    for mode in MODES {
+        let fixture = Fixture::new(mode).with(|options| options.retention_bytes(Some(10_000)));
+        let (_dir, log) = fixture.open().unwrap();
+        fill(&log);
+        log.apply_retention().unwrap();
+        let metrics = log.metrics();
+        assert!((10_000..10_000 + 4096).contains(&metrics.used_bytes), "{metrics:?}");
+        assert_eq!(fixture.files()[0], log.log_start_offset().0);
+        assert_eq!(fixture.files().len() as u64, metrics.segments);
+        assert_eq!(stored(&log)[0].0, log.log_start_offset().0);
+        assert_eq!(log.apply_retention().unwrap(), 0);
+        assert!(fixture.bases(".snapshot").iter().all(|&base| base >= log.log_start_offset().0));
+        assert_eq!(fixture.bases(".index")[0], log.log_start_offset().0);
+    }
+}
+
+#[test]
+fn segments_go_when_their_newest_record_is_old_also_the_active_one() {
+    for mode in MODES {
+        let fixture = Fixture::new(mode).with(|options| options.retention_ms(Some(998_950)));
+        let (_dir, log) = fixture.open().unwrap();
+        fill(&log);
+        // Timestamps are 1,000 and up; the rolls have applied it already.
+        assert_eq!(log.apply_retention().unwrap(), 0);
+        assert!(log.log_start_offset() > Offset(0) && log.log_start_offset() <= Offset(50));
+        fixture.clock.advance(1_000);
+        log.apply_retention().unwrap();
+        assert_eq!(log.log_start_offset(), Offset(120));
+        assert_eq!(fixture.files(), [120]);
+        assert_eq!(log.append(&numbered(120)).unwrap().base_offset(), Offset(120));
+    }
+}
+
+#[test]
+fn segments_below_the_log_start_go_without_any_option() {
+    for mode in MODES {
+        let fixture = Fixture::new(mode);
+        let (_dir, log) = fixture.open().unwrap();
+        fill(&log);
+        assert_eq!(log.apply_retention().unwrap(), 0);
+        let bases = fixture.files();
+        log.delete_records(Offset(bases[2] + 1)).unwrap();
+        assert_eq!(log.apply_retention().unwrap(), 2);
+        assert_eq!(fixture.files(), bases[2..]);
+        assert_eq!(log.log_start_offset(), Offset(bases[2] + 1));
+    }
+}
+
+/// The producers' windows, whatever became of their records: duplicates are answered, the next batches taken.
+fn check_windows(log: &Log, end: i32) {
+    for number in [0].into_iter().chain(end - 5..end) {
+        let again = log.append(&numbered(number)).unwrap();
+        assert!(again.is_duplicate(), "batch {number}");
+        assert_eq!(again.base_offset(), Offset(i64::from(number)));
+    }
+    assert_eq!(log.append(&numbered(end)).unwrap().base_offset(), Offset(i64::from(end)));
+    assert_eq!(log.append(&batch(9, 0, 1, 1)).unwrap().base_offset(), Offset(i64::from(end) + 1));
+}
+
+#[test]
+fn producers_outlive_their_records() {
+    for mode in MODES {
+        for close in [None, Some(false), Some(true)] {
+            let fixture = Fixture::new(mode).with(|options| options.retention_ms(Some(0)));
+            let (mut dir, mut log) = fixture.open().unwrap();
+            fill(&log);
+            fixture.clock.advance(1);
+            log.apply_retention().unwrap();
+            assert_eq!((log.log_start_offset(), stored(&log).len()), (Offset(120), 0));
+            if let Some(close) = close {
+                if close {
+                    dir.close().unwrap();
+                }
+                drop((dir, log));
+                (dir, log) = fixture.open().unwrap();
+            }
+            assert_eq!(log.producers().len(), 2);
+            check_windows(&log, BATCHES);
+            drop(dir);
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_used_is_written_again_before_records_go() {
+    for mode in MODES {
+        let fixture = Fixture::new(mode);
+        let (dir, log) = fixture.open().unwrap();
+        fill(&log);
+        for base in fixture.bases(".snapshot") {
+            let path = Path::new(DIRECTORY).join(format!("t-0/{base:020}.snapshot"));
+            fixture.disk.open(&path, Access::Write).unwrap().write_at(b"damage", 20).unwrap();
+        }
+        let bases = fixture.files();
+        log.delete_records(Offset(bases[3])).unwrap();
+        assert_eq!(log.apply_retention().unwrap(), 3);
+        drop((dir, log));
+        let (_dir, log) = fixture.open().unwrap();
+        check_windows(&log, BATCHES);
+    }
+}
+
+#[test]
+fn nothing_above_the_high_watermark_goes() {
+    for mode in MODES {
+        let fixture = Fixture::new(mode).with(|options| options.retention_bytes(Some(0)));
+        let (_dir, log) = fixture.open().unwrap();
+        log.set_high_watermark(Offset(0));
+        fill(&log);
+        let bases = fixture.files();
+        log.set_high_watermark(Offset(bases[2] - 1));
+        assert_eq!(log.apply_retention().unwrap(), 1);
+        assert!(matches!(log.delete_records(Offset(bases[2])), Err(Error::OffsetOutOfRange { .. })));
+        log.set_high_watermark(Offset(bases[2]));
+        assert_eq!(log.apply_retention().unwrap(), 1);
+        assert_eq!(fixture.files(), bases[2..]);
+    }
+}
+
+#[test]
+fn slices_outlive_their_segment_and_readers_are_told() {
+    for mode in MODES {
+        let fixture = Fixture::new(mode);
+        let (_dir, log) = fixture.open().unwrap();
+        let all = fill(&log);
+        let mut reader = log.reader(Offset(0)).unwrap();
+        let first = reader.next().unwrap().unwrap();
+        let fetched = log.read(Offset(3), 1 << 20).unwrap();
+        let (copy, bytes) = (first.bytes().to_vec(), fetched.bytes.to_vec());
+        log.delete_records(Offset(100)).unwrap();
+        assert!(log.apply_retention().unwrap() > 0);
+        assert_eq!((first.bytes().to_vec(), fetched.bytes.to_vec()), (copy, bytes));
+        assert!(matches!(reader.next(), Some(Err(Error::OffsetOutOfRange { got: Offset(1), .. }))));
+        assert!(matches!(log.read(Offset(3), 1), Err(Error::OffsetOutOfRange { .. })));
+        assert_eq!(stored(&log), all[100..]);
+        assert_eq!(log.offset_for_timestamp(idemlog::Timestamp(0)).unwrap().unwrap().offset, Offset(100));
+    }
+}
+
+#[test]
+fn retention_comes_by_itself_with_rolls_and_time() {
+    for mode in MODES {
+        let fixture =
+            Fixture::new(mode).with(|options| options.retention_ms(Some(0)).retention_interval_ms(50));
+        let (dir, log) = fixture.open().unwrap();
+        for number in 0..3 {
+            log.append(&numbered(number)).unwrap();
+            log.roll().unwrap();
+        }
+        log.append(&numbered(3)).unwrap();
+        assert_eq!(log.log_start_offset(), Offset(0));
+        fixture.clock.advance(50);
+        log.append(&numbered(4)).unwrap();
+        assert_eq!(log.log_start_offset(), Offset(5), "all were old, so the active segment went as well");
+        assert_eq!(dir.apply_retention().unwrap(), 0);
+    }
+}
+
+#[test]
+fn leader_epochs_begin_where_the_log_does() {
+    for mode in MODES {
+        let fixture = Fixture::new(mode);
+        let (dir, log) = fixture.open().unwrap();
+        for number in 0..90 {
+            log.set_leader_epoch(LeaderEpoch(number / 30));
+            log.append(&numbered(number)).unwrap();
+        }
+        let epochs = |log: &Log| -> Vec<(i32, i64)> {
+            log.leader_epochs().iter().map(|(epoch, start)| (epoch.0, start.0)).collect()
+        };
+        log.delete_records(Offset(40)).unwrap();
+        assert_eq!(epochs(&log), [(1, 40), (2, 60)]);
+        drop((dir, log));
+        let (_dir, log) = fixture.open().unwrap();
+        assert_eq!(epochs(&log), [(1, 40), (2, 60)]);
+    }
+}
+
+/// Deletes from a full log and looks at every disk that a crash on the way leaves.
+fn crash_everywhere(delete: impl Fn(&Fixture, &Log)) {
+    for mode in MODES {
+        let fixture = Fixture::new(mode).with(|options| options.retention_ms(Some(999_500)));
+        let (_dir, log) = fixture.open().unwrap();
+        let all = fill(&log);
+        fixture.disk.restart_journal();
+        delete(&fixture, &log);
+        fixture.disk.mark(1);
+        let (disk, start) = (&fixture.disk, log.log_start_offset().0);
+        for point in 0..disk.crash_points() {
+            for image in disk.images(point, 8, point as u64).chain([disk.kill(point)]) {
+                let what = format!("{mode:?} behind event {point}, {}", disk.describe(point));
+                let image = fixture.image(image);
+                let (_dir, log) = image.open().unwrap_or_else(|error| panic!("{what}: {error}"));
+                let from = log.log_start_offset().0;
+                assert!(from == start || from == 0 && disk.marks(point).is_empty(), "{what}: {from}");
+                assert_eq!(stored(&log), all[from as usize..], "{what}");
+                check_windows(&log, BATCHES);
+                log.apply_retention().unwrap();
+                assert!(image.files().get(1).is_none_or(|&second| second > from), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crash_leaves_records_deleted_or_not() {
+    crash_everywhere(|_, log| assert_eq!(log.delete_records(Offset(77)).unwrap(), Offset(77)));
+}
+
+#[test]
+fn a_crash_during_retention_leaves_the_rest_of_the_log_and_all_producers() {
+    crash_everywhere(|fixture, log| {
+        fixture.clock.advance(580);
+        assert!(log.apply_retention().unwrap() > 1);
+    });
+}
+
+#[test]
+fn a_call_of_the_disk_that_fails_loses_no_record_that_should_stay() {
+    for mode in MODES {
+        for operation in Operation::ALL {
+            for call in 1.. {
+                let fixture = Fixture::new(mode);
+                let (dir, log) = fixture.open().unwrap();
+                let all = fill(&log);
+                let calls = fixture.disk.calls(operation);
+                fixture.disk.inject(Fault::nth(operation, call).halfway());
+                let deleted = log.delete_records(Offset(77)).and_then(|_| log.apply_retention());
+                fixture.disk.clear_faults();
+                if fixture.disk.calls(operation) - calls < call {
+                    break;
+                }
+                let what = format!("{mode:?} {operation:?} {call} {deleted:?}");
+                let from = log.log_start_offset().0;
+                assert!(from == 0 || from == 77, "{what}");
+                assert_eq!(stored(&log), all[from as usize..], "{what}");
+                drop((dir, log));
+                let (_dir, log) = fixture.open().unwrap();
+                let from = log.log_start_offset().0;
+                assert!(deleted.is_err() && from == 0 || from == 77, "{what}");
+                assert_eq!(stored(&log), all[from as usize..], "{what}");
+                check_windows(&log, BATCHES);
+            }
+        }
+    }
+}
