@@ -92,6 +92,8 @@ pub(crate) enum Chore {
     Expire = 32,
     /// Old segments deleted.
     Retain = 64,
+    /// The leader epochs written.
+    LeaderEpochs = 128,
 }
 
 /// The chores asked of one partition and not yet begun.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::background::{Chore, Requested};
-use super::commit::End;
+use super::commit::{End, is_failed_sync};
 use super::metrics::LogMetrics;
 use super::options::LogOptions;
 use super::{Appender, Backlog, Pace, Prepared, Shared};
@@ -14,6 +14,8 @@ use crate::fs::name::{PartitionFile, SegmentFile};
 use crate::segment::{ALLOCATION_STEP_MIN, LogFile, Segment, SegmentWriter, Summary};
 use crate::types::Offset;
 
+/// How long a worker waits before it tries again what a full disk, or a lack of descriptors, kept it from.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// Pages are populated as far ahead of an appender as it comes in this time,
 const POPULATE_TIME: Duration = Duration::from_millis(4);
 /// in bytes at most,
@@ -77,8 +79,13 @@ impl Shared {
     pub(super) fn do_chores(&self) {
         let requested = self.chores.take();
         self.do_urgent(requested);
-        if requested.includes(Chore::Sync) {
-            let _ = self.sync();
+        if requested.includes(Chore::LeaderEpochs) {
+            self.report("write leader epochs", self.write_leader_epochs_now());
+        }
+        if requested.includes(Chore::Sync) && self.sync().is_err() && self.commit.end().is_none() {
+            // Not a failed sync, but no way to it, and somebody may await it.
+            std::thread::sleep(RETRY_PAUSE);
+            self.request(Chore::Sync);
         }
         if requested.includes(Chore::Seal) {
             self.report("seal", self.seal_rolled());
@@ -267,7 +274,9 @@ impl Shared {
 
     /// A sync that failed outside of the commit must not be taken back by one that succeeds later.
     fn poison_unless(&self, synced: Result<()>) -> Result<()> {
-        if let Err(Error::Io(cause)) = &synced {
+        if let Err(error @ Error::Io(cause)) = &synced
+            && is_failed_sync(error)
+        {
             self.end(End::Poisoned(cause.clone()));
         }
         synced
@@ -278,9 +287,10 @@ impl Shared {
         let first = segments.iter().position(|segment| !segment.is_named()).unwrap_or(segments.len());
         for at in first..segments.len() {
             if let Some(before) = at.checked_sub(1).map(|before| &segments[before]) {
-                self.environment.space.give_back(before.file().allocated() - before.file().end());
+                let ahead = before.file().allocated() - before.file().end();
                 before.file().sync()?;
                 before.file().trim()?;
+                self.environment.space.give_back(ahead);
             }
             segments[at].give_name(&*self.environment.disk, &self.directory)?;
         }
@@ -334,6 +344,12 @@ impl Shared {
         self.recovery_point.store(point.0, Ordering::Release);
         self.environment.checkpoints_stale.store(true, Ordering::Release);
         Ok(())
+    }
+
+    fn write_leader_epochs_now(&self) -> Result<()> {
+        let _rolling = self.rolling.lock();
+        self.commit.check()?;
+        self.write_leader_epochs()
     }
 
     fn write_leader_epochs(&self) -> Result<()> {

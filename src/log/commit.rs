@@ -117,22 +117,23 @@ impl Commit {
             if let Some(result) = state.resolve(ticket, watermarks.durable()) {
                 return result;
             }
-            self.lead_or_follow(&mut state, watermarks, &sync);
+            self.lead_or_follow(&mut state, watermarks, &sync)?;
         }
     }
 
-    /// One round: leads a sync, or waits for the one that is under way.
+    /// One round: leads a sync, or waits for the one that is under way. An error that only kept the leader from syncing
+    /// is the leader's alone: the next one tries again.
     fn lead_or_follow(
         &self,
         state: &mut MutexGuard<'_, State>,
         watermarks: &Watermarks,
         sync: &impl Fn() -> Result<Offset>,
-    ) {
+    ) -> Result<()> {
         if state.syncing {
             self.wakeup.wait(state);
-        } else {
-            self.lead(state, watermarks, sync);
+            return Ok(());
         }
+        self.lead(state, watermarks, sync)
     }
 
     fn lead(
@@ -140,7 +141,7 @@ impl Commit {
         state: &mut MutexGuard<'_, State>,
         watermarks: &Watermarks,
         sync: &impl Fn() -> Result<Offset>,
-    ) {
+    ) -> Result<()> {
         state.syncing = true;
         let synced = MutexGuard::unlocked(state, sync);
         state.syncing = false;
@@ -150,12 +151,17 @@ impl Commit {
                 let late = state.wakers.split_off(&(Offset(durable.0.saturating_add(1)), 0));
                 std::mem::replace(&mut state.wakers, late).into_values().for_each(Waker::wake);
             }
-            Err(error) => {
+            Err(error) if is_failed_sync(&error) => {
                 watermarks.poison();
                 self.end_with(state, End::Poisoned(cause(error)));
             }
+            Err(error) => {
+                self.wakeup.notify_all();
+                return Err(error);
+            }
         }
         self.wakeup.notify_all();
+        Ok(())
     }
 
     /// Makes everything appended before the call durable.
@@ -246,6 +252,12 @@ impl Drop for Paused<'_> {
         self.commit.state.lock().syncing = false;
         self.commit.wakeup.notify_all();
     }
+}
+
+/// Whether a sync itself failed, after which nobody knows what the disk has. A file that could not be opened or renamed
+/// on the way there changed nothing.
+pub(crate) fn is_failed_sync(error: &Error) -> bool {
+    !matches!(error, Error::Io(cause) if !cause.operation.starts_with("sync"))
 }
 
 /// The operating system's words in what made a sync fail.

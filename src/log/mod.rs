@@ -116,6 +116,8 @@ struct Appender {
     prepared: Option<Prepared>,
     producers: ProducerTable,
     leader_epochs: LeaderEpochs,
+    /// Whether the file of leader epochs must be written before anything else would.
+    epochs_untold: bool,
     /// What batches are stamped with.
     leader_epoch: LeaderEpoch,
     verifications: Verifications,
@@ -213,6 +215,7 @@ impl Log {
             prepared: None,
             producers,
             leader_epochs,
+            epochs_untold: false,
             leader_epoch,
             verifications: Verifications::default(),
             pace: Pace::default(),

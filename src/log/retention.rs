@@ -131,10 +131,6 @@ impl Shared {
         // A truncation may have come first.
         self.check_deletion(before)?;
         self.raise_log_start(before)?;
-        let next_base = self.segments.load().get(1).map(|second| second.base_offset());
-        if next_base.is_some_and(|next_base| next_base <= before) {
-            self.request(Chore::Retain);
-        }
         Ok(self.watermarks.log_start())
     }
 
@@ -177,12 +173,16 @@ impl Shared {
         now: Timestamp,
     ) -> bool {
         let interval = options.retention_interval_ms;
-        if now.0.saturating_sub(appender.retained_at.0) < interval || !self.is_limited() {
+        if now.0.saturating_sub(appender.retained_at.0) < interval {
             return false;
         }
         appender.retained_at = now;
-        self.request(Chore::Retain);
-        true
+        let second = self.segments.load().get(1).map(|second| second.base_offset());
+        let is_due = self.is_limited() || second.is_some_and(|second| second <= self.watermarks.log_start());
+        if is_due {
+            self.request(Chore::Retain);
+        }
+        is_due
     }
 
     fn retention(&self) -> Retention {

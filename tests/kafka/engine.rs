@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use bytes::Bytes;
 use idemlog::sim::SimDisk;
 use idemlog::{
-    Access, AppendOptions, AppendOutcome, Batch, Clock, CorruptionPolicy, Disk, Durability, Error,
-    ExpiryClock, FirstAppend, IoMode, LeaderEpoch, Log, LogDir, LogDirOptions, LogOptions, ProducerInfo,
-    ProducerPolicy, Timestamp,
+    AbortedTransaction, Access, AppendOptions, AppendOutcome, Batch, Clock, CorruptionPolicy, Disk,
+    Durability, Error, ExpiryClock, FirstAppend, IoMode, LeaderEpoch, Log, LogDir, LogDirOptions, LogOptions,
+    Offset, Origin, ProducerInfo, ProducerPolicy, Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -34,6 +34,8 @@ pub enum Answer {
     Appended { first: i64, last: i64 },
     Duplicate { first: i64, last: i64, timestamp: i64 },
     Refused { exception: &'static str },
+    Deleted(i64),
+    Unchanged,
     Done,
 }
 
@@ -95,6 +97,7 @@ impl Engine {
             .producers(producers)
             .segment_bytes(settings.segment_bytes as u32)
             .segment_ms(settings.segment_ms)
+            .retention_interval_ms(i64::MAX)
             .index_interval_bytes(512)
             .segment_index_bytes(65_536)
             .max_batch_bytes(settings.max_batch_bytes as u32)
@@ -143,8 +146,8 @@ impl Engine {
         }
     }
 
-    pub fn append(&self, sent: &record_batch::Batch, leader_epoch: i32) -> Answer {
-        let options = AppendOptions::default().leader_epoch(LeaderEpoch(leader_epoch));
+    pub fn append(&self, sent: &record_batch::Batch, leader_epoch: i32, origin: Origin) -> Answer {
+        let options = AppendOptions::default().leader_epoch(LeaderEpoch(leader_epoch)).origin(origin);
         let appended = Batch::decode(Bytes::copy_from_slice(&sent.bytes))
             .map_err(Error::from)
             .and_then(|batch| self.log().submit(&[batch], options))
@@ -155,12 +158,38 @@ impl Engine {
         }
     }
 
+    pub fn increment_log_start(&self, offset: i64) -> Answer {
+        let before = self.log().log_start_offset();
+        match self.log().delete_records(Offset(offset)) {
+            Ok(start) if start == before => Answer::Unchanged,
+            Ok(_) => Answer::Done,
+            Err(error) => Answer::Refused { exception: exception(&error) },
+        }
+    }
+
+    pub fn delete_old_segments(&self) -> Answer {
+        Answer::Deleted(self.log().apply_retention().unwrap() as i64)
+    }
+
+    pub fn truncate(&self, target: i64) -> Answer {
+        if self.log().truncate_to(Offset(target)).unwrap() { Answer::Done } else { Answer::Unchanged }
+    }
+
     /// The engine's state in the words of the recordings.
     pub fn state(&self) -> Value {
         let log = self.log();
         json!({
             "logStartOffset": log.log_start_offset().0,
             "logEndOffset": log.log_end_offset().0,
+            "highWatermark": log.high_watermark().0,
+            "lastStableOffset": log.last_stable_offset().0,
+            "firstUndecidedOffset": log.first_undecided_offset().map(|offset| offset.0),
+            "abortedTxns": log
+                .aborted_transactions(Offset(0), Offset(i64::MAX))
+                .unwrap()
+                .iter()
+                .map(aborted)
+                .collect::<Vec<_>>(),
             "leaderEpochs": log
                 .leader_epochs()
                 .iter()
@@ -209,6 +238,15 @@ fn exception(error: &Error) -> &'static str {
         87 => "InvalidRecordException",
         other => panic!("{error} has code {other}"),
     }
+}
+
+fn aborted(aborted: &AbortedTransaction) -> Value {
+    json!({
+        "producerId": aborted.producer_id.0,
+        "firstOffset": aborted.first_offset.0,
+        "lastOffset": aborted.last_offset.0,
+        "lastStableOffset": aborted.last_stable_offset.0,
+    })
 }
 
 fn producer(producer: &ProducerInfo) -> Value {

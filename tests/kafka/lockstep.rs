@@ -1,6 +1,6 @@
 //! The engine and the model with all differences, one operation after the other.
 
-use idemlog::IoMode;
+use idemlog::{IoMode, Origin};
 use serde_json::{Value, json};
 
 use crate::compare::Comparison;
@@ -11,18 +11,17 @@ use crate::golden::{Case, Opening};
 use crate::model::{Load, Log, Outcome};
 use crate::trace::{Line, Op, Trace};
 
-/// Does every operation of a trace to both. Returns how many, without those that the engine cannot do yet: the model
-/// then does not do them either.
+/// Does every operation of a trace to both. Returns how many.
 pub fn trace(trace: &Trace, mode: IoMode, comparison: &mut Comparison) -> u64 {
     let mut model = Log::new(trace.settings.clone(), Differences::ALL);
     let mut engine = Engine::new(&trace.settings, mode);
     let mut done = 0;
     for line in &trace.lines {
         engine.set_time(line.now);
-        let Some(answer) = perform(&mut engine, line, torn(&model, line)) else { continue };
+        let answer = perform(&mut engine, line, torn(&model, line));
         let outcome = model.perform(line);
         let place = format!("{} line {} in mode {mode:?}", trace.name, line.number);
-        comparison.same(&place, &expected(&outcome), &answer);
+        comparison.same(&place, &expected(line, &outcome), &answer);
         compare_state(&place, &model, &engine, comparison);
         done += 1;
         if !comparison.mismatches.is_empty() {
@@ -39,11 +38,14 @@ fn torn(model: &Log, line: &Line) -> (i64, usize) {
     (active.base_offset, active.size().saturating_sub(bytes))
 }
 
-/// `None` for what the engine cannot do yet.
-fn perform(engine: &mut Engine, line: &Line, active: (i64, usize)) -> Option<Answer> {
+fn perform(engine: &mut Engine, line: &Line, active: (i64, usize)) -> Answer {
     match &line.op {
         Op::Open => engine.open().unwrap(),
-        Op::Append { sent, leader_epoch } => return Some(engine.append(sent, *leader_epoch)),
+        Op::Append { sent, leader_epoch } => return engine.append(sent, *leader_epoch, Origin::Client),
+        Op::Marker { sent, leader_epoch } => return engine.append(sent, *leader_epoch, Origin::Coordinator),
+        Op::IncrementLogStart { offset } => return engine.increment_log_start(*offset),
+        Op::DeleteOldSegments => return engine.delete_old_segments(),
+        Op::Truncate { target } => return engine.truncate(*target),
         Op::ExpireProducers => engine.log().expire_producers(),
         Op::Roll => engine.log().roll().unwrap(),
         Op::Flush => engine.log().sync().unwrap(),
@@ -53,15 +55,12 @@ fn perform(engine: &mut Engine, line: &Line, active: (i64, usize)) -> Option<Ans
                 Load { clean: false, log_start: *log_start, recovery_point: *recovery_point, now: line.now };
             engine.reopen_unclean(load, active).unwrap();
         }
-        Op::Marker { .. } | Op::IncrementLogStart { .. } | Op::DeleteOldSegments | Op::Truncate { .. } => {
-            return None;
-        }
         Op::AdvanceTime | Op::CheckState => {}
     }
-    Some(Answer::Done)
+    Answer::Done
 }
 
-fn expected(outcome: &Outcome) -> Answer {
+fn expected(line: &Line, outcome: &Outcome) -> Answer {
     match outcome {
         Outcome::Appended { first, last, .. } => Answer::Appended { first: *first, last: *last },
         Outcome::Duplicate { original, .. } => Answer::Duplicate {
@@ -70,7 +69,9 @@ fn expected(outcome: &Outcome) -> Answer {
             timestamp: original.timestamp,
         },
         Outcome::Refused { refusal, .. } => Answer::Refused { exception: refusal.exception },
-        Outcome::Done(_) | Outcome::Noop => Answer::Done,
+        Outcome::Done(Some(count)) if matches!(line.op, Op::DeleteOldSegments) => Answer::Deleted(*count),
+        Outcome::Done(_) => Answer::Done,
+        Outcome::Noop => Answer::Unchanged,
     }
 }
 
@@ -112,9 +113,16 @@ fn compare_state(place: &str, model: &Log, engine: &Engine, comparison: &mut Com
 /// The model's state, as far as the engine shows its own.
 fn shown(model: &Log) -> Value {
     let state = model.state();
+    let segments = state["segments"].as_array().unwrap();
+    let aborted: Vec<&Value> =
+        segments.iter().flat_map(|segment| segment["abortedTxns"].as_array().unwrap()).collect();
     json!({
         "logStartOffset": state["logStartOffset"],
         "logEndOffset": state["logEndOffset"],
+        "highWatermark": state["highWatermark"],
+        "lastStableOffset": state["lastStableOffset"],
+        "firstUndecidedOffset": state["firstUndecidedOffset"],
+        "abortedTxns": aborted,
         "leaderEpochs": state["leaderEpochs"],
         "producers": state["producers"],
     })

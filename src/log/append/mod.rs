@@ -13,6 +13,7 @@ use super::commit::Ticket;
 use super::options::{Durability, LogOptions};
 use super::{Appender, Log, Pending, Shared};
 use crate::batch::{Batch, BatchHeader};
+use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Rejection, Result};
 use crate::producer::{Context, Decision, Staging};
 use crate::segment::Stamps;
@@ -384,7 +385,9 @@ impl Shared {
         decisions: &Decisions,
         now: Timestamp,
     ) -> Result<()> {
-        let Appender { writer, producers, leader_epochs, since_checkpoint, verifications, .. } = appender;
+        let Appender {
+            writer, producers, leader_epochs, epochs_untold, since_checkpoint, verifications, ..
+        } = appender;
         let writer = writer.as_mut().ok_or(Error::Closed)?;
         let from = writer.segment().file().end();
         let mut count = 0;
@@ -394,7 +397,9 @@ impl Shared {
         writer.publish(|batch| {
             let control = stored.next().and_then(|((_, control), _)| control);
             effects.extend(producers.apply(&batch.header, control, now));
-            leader_epochs.assign(batch.header.leader_epoch, batch.header.base_offset);
+            if leader_epochs.assign(batch.header.leader_epoch, batch.header.base_offset) {
+                *epochs_untold |= self.is_told_by_file_only(leader_epochs, batch.header.base_offset);
+            }
             if batch.header.is_transactional() {
                 verifications.end(batch.header.producer_id);
             }
@@ -410,6 +415,13 @@ impl Shared {
         self.environment.space.give_back(bytes);
         self.watermarks.set_log_end(writer.next_offset());
         Ok(())
+    }
+
+    /// Whether a leader epoch that begins at `start` is the only one known of a log that has older batches, because a
+    /// truncation cut what the deletion of records had left: from the batches an opening would find more.
+    fn is_told_by_file_only(&self, epochs: &LeaderEpochs, start: Offset) -> bool {
+        let first = self.segments.load().first().map(|first| first.base_offset());
+        epochs.entries().len() == 1 && first.is_some_and(|first| first < start)
     }
 
     /// Asks for what the next appends will need. `true` if somebody must do it now when there are no workers.
@@ -436,8 +448,12 @@ impl Shared {
             appender.expired_at = now;
             self.request(Chore::Expire);
         }
+        let epochs = std::mem::take(&mut appender.epochs_untold);
+        if epochs {
+            self.request(Chore::LeaderEpochs);
+        }
         let retain = self.request_due_retention(appender, options, now);
-        checkpoint || expire || retain
+        checkpoint || expire || epochs || retain
     }
 
     /// Waits for a ticket, leading the sync where nobody does.

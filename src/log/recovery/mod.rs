@@ -182,11 +182,9 @@ impl<'a> Recovery<'a> {
     fn known_indexes(&self, segment: &Arc<Segment>, from: Offset) -> Option<Indexes> {
         let has = self.inventory.has_indexes(segment.base_offset());
         let indexes = has.then(|| segment.load_indexes()).flatten()?;
-        let beyond = from.max(segment.base_offset()) + 1;
-        if indexes.offset.last().is_none_or(|last| last.offset < beyond) {
-            return Some(indexes);
-        }
-        Some(Indexes { offset: indexes.offset.truncated(beyond), time: indexes.time.truncated(beyond) })
+        // The two files are replaced one after the other: only below the recovery point they are known to agree.
+        let complete = from.max(segment.base_offset());
+        Some(Indexes { offset: indexes.offset.truncated(complete), time: indexes.time.truncated(complete) })
     }
 
     /// The batches from the last index entry on are always checked, also below the recovery point: the end of the log is
@@ -219,24 +217,14 @@ impl<'a> Recovery<'a> {
         let path = self.request.directory.join(&name);
         let log_end = self.log_end();
         let prepared = whole_file(self.request, name, log_end, len);
-        let mut cursor = BatchCursor::new(Arc::clone(&prepared), 0);
-        let first = match cursor.peek() {
-            Ok(first) => first,
-            Err(Error::Corrupt(_)) => None,
-            Err(error) => return Err(error),
-        };
-        let is_sound = |batch: &PlacedBatch| cursor.check(batch, &mut Vec::new()).is_ok();
-        match first.filter(is_sound) {
-            Some(batch) if batch.header.base_offset == log_end => {}
-            Some(batch) => {
-                let to = self.quarantine(batch.header.base_offset, 0);
-                self.repairs.push(Repair::MoveAside { segment: prepared, to });
-                return Ok(());
+        match first_sound(&prepared)? {
+            Ok(first) if first.header.base_offset == log_end => {}
+            Ok(first) => {
+                let (expected, got) = (log_end, first.header.base_offset);
+                let kind = CorruptionKind::BaseOffset { expected, got };
+                return self.pass_over(&prepared, Corruption { path, position: 0, kind }, 1);
             }
-            None => {
-                self.repairs.push(Repair::Remove(path));
-                return Ok(());
-            }
+            Err(found) => return self.pass_over(&prepared, found, 0),
         }
         self.close_scanned_end()?;
         let scanned = self.scan.segment(&prepared, None, None)?;
@@ -245,6 +233,28 @@ impl<'a> Recovery<'a> {
         self.files.push(prepared);
         self.scanned.push(scanned);
         self.report.adopted_prepared = true;
+        Ok(())
+    }
+
+    /// A prepared segment that does not go on where the log ends, with `valid` batches at its beginning: it is removed,
+    /// but for batches that are whole, which are kept aside and reported.
+    fn pass_over(&mut self, prepared: &Arc<Segment>, found: Corruption, valid: u64) -> Result<()> {
+        let behind = scan::behind(prepared, 0)?;
+        let batches = behind.batches + valid;
+        if batches == 0 {
+            self.repairs.push(Repair::Remove(prepared.file().path()));
+            return Ok(());
+        }
+        self.close_scanned_end()?;
+        let offset = self.log_end();
+        // What was kept of a segment at the same offset has the position at which it was cut, which is lower.
+        let to = self.quarantine(offset, prepared.file().end());
+        self.repairs.push(Repair::MoveAside { segment: Arc::clone(prepared), to: to.clone() });
+        let none = Cut { reason: CutReason::Tail, found, offset, bytes: 0, batches: 0, kept: Vec::new() };
+        let cut = self.report.cut.get_or_insert(none);
+        cut.bytes += behind.bytes;
+        cut.batches += batches;
+        cut.kept.push(to);
         Ok(())
     }
 
@@ -473,6 +483,25 @@ impl<'a> Recovery<'a> {
         report.batches_checked = self.scan.stats.batches_checked;
         report.batches_replayed = self.scan.stats.batches_replayed;
     }
+}
+
+/// The batch that a file begins with, or what is wrong with it.
+fn first_sound(segment: &Arc<Segment>) -> Result<Result<PlacedBatch, Corruption>> {
+    let mut cursor = BatchCursor::new(Arc::clone(segment), 0);
+    let first = cursor.peek().and_then(|first| match first {
+        Some(first) => cursor.check(&first, &mut Vec::new()).map(|()| Ok(first)),
+        None => Ok(Err(empty(segment))),
+    });
+    match first {
+        Err(Error::Corrupt(found)) => Ok(Err(found)),
+        first => first,
+    }
+}
+
+/// What is said of a file without a batch.
+fn empty(segment: &Segment) -> Corruption {
+    let kind = CorruptionKind::Format("no batch");
+    Corruption { path: segment.file().path(), position: 0, kind }
 }
 
 /// A file of the partition, all of it readable, valid or not.

@@ -323,8 +323,16 @@ impl Rebuild<'_> {
             self.replay(producers, snapshots, &points)?;
         }
         producers.end = self.end;
-        producers.take_snapshot(snapshots);
+        self.take_snapshot(producers, snapshots);
         Ok(())
+    }
+
+    /// Opening and truncating leave no snapshot, since one that is there already would not be written at the next roll: it
+    /// would bring back who expires until then.
+    fn take_snapshot(&self, producers: &mut Producers, snapshots: &mut BTreeMap<i64, super::Snapshot>) {
+        if !self.rules.differences.expiry_ignores_snapshots {
+            producers.take_snapshot(snapshots);
+        }
     }
 
     /// The bases of the last two segments, and the end.
@@ -378,7 +386,7 @@ impl Rebuild<'_> {
             }
             producers.end = start;
             if points.contains(&segment.base_offset) {
-                producers.take_snapshot(snapshots);
+                self.take_snapshot(producers, snapshots);
             }
             self.replay_segment(segment, start, producers)?;
         }
