@@ -42,7 +42,6 @@ impl LeaderEpochs {
     ///
     /// As Kafka answers `OffsetsForLeaderEpoch`: an epoch older than all that are known ends where the first known
     /// one begins, under its own number; one above the latest (or none) has no answer.
-    #[allow(dead_code, reason = "the log has no replication hooks yet")]
     pub(crate) fn end_offset_for(
         &self,
         requested: LeaderEpoch,
@@ -62,7 +61,6 @@ impl LeaderEpochs {
     }
 
     /// The epoch that the batch at `offset` belongs to, if the history goes back that far.
-    #[allow(dead_code, reason = "the log has no replication hooks yet")]
     pub(crate) fn epoch_for_offset(&self, offset: Offset) -> Option<LeaderEpoch> {
         let begun = self.entries.partition_point(|&(_, start)| start <= offset);
         self.entries[..begun].last().map(|&(epoch, _)| epoch)

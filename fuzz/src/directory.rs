@@ -4,7 +4,7 @@ use std::path::Path;
 
 use arbitrary::Arbitrary;
 use idemlog::sim::SimDisk;
-use idemlog::{BatchBuilder, CorruptionPolicy, Error, Log, Timestamp};
+use idemlog::{BatchBuilder, Batches, CorruptionPolicy, Error, Log, Offset, Timestamp};
 
 use crate::files::{self, Files};
 use crate::sim::{DIRECTORY, Host, PARTITION, mode, small, stored};
@@ -239,6 +239,8 @@ pub fn check(host: &Host) {
         Err(error) => panic!("not a refusal: {error}"),
     };
     let first = stored(&log);
+    let files = files::read(&host.disk, Path::new(PARTITION));
+    assert!(files_end(&files) <= log.log_end_offset(), "batches behind the log end: {}", log.recovery());
     look_around(&log);
     drop((dir, log));
 
@@ -264,6 +266,15 @@ pub fn check(host: &Host) {
         // Damage in front of the end, where opening had no reason to look.
         Err(error) => assert!(second.1.is_some() || closed.is_err(), "after a close: {error}"),
     }
+}
+
+/// The offset behind the last batch in the `.log` files of a log that is open.
+fn files_end(files: &Files) -> Offset {
+    let is_log = |name: &str| name.strip_suffix(".log").is_some_and(|base| base.parse::<i64>().is_ok());
+    let batches = |bytes: &Vec<u8>| Batches::new(bytes.clone().into()).ignore_incomplete();
+    let end = |bytes| batches(bytes).map_while(Result::ok).last().map(|last| last.header().next_offset());
+    let logs = files.iter().filter(|(name, _)| is_log(name));
+    logs.filter_map(|(_, bytes)| end(bytes)).max().unwrap_or(Offset(0))
 }
 
 /// Reads by offset and by time; whatever the answers, they come.

@@ -376,6 +376,34 @@ impl Log {
         self.shared.appender.lock().leader_epochs.entries().to_vec()
     }
 
+    /// Where the largest leader epoch that is not above `epoch` ends in this log, exclusive: what a leader answers a
+    /// follower that asks for the end of its own latest epoch, to find where the two logs part. The latest epoch ends at
+    /// the log end offset; `None` for one above it. Source: `OffsetsForLeaderEpoch`, KIP-101, KIP-279.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, LeaderEpoch, LogDir, LogDirOptions, Offset};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// for epoch in [1, 4] {
+    ///     log.set_leader_epoch(LeaderEpoch(epoch));
+    ///     log.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+    /// }
+    /// assert_eq!(log.end_offset_for_epoch(LeaderEpoch(2)), Some((LeaderEpoch(1), Offset(1))));
+    /// assert_eq!(log.end_offset_for_epoch(LeaderEpoch(4)), Some((LeaderEpoch(4), Offset(2))));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        let appender = self.shared.appender.lock();
+        appender.leader_epochs.end_offset_for(epoch, self.shared.watermarks.log_end())
+    }
+
+    /// The leader epoch of the batch at `offset`, as far as the history goes back.
+    pub fn epoch_of_offset(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.shared.appender.lock().leader_epochs.epoch_for_offset(offset)
+    }
+
     /// The producers that this partition knows, by id. Holds the append lock while it copies them.
     pub fn producers(&self) -> Vec<ProducerInfo> {
         let mut producers: Vec<_> = self.shared.appender.lock().producers.iter().collect();

@@ -4,6 +4,8 @@
 //! * [`idempotence`]: when a batch is a duplicate, when it is refused, and what to answer a client.
 //! * [`durability`]: what survives which crash, and what that costs.
 //! * [`recovery`]: what opening does, step by step, and how to read its report.
+//! * [`transactions`]: what is decided, who may see it, and how to end one.
+//! * [`replication`]: following another log, taking back what it does not have, and deleting what is old.
 //!
 //! These words are used in one meaning each:
 //!
@@ -13,6 +15,8 @@
 //! | batch / record | the unit of write, CRC and idempotence / one key and value in it |
 //! | segment, active or sealed | a `.log` file with its indexes; the last one / the others |
 //! | log start offset, high watermark, log end offset | the first offset there is, the end of what readers see, the offset of the next record |
+//! | last stable offset | below it every transaction is decided; never above the high watermark |
+//! | retention / truncation | taking away from the head / from the end |
 //! | durable offset | everything below it survives the loss of power |
 //! | recovery point | everything below it is durable, indexed and in a snapshot; it is written down |
 //! | producer id, producer epoch, sequence | who wrote a batch, in which incarnation, as which of its records |
@@ -31,3 +35,9 @@ pub mod durability {}
 
 #[doc = include_str!("recovery.md")]
 pub mod recovery {}
+
+#[doc = include_str!("transactions.md")]
+pub mod transactions {}
+
+#[doc = include_str!("replication.md")]
+pub mod replication {}
