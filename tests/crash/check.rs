@@ -1,102 +1,309 @@
 //! What must hold for every disk that a crash leaves.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use idemlog::sim::SimDisk;
-use idemlog::{Log, LogDir, ProducerId};
+use idemlog::verify::{VerifyOptions, verify};
+use idemlog::{
+    Access, Batch, CutReason, Disk, Log, LogDir, ProducerId, RecordCheck, RecoveryReport, Timestamp,
+};
 
-use crate::workload::{NAME, Placed, Promise, Run, open};
+use crate::model::{Expected, Moment, Placed, compare_producers};
+use crate::op::Op;
+use crate::violation::{Checked, ensure, failed};
+use crate::world::{DIRECTORY, Geometry, PARTITION, World, open, options};
 
-type Check = Result<(), String>;
+/// The bytes of the files of the partition, by name.
+type Files = BTreeMap<String, Vec<u8>>;
 
-fn ensure(holds: bool, violation: impl FnOnce() -> String) -> Check {
-    if holds { Ok(()) } else { Err(violation()) }
+/// Opens a disk that a crash left. What is found is a beginning of what was placed, and no less than what was promised.
+pub fn recovered(image: SimDisk, geometry: Geometry, expected: &Expected) -> Checked<World> {
+    let left = files(&image)?;
+    let promised = Moment { log: Vec::new(), ..expected.before.clone() };
+    let mut world = World::on(image, geometry, promised)?;
+    let found = prefix(expected, world.log())?;
+    compare_producers(world.log(), &found)?;
+    let lost = expected.lost(&found);
+    report_is_true(world.log().recovery(), &left, &files(&world.disk)?, &lost)?;
+    let (log_end, report) = (world.log().log_end_offset().0, world.log().recovery());
+    ensure(report.log_end == log_end, || format!("the log ends at {log_end}, not as in {report}"))?;
+    let durable = world.log().durable_offset().0;
+    ensure(durable == log_end, || format!("opened, the log is durable up to {durable} of {log_end}"))?;
+    world.found(found, &lost);
+    Ok(world)
 }
 
-/// Opens the disk, twice, looks at what is there, and goes on with it.
-pub fn image(run: &Run, disk: &SimDisk, marks: &[u64]) -> Check {
-    let promise = marks.last().map_or(Promise::default(), |&mark| run.promises[mark as usize]);
-    let (dir, log) = open(disk).map_err(|error| format!("does not open: {error}"))?;
-    let first = read(&log)?;
-    ensure(log.recovery().log_end == log.log_end_offset().0, || "the report's log end is wrong".to_owned())?;
-    prefix(run, &first, promise.durable)?;
-    drop((dir, log));
-    let (dir, log) = open(disk).map_err(|error| format!("does not open again: {error}"))?;
-    let second = read(&log)?;
-    ensure(first == second, || format!("opened again it holds {second:?} instead of {first:?}"))?;
-    ensure(log.recovery().cut.is_none(), || format!("cut again: {}", log.recovery()))?;
-    ids(&dir, promise)?;
-    go_on(run, &log, first.len())?;
-    let before = read(&log)?;
-    dir.close().map_err(|error| format!("does not close: {error}"))?;
-    drop((dir, log));
-    let (dir, log) = open(disk).map_err(|error| format!("does not open after a close: {error}"))?;
-    let after = read(&log)?;
-    drop(dir);
-    ensure(before == after, || format!("after a close it holds {after:?} instead of {before:?}"))
+/// What must hold besides, for a log that was opened. Everything is tried on copies.
+pub fn thorough(left: &SimDisk, world: &World) -> Checked<()> {
+    reads_only(&copy(left), world.geometry)?;
+    let disk = copy(&world.disk);
+    opens_the_same(&disk, world)?;
+    opens_on_a_full_disk(&copy(&disk), world)?;
+    verifies(&disk)?;
+    reads_by_index(world)
 }
 
-/// Base offset and CRC of every batch.
-fn read(log: &Log) -> Result<Vec<(i64, u32)>, String> {
+/// Goes on with a log that was opened: sends again what survived and what did not, and closes it.
+pub fn goes_on(world: &mut World) -> Checked<()> {
+    world.new_id()?;
+    world.named()?;
+    fenced(world)?;
+    for (_, batches) in world.now.clone().producers().values() {
+        batches.iter().try_for_each(|placed| world.send_again(placed))?;
+    }
+    world.step(Op::Retry)?;
+    compare_producers(world.log(), &world.now)?;
+    world.step(Op::Close)?;
+    let found = read(world.log())?;
+    ensure(same(&found, &world.now.log), || {
+        format!("closed and opened, it holds {} instead of {}", listed(&found), listed_placed(&world.now.log))
+    })?;
+    let report = world.log().recovery();
+    ensure(report.marked_clean && changed_nothing(report), || format!("closed well, it was {report}"))?;
+    verifies(&world.disk)
+}
+
+/// A disk with the same contents and no past.
+fn copy(disk: &SimDisk) -> SimDisk {
+    disk.kill(disk.crash_points() - 1)
+}
+
+/// A number for the disk without what recovery kept aside, which it never looks at again.
+pub fn settled_hash(disk: &SimDisk) -> Checked<u64> {
+    let disk = copy(disk);
+    for name in files(&disk)?.keys().filter(|name| name.ends_with(".corrupt")) {
+        disk.remove_file(&Path::new(PARTITION).join(name)).map_err(failed("remove"))?;
+    }
+    Ok(disk.state_hash())
+}
+
+/// Everything that a reader sees.
+fn read(log: &Log) -> Checked<Vec<Batch>> {
     log.reader(log.log_start_offset())
-        .map_err(|error| error.to_string())?
+        .map_err(failed("read"))?
         .map(|batch| {
-            let batch = batch.map_err(|error| format!("cannot be read: {error}"))?;
-            let header = *batch.header();
-            batch
-                .check(idemlog::RecordCheck::Full, 1 << 20)
-                .map_err(|error| format!("the batch at {} is broken: {error}", header.base_offset))?;
-            Ok((header.base_offset.0, header.crc))
+            let batch = batch.map_err(failed("read"))?;
+            batch.check(RecordCheck::Full, 1 << 20).map_err(failed("a stored batch is broken"))
         })
         .collect()
 }
 
-/// The log is a prefix of what was placed, and no shorter than promised.
-fn prefix(run: &Run, found: &[(i64, u32)], durable: usize) -> Check {
-    ensure(found.len() >= durable, || format!("{} batches are left of {durable} promised", found.len()))?;
-    ensure(found.len() <= run.placed.len(), || {
-        format!("{} batches of {} placed", found.len(), run.placed.len())
-    })?;
-    let expected: Vec<_> =
-        run.placed.iter().map(|placed| (placed.base_offset, placed.batch.header().crc)).collect();
-    ensure(found == &expected[..found.len()], || format!("holds {found:?}, of {expected:?}"))
+fn listed(found: &[Batch]) -> String {
+    let one = |batch: &Batch| format!("{}:{:x}", batch.header().base_offset, batch.header().crc);
+    format!("[{}]", found.iter().map(one).collect::<Vec<_>>().join(" "))
 }
 
-/// No producer id comes twice, no epoch of a named producer either.
-fn ids(dir: &LogDir, promise: Promise) -> Check {
-    let id = dir.new_producer_id().map_err(|error| error.to_string())?;
-    ensure(promise.highest_id == 0 || id.0 > promise.highest_id, || {
-        format!("id {id} was handed out before")
-    })?;
-    let named = dir.producer(NAME).map_err(|error| error.to_string())?;
-    ensure(promise.named_epoch == 0 || named.epoch().0 > promise.named_epoch, || {
-        format!("epoch {} of the named producer was handed out before", named.epoch())
-    })
+fn listed_placed(placed: &[Placed]) -> String {
+    let one = |placed: &Placed| format!("{}:{:x}", placed.base_offset, placed.batch.header().crc);
+    format!("[{}]", placed.iter().map(one).collect::<Vec<_>>().join(" "))
 }
 
-/// Every producer's last batches are answered as duplicates; what did not survive is taken, once, as the next.
-fn go_on(run: &Run, log: &Log, survived: usize) -> Check {
-    let (here, lost) = run.placed.split_at(survived);
-    let mut windows: HashMap<ProducerId, Vec<&Placed>> = HashMap::new();
-    for placed in here.iter().filter(|placed| placed.batch.header().is_idempotent()) {
-        windows.entry(placed.batch.header().producer_id).or_default().push(placed);
+fn same(found: &[Batch], placed: &[Placed]) -> bool {
+    found.len() == placed.len() && found.iter().zip(placed).all(|(found, placed)| placed.is(found))
+}
+
+/// The log is a beginning of one of those it may be, byte for byte, and no shorter than promised.
+fn prefix(expected: &Expected, log: &Log) -> Checked<Moment> {
+    let found = read(log)?;
+    let log_start = log.log_start_offset().0;
+    let fits = |moment: &&Moment| {
+        moment.log_start == log_start
+            && found.len() <= moment.log.len()
+            && same(&found, &moment.log[..found.len()])
+    };
+    let moments = [expected.after, expected.before];
+    let moment = moments.into_iter().find(fits).ok_or_else(|| {
+        format!("holds {} from {log_start} on, of {}", listed(&found), listed_placed(&expected.after.log))
+    })?;
+    let log_end = log.log_end_offset().0;
+    ensure(log_end >= expected.at_least, || {
+        format!("ends at {log_end}, although {} was promised", expected.at_least)
+    })?;
+    Ok(moment.cut_to(found.len()))
+}
+
+fn files(disk: &SimDisk) -> Checked<Files> {
+    let directory = Path::new(PARTITION);
+    if !disk.exists(directory).map_err(failed("look up"))? {
+        return Ok(Files::new());
     }
-    for placed in windows.values().flat_map(|window| window.iter().rev().take(5)) {
-        let outcome = log.append(&placed.batch).map_err(|error| format!("sent again: {error}"))?;
-        ensure(outcome.is_duplicate() && outcome.base_offset().0 == placed.base_offset, || {
-            format!("sent again, the batch at {} is answered with {outcome:?}", placed.base_offset)
-        })?;
+    let entries = disk.list(directory).map_err(failed("list"))?;
+    entries
+        .into_iter()
+        .map(|entry| {
+            let bytes = disk.read(&directory.join(&entry.name), u64::MAX).map_err(failed("read"))?;
+            Ok((entry.name.to_string_lossy().into_owned(), bytes))
+        })
+        .collect()
+}
+
+fn is_log(name: &str) -> bool {
+    name.ends_with(".log") || name.ends_with(".prepared")
+}
+
+/// The end of the bytes that are not zero.
+fn used(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
+}
+
+/// The report names every byte and every batch that opening took away, and where they are kept.
+fn report_is_true(report: &RecoveryReport, left: &Files, after: &Files, lost: &[Placed]) -> Checked<()> {
+    let logs = || left.iter().filter(|(name, _)| is_log(name));
+    // A file without a batch is removed as a whole, and named.
+    let is_named = |name: &str| report.removed.iter().any(|path| path.ends_with(name));
+    let removed: usize = logs()
+        .filter(|(name, _)| !is_named(name))
+        .map(|(name, bytes)| removed_bytes(name, bytes, left, after))
+        .sum();
+    let whole: Vec<_> = lost.iter().filter(|lost| logs().any(|(_, bytes)| lost.lies_in(bytes))).collect();
+    let Some(cut) = &report.cut else {
+        return ensure(removed == 0 && whole.is_empty(), || {
+            format!("{removed} bytes with {} batches were cut without a word: {report}", whole.len())
+        });
+    };
+    ensure(cut.reason == CutReason::Tail, || format!("a crash is reported as damage: {cut}"))?;
+    ensure(cut.offset.0 == report.log_end, || format!("cut elsewhere than at the end: {report}"))?;
+    ensure(cut.bytes >= removed as u64, || format!("{removed} bytes were cut, not as in {cut}"))?;
+    ensure(cut.batches >= whole.len() as u64, || {
+        format!("{} batches were cut, not as in {cut}", whole.len())
+    })?;
+    let kept = |lost: &&&Placed| after.iter().any(|(name, bytes)| !is_log(name) && lost.lies_in(bytes));
+    let dropped = whole.iter().find(|lost| !kept(lost));
+    ensure(dropped.is_none(), || format!("a whole batch was cut and not kept: {cut}"))
+}
+
+/// How many bytes that are not empty opening took from the end of a file of batches.
+fn removed_bytes(name: &str, bytes: &[u8], left: &Files, after: &Files) -> usize {
+    // A prepared file that was taken in has a name that was not there before.
+    let adopted = || after.iter().find(|(new, _)| is_log(new) && !left.contains_key(*new));
+    let remaining = after.get(name).or_else(|| adopted().map(|(_, bytes)| bytes));
+    used(bytes).saturating_sub(remaining.map_or(0, Vec::len))
+}
+
+/// Whether an opening found nothing to do.
+fn changed_nothing(report: &RecoveryReport) -> bool {
+    report.cut.is_none()
+        && !report.adopted_prepared
+        && report.trimmed_bytes == 0
+        && report.snapshots_skipped.is_empty()
+        && report.removed.is_empty()
+        && report.not_written.is_empty()
+}
+
+fn opens_the_same(disk: &SimDisk, world: &World) -> Checked<()> {
+    let (before, contents) = (disk.state_hash(), files(disk)?);
+    let (dir, log) = open(disk, world.geometry).map_err(|error| format!("the second time it {error}"))?;
+    let report = log.recovery().clone();
+    ensure(changed_nothing(&report), || format!("the second time it was {report}"))?;
+    let found = read(&log)?;
+    ensure(same(&found, &world.now.log), || format!("the second time it holds {}", listed(&found)))?;
+    compare_producers(&log, &world.now)?;
+    drop((dir, log));
+    let after = files(disk)?;
+    let changed: Vec<_> = after.iter().filter(|(name, bytes)| contents.get(*name) != Some(bytes)).collect();
+    ensure(disk.state_hash() == before, || format!("the second opening changed {changed:?}, it was {report}"))
+}
+
+/// Opening needs no room, and says so where it would like to have some.
+fn opens_on_a_full_disk(disk: &SimDisk, world: &World) -> Checked<()> {
+    disk.set_capacity(Some(disk.used()));
+    let (_dir, log) = open(disk, world.geometry).map_err(|error| format!("on a full disk it {error}"))?;
+    let found = read(&log)?;
+    ensure(same(&found, &world.now.log), || format!("on a full disk it holds {}", listed(&found)))
+}
+
+/// The offline check finds nothing. It reads real files only.
+fn verifies(disk: &SimDisk) -> Checked<()> {
+    let memory = Path::new("/dev/shm");
+    let place = if memory.exists() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let place = place.map_err(failed("a temporary directory"))?;
+    export(disk, Path::new(DIRECTORY), place.path())?;
+    let report = verify(place.path(), &VerifyOptions::default()).map_err(failed("verify"))?;
+    ensure(!report.has_errors(), || format!("verify finds {:?}", report.problems))
+}
+
+fn export(disk: &SimDisk, from: &Path, to: &Path) -> Checked<()> {
+    for entry in disk.list(from).map_err(failed("list"))? {
+        let (from, to) = (from.join(&entry.name), to.join(&entry.name));
+        if entry.kind == idemlog::EntryKind::Directory {
+            std::fs::create_dir(&to).map_err(failed("create"))?;
+            export(disk, &from, &to)?;
+        } else {
+            let file = disk.open(&from, Access::Read).map_err(failed("open"))?;
+            let mut bytes = vec![0; entry.len as usize];
+            file.read_at(&mut bytes, 0).map_err(failed("read"))?;
+            std::fs::write(&to, bytes).map_err(failed("write"))?;
+        }
     }
-    for placed in lost.iter().filter(|placed| placed.batch.header().is_idempotent()) {
-        let end = log.log_end_offset();
-        let outcome = log.append(&placed.batch).map_err(|error| format!("lost, and sent again: {error}"))?;
-        ensure(!outcome.is_duplicate() && outcome.base_offset() == end, || {
-            format!("lost and sent again, a batch is answered with {outcome:?} at log end {end}")
-        })?;
-        let again = log.append(&placed.batch).map_err(|error| error.to_string())?;
-        ensure(again.is_duplicate() && again.offsets() == outcome.offsets(), || {
-            format!("doubled: {again:?}")
+    Ok(())
+}
+
+/// Every batch is found by each end of its offsets and by its timestamp, as a walk through the log would find it.
+fn reads_by_index(world: &World) -> Checked<()> {
+    let log = &world.now.log;
+    for placed in log {
+        let (offsets, timestamp) = (placed.offsets(), placed.batch.header().max_timestamp);
+        for offset in [offsets.first, offsets.last] {
+            let first = world.log().reader(offset).map_err(failed("read"))?.next();
+            let base = first.and_then(Result::ok).map(|batch| batch.header().base_offset);
+            ensure(base == Some(offsets.first), || format!("offset {offset} is looked up at {base:?}"))?;
+        }
+        let found = world.log().offset_for_timestamp(timestamp).map_err(failed("look up"))?;
+        let found = found.map(|found| found.offset.0);
+        let expected = first_at(log, timestamp);
+        ensure(found == expected, || {
+            format!("timestamp {timestamp} is looked up at {found:?} instead of {expected:?}")
         })?;
     }
     Ok(())
+}
+
+/// The records of a batch have the same timestamp.
+fn first_at(log: &[Placed], timestamp: Timestamp) -> Option<i64> {
+    log.iter()
+        .find(|placed| placed.batch.header().max_timestamp >= timestamp)
+        .map(|placed| placed.base_offset)
+}
+
+/// No batch of an epoch older than the producer's last one is taken, and none that leaves a gap.
+fn fenced(world: &World) -> Checked<()> {
+    let (log, end) = (world.log(), world.log().log_end_offset());
+    for (id, (epoch, batches)) in world.now.producers() {
+        let older = |placed: &&Placed| {
+            let header = placed.batch.header();
+            header.producer_id == id && header.producer_epoch < epoch
+        };
+        let last = batches.last().map_or(0, |placed| placed.batch.header().last_sequence().0);
+        let older = world.now.log.iter().find(older).map(|placed| placed.batch.clone());
+        for batch in older.into_iter().chain([gap(id, epoch.0, last)]) {
+            let answer = log.append(&batch);
+            ensure(matches!(answer, Err(idemlog::Error::Rejected(_))), || {
+                format!(
+                    "{:?} behind epoch {epoch}, sequence {last} is answered with {answer:?}",
+                    batch.header()
+                )
+            })?;
+        }
+    }
+    ensure(log.log_end_offset() == end, || "a refused batch moved the log end".to_owned())
+}
+
+fn gap(id: ProducerId, epoch: i16, last_sequence: i32) -> Batch {
+    idemlog::BatchBuilder::new()
+        .producer(id, epoch.into(), (last_sequence + 2).into())
+        .record("k", "behind a gap")
+        .build()
+        .unwrap()
+}
+
+/// Opening for reading only changes nothing, whatever a crash left.
+fn reads_only(disk: &SimDisk, geometry: Geometry) -> Checked<()> {
+    if !disk.exists(Path::new(DIRECTORY)).map_err(failed("look up"))? {
+        return Ok(());
+    }
+    let before = disk.state_hash();
+    let dir = LogDir::open(DIRECTORY, options(disk, geometry).read_only(true));
+    drop(dir.map_err(failed("does not open for reading"))?);
+    ensure(disk.state_hash() == before, || "opened for reading only, the disk changed".to_owned())
 }

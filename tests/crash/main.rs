@@ -1,40 +1,53 @@
-//! Power cuts and killed processes at every point of seeded workloads, over the simulated disk.
+//! Power cuts, killed processes and failing disks at every point of many workloads, over the simulated disk.
 //!
-//! `CRASH_SEEDS=A..B` runs those seeds, `CRASH_SECONDS=N` as many as fit. A failure prints the seed and the shortest
-//! workload that still fails.
+//! * Exhaustive: every workload of up to four steps from an alphabet, crashed at every call to the disk and in the
+//!   middle of stores, with every combination of survivors where they are few, sampled where they are many.
+//! * Random: long workloads from a seed, with one crash behind the other.
+//! * Faults: the n-th call to the disk fails, for every n.
+//!
+//! The default run takes a share that fits in two minutes. `CRASH_SECONDS=N` gives each explorer so much time and
+//! `CRASH_SEEDS=A..B` runs those seeds. A failure prints the shortest workload that still fails, and the command that
+//! runs it again.
 #![allow(
     clippy::unwrap_used,
     unreachable_pub,
     reason = "a test fails by panicking, and its modules are its own"
 )]
 
+mod activity;
 mod check;
-mod workload;
+mod exhaustive;
+mod explore;
+mod faults;
+mod model;
+mod op;
+mod shrink;
+mod violation;
+mod world;
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use idemlog::IoMode;
-use workload::{Op, Run};
+use idemlog::sim::Rng;
 
-/// Images per crash point, where there are more than these.
-const IMAGES: usize = 6;
-/// How long the default run takes, per mode.
-const SECONDS: u64 = 12;
+use explore::{Bounds, Explorer};
+use op::Op;
+use shrink::Place;
+use world::Geometry;
 
-/// What was tried.
-#[derive(Debug, Default)]
-struct Tried {
-    workloads: u64,
-    points: u64,
-    images: u64,
-}
+/// What random workloads try at a point.
+const BOUNDS: Bounds = Bounds { combinations: 16, samples: 6, again: 64 };
+/// How long a default run of random workloads takes.
+const SECONDS: u64 = 15;
 
-fn seconds() -> Duration {
+/// How much time an explorer has.
+fn seconds(default: u64) -> Duration {
     let asked = std::env::var("CRASH_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(asked.unwrap_or(SECONDS))
+    Duration::from_secs(asked.unwrap_or(default))
 }
 
-fn seeds() -> std::ops::Range<u64> {
+fn seeds() -> Range<u64> {
     let asked = std::env::var("CRASH_SEEDS").ok().and_then(|range| {
         let (from, to) = range.split_once("..")?;
         Some(from.parse().ok()?..to.parse().ok()?)
@@ -42,67 +55,61 @@ fn seeds() -> std::ops::Range<u64> {
     asked.unwrap_or(0..u64::MAX)
 }
 
-/// Runs one workload and crashes it everywhere. The first violation, in words.
-fn explore(mode: IoMode, seed: u64, ops: &[Op], tried: &mut Tried) -> Result<(), String> {
-    let run = Run::of(mode, ops);
-    tried.workloads += 1;
-    for point in 0..run.disk.crash_points() {
-        tried.points += 1;
-        let must = run.disk.marks(point);
-        let images = run
-            .disk
-            .images(point, IMAGES, seed)
-            .chain([run.disk.kill(point), run.disk.kill_within(point, 100)]);
-        for image in images {
-            tried.images += 1;
-            check::image(&run, &image, &must).map_err(|violation| {
-                format!("{violation}\n  crashed behind event {point}: {}", run.disk.describe(point))
-            })?;
-        }
-    }
-    Ok(())
-}
-
-/// The workload without the operations that the failure does not need.
-fn shrink(mode: IoMode, seed: u64, mut ops: Vec<Op>) -> (Vec<Op>, String) {
-    let fails = |ops: &[Op]| explore(mode, seed, ops, &mut Tried::default()).err();
-    let mut violation = fails(&ops).unwrap_or_default();
-    let mut at = 0;
-    while at < ops.len() {
-        let mut fewer = ops.clone();
-        fewer.remove(at);
-        match fails(&fewer) {
-            Some(still) => {
-                ops = fewer;
-                violation = still;
-            }
-            None => at += 1,
-        }
-    }
-    (ops, violation)
-}
-
-fn run(mode: IoMode) {
+fn random(mode: IoMode) {
     let started = Instant::now();
-    let mut tried = Tried::default();
-    for seed in seeds().take_while(|_| started.elapsed() < seconds()) {
-        let ops = workload::generate(seed);
-        if let Err(violation) = explore(mode, seed, &ops, &mut tried) {
-            eprintln!("CRASH_SEEDS={seed}..{} fails in {mode:?} mode: {violation}", seed + 1);
-            let (ops, violation) = shrink(mode, seed, ops);
-            panic!("the shortest workload that fails: {ops:?}\n{violation}");
+    let mut explorers = Geometry::ALL.map(|geometry| Explorer::new(mode, geometry, BOUNDS));
+    let mut last = 0;
+    for seed in seeds().take_while(|_| started.elapsed() < seconds(SECONDS)) {
+        let (ops, at) = (Op::workload(seed), Rng::new(seed).below(2));
+        let explorer = &mut explorers[at as usize];
+        if let Err(violation) = explorer.run_with_cuts(&ops) {
+            let place = Place { mode, geometry: explorer.geometry, bounds: BOUNDS };
+            shrink::fail(place, &format!("CRASH_SEEDS={seed}..{}", seed + 1), &ops, violation);
+        }
+        explorer.forget();
+        last = seed;
+    }
+    for explorer in explorers {
+        eprintln!("random, {mode:?}, {:?}, seeds up to {last}: {}", explorer.geometry, explorer.tally);
+    }
+}
+
+#[test]
+fn nothing_is_lost_doubled_or_made_up_by_crash_after_crash_in_mapped_mode() {
+    random(IoMode::Mapped);
+}
+
+#[test]
+fn nothing_is_lost_doubled_or_made_up_by_crash_after_crash_in_write_mode() {
+    random(IoMode::Write);
+}
+
+#[test]
+fn nothing_is_lost_doubled_or_made_up_by_any_short_workload_in_mapped_mode() {
+    exhaustive::explore(IoMode::Mapped);
+}
+
+#[test]
+fn nothing_is_lost_doubled_or_made_up_by_any_short_workload_in_write_mode() {
+    exhaustive::explore(IoMode::Write);
+}
+
+/// The workload in `CRASH_WORKLOAD`, in the mode and over the geometry in `CRASH_PLACE`.
+#[test]
+fn replay() {
+    let Ok(workload) = std::env::var("CRASH_WORKLOAD") else { return };
+    let ops = op::parse(&workload).unwrap();
+    let asked = std::env::var("CRASH_PLACE").unwrap_or_default();
+    let modes = [IoMode::Mapped, IoMode::Write].into_iter();
+    let places = modes.flat_map(|mode| {
+        let bounds =
+            if ops.iter().any(|op| matches!(op, Op::Cut { .. })) { BOUNDS } else { exhaustive::BOUNDS };
+        Geometry::ALL.map(|geometry| Place { mode, geometry, bounds })
+    });
+    for place in places.filter(|place| place.to_string().starts_with(&asked)) {
+        match shrink::run(place, &ops) {
+            Ok(explorer) => eprintln!("{place}: {}", explorer.tally),
+            Err(violation) => panic!("{workload} over {place}: {violation}"),
         }
     }
-    println!("{mode:?}: {tried:?}");
-    assert!(tried.workloads > 0);
-}
-
-#[test]
-fn nothing_acknowledged_is_lost_doubled_or_made_up_by_a_crash_in_mapped_mode() {
-    run(IoMode::Mapped);
-}
-
-#[test]
-fn nothing_acknowledged_is_lost_doubled_or_made_up_by_a_crash_in_write_mode() {
-    run(IoMode::Write);
 }

@@ -1,0 +1,317 @@
+//! The n-th call to the disk fails, for n = 1, 2, 3, ... until none fails: what was acknowledged stays, the error says
+//! what happened, and the log can be used again.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use idemlog::sim::{FailedSync, Fault, Newest, Oldest, Operation};
+use idemlog::{Batch, Error, IoError, IoMode};
+
+use crate::check;
+use crate::model::{Expected, Placed};
+use crate::op::{Op, Size, parse};
+use crate::violation::{Checked, catching, ensure, failed};
+use crate::world::{Geometry, World, open_raw};
+
+/// What is being done when the disk fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Open,
+    Append(Size),
+    Sync,
+    Roll,
+    NewId,
+    Named,
+    Close,
+}
+
+const ACTIONS: [Action; 9] = [
+    Action::Open,
+    Action::Append(Size::Small),
+    // Rolls, and writes a snapshot and a recovery point.
+    Action::Append(Size::Large),
+    Action::Append(Size::Exact),
+    Action::Sync,
+    Action::Roll,
+    Action::NewId,
+    Action::Named,
+    Action::Close,
+];
+
+/// What is there before: one segment with an unsynced end, and several with one that was closed well.
+const BEGINNINGS: [&str; 4] = [
+    "",
+    "append/0/exact append/1/small submit/1/small submit/0/middle",
+    "append/0/exact append/0/exact append/1/small close submit/1/small",
+    "append/0/large append/1/large submit/0/exact kill",
+];
+
+const ERRORS: [i32; 3] = [Fault::EIO, Fault::ENOSPC, Fault::EINTR];
+
+/// One run.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    mode: IoMode,
+    beginning: &'static str,
+    action: Action,
+    operation: Operation,
+    call: u64,
+    errno: i32,
+    halfway: bool,
+    pages: FailedSync,
+}
+
+impl Case {
+    fn fault(self) -> Fault {
+        let fault = Fault::nth(self.operation, self.call).errno(self.errno).pages(self.pages);
+        if self.halfway { fault.halfway() } else { fault }
+    }
+
+    /// Whether a failure may end the log: after a failed sync nobody knows what the disk has.
+    fn may_poison(self) -> bool {
+        matches!(self.operation, Operation::Sync | Operation::SyncDirectory)
+    }
+}
+
+/// The ways in which calls of a kind fail.
+fn variants(operation: Operation) -> &'static [(bool, FailedSync)] {
+    const PLAIN: (bool, FailedSync) = (false, FailedSync::Kept);
+    match operation {
+        Operation::Write | Operation::Allocate => &[PLAIN, (true, FailedSync::Kept)],
+        Operation::Sync => &[PLAIN, (false, FailedSync::Dropped), (false, FailedSync::Reverted)],
+        _ => &[PLAIN],
+    }
+}
+
+/// A log under way whose disk fails once.
+struct Trial {
+    case: Case,
+    world: World,
+    /// The batch of which nothing is known, because its append failed.
+    in_doubt: Option<Batch>,
+}
+
+impl Trial {
+    /// Does what is to be done with the fault in place. The error, if one came; `None` if the fault was not met.
+    fn act(&mut self) -> Checked<Option<Result<(), Error>>> {
+        let (case, disk) = (self.case, self.world.disk.clone());
+        // The producer has its id before, and its batch is not in doubt when no id can be had.
+        let batch = match case.action {
+            Action::Append(size) => Some(self.world.next_batch(0, size)?),
+            _ => None,
+        };
+        let before = disk.calls(case.operation);
+        disk.inject(case.fault());
+        let result = match case.action {
+            Action::Open => {
+                self.world.forget_handles();
+                open_raw(&disk, Geometry::Sectors).map(drop)
+            }
+            Action::Append(_) => batch.map_or(Ok(Ok(())), |batch| self.append(&batch))?,
+            Action::Sync => self.world.log().sync(),
+            Action::Roll => self.world.log().roll(),
+            Action::NewId => self.world.dir().new_producer_id().map(drop),
+            Action::Named => self.world.dir().producer("named").map(drop),
+            Action::Close => self.world.dir().close(),
+        };
+        disk.clear_faults();
+        let met = disk.calls(case.operation) - before >= case.call;
+        Ok(met.then_some(result))
+    }
+
+    /// Appends, and notes what came of it.
+    fn append(&mut self, batch: &Batch) -> Checked<Result<(), Error>> {
+        let outcome = match self.world.log().append(batch) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.in_doubt = Some(batch.clone());
+                return Ok(Err(error));
+            }
+        };
+        let placed = Placed { batch: batch.clone(), base_offset: outcome.base_offset().0 };
+        if outcome.base_offset().0 == self.world.now.log_end() {
+            self.world.now.log.push(placed);
+        } else {
+            let known = self.world.now.log.iter().any(|known| known.base_offset == placed.base_offset);
+            ensure(outcome.is_duplicate() && known, || format!("answered with {outcome:?}"))?;
+        }
+        self.world.now.durable = self.world.now.log_end();
+        Ok(Ok(()))
+    }
+
+    /// The log goes on without being opened again, unless it says that it cannot.
+    fn goes_on(&mut self) -> Checked<()> {
+        if matches!(self.case.action, Action::Open | Action::Close) {
+            return Ok(());
+        }
+        let batch = match self.in_doubt.take() {
+            Some(batch) => batch,
+            None => self.world.next_batch(1, Size::Small)?,
+        };
+        match self.append(&batch)? {
+            Ok(()) => Ok(()),
+            Err(Error::Poisoned(cause)) => {
+                ensure(self.case.may_poison(), || format!("poisoned by what was no sync: {cause:?}"))?;
+                is_the_fault(&cause, self.case)?;
+                let (durable, readable) =
+                    (self.world.log().durable_offset(), self.world.log().high_watermark());
+                ensure(readable <= durable, || format!("poisoned, it is read up to {readable} of {durable}"))
+            }
+            Err(error) => Err(format!("does not go on: {error}")),
+        }
+    }
+
+    /// Opened again after the process died, or the power failed, everything acknowledged is there.
+    fn reopens(&mut self) -> Checked<()> {
+        let before = self.world.now.clone();
+        let mut after = before.clone();
+        if let Some(batch) = self.in_doubt.take() {
+            after.log.push(Placed { batch, base_offset: before.log_end() });
+        }
+        self.world.forget_handles();
+        let (disk, end) = (&self.world.disk, self.world.disk.crash_points() - 1);
+        let expected = Expected { before: &before, after: &after, at_least: before.durable };
+        for image in [disk.kill(end), disk.crash(end, &mut Oldest), disk.crash(end, &mut Newest)] {
+            let mut opened = check::recovered(image, Geometry::Sectors, &expected)?;
+            opened.take_over_clients(&self.world);
+            opened.step(Op::Append { producer: 2, size: Size::Small })?;
+            check::goes_on(&mut opened)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_the_fault(cause: &IoError, case: Case) -> Checked<()> {
+    let is_it = cause.source.raw_os_error() == Some(case.errno)
+        && !cause.operation.is_empty()
+        && cause.path.starts_with("/");
+    ensure(is_it, || format!("the error does not tell what happened: {cause:?}"))
+}
+
+/// The error is the disk's, or says that a batch is in doubt because of it.
+fn is_clear(error: &Error, case: Case) -> Checked<()> {
+    match error {
+        Error::Io(cause) | Error::Poisoned(cause) => is_the_fault(cause, case),
+        Error::InDoubt if case.may_poison() => Ok(()),
+        other => Err(format!("the error is none of the disk's: {other:?}")),
+    }
+}
+
+/// `false` if the fault was not met: there are no more calls of the kind.
+fn try_one(case: Case) -> Checked<bool> {
+    let ops = parse(case.beginning)?;
+    let world = World::run(case.mode, Geometry::Sectors, &ops)?;
+    let mut trial = Trial { case, world, in_doubt: None };
+    let Some(result) = trial.act()? else { return Ok(false) };
+    if let Err(error) = &result {
+        is_clear(error, case)?;
+    }
+    trial.goes_on()?;
+    trial.reopens()?;
+    Ok(true)
+}
+
+/// Tells when the last case began, so that one that hangs is named.
+static BEGAN: Mutex<Option<(Instant, Case)>> = Mutex::new(None);
+
+fn watch() {
+    std::thread::spawn(|| {
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            if let Some((began, case)) = *BEGAN.lock().unwrap()
+                && began.elapsed() > Duration::from_secs(60)
+            {
+                eprintln!("hangs: {case:?}");
+                std::process::abort();
+            }
+        }
+    });
+}
+
+/// Every call of one kind, in one action. The number of faults that were met.
+fn every_call(case: Case, violations: &mut Vec<String>) -> u64 {
+    for call in 1.. {
+        let case = Case { call, ..case };
+        *BEGAN.lock().unwrap() = Some((Instant::now(), case));
+        match catching(|| try_one(case)) {
+            Ok(true) => {}
+            Ok(false) => return call - 1,
+            Err(violation) => violations.push(format!("{case:?}: {violation}")),
+        }
+    }
+    unreachable!()
+}
+
+fn cases(mode: IoMode) -> impl Iterator<Item = Case> {
+    let (halfway, pages) = (false, FailedSync::Kept);
+    BEGINNINGS.into_iter().flat_map(move |beginning| {
+        ACTIONS.into_iter().flat_map(move |action| {
+            Operation::ALL.into_iter().map(move |operation| Case {
+                mode,
+                beginning,
+                action,
+                operation,
+                call: 1,
+                errno: Fault::EIO,
+                halfway,
+                pages,
+            })
+        })
+    })
+}
+
+fn fail_every_call(mode: IoMode) {
+    watch();
+    let (mut met, mut violations) = (0, Vec::new());
+    for case in cases(mode) {
+        for errno in ERRORS {
+            for &(halfway, pages) in variants(case.operation) {
+                met += every_call(Case { errno, halfway, pages, ..case }, &mut violations);
+            }
+        }
+    }
+    *BEGAN.lock().unwrap() = None;
+    eprintln!("faults, {mode:?}: {met} calls failed");
+    assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), shown(&violations));
+}
+
+fn shown(violations: &[String]) -> String {
+    violations.iter().take(40).cloned().collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_call_that_fails_costs_nothing_that_was_acknowledged_in_mapped_mode() {
+    fail_every_call(IoMode::Mapped);
+}
+
+#[test]
+fn a_call_that_fails_costs_nothing_that_was_acknowledged_in_write_mode() {
+    fail_every_call(IoMode::Write);
+}
+
+/// Fills the disk, makes room, and goes on, without opening again.
+fn fill(mode: IoMode) -> Checked<()> {
+    let mut world = World::run(mode, Geometry::Sectors, &parse("append/0/exact append/1/small")?)?;
+    for room in 0..12 {
+        world.disk.set_capacity(Some(world.disk.used() + room * 1024));
+        let refused = (0..100).find_map(|_| {
+            let batch = world.next_batch(0, Size::Exact).unwrap();
+            world.append(std::slice::from_ref(&batch)).err().map(|_| batch)
+        });
+        let batch = refused.ok_or("a full disk takes everything")?;
+        let error = world.log().append(&batch).err().ok_or("a full disk takes a batch")?;
+        ensure(matches!(&error, Error::Io(_)), || format!("a full disk is answered with {error:?}"))?;
+        world.dir().new_producer_id().map_err(failed("an id on a full disk"))?;
+        world.disk.set_capacity(None);
+        world.append(&[batch])?;
+        world.step(Op::Sync)?;
+    }
+    world.step(Op::Close)
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_appends_go_on_when_there_is_room() {
+    for mode in [IoMode::Mapped, IoMode::Write] {
+        fill(mode).unwrap();
+    }
+}
