@@ -19,14 +19,15 @@ pub fn image(run: &Run, disk: &SimDisk, marks: &[u64]) -> Check {
     let (dir, log) = open(disk).map_err(|error| format!("does not open: {error}"))?;
     let first = read(&log)?;
     ensure(log.recovery().log_end == log.log_end_offset().0, || "the report's log end is wrong".to_owned())?;
-    prefix(run, &first, promise.durable)?;
+    let placed = run.placed(promise);
+    prefix(placed, &first, promise.durable)?;
     drop((dir, log));
     let (dir, log) = open(disk).map_err(|error| format!("does not open again: {error}"))?;
     let second = read(&log)?;
     ensure(first == second, || format!("opened again it holds {second:?} instead of {first:?}"))?;
     ensure(log.recovery().cut.is_none(), || format!("cut again: {}", log.recovery()))?;
     ids(&dir, promise)?;
-    go_on(run, &log, first.len())?;
+    go_on(placed, &log, first.len())?;
     let before = read(&log)?;
     dir.close().map_err(|error| format!("does not close: {error}"))?;
     drop((dir, log));
@@ -52,13 +53,11 @@ fn read(log: &Log) -> Result<Vec<(i64, u32)>, String> {
 }
 
 /// The log is a prefix of what was placed, and no shorter than promised.
-fn prefix(run: &Run, found: &[(i64, u32)], durable: usize) -> Check {
+fn prefix(placed: &[Placed], found: &[(i64, u32)], durable: usize) -> Check {
     ensure(found.len() >= durable, || format!("{} batches are left of {durable} promised", found.len()))?;
-    ensure(found.len() <= run.placed.len(), || {
-        format!("{} batches of {} placed", found.len(), run.placed.len())
-    })?;
+    ensure(found.len() <= placed.len(), || format!("{} batches of {} placed", found.len(), placed.len()))?;
     let expected: Vec<_> =
-        run.placed.iter().map(|placed| (placed.base_offset, placed.batch.header().crc)).collect();
+        placed.iter().map(|placed| (placed.base_offset, placed.batch.header().crc)).collect();
     ensure(found == &expected[..found.len()], || format!("holds {found:?}, of {expected:?}"))
 }
 
@@ -75,8 +74,8 @@ fn ids(dir: &LogDir, promise: Promise) -> Check {
 }
 
 /// Every producer's last batches are answered as duplicates; what did not survive is taken, once, as the next.
-fn go_on(run: &Run, log: &Log, survived: usize) -> Check {
-    let (here, lost) = run.placed.split_at(survived);
+fn go_on(placed: &[Placed], log: &Log, survived: usize) -> Check {
+    let (here, lost) = placed.split_at(survived);
     let mut windows: HashMap<ProducerId, Vec<&Placed>> = HashMap::new();
     for placed in here.iter().filter(|placed| placed.batch.header().is_idempotent()) {
         windows.entry(placed.batch.header().producer_id).or_default().push(placed);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use idemlog::sim::{Rng, SimDisk};
 use idemlog::{
-    AppendOptions, Batch, BatchBuilder, IoMode, Log, LogDir, LogDirOptions, LogOptions, ProducerEpoch,
-    ProducerId, Sequence, Timestamp,
+    AppendOptions, Batch, BatchBuilder, IoMode, Log, LogDir, LogDirOptions, LogOptions, Offset,
+    ProducerEpoch, ProducerId, Sequence, Timestamp,
 };
 
 /// One step. A producer is one of three numbers; what they stand for is found while running.
@@ -38,6 +38,12 @@ pub enum Op {
     },
     /// A named producer takes its next epoch.
     Named,
+    /// The last so many batches are cut; with the last offset that is left in the middle of the first of them, if it has
+    /// two records.
+    Truncate {
+        batches: u8,
+        inside: bool,
+    },
     /// Closed well and opened again.
     Close,
     /// The process dies and opens the directory again.
@@ -56,6 +62,8 @@ pub struct Placed {
 pub struct Promise {
     /// So many of the placed batches are in the log for good.
     pub durable: usize,
+    /// How many truncations are complete.
+    pub truncations: usize,
     /// The highest producer id that was handed out.
     pub highest_id: i64,
     /// The last epoch of the named producer.
@@ -67,6 +75,8 @@ pub struct Promise {
 pub struct Run {
     pub disk: SimDisk,
     pub placed: Vec<Placed>,
+    /// What was placed when each truncation came.
+    pub before_truncation: Vec<Vec<Placed>>,
     /// By the marks in the disk's journal.
     pub promises: Vec<Promise>,
 }
@@ -98,7 +108,7 @@ pub fn generate(seed: u64) -> Vec<Op> {
 fn generate_one(rng: &mut Rng) -> Op {
     let producer = rng.below(3) as u8;
     let records = 1 + rng.below(8) as u8;
-    match rng.below(20) {
+    match rng.below(22) {
         0..=5 => Op::Append { producer, records },
         6..=10 => Op::Submit { producer, records },
         11..=12 => Op::Again { producer, back: rng.below(5) as u8 },
@@ -108,6 +118,7 @@ fn generate_one(rng: &mut Rng) -> Op {
         16 => Op::NewId { producer },
         17 => Op::Named,
         18 => Op::Close,
+        19..=20 => Op::Truncate { batches: rng.below(6) as u8, inside: rng.below(2) == 0 },
         _ => Op::Kill,
     }
 }
@@ -123,11 +134,16 @@ struct Driver {
 }
 
 impl Run {
+    /// What was placed at the time of a promise, and until the next truncation.
+    pub fn placed(&self, promise: Promise) -> &[Placed] {
+        self.before_truncation.get(promise.truncations).unwrap_or(&self.placed)
+    }
+
     pub fn of(mode: IoMode, ops: &[Op]) -> Self {
         let disk = SimDisk::new(mode);
         disk.set_sync_range_covers_length(true);
         let (dir, log) = open(&disk).unwrap();
-        let run = Self { disk, placed: Vec::new(), promises: Vec::new() };
+        let run = Self { disk, placed: Vec::new(), before_truncation: Vec::new(), promises: Vec::new() };
         let mut driver = Driver { run, dir, log, producers: HashMap::new(), promise: Promise::default() };
         ops.iter().for_each(|&op| driver.step(op));
         driver.run
@@ -171,8 +187,34 @@ impl Driver {
                 self.all_durable();
                 self.reopen();
             }
+            Op::Truncate { batches, inside } => self.truncate(batches.into(), inside),
             Op::Kill => self.reopen(),
         }
+    }
+
+    fn truncate(&mut self, batches: usize, inside: bool) {
+        let kept = self.run.placed.len().saturating_sub(batches);
+        let Some(first) = self.run.placed.get(kept) else { return };
+        let has_two = first.batch.header().last_offset_delta > 0;
+        let target = first.base_offset + i64::from(inside && has_two);
+        // From here on the batches may go.
+        self.promise.durable = self.promise.durable.min(kept);
+        self.promised();
+        assert!(self.log.truncate_to(Offset(target)).unwrap());
+        self.run.before_truncation.push(self.run.placed.clone());
+        self.run.placed.truncate(kept);
+        self.promise.truncations += 1;
+        self.all_durable();
+        self.forget_cut();
+    }
+
+    /// Producers go on behind their last batch that is left; those without one get a new id.
+    fn forget_cut(&mut self) {
+        let placed = &self.run.placed;
+        self.producers.retain(|_, (id, next)| {
+            let last = placed.iter().rev().find(|placed| placed.batch.header().producer_id == *id);
+            last.inspect(|last| *next = last.batch.header().last_sequence().0 + 1).is_some()
+        });
     }
 
     fn reopen(&mut self) {
