@@ -79,7 +79,7 @@ fn check_windows(log: &Log, kept: usize) {
 #[test]
 fn a_log_ends_where_it_was_truncated() {
     for mode in MODES {
-        for target in 0..=i64::from(BATCHES * RECORDS) {
+        for target in (0..=i64::from(BATCHES * RECORDS)).step_by(2) {
             let disk = sim(mode);
             let (_dir, log) = open(&disk, mode).unwrap();
             let all = fill(&log);
@@ -99,7 +99,9 @@ fn a_log_ends_where_it_was_truncated() {
 fn what_was_truncated_is_the_same_when_opened_again() {
     for mode in MODES {
         for close in [true, false] {
-            for (target, append) in (0..i64::from(BATCHES * RECORDS)).zip([true, false].into_iter().cycle()) {
+            for (target, append) in
+                (0..i64::from(BATCHES * RECORDS)).step_by(5).zip([true, false].into_iter().cycle())
+            {
                 let disk = sim(mode);
                 let (dir, log) = open(&disk, mode).unwrap();
                 let all = fill(&log);
@@ -556,10 +558,10 @@ fn nobody_waits_for_ever_when_all_is_done_at_once() {
         let end = |log: &Log| log.log_end_offset().0;
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                with_log(&|log| log.append(&plain(&"x".repeat(300))).map(drop::<idemlog::AppendOutcome>))
+                with_log(&|log| log.append(&plain(&"x".repeat(300))).map(drop::<idemlog::AppendOutcome>));
             });
             scope.spawn(|| {
-                with_log(&|log| log.truncate_to(Offset(end(log) - end(log).min(3))).map(drop::<bool>))
+                with_log(&|log| log.truncate_to(Offset(end(log) - end(log).min(3))).map(drop::<bool>));
             });
             scope.spawn(|| with_log(&|log| log.truncate_fully(Offset(end(log)))));
             scope.spawn(|| with_log(&|log| log.delete_records(log.high_watermark()).map(drop::<Offset>)));
