@@ -421,7 +421,7 @@ fn the_disk_has_nothing_above_the_target_and_is_sound() {
             if append {
                 // Of other lengths than before: an index that was left would point into them.
                 (0..9).for_each(|at| {
-                    assert!(!log.append(&plain(&"x".repeat(at * 77))).unwrap().is_duplicate())
+                    assert!(!log.append(&plain(&"x".repeat(at * 77))).unwrap().is_duplicate());
                 });
                 log.roll().unwrap();
             }

@@ -29,17 +29,18 @@ impl Log {
     /// Whole batches go: a batch that holds `target` goes, too, and the next one appended begins at `target`. (An opening
     /// before that finds the log end where the last batch ends.) The log start offset, the high watermark and the durable
     /// offset are `target` at most afterwards; producers and leader epochs are as they were there. A target below the first
-    /// segment empties the log, as [`truncate_fully`](Self::truncate_fully). Appends wait meanwhile; readers do not, and
-    /// what they hold stays as it is. A [`Pending`](crate::Pending) of a batch that went resolves to [`Error::Truncated`].
+    /// segment empties the log, as [`truncate_fully`](Self::truncate_fully). Appends wait meanwhile, readers only for the
+    /// segment that is cut; what they hold stays as it is. A [`Pending`](crate::Pending) of a batch that went resolves to
+    /// [`Error::Truncated`].
     ///
     /// A crash leaves the log cut, or whole up to some batch above `target`.
     ///
     /// # Errors
     ///
     /// [`Error::OffsetOutOfRange`] for a negative target. The disk's: where nothing was cut yet, the log is as before, but
-    /// opening it may have to read more, and a high watermark that the host set is lowered. Where something was, the log ends at `target` and is poisoned: opening the
-    /// directory again recovers, and the log ends at `target` or above. [`Error::Closed`] also when the
-    /// [`LogDir`](crate::LogDir) has no handle any more.
+    /// opening it may have to read more, and a high watermark that the host set is lowered. Where something was, the log
+    /// ends at `target` and is poisoned: opening the directory again recovers, and finds the log end there or above.
+    /// [`Error::Closed`] also when the [`LogDir`](crate::LogDir) has no handle any more.
     ///
     /// ```
     /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
