@@ -1,8 +1,8 @@
 //! One partition: batches in, offsets out, and everything that keeps the promise about them.
 //!
-//! Lock order: `rolling`, then `appender`, then the commit's state. Nothing slow happens under `appender` and the
-//! commit's: no sync, no file created or renamed, no snapshot. `rolling` is held over all of these and never needed to
-//! append or read.
+//! Lock order: the right to sync (a leader's, or a pause's), then `rolling`, then `appender`, then the commit's state.
+//! Nothing slow happens under `appender` and the commit's: no sync, no file created or renamed, no snapshot; except by a
+//! truncation, which holds appends up. `rolling` is held over all of these and never needed to append or read.
 
 mod append;
 pub(crate) mod background;

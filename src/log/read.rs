@@ -94,11 +94,18 @@ impl Log {
     ///
     /// As [`read`](Self::read).
     pub fn read_committed(&self, from: Offset, max_bytes: usize) -> Result<Fetched> {
-        let (mut fetched, end) = self.shared.fetch(from, max_bytes, true)?;
-        if end > from {
-            fetched.aborted = self.shared.aborted(from, end)?;
+        let shared = &self.shared;
+        loop {
+            let generation = shared.commit.generation();
+            let (mut fetched, end) = shared.fetch(from, max_bytes, true)?;
+            if end > from {
+                fetched.aborted = shared.in_present_log(from, || shared.aborted(from, end))?;
+            }
+            // Else the markers may have left the log behind the batches.
+            if shared.still_holds(from, end, generation) {
+                return Ok(fetched);
+            }
         }
-        Ok(fetched)
     }
 
     /// The batches from the one that holds `from` on. The iterator ends at the high watermark; after more was appended
@@ -207,6 +214,14 @@ impl Shared {
         }
         let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
         Err(Error::OffsetOutOfRange { got, start, end })
+    }
+
+    /// Whether nothing in [`from`, `to`) has left the log since `generation` was its generation. The log start offset
+    /// rises before a segment is deleted, and the log end offset falls before one is cut.
+    fn still_holds(&self, from: Offset, to: Offset, generation: u64) -> bool {
+        self.watermarks.log_start() <= from
+            && to <= self.watermarks.log_end()
+            && self.commit.generation() == generation
     }
 
     /// Refuses reads of a log that is closed or gone. A poisoned one can be read up to its durable offset.
@@ -355,7 +370,11 @@ impl Reader {
             return Ok(header.is_control());
         }
         if header.base_offset >= *known_to {
-            *aborted = self.shared.aborted(header.base_offset, limit)?.into_iter().collect();
+            let (shared, from) = (&self.shared, header.base_offset);
+            let found = shared.in_present_log(from, || shared.aborted(from, limit))?;
+            // Where the batch has left the log meanwhile, its marker may have, too.
+            shared.check_range(from, limit.max(from))?;
+            *aborted = found.into_iter().collect();
             *known_to = limit;
         }
         Ok(aborted.cover(header))

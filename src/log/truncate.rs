@@ -29,17 +29,18 @@ impl Log {
     /// Whole batches go: a batch that holds `target` goes, too, and the next one appended begins at `target`. (An opening
     /// before that finds the log end where the last batch ends.) The log start offset, the high watermark and the durable
     /// offset are `target` at most afterwards; producers and leader epochs are as they were there. A target below the first
-    /// segment empties the log, as [`truncate_fully`](Self::truncate_fully). Appends wait meanwhile; readers do not, and
-    /// what they hold stays as it is. A [`Pending`](crate::Pending) of a batch that went resolves to [`Error::Truncated`].
+    /// segment empties the log, as [`truncate_fully`](Self::truncate_fully). Appends wait meanwhile, readers only for the
+    /// segment that is cut; what they hold stays as it is. A [`Pending`](crate::Pending) of a batch that went resolves to
+    /// [`Error::Truncated`].
     ///
     /// A crash leaves the log cut, or whole up to some batch above `target`.
     ///
     /// # Errors
     ///
     /// [`Error::OffsetOutOfRange`] for a negative target. The disk's: where nothing was cut yet, the log is as before, but
-    /// opening it may have to read more. Where something was, the log ends at `target` and is poisoned: opening the
-    /// directory again recovers, and the log ends at `target` or above. [`Error::Closed`] also when the
-    /// [`LogDir`](crate::LogDir) has no handle any more.
+    /// opening it may have to read more, and a high watermark that the host set is lowered. Where something was, the log
+    /// ends at `target` and is poisoned: opening the directory again recovers, and finds the log end there or above.
+    /// [`Error::Closed`] also when the [`LogDir`](crate::LogDir) has no handle any more.
     ///
     /// ```
     /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
@@ -86,6 +87,7 @@ impl Log {
 }
 
 /// How the last segment that stays gets its new end.
+#[derive(Debug)]
 enum Cut {
     /// It has it already.
     Nothing,
@@ -95,6 +97,7 @@ enum Cut {
 }
 
 /// What a truncation to a target leaves, worked out without the append lock.
+#[derive(Debug)]
 struct Remainder {
     /// What is left of the last segment that stays.
     prefix: Prefix,
@@ -186,7 +189,7 @@ impl Shared {
     /// Reads what stays, so that no read can fail when something is gone already.
     fn remainder(&self, target: Offset) -> Result<Remainder> {
         let segments = self.segments.load_full();
-        let (last, _) = split(&segments, target);
+        let last = first_behind(&segments, target).saturating_sub(1);
         // Its file may name markers above the target: what is in memory is cut, and written.
         drop(self.transaction_index(&segments[last])?);
         let prefix = segments[last].prefix(target)?;
@@ -219,32 +222,22 @@ impl Shared {
         self.name_rolled()?;
         appender.writer = None;
         let segments = self.segments.load_full();
-        let (last, first_dropped) = split(&segments, target);
-        let (kept, dropped) = segments.split_at(first_dropped);
-        let last = &kept[last];
+        let (kept, dropped) = segments.split_at(first_behind(&segments, target));
+        let Some((last, before)) = kept.split_last() else { return Ok(()) };
         let Remainder { prefix, producers } = remainder;
-        let (last_batch_end, end) = (prefix.next_offset, prefix.end);
-        let shortened = if end < last.file().end() { last.cut(prefix, target) } else { Arc::clone(last) };
+        let last_batch_end = prefix.next_offset;
+        let shortened =
+            if prefix.end < last.file().end() { last.cut(prefix, target) } else { Arc::clone(last) };
         let mut leader_epochs = appender.leader_epochs.clone();
         leader_epochs.truncate_from_end(target);
 
         let cut = self.make_ready(last, &shortened, &leader_epochs, target)?;
-        let removed = self.remove_segments(dropped).and_then(|()| match cut {
-            Cut::Nothing => Ok(()),
-            Cut::InPlace(end) => last.file().cut(end),
-            Cut::ByCopy => last.file().replace_by_copy(),
-        });
-
+        let removed = self.remove_segments(dropped).and_then(|()| self.carry_out(&cut, last));
+        // Also after an error: memory ends at the target, and what the disk has too much is for an opening to see.
         shortened.set_next_offset(target);
-        if !Arc::ptr_eq(last, &shortened) {
-            self.note_removed(last);
-        }
-        let mut left = kept.to_vec();
-        left.pop();
-        left.push(shortened);
         appender.leader_epochs = leader_epochs;
         self.watermarks.truncate(last_batch_end, target);
-        self.install(appender, left, producers);
+        self.install(appender, [before, &[shortened]].concat(), producers);
         self.conclude(paused, target, removed)
     }
 
@@ -281,6 +274,16 @@ impl Shared {
         }
         file.copy_prefix(end).inspect_err(|_| file.revive())?;
         Ok(Cut::ByCopy)
+    }
+
+    fn carry_out(&self, cut: &Cut, segment: &Segment) -> Result<()> {
+        let made = match cut {
+            Cut::Nothing => return Ok(()),
+            Cut::InPlace(end) => segment.file().cut(*end),
+            Cut::ByCopy => segment.file().replace_by_copy(),
+        };
+        self.note_removed(segment);
+        made
     }
 
     /// Empties the log. The caller holds `rolling`.
@@ -373,8 +376,7 @@ impl Backlog {
     }
 }
 
-/// The index of the segment that holds `target` or ends there, and that of the first behind it. There is one.
-fn split(segments: &[Arc<Segment>], target: Offset) -> (usize, usize) {
-    let behind = segments.partition_point(|segment| segment.base_offset() <= target);
-    (behind.saturating_sub(1), behind)
+/// The index of the first segment that begins behind `target`.
+fn first_behind(segments: &[Arc<Segment>], target: Offset) -> usize {
+    segments.partition_point(|segment| segment.base_offset() <= target)
 }
