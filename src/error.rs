@@ -104,6 +104,8 @@ pub enum Error {
     },
     /// All 2^63-1 producer ids were given out, or a batch with one of the last came from elsewhere.
     ProducerIdsExhausted,
+    /// The log has no room below the last offset, 2^63-1; nothing was stored.
+    OffsetsExhausted,
     /// The log directory or partition is open for reading only.
     ReadOnly {
         /// Its path.
@@ -505,7 +507,8 @@ impl Error {
             | Self::NoSyncer
             | Self::Unsettled
             | Self::InvalidOption { .. }
-            | Self::ProducerIdsExhausted => ErrorCode::UnknownServerError,
+            | Self::ProducerIdsExhausted
+            | Self::OffsetsExhausted => ErrorCode::UnknownServerError,
         }
     }
 
@@ -576,6 +579,7 @@ impl fmt::Display for Error {
             }
             Self::InvalidTopic { topic, expected } => write!(f, "topic name {topic:?}: {expected}"),
             Self::ProducerIdsExhausted => f.write_str("no producer id is left to give out"),
+            Self::OffsetsExhausted => f.write_str("the log has too few offsets left for the batch"),
             Self::ReadOnly { path } => write!(f, "{} is open for reading only", path.display()),
         }
     }

@@ -192,6 +192,9 @@ impl Log {
     /// Opens the partition in `request.directory`, recovering it.
     pub(crate) fn open(request: OpenRequest) -> Result<Self> {
         let recovered = recovery::recover(&request)?;
+        if recovered.recovery_point != request.recovery_point {
+            request.environment.checkpoints_stale.store(true, Ordering::Release);
+        }
         Ok(Self::assemble(request, recovered))
     }
 

@@ -73,7 +73,8 @@ impl Shared {
             return Err(Error::UnexpectedOffset { expected: end, got: states.offset });
         }
         let path = self.segment_path(SegmentFile::Snapshot, states.offset);
-        let (producers, _) = snapshot::decode(&states.bytes, self.options().producers.clone(), self.now())
+        let policy = self.options().producers.clone();
+        let (producers, _) = snapshot::decode(&states.bytes, states.offset, policy, self.now())
             .map_err(|kind| Error::corrupt(&path, 0, kind))?;
         let encoded = snapshot::encode(&producers, None);
         atomic::replace_file(&*self.environment.disk, &path, &encoded)?;

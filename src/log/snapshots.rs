@@ -63,8 +63,8 @@ pub(super) fn load(
 ) -> Result<Snapshot> {
     let path = directory.join(SegmentFile::Snapshot.name(offset));
     let bytes = disk.read(&path, MAX_BYTES).at("read", &path)?;
-    let (producers, identity) =
-        snapshot::decode(&bytes, policy.clone(), now).map_err(|kind| Error::corrupt(&path, 0, kind))?;
+    let (producers, identity) = snapshot::decode(&bytes, offset, policy.clone(), now)
+        .map_err(|kind| Error::corrupt(&path, 0, kind))?;
     Ok(Snapshot { offset, producers, identity })
 }
 

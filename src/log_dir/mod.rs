@@ -7,7 +7,7 @@ mod own_file;
 mod producer;
 mod producer_ids;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -59,8 +59,12 @@ struct Inner {
     path: PathBuf,
     options: LogDirOptions,
     environment: Arc<Environment>,
-    /// Held while partitions are created and deleted; appends and reads do not come by here.
+    /// Held while partitions are deleted; appends and reads do not come by here.
     partitions: RwLock<BTreeMap<TopicPartition, Log>>,
+    /// One partition is created at a time.
+    creating: Mutex<()>,
+    /// The partitions that are gone, but of which the checkpoint files may still tell.
+    gone: Mutex<BTreeSet<TopicPartition>>,
     /// The partitions that did not open.
     failed: Mutex<BTreeMap<TopicPartition, Failed>>,
     producer_ids: Option<ProducerIds>,
@@ -95,12 +99,15 @@ impl LogDir {
         if !options.read_only {
             found.begin(&*disk, &path)?;
         }
+        let gone = found.gone();
         let (partitions, failed) = found.open_partitions(&path, &options, &environment)?;
         let (producer_ids, named_producers) = open_producers(&path, &options, &partitions)?;
         let inner = Arc::new(Inner {
             path,
             environment,
             partitions: RwLock::new(partitions),
+            creating: Mutex::default(),
+            gone: Mutex::new(gone),
             failed: Mutex::new(failed),
             producer_ids,
             named_producers,
@@ -115,11 +122,16 @@ impl LogDir {
         Ok(dir)
     }
 
-    /// Raises the fences that named producers have, and starts the threads that were asked for.
+    /// Corrects the recovery points in the checkpoint file, raises the fences that named producers have, and starts the
+    /// threads that were asked for.
     fn start(&self) -> Result<()> {
         let inner = &self.inner;
         let checkpointer: Weak<dyn Checkpointer> = Arc::<Inner>::downgrade(inner) as Weak<dyn Checkpointer>;
         let _ = inner.environment.checkpointer.set(checkpointer);
+        if !inner.options.read_only {
+            // By the old one, what is appended behind a cut would be taken for durable, and its loss for damage.
+            inner.environment.write_checkpoints()?;
+        }
         let partitions: Vec<Log> = inner.partitions.read().values().cloned().collect();
         for (id, epoch) in inner.named_producers.iter().flat_map(NamedProducers::fences) {
             inner.environment.fences.raise(id, epoch);
@@ -152,12 +164,12 @@ impl LogDir {
         if let Some(log) = self.existing(&name)? {
             return Ok(log);
         }
-        let mut partitions = self.inner.partitions.write();
-        if let Some(log) = partitions.get(&name) {
-            return Ok(log.clone());
+        let _turn = self.inner.creating.lock();
+        if let Some(log) = self.existing(&name)? {
+            return Ok(log);
         }
         let log = self.create(&name)?;
-        partitions.insert(name, log.clone());
+        self.inner.partitions.write().insert(name, log.clone());
         Ok(log)
     }
 
@@ -206,6 +218,10 @@ impl LogDir {
         if inner.options.read_only {
             return Err(Error::ReadOnly { path: directory });
         }
+        // After a crash the new partition would be measured by the recovery point and log start of the one before it.
+        if inner.gone.lock().contains(name) {
+            inner.write_checkpoints()?;
+        }
         atomic::create_directory_durably(&*inner.options.disk, &directory)?;
         let state = CheckpointedState::default();
         Log::open(open_request(name, directory, &inner.options, &inner.environment, state)?)
@@ -232,21 +248,23 @@ impl LogDir {
     pub fn delete_partition(&self, topic: &str, partition: i32) -> Result<bool> {
         let name = TopicPartition::new(topic, partition)?;
         self.check_open()?;
-        let Some(log) = self.inner.partitions.read().get(&name).cloned() else { return Ok(false) };
+        let inner = &self.inner;
+        let Some(log) = inner.partitions.read().get(&name).cloned() else { return Ok(false) };
         // Waits for work of the partition that may itself wait to look at the partitions.
         log.abandon();
-        let mut partitions = self.inner.partitions.write();
+        let mut partitions = inner.partitions.write();
         // Somebody else may have deleted it meanwhile, and created another.
         if partitions.get(&name).is_none_or(|present| !present.is(&log)) {
             return Ok(false);
         }
+        inner.gone.lock().insert(name.clone());
         partitions.remove(&name);
-        let disk = &*self.inner.options.disk;
-        let doomed = self.inner.path.join(PartitionDirectory::deleted(&name, self.unique(&name)));
+        let disk = &*inner.options.disk;
+        let doomed = inner.path.join(PartitionDirectory::deleted(&name, self.unique(&name)));
         disk.rename(log.directory(), &doomed).at("rename", log.directory())?;
-        disk.sync_directory(&self.inner.path).at("sync directory", &self.inner.path)?;
+        disk.sync_directory(&inner.path).at("sync directory", &inner.path)?;
         drop(partitions);
-        self.inner.environment.checkpoints_stale.store(true, Ordering::Release);
+        inner.environment.checkpoints_stale.store(true, Ordering::Release);
         disk.remove_directory(&doomed).at("remove", &doomed)?;
         Ok(true)
     }
@@ -381,6 +399,7 @@ impl Inner {
 impl Checkpointer for Inner {
     fn write_checkpoints(&self) -> Result<()> {
         let _turn = self.checkpointing.lock();
+        let gone = self.gone.lock().clone();
         let mut checkpoints = self.checkpointed_of_failed();
         for (name, log) in self.partitions.read().iter() {
             let state = CheckpointedState {
@@ -391,7 +410,9 @@ impl Checkpointer for Inner {
             };
             checkpoints.add(name, state);
         }
-        checkpoints.write(&*self.options.disk, &self.path)
+        checkpoints.write(&*self.options.disk, &self.path)?;
+        self.gone.lock().retain(|name| !gone.contains(name));
+        Ok(())
     }
 }
 
@@ -595,23 +616,35 @@ impl Found {
     ) -> Result<Opened> {
         let next = AtomicUsize::new(0);
         let opened = Mutex::new(Opened::default());
-        thread::scope(|scope| {
-            for _ in 0..options.recovery_thread_count().min(self.partitions.len()) {
-                scope.spawn(|| {
-                    while let Some(name) = self.partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let (directory, state) = (path.join(name.to_string()), self.state(name));
-                        let log =
-                            open_request(name, directory, options, environment, state).and_then(Log::open);
-                        let mut opened = opened.lock();
-                        match log {
-                            Ok(log) => drop(opened.0.insert(name.clone(), log)),
-                            Err(error) => drop(opened.1.insert(name.clone(), Failed { error, state })),
-                        }
-                    }
-                });
+        let open = || {
+            while let Some(name) = self.partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let (directory, state) = (path.join(name.to_string()), self.state(name));
+                let log = open_request(name, directory, options, environment, state).and_then(Log::open);
+                let mut opened = opened.lock();
+                match log {
+                    Ok(log) => drop(opened.0.insert(name.clone(), log)),
+                    Err(error) => drop(opened.1.insert(name.clone(), Failed { error, state })),
+                }
             }
+        };
+        thread::scope(|scope| {
+            for _ in 1..options.recovery_thread_count().min(self.partitions.len()) {
+                scope.spawn(open);
+            }
+            open();
         });
         Ok(opened.into_inner())
+    }
+
+    /// The partitions that only the checkpoints tell of.
+    fn gone(&self) -> BTreeSet<TopicPartition> {
+        let here: BTreeSet<_> = self.partitions.iter().collect();
+        let told = [&self.recovery_points, &self.log_starts, &self.high_watermarks];
+        told.into_iter()
+            .flat_map(|offsets| offsets.keys())
+            .filter(|name| !here.contains(name))
+            .cloned()
+            .collect()
     }
 
     fn state(&self, name: &TopicPartition) -> CheckpointedState {

@@ -115,21 +115,22 @@ pub(crate) fn encode(table: &ProducerTable, identity: Option<&SnapshotIdentity>)
     bytes
 }
 
-/// The table in a file's bytes, and which log it belongs to. Idle producers are in it, too; of more than the budget the
-/// most recent.
+/// The table in the bytes of the file of `offset`, and which log it belongs to. Idle producers are in it, too; of more
+/// than the budget the most recent.
 pub(crate) fn decode(
     bytes: &[u8],
+    offset: Offset,
     policy: ProducerPolicy,
     now: Timestamp,
 ) -> Result<(ProducerTable, Option<SnapshotIdentity>)> {
     let entries = decode_head(bytes)?;
     let (entries, trailer) = bytes[HEAD_SIZE..].split_at(entries * ENTRY_SIZE);
-    let mut trailer = Trailer::decode(trailer, entries.len() / ENTRY_SIZE)?;
+    let mut trailer = Trailer::decode(trailer, entries.len() / ENTRY_SIZE, offset)?;
     let mut table = ProducerTable::new(policy);
     table.clock.observe(now);
     let mut older = Vec::new();
     for entry in entries.chunks_exact(ENTRY_SIZE) {
-        let (mut entry, mut side) = decode_entry(entry, to_seconds(now.0))?;
+        let (mut entry, mut side) = decode_entry(entry, offset, to_seconds(now.0))?;
         older.clear();
         trailer.complete(&mut entry, &mut side, &mut older)?;
         // Of a producer that is there twice the later counts, as in Kafka. Looking for it would take most of the time.
@@ -278,19 +279,20 @@ fn supplement(view: &EntryView<'_>) -> Option<[u8; SUPPLEMENT_SIZE]> {
 
 /// Reads Kafka's entry: all there is, unless a trailer completes it.
 #[inline]
-fn decode_entry(bytes: &[u8], last_seen: u32) -> Result<(Entry, Side)> {
+fn decode_entry(bytes: &[u8], end: Offset, last_seen: u32) -> Result<(Entry, Side)> {
     let id = ProducerId(read_i64(bytes, 0));
     if !id.is_some() {
         return Err(CorruptionKind::Format("a producer id below 0"));
     }
     let timestamp = Timestamp(read_i64(bytes, 26));
-    let last = checked(StoredBatch {
+    let last = StoredBatch {
         last_offset: Offset(read_i64(bytes, 14)),
         timestamp,
         last_sequence: Sequence(read_i32(bytes, 10)),
         offset_delta: read_i32(bytes, 22),
         crc: 0,
-    })?;
+    };
+    let last = checked(last, end)?;
     let coordinator_epoch = read_i32(bytes, 34);
     let transaction_first = Offset(read_i64(bytes, 38));
     let side = Side {
@@ -304,33 +306,35 @@ fn decode_entry(bytes: &[u8], last_seen: u32) -> Result<(Entry, Side)> {
     Ok((entry, side))
 }
 
-/// `None` stands for no batch. Every batch in a table has offsets and sequences that can be computed with.
+/// `None` stands for no batch. Every batch in a table has offsets and sequences that can be computed with, and lies
+/// below `end`: the repetition of one that does not would wait for offsets that the log has yet to reach.
 #[inline]
-fn checked(batch: StoredBatch) -> Result<Option<StoredBatch>> {
+fn checked(batch: StoredBatch, end: Offset) -> Result<Option<StoredBatch>> {
     if ({ batch.last_offset }) < Offset(0) {
         return Ok(None);
     }
     let delta_fits = batch.offset_delta >= 0 && i64::from(batch.offset_delta) <= { batch.last_offset }.0;
-    if !delta_fits || { batch.last_offset } == Offset(i64::MAX) || batch.last_sequence < Sequence::NONE {
+    if !delta_fits || { batch.last_offset } >= end || batch.last_sequence < Sequence::NONE {
         return Err(CorruptionKind::Format("a producer's batch with impossible offsets or sequences"));
     }
     Ok(Some(batch))
 }
 
-fn decode_batch(bytes: &[u8], crc: u32) -> Result<StoredBatch> {
-    checked(StoredBatch {
+fn decode_batch(bytes: &[u8], crc: u32, end: Offset) -> Result<StoredBatch> {
+    let batch = StoredBatch {
         last_offset: Offset(read_i64(bytes, 0)),
         timestamp: Timestamp(read_i64(bytes, 8)),
         last_sequence: Sequence(read_i32(bytes, 16)),
         offset_delta: read_i32(bytes, 20),
         crc,
-    })?
-    .ok_or(CorruptionKind::Format("a producer's batch without offsets"))
+    };
+    checked(batch, end)?.ok_or(CorruptionKind::Format("a producer's batch without offsets"))
 }
 
 /// What is left to read of the trailer. All empty for a file of Kafka's.
-#[derive(Default)]
 struct Trailer<'a> {
+    /// The offset that the snapshot is of.
+    end: Offset,
     identity: Option<SnapshotIdentity>,
     rows: &'a [u8],
     older_batches: &'a [u8],
@@ -338,9 +342,9 @@ struct Trailer<'a> {
 }
 
 impl<'a> Trailer<'a> {
-    fn decode(bytes: &'a [u8], entries: usize) -> Result<Self> {
+    fn decode(bytes: &'a [u8], entries: usize, end: Offset) -> Result<Self> {
         if bytes.is_empty() {
-            return Ok(Self::default());
+            return Ok(Self { end, identity: None, rows: &[], older_batches: &[], supplements: &[] });
         }
         expect_length(bytes, TRAILER_HEAD_SIZE as u64)?;
         if read_u32(bytes, 0) != MAGIC {
@@ -362,7 +366,7 @@ impl<'a> Trailer<'a> {
         }
         let (rows, rest) = bytes[TRAILER_HEAD_SIZE..].split_at(rows_size as usize);
         let (older_batches, supplements) = rest.split_at(older_size as usize);
-        Ok(Self { identity: decode_identity(bytes), rows, older_batches, supplements })
+        Ok(Self { end, identity: decode_identity(bytes), rows, older_batches, supplements })
     }
 
     /// Adds to the next entry what the trailer knows of it.
@@ -381,7 +385,7 @@ impl<'a> Trailer<'a> {
         }
         for _ in 0..row[8] {
             let batch = next(&mut self.older_batches, BATCH_SIZE)?;
-            older.push(decode_batch(batch, read_u32(batch, 24))?);
+            older.push(decode_batch(batch, read_u32(batch, 24), self.end)?);
         }
         Ok(())
     }
@@ -389,7 +393,7 @@ impl<'a> Trailer<'a> {
     fn supplement(&mut self, entry: &mut Entry, side: &mut Side) -> Result<()> {
         let bytes = next(&mut self.supplements, SUPPLEMENT_SIZE)?;
         let timestamp = side.marker_timestamp.unwrap_or(entry.last.timestamp);
-        entry.last = decode_batch(&bytes[3..], 0)?;
+        entry.last = decode_batch(&bytes[3..], 0, self.end)?;
         side.marker_timestamp = (bytes[0] & MARKER_IS_LAST != 0).then_some(timestamp);
         side.fenced_epoch = (bytes[0] & FENCED != 0).then_some(ProducerEpoch(read_i16(bytes, 1)));
         Ok(())

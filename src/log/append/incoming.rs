@@ -36,6 +36,7 @@ impl<'a> Incoming<'a> {
             total += batch.bytes().len();
         }
         limit(total, log.segment_bytes, "segment_bytes")?;
+        check_span(batches, options.origin)?;
         let is_stamped =
             log.timestamp_type == TimestampType::LogAppendTime && options.origin != Origin::Replication;
         let batches = if is_stamped {
@@ -95,6 +96,18 @@ fn check_one(batch: &Batch, origin: Origin, log: &LogOptions) -> Result<()> {
         _ => batch.check_client_rules()?,
     }
     Ok(batch.ensure_checked(log.record_check, log.max_decompressed_bytes)?)
+}
+
+/// The batches of a call go into one segment, whose indexes count offsets from its base in four bytes.
+fn check_span(batches: &[Batch], origin: Origin) -> Result<()> {
+    const MOST: i64 = 1 << 31;
+    let headers = || batches.iter().map(Batch::header);
+    let got = match (origin, headers().next(), headers().last()) {
+        (Origin::Replication, Some(first), Some(last)) => last.next_offset() - first.base_offset,
+        _ => headers().map(|header| i64::from(header.last_offset_delta) + 1).sum(),
+    };
+    let expected = "the batches of one call must take 2^31 offsets at most";
+    if got > MOST { Err(BatchError::ClientRule { expected, got }.into()) } else { Ok(()) }
 }
 
 fn limit(got: usize, limit: u32, option: &'static str) -> Result<()> {

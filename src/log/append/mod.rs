@@ -37,6 +37,8 @@ enum Need {
     Writer,
     /// A new segment.
     Segment,
+    /// More offsets than there are.
+    Offsets,
 }
 
 /// The room that the new batches of a call take.
@@ -91,7 +93,8 @@ impl Log {
     ///
     /// [`Error::InvalidBatch`] and [`Error::Rejected`]: the batch is not acceptable, and the log is unchanged.
     /// [`Error::Io`] for a full disk: unchanged, and appends go on when there is room. [`Error::Poisoned`] after a
-    /// failed sync. [`Error::InDoubt`], [`Error::Truncated`]: stored, but not known to be durable.
+    /// failed sync. [`Error::OffsetsExhausted`] at the last offset there is. [`Error::InDoubt`], [`Error::Truncated`]:
+    /// stored, but not known to be durable.
     pub fn append(&self, batch: &Batch) -> Result<AppendOutcome> {
         let (mut outcomes, ticket) =
             self.shared.place(std::slice::from_ref(batch), AppendOptions::default(), true)?;
@@ -104,7 +107,8 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// As [`append`](Self::append); all batches together may not be larger than a segment.
+    /// As [`append`](Self::append); all batches together may not be larger than a segment, nor take more than 2^31
+    /// offsets.
     pub fn append_all(&self, batches: &[Batch]) -> Result<Vec<AppendOutcome>> {
         let (outcomes, ticket) = self.shared.place(batches, AppendOptions::default(), true)?;
         self.shared.settle(ticket)?;
@@ -288,6 +292,9 @@ impl Shared {
         now: Timestamp,
     ) -> Result<bool, Need> {
         let Some(demand) = demand else { return Ok(false) };
+        if demand.last_offset == Offset(i64::MAX) {
+            return Err(Need::Offsets);
+        }
         let mut rolled = false;
         if self.must_roll(appender, demand, options, now)? {
             let prepared = appender.prepared.take().ok_or(Need::Segment)?;
@@ -340,6 +347,7 @@ impl Shared {
                 self.counters.segment_stalls.add(1);
                 self.prepare()
             }
+            Need::Offsets => Err(Error::OffsetsExhausted),
         }
     }
 

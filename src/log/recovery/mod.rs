@@ -68,19 +68,34 @@ pub(crate) struct Recovered {
 /// format. The disk's errors, where the log cannot be read, or a cut cannot be made durable.
 pub(crate) fn recover(request: &OpenRequest) -> Result<Recovered> {
     let started = Instant::now();
-    let mut recovery = Recovery::look(request)?;
-    recovery.scan()?;
-    recovery.adopt_prepared()?;
-    recovery.judge_end()?;
+    let mut belief = Belief { clean: request.clean, headers_below: request.recovery_point };
+    let recovery = loop {
+        let recovery = Recovery::read(request, belief)?;
+        match recovery.belief_left() {
+            less if less == belief => break recovery,
+            less => belief = less,
+        }
+    };
     let mut recovered = recovery.finish()?;
     recovered.report.elapsed = started.elapsed();
     event!(info, partition = %request.name, report = %recovered.report, "opened");
     Ok(recovered)
 }
 
+/// What is taken for granted while the log is read. What is found may shake it; then the log is read again with less, so
+/// that the next opening finds nothing new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Belief {
+    /// Whether everything in the log is taken for durable.
+    clean: bool,
+    /// Below this, headers are enough.
+    headers_below: Offset,
+}
+
 /// An opening under way.
 struct Recovery<'a> {
     request: &'a OpenRequest,
+    belief: Belief,
     inventory: Inventory,
     /// Every `.log` file, whole, whatever is in it.
     files: Vec<Arc<Segment>>,
@@ -98,8 +113,25 @@ struct Recovery<'a> {
 }
 
 impl<'a> Recovery<'a> {
+    /// Finds out what is there and what is to be done. Changes nothing.
+    fn read(request: &'a OpenRequest, belief: Belief) -> Result<Self> {
+        let mut recovery = Self::look(request, belief)?;
+        recovery.scan()?;
+        recovery.adopt_prepared()?;
+        recovery.judge_end()?;
+        Ok(recovery)
+    }
+
+    /// A log that was cut was not clean; and if it is damaged, all of the segment where it ends is checked.
+    fn belief_left(&self) -> Belief {
+        let Some(cut) = &self.report.cut else { return self.belief };
+        let damaged = self.scanned.last().filter(|_| cut.reason == CutReason::Corruption);
+        let base = damaged.map_or(Offset(i64::MAX), |scanned| scanned.segment.base_offset());
+        Belief { clean: false, headers_below: self.belief.headers_below.min(base) }
+    }
+
     /// Lists the files, and chooses the snapshot to begin with.
-    fn look(request: &'a OpenRequest) -> Result<Self> {
+    fn look(request: &'a OpenRequest, belief: Belief) -> Result<Self> {
         let disk = &*request.environment.disk;
         let inventory = Inventory::of(disk, &request.directory)?;
         let topic_id = metadata::read(disk, &request.directory)?;
@@ -123,12 +155,13 @@ impl<'a> Recovery<'a> {
             None => (Offset::ZERO, ProducerTable::new(request.options.producers.clone())),
         };
         let epochs = inventory.leader_epochs.clone().unwrap_or_default();
-        let scan = Scan::new(request.recovery_point, replay_from, producers, epochs, now);
+        let scan = Scan::new(belief.headers_below, replay_from, producers, epochs, now);
         let snapshot = (replay_from > Offset::ZERO).then_some(replay_from);
         let repairs = inventory.leftovers.iter().cloned().map(Repair::Remove).collect();
         let scanned = Vec::new();
         Ok(Self {
             request,
+            belief,
             inventory,
             files,
             log_start,
@@ -169,7 +202,7 @@ impl<'a> Recovery<'a> {
         if self.inventory.leader_epochs.is_none() {
             return Offset::ZERO;
         }
-        let checked = if self.request.clean { Offset(i64::MAX) } else { self.request.recovery_point };
+        let checked = if self.belief.clean { Offset(i64::MAX) } else { self.belief.headers_below };
         checked.min(self.scan.replay_from)
     }
 
@@ -357,6 +390,8 @@ impl<'a> Recovery<'a> {
         for segment in self.files.drain(..) {
             self.repairs.push(Repair::RemoveSegment(segment));
         }
+        self.naming = None;
+        self.report.adopted_prepared = false;
         self.scanned.clear();
         self.untouched = 0;
         self.scan.leader_epochs = LeaderEpochs::default();
@@ -366,8 +401,7 @@ impl<'a> Recovery<'a> {
     fn producers(&mut self, log_end: Offset, segments: &[Arc<Segment>]) -> Result<ProducerTable> {
         let empty = ProducerTable::new(self.request.options.producers.clone());
         let producers = std::mem::replace(&mut self.scan.producers, empty);
-        // State outlives records: when the log starts over, what the snapshot knows stays.
-        if self.scan.replay_from <= log_end || segments.is_empty() {
+        if self.scan.replay_from <= log_end {
             return Ok(producers);
         }
         let (older, skipped) = load_snapshot(self.request, segments, log_end)?;
@@ -412,6 +446,8 @@ impl<'a> Recovery<'a> {
         }
         let leader_epochs = self.leader_epochs(log_end);
         self.fill_report(log_end, segments.len(), producers.len());
+        // The marker of a clean end is gone by now; what it said of this log stays known.
+        let durable_below = if self.belief.clean { log_end } else { self.request.recovery_point };
         Ok(Recovered {
             segments,
             producers,
@@ -419,7 +455,7 @@ impl<'a> Recovery<'a> {
             log_start: self.log_start,
             log_end,
             durable: log_end,
-            recovery_point: self.request.recovery_point.min(log_end),
+            recovery_point: durable_below.min(log_end),
             topic_id: self.topic_id,
             report: self.report,
         })
@@ -466,7 +502,9 @@ impl<'a> Recovery<'a> {
         if rebuilt {
             self.report.indexes_rebuilt.push(base);
         }
-        if !is_last && (unsynced || rebuilt) {
+        // What an index says of batches that were cut would have the next opening check more than this one.
+        let was_cut = is_last && self.report.cut.is_some();
+        if was_cut || (!is_last && (unsynced || rebuilt)) {
             repair::write_indexes(request, &segment, &mut self.report);
         }
         Ok(segment)

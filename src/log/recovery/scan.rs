@@ -76,8 +76,8 @@ impl Scan {
         }
     }
 
-    /// Reads `segment` from the batch at its last index entry in `known` on, or from its beginning. The next segment
-    /// begins at `next_base`.
+    /// Reads `segment` from the batch at its last index entry in `known` on, or from its beginning: also if that batch is
+    /// not valid, since then nothing tells what comes before it. The next segment begins at `next_base`.
     pub(super) fn segment(
         &mut self,
         segment: &Arc<Segment>,
@@ -110,6 +110,9 @@ impl Scan {
                 Err(error) => return Err(error),
             }
         };
+        if start > 0 && cursor.position() == start {
+            return self.segment(segment, None, next_base);
+        }
         self.stats.bytes_read += cursor.position() - start;
         let (segment, end) = (Arc::clone(segment), cursor.position());
         Ok(ScannedSegment { segment, indexes, transactions, summary, end, stop })

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::CorruptionKind;
-use crate::producer::snapshot::{SnapshotIdentity, decode, encode};
+use crate::producer::snapshot::{self, SnapshotIdentity, encode};
 use crate::producer::{ProducerInfo, SequenceRule};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -15,8 +15,20 @@ const IDENTITY: SnapshotIdentity = SnapshotIdentity {
     crc: 0xdead_beef,
 };
 
+/// The log end behind the batches of `populated`.
+const END: Offset = Offset(23);
+
 fn policy() -> ProducerPolicy {
     ProducerPolicy::default()
+}
+
+/// Reads a snapshot of the offset `END`.
+fn decode(
+    bytes: &[u8],
+    policy: ProducerPolicy,
+    now: Timestamp,
+) -> Result<(ProducerTable, Option<SnapshotIdentity>), CorruptionKind> {
+    snapshot::decode(bytes, END, policy, now)
 }
 
 fn sorted(table: &ProducerTable) -> Vec<ProducerInfo> {
@@ -188,6 +200,23 @@ fn a_lie_is_found() {
     }
 }
 
+/// A snapshot told of a batch far behind the offset that it was of, and the log believed it: the batch sent again was a
+/// duplicate, and waited without end for its original to become durable.
+#[test]
+fn no_batch_of_a_snapshot_lies_at_its_offset_or_behind() {
+    let good = encode(&populated(), Some(&IDENTITY));
+    assert!(snapshot::decode(&good, END, policy(), NOW).is_ok());
+    assert!(snapshot::decode(&good, Offset(END.0 - 1), policy(), NOW).is_err());
+    let older = 10 + (46 + 10) * populated().len() + 40;
+    let supplements = good.len() - 2 * 27;
+    for (name, at) in [("last batch", 10 + 14), ("older batch", older), ("supplement", supplements + 3)] {
+        let mut bytes = good.clone();
+        bytes[at..at + 8].copy_from_slice(&END.0.to_be_bytes());
+        let error = decode(&sealed(bytes), policy(), NOW).unwrap_err();
+        assert!(error.to_string().contains("impossible offsets"), "{name}: {error}");
+    }
+}
+
 #[test]
 fn a_file_cut_anywhere_is_refused_unless_all_of_kafka_s_part_is_there() {
     let good = encode(&populated(), Some(&IDENTITY));
@@ -245,7 +274,7 @@ proptest! {
             }
         }
         let bytes = encode(&log.table, None);
-        let (read, _) = decode(&bytes, log.table.policy.clone(), log.now).unwrap();
+        let (read, _) = snapshot::decode(&bytes, log.end, log.table.policy.clone(), log.now).unwrap();
         prop_assert_eq!(sorted(&read), sorted(&log.table));
         prop_assert_eq!(by_recency(read), by_recency(log.table));
     }

@@ -1,0 +1,289 @@
+//! Recovery and the limits of a log, from outside. Each test begins with the story of a bug that fuzzing found.
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its modules are its own"
+)]
+
+mod common;
+
+use common::{MODES, batch, open, options, small, stored};
+use idemlog::{
+    Batch, BatchError, CorruptionPolicy, CutReason, Error, IoMode, LogDir, LogDirOptions, Offset, RecordCheck,
+};
+
+fn cut_and_keep(mode: IoMode) -> LogDirOptions {
+    options(mode).log(small(mode).corruption(CorruptionPolicy::CutAndKeep))
+}
+
+/// The recovery point of the deleted partition stayed in the checkpoint file, and the one that came after it under the
+/// same name was measured by it: after a kill it ended too early, was taken for damaged, and did not open.
+#[test]
+fn a_partition_is_not_measured_by_the_checkpoints_of_a_deleted_one_of_its_name() {
+    for (mode, reopened) in MODES.into_iter().flat_map(|mode| [(mode, false), (mode, true)]) {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        dir.partition("t", 0).unwrap().append(&batch(1, 0, 0, 9)).unwrap();
+        dir.close().unwrap();
+        drop(dir);
+        let mut dir = open(data.path(), mode);
+        assert!(dir.delete_partition("t", 0).unwrap());
+        if reopened {
+            drop(dir);
+            dir = open(data.path(), mode);
+        }
+        let log = dir.partition("t", 0).unwrap();
+        log.append(&batch(2, 0, 0, 1)).unwrap();
+        drop((dir, log));
+
+        let log = open(data.path(), mode).partition("t", 0).unwrap();
+        assert_eq!(log.log_end_offset(), Offset(1), "{mode:?}, reopened: {reopened}");
+    }
+}
+
+/// Three batches of 2^30 records went into one segment, which has no offsets for so many: the next opening took the last
+/// of them for an unfinished end and cut it.
+#[test]
+fn a_call_with_more_records_than_a_segment_has_offsets_is_refused() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let headers = options(mode).log(small(mode).record_check(RecordCheck::Header));
+        let dir = LogDir::open(data.path(), headers.clone()).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let batches: Vec<_> = (1..4).map(|id| claiming(&batch(id, 0, 0, 1), 1 << 30)).collect();
+        let refused = log.append_all(&batches);
+        assert!(matches!(refused, Err(Error::InvalidBatch(BatchError::ClientRule { .. }))), "{refused:?}");
+        assert_eq!(log.log_end_offset(), Offset(0));
+        log.append_all(&batches[..2]).unwrap();
+        log.append(&batches[2]).unwrap();
+        drop((dir, log));
+
+        let log = LogDir::open(data.path(), headers).unwrap().partition("t", 0).unwrap();
+        assert_eq!((log.log_end_offset(), &log.recovery().cut), (Offset(3 << 30), &None), "{mode:?}");
+    }
+}
+
+/// The batch with another record count in its header, which is all that a log with `RecordCheck::Header` looks at.
+fn claiming(batch: &Batch, records: i32) -> Batch {
+    const CRC: usize = 17;
+    const ATTRIBUTES: usize = 21;
+    const LAST_OFFSET_DELTA: usize = 23;
+    const RECORD_COUNT: usize = 57;
+    let mut bytes = batch.bytes().to_vec();
+    bytes[LAST_OFFSET_DELTA..][..4].copy_from_slice(&(records - 1).to_be_bytes());
+    bytes[RECORD_COUNT..][..4].copy_from_slice(&records.to_be_bytes());
+    let crc = crc32c::crc32c(&bytes[ATTRIBUTES..]);
+    bytes[CRC..ATTRIBUTES].copy_from_slice(&crc.to_be_bytes());
+    Batch::decode_with(bytes.into(), RecordCheck::Header, 0).unwrap()
+}
+
+/// A log that begins at the last offset there is took a batch, stored it, and had it nowhere.
+#[test]
+fn a_log_without_offsets_left_takes_nothing() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        open(data.path(), mode).partition("t", 0).unwrap();
+        for room in 0..2 {
+            let log_start = i64::MAX - room;
+            let checkpoint = format!("0\n1\nt 0 {log_start}\n");
+            std::fs::write(data.path().join("log-start-offset-checkpoint"), checkpoint).unwrap();
+            let log = open(data.path(), mode).partition("t", 0).unwrap();
+            assert_eq!(log.log_end_offset(), Offset(log_start));
+            assert!(matches!(log.append(&batch(1, 0, 0, 2)), Err(Error::OffsetsExhausted)), "{mode:?}");
+            assert_eq!(log.log_end_offset(), Offset(log_start));
+            assert_eq!(log.append(&batch(1, 0, 0, 1)).is_ok(), room > 0);
+        }
+    }
+}
+
+/// A snapshot told of a batch that the log has not reached: sent again, it was a duplicate that waited without end for
+/// its original.
+#[test]
+fn a_snapshot_that_tells_of_batches_to_come_is_passed_over() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        (0..3).for_each(|at| {
+            log.append(&batch(1, 0, at, 1)).unwrap();
+        });
+        let directory = log.directory().to_owned();
+        dir.close().unwrap();
+        drop((dir, log));
+        let of = |offset: i64| directory.join(format!("{offset:020}.snapshot"));
+        std::fs::rename(of(3), of(2)).unwrap();
+
+        let log = open(data.path(), mode).partition("t", 0).unwrap();
+        assert_eq!(log.recovery().snapshots_skipped.len(), 1, "{mode:?}");
+        let again = log.append(&batch(1, 0, 2, 1)).unwrap();
+        assert!(again.is_duplicate() && again.base_offset() == Offset(2));
+    }
+}
+
+/// A log was cut below its recovery point, and the checkpoint file kept that point: what was appended behind the cut was
+/// measured by it, too, and when a power cut had torn it the log was refused as damaged.
+#[test]
+fn a_log_that_was_cut_below_its_recovery_point_is_measured_by_a_lower_one() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let path = data.path().join("t-0/00000000000000000000.log");
+        let size = batch(1, 0, 0, 1).bytes().len();
+        let tear = |number: usize| {
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[number * size + size - 1] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        };
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        (0..9).for_each(|at| {
+            log.append(&batch(1, 0, at, 1)).unwrap();
+        });
+        dir.close().unwrap();
+        drop((dir, log));
+        tear(8);
+
+        let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
+        assert_eq!((log.log_end_offset(), log.recovery().cut.is_some()), (Offset(8), true));
+        log.append(&batch(1, 0, 8, 1)).unwrap();
+        drop(log);
+        tear(8);
+
+        let log = open(data.path(), mode).partition("t", 0).unwrap();
+        let cut = log.recovery().cut.as_ref().unwrap();
+        assert_eq!((cut.reason, log.log_end_offset()), (CutReason::Tail, Offset(8)), "{mode:?}");
+    }
+}
+
+/// Recovery began at the last index entry, found the batch there torn, and let the log end where its segment begins: the
+/// batches before it were lost to readers, and the next one was stored behind them with the first of their offsets.
+#[test]
+fn a_torn_batch_at_the_last_index_entry_takes_none_before_it_away() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        (0..9).for_each(|at| {
+            log.append(&batch(1, 0, at, 1)).unwrap();
+        });
+        let before = stored(&log);
+        dir.close().unwrap();
+        drop((dir, log));
+        let file = |kind: &str| data.path().join(format!("t-0/{:020}{kind}", 0));
+        let index = std::fs::read(file(".index")).unwrap();
+        let [.., o0, o1, o2, o3, p0, p1, p2, p3] = index[..] else { panic!("no entries") };
+        let offset = u32::from_be_bytes([o0, o1, o2, o3]) as usize;
+        let mut bytes = std::fs::read(file(".log")).unwrap();
+        bytes[u32::from_be_bytes([p0, p1, p2, p3]) as usize + 30] ^= 1;
+        std::fs::write(file(".log"), bytes).unwrap();
+
+        let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
+        assert!(offset > 0);
+        assert_eq!(stored(&log), before[..offset], "{mode:?}: {}", log.recovery());
+        assert_eq!(log.append(&batch(1, 0, offset as i32, 1)).unwrap().base_offset(), Offset(offset as i64));
+    }
+}
+
+/// The clean marker was there, and no recovery point. The first opening believed the marker and looked at the end only;
+/// after a kill the second checked every batch, took damage at the beginning for an unfinished end, and cut the rest.
+#[test]
+fn what_a_clean_marker_says_is_still_known_after_a_kill() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        (0..9).for_each(|at| {
+            log.append(&batch(1, 0, at, 1)).unwrap();
+        });
+        dir.close().unwrap();
+        drop((dir, log));
+        std::fs::remove_file(data.path().join("recovery-point-offset-checkpoint")).unwrap();
+        let path = data.path().join("t-0/00000000000000000000.log");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[30] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        for _ in 0..2 {
+            let log = open(data.path(), mode).partition("t", 0).unwrap();
+            assert_eq!((log.log_end_offset(), &log.recovery().cut), (Offset(9), &None), "{mode:?}");
+        }
+
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        std::fs::write(data.path().join(".kafka_cleanshutdown"), "").unwrap();
+        let dir = open(data.path(), mode);
+        assert!(matches!(dir.partition("t", 0), Err(Error::Corrupt(_))), "the end is looked at");
+    }
+}
+
+/// A prepared segment was taken in, then the log was found to end below its start. All segments were removed, and opening
+/// failed over naming the prepared one.
+#[test]
+fn a_log_that_starts_over_also_drops_the_prepared_segment() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        log.append(&batch(1, 0, 0, 1)).unwrap();
+        log.roll().unwrap();
+        log.append(&batch(1, 0, 1, 1)).unwrap();
+        let directory = log.directory().to_owned();
+        drop((dir, log));
+        std::fs::rename(directory.join(format!("{:020}.log", 1)), directory.join("segment.prepared"))
+            .unwrap();
+        std::fs::write(data.path().join("log-start-offset-checkpoint"), "0\n1\nt 0 50\n").unwrap();
+
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(50), Offset(50)), "{mode:?}");
+        assert!(!log.recovery().adopted_prepared && !directory.join("segment.prepared").exists());
+        assert_eq!(log.append(&batch(1, 0, 2, 1)).unwrap().base_offset(), Offset(50));
+    }
+}
+
+/// A log was cut in front of a damaged batch. The next opening looked farther back, since the index no longer fitted, found
+/// another one, and cut again.
+#[test]
+fn a_damaged_log_is_cut_once_in_front_of_all_damage_in_its_last_segment() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        (0..9).for_each(|at| {
+            log.append(&batch(1, 0, at, 1)).unwrap();
+        });
+        dir.close().unwrap();
+        drop((dir, log));
+        let path = data.path().join("t-0/00000000000000000000.log");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let size = bytes.len() / 9;
+        [3, 8].into_iter().for_each(|damaged| bytes[damaged * size + 30] ^= 1);
+        std::fs::write(&path, bytes).unwrap();
+
+        for is_cut in [true, false] {
+            let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
+            assert_eq!((log.log_end_offset(), log.recovery().cut.is_some()), (Offset(3), is_cut), "{mode:?}");
+        }
+    }
+}
+
+/// The segments were gone, and the snapshot told of batches behind the checkpointed start, where the log now ended: one of
+/// them, sent again, waited without end for its original.
+#[test]
+fn a_log_without_segments_remembers_no_batch_behind_its_end() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        (0..9).for_each(|at| {
+            log.append(&batch(1, 0, at, 1)).unwrap();
+        });
+        dir.close().unwrap();
+        drop((dir, log));
+        std::fs::remove_file(data.path().join(format!("t-0/{:020}.log", 0))).unwrap();
+        std::fs::write(data.path().join("log-start-offset-checkpoint"), "0\n1\nt 0 5\n").unwrap();
+
+        let log = open(data.path(), mode).partition("t", 0).unwrap();
+        assert_eq!((log.log_end_offset(), log.producers().len()), (Offset(5), 0), "{mode:?}");
+        assert!(matches!(log.append(&batch(1, 0, 8, 1)), Err(Error::Rejected(_))));
+    }
+}
