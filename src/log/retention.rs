@@ -147,10 +147,9 @@ impl Shared {
         let epochs = appender.leader_epochs.clone();
         self.watermarks.raise_log_start(offset);
         drop(appender);
-        if epochs != before {
-            self.replace_leader_epochs(&epochs)?;
-        }
-        self.environment.write_checkpoints_now()
+        // First the log start: leader epochs that begin above it would be taken for forgotten ones.
+        self.environment.write_checkpoints_now()?;
+        if epochs != before { self.replace_leader_epochs(&epochs) } else { Ok(()) }
     }
 
     /// Whether there is a limit to what the log keeps.
@@ -242,6 +241,8 @@ impl Shared {
         for segment in head {
             segment.file().remove()?;
             segment.remove_indexes(&self.directory)?;
+            // Names survive a crash independently of each other: of the segments below the start none may lack alone.
+            self.sync_names()?;
         }
         event!(info, partition = %self.name, segments = count, log_start = first.0, "deleted");
         self.remove_snapshots(|offset| offset < first)?;

@@ -115,7 +115,8 @@ impl Producers {
     fn read(&self, offset: Offset) -> Result<(ProducerTable, Option<SnapshotIdentity>)> {
         let path = self.path(offset);
         let bytes = self.disk.read(&path, MAX_BYTES).at("read", &path)?;
-        snapshot::decode(&bytes, offset, policy(), Timestamp(0)).map_err(|kind| Error::corrupt(&path, 0, kind))
+        snapshot::decode(&bytes, offset, policy(), Timestamp(0))
+            .map_err(|kind| Error::corrupt(&path, 0, kind))
     }
 
     /// The last batch that the snapshot covers must be where it says, unless the log begins behind it.

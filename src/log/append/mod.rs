@@ -79,7 +79,7 @@ struct Placed {
     ticket: Option<Ticket>,
     /// Whether there are chores that should not wait.
     has_chores: bool,
-    /// Whether a segment was begun above the log end offset.
+    /// Whether a segment was begun above the end of the last batch.
     left_gap: bool,
 }
 
@@ -198,8 +198,8 @@ impl Shared {
                     continue;
                 }
             };
-            let left_gap =
-                rolled && demand.is_some_and(|demand| demand.first_offset > self.watermarks.log_end());
+            let last_batch_end = self.watermarks.batch_end_at(self.watermarks.log_end());
+            let left_gap = rolled && demand.is_some_and(|demand| demand.first_offset > last_batch_end);
             let (outcomes, target) = self.store(&mut appender, incoming, &decisions, now)?;
             let generation = self.commit.generation();
             let has_chores = self.request_chores(&mut appender, options, now) || rolled;

@@ -470,8 +470,9 @@ impl<'a> Recovery<'a> {
         if let Some((_, first)) = first {
             epochs.truncate_from_start(first);
         }
-        epochs.truncate_from_end(log_end);
+        // In this order, so that an epoch of deleted batches alone is forgotten, at every opening.
         epochs.truncate_from_start(self.log_start);
+        epochs.truncate_from_end(log_end);
         if known != epochs {
             repair::write_leader_epochs(self.request, &epochs, &mut self.report);
         }
