@@ -104,6 +104,8 @@ pub enum Error {
     },
     /// All 2^63-1 producer ids were given out, or a batch with one of the last came from elsewhere.
     ProducerIdsExhausted,
+    /// A [`Producer`](crate::Producer) has used its last sequence in a partition whose sequences only increase.
+    SequencesExhausted,
     /// The log has no room below the last offset, 2^63-1; nothing was stored.
     OffsetsExhausted,
     /// The log directory or partition is open for reading only.
@@ -508,6 +510,7 @@ impl Error {
             | Self::Unsettled
             | Self::InvalidOption { .. }
             | Self::ProducerIdsExhausted
+            | Self::SequencesExhausted
             | Self::OffsetsExhausted => ErrorCode::UnknownServerError,
         }
     }
@@ -579,6 +582,9 @@ impl fmt::Display for Error {
             }
             Self::InvalidTopic { topic, expected } => write!(f, "topic name {topic:?}: {expected}"),
             Self::ProducerIdsExhausted => f.write_str("no producer id is left to give out"),
+            Self::SequencesExhausted => {
+                f.write_str("no sequence is left in this partition: go on under another name")
+            }
             Self::OffsetsExhausted => f.write_str("the log has too few offsets left for the batch"),
             Self::ReadOnly { path } => write!(f, "{} is open for reading only", path.display()),
         }

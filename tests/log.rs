@@ -505,3 +505,21 @@ fn a_valid_batch_behind_a_torn_one_is_kept_aside_whole() {
         assert_eq!(std::fs::read(&cut.kept[0]).unwrap(), bytes[..size], "its last zero, too");
     }
 }
+
+/// Under the increasing rule sequences do not begin again at 0: what came there was taken for a duplicate, and lost.
+#[test]
+fn a_producer_whose_sequences_are_used_up_says_so_instead_of_beginning_again() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let policy = ProducerPolicy::default()
+            .sequence_rule(SequenceRule::Increasing)
+            .first_append(FirstAppend::AcceptAny);
+        let dir = LogDir::open(data.path(), options(mode).log(small(mode).producers(policy))).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let producer = dir.producer("sensor-7").unwrap();
+        log.append(&batch(producer.id().0, producer.epoch().0, i32::MAX, 1)).unwrap();
+        let refused = producer.append(&log, idemlog::BatchBuilder::new().record("k", "v"));
+        assert!(matches!(refused, Err(Error::SequencesExhausted)), "{refused:?}");
+        assert_eq!(log.log_end_offset(), Offset(1));
+    }
+}

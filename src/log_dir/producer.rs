@@ -1,6 +1,7 @@
 //! A producer for programs that embed both ends.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -8,6 +9,7 @@ use crate::batch::{Batch, BatchBuilder};
 use crate::error::{Error, Result};
 use crate::fs::name::TopicPartition;
 use crate::log::{AppendOutcome, Log};
+use crate::producer::SequenceRule;
 use crate::types::{Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence};
 
 /// Gives batches their sequences, per partition, and sends a batch again safely.
@@ -38,13 +40,15 @@ use crate::types::{Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence};
 pub struct Producer {
     id: ProducerId,
     epoch: ProducerEpoch,
-    partitions: Mutex<HashMap<TopicPartition, State>>,
+    /// Locked one by one over appends: what waits for one partition's disk does not hold up the others.
+    partitions: Mutex<HashMap<TopicPartition, Arc<Mutex<State>>>>,
 }
 
 /// Where the producer is in one partition.
 #[derive(Debug)]
 struct State {
-    next: Sequence,
+    /// `None`: behind the last one that there is, where they do not begin again.
+    next: Option<Sequence>,
     /// Sent, and not known to be stored or not.
     unsettled: Option<Batch>,
 }
@@ -93,16 +97,22 @@ impl Producer {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsettled`] while an earlier batch is; nothing is sent. [`Error::Rejected`] when a newer incarnation has
-    /// fenced this one. After any other error that the log returns, the batch may be stored or not: call
+    /// [`Error::Unsettled`] while an earlier batch is; nothing is sent. [`Error::SequencesExhausted`] behind sequence
+    /// 2^31-1 under [`SequenceRule::Increasing`](crate::SequenceRule::Increasing): take another name. [`Error::Rejected`]
+    /// when a newer incarnation has fenced this one. After any other error that the log returns, the batch may be stored or not: call
     /// [`retry`](Self::retry).
     pub fn append(&self, log: &Log, batch: BatchBuilder) -> Result<AppendOutcome> {
-        let mut partitions = self.partitions.lock();
-        let state = partitions.entry(log.name().clone()).or_insert_with(|| self.begin(log));
+        let state = {
+            let mut partitions = self.partitions.lock();
+            let begin = || Arc::new(Mutex::new(self.begin(log)));
+            Arc::clone(partitions.entry(log.name().clone()).or_insert_with(begin))
+        };
+        let mut state = state.lock();
         if state.unsettled.is_some() {
             return Err(Error::Unsettled);
         }
-        let batch = batch.producer(self.id, self.epoch, state.next).build()?;
+        let next = state.next.ok_or(Error::SequencesExhausted)?;
+        let batch = batch.producer(self.id, self.epoch, next).build()?;
         state.unsettled = Some(batch);
         state.settle(log)
     }
@@ -113,19 +123,16 @@ impl Producer {
     ///
     /// As [`append`](Self::append); the batch stays for the next retry.
     pub fn retry(&self, log: &Log) -> Result<Option<AppendOutcome>> {
-        match self.partitions.lock().get_mut(log.name()) {
-            Some(state) if state.unsettled.is_some() => state.settle(log).map(Some),
-            _ => Ok(None),
-        }
+        let state = self.partitions.lock().get(log.name()).cloned();
+        let Some(state) = state else { return Ok(None) };
+        let mut state = state.lock();
+        if state.unsettled.is_some() { state.settle(log).map(Some) } else { Ok(None) }
     }
 
     /// The first sequence in a partition: 0, or behind what this very epoch stored there.
     fn begin(&self, log: &Log) -> State {
-        let increasing = log.options().producers.sequence_rule == crate::SequenceRule::Increasing;
-        let next = self
-            .last(log)
-            .filter(|last| increasing || last.epoch == self.epoch)
-            .map_or(Sequence(0), |last| last.last_sequence.plus(1));
+        let last = self.last(log).filter(|last| is_increasing(log) || last.epoch == self.epoch);
+        let next = last.map_or(Some(Sequence(0)), |last| behind(last.last_sequence, log));
         State { next, unsettled: None }
     }
 }
@@ -135,7 +142,7 @@ impl State {
         let Some(batch) = &self.unsettled else { return Err(Error::Unsettled) };
         match log.append(batch) {
             Ok(outcome) => {
-                self.next = batch.header().last_sequence().plus(1);
+                self.next = behind(batch.header().last_sequence(), log);
                 self.unsettled = None;
                 Ok(outcome)
             }
@@ -147,6 +154,15 @@ impl State {
             Err(error) => Err(error),
         }
     }
+}
+
+fn is_increasing(log: &Log) -> bool {
+    log.options().producers.sequence_rule == SequenceRule::Increasing
+}
+
+/// The sequence behind `last`, by the log's rule.
+fn behind(last: Sequence, log: &Log) -> Option<Sequence> {
+    if is_increasing(log) { last.0.checked_add(1).map(Sequence) } else { Some(last.plus(1)) }
 }
 
 impl LastBatch {

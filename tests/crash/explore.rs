@@ -171,7 +171,7 @@ impl Explorer {
         // A recovery that had something to do is more worth a crash.
         let one_in =
             if opened.log().recovery().cut.is_some() { self.bounds.again / 8 } else { self.bounds.again };
-        if depth == 0 && state % one_in.max(1) == 0 {
+        if depth == 0 && state.is_multiple_of(one_in.max(1)) {
             self.crash_again(opened, state)
         } else {
             catching(|| check::goes_on(&mut opened))
