@@ -1,6 +1,7 @@
 //! Many partitions in one directory: who owns it, what is in it, and what they share.
 
 pub(crate) mod checkpoint;
+mod found;
 mod named_producers;
 mod options;
 mod own_file;
@@ -18,20 +19,18 @@ use parking_lot::{Mutex, RwLock};
 pub use options::LogDirOptions;
 pub use producer::{LastBatch, Producer};
 
-use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
-use crate::fs::{DirectoryLock, Disk, EntryKind, atomic};
+use crate::fs::{DirectoryLock, Disk, atomic};
 use crate::log::background::Queue;
 use crate::log::environment::{Checkpointer, Environment, Fences, MapBudget, Removed, SpaceBudget};
-use crate::log::{Log, LogMetrics, LogOptions, OpenRequest};
+use crate::log::{Log, LogMetrics};
 use crate::topic_id::TopicId;
-use crate::types::{Offset, ProducerEpoch, ProducerId};
+use crate::types::{ProducerEpoch, ProducerId};
 use checkpoint::OffsetsByPartition;
+use found::{CheckpointedState, Failed, Found, open_request, read_offsets};
 use named_producers::NamedProducers;
 use producer_ids::ProducerIds;
-
-/// The largest checkpoint file that is read.
-const MAX_CHECKPOINT: u64 = 1 << 30;
 
 /// A directory of partitions, owned by one process at a time. Cloning is cheap; every method may be called from any
 /// thread.
@@ -515,155 +514,4 @@ pub(crate) fn is_log_dir(disk: &dyn Disk, path: &Path) -> Result<bool> {
 pub(crate) fn checkpointed(disk: &dyn Disk, path: &Path) -> Result<(OffsetsByPartition, OffsetsByPartition)> {
     let read = |file| read_offsets(disk, path, file);
     Ok((read(directory_file::RECOVERY_POINTS)?, read(directory_file::LOG_STARTS)?))
-}
-
-/// What the checkpoints say about one partition.
-#[derive(Clone, Copy, Debug, Default)]
-struct CheckpointedState {
-    recovery_point: Option<Offset>,
-    log_start: Option<Offset>,
-    high_watermark: Option<Offset>,
-    clean: bool,
-}
-
-fn open_request(
-    name: &TopicPartition,
-    directory: PathBuf,
-    options: &LogDirOptions,
-    environment: &Arc<Environment>,
-    state: CheckpointedState,
-) -> Result<OpenRequest> {
-    let log: &LogOptions = &options.log;
-    let mode = match log.io_mode {
-        Some(mode) => mode,
-        None => options.disk.io_mode(&directory).at("look up the file system of", &directory)?,
-    };
-    Ok(OpenRequest {
-        name: name.clone(),
-        directory,
-        environment: Arc::clone(environment),
-        options: log.clone(),
-        mode,
-        recovery_point: state.recovery_point.unwrap_or(Offset::ZERO),
-        log_start: state.log_start,
-        high_watermark: state.high_watermark,
-        clean: state.clean,
-    })
-}
-
-/// What lies in the directory.
-struct Found {
-    partitions: Vec<TopicPartition>,
-    deleted: Vec<PathBuf>,
-    clean: bool,
-    recovery_points: OffsetsByPartition,
-    log_starts: OffsetsByPartition,
-    high_watermarks: OffsetsByPartition,
-}
-
-/// What opening the partitions came to.
-type Opened = (BTreeMap<TopicPartition, Log>, BTreeMap<TopicPartition, Failed>);
-
-/// A partition that did not open.
-#[derive(Debug)]
-struct Failed {
-    error: Error,
-    state: CheckpointedState,
-}
-
-impl Found {
-    fn in_directory(disk: &dyn Disk, path: &Path) -> Result<Self> {
-        let mut found = Self {
-            partitions: Vec::new(),
-            deleted: Vec::new(),
-            clean: false,
-            recovery_points: read_offsets(disk, path, directory_file::RECOVERY_POINTS)?,
-            log_starts: read_offsets(disk, path, directory_file::LOG_STARTS)?,
-            high_watermarks: read_offsets(disk, path, directory_file::HIGH_WATERMARKS)?,
-        };
-        for entry in disk.list(path).at("list", path)? {
-            if entry.kind == EntryKind::File {
-                found.clean |= entry.name == directory_file::CLEAN_SHUTDOWN;
-            }
-            if entry.kind == EntryKind::Directory {
-                match PartitionDirectory::parse(&entry.name) {
-                    PartitionDirectory::Live(partition) => found.partitions.push(partition),
-                    PartitionDirectory::Deleted => found.deleted.push(path.join(&entry.name)),
-                    PartitionDirectory::Future | PartitionDirectory::Stray | PartitionDirectory::Other => {}
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// Takes the clean marker away before anything is opened, so that a crash from here on is seen as one; and finishes
-    /// deletions.
-    fn begin(&self, disk: &dyn Disk, path: &Path) -> Result<()> {
-        if self.clean {
-            let marker = path.join(directory_file::CLEAN_SHUTDOWN);
-            disk.remove_file(&marker).at("remove", &marker)?;
-            disk.sync_directory(path).at("sync directory", path)?;
-        }
-        self.deleted.iter().try_for_each(|doomed| disk.remove_directory(doomed).at("remove", doomed))
-    }
-
-    /// Opens all partitions, several at a time.
-    fn open_partitions(
-        self,
-        path: &Path,
-        options: &LogDirOptions,
-        environment: &Arc<Environment>,
-    ) -> Result<Opened> {
-        let next = AtomicUsize::new(0);
-        let opened = Mutex::new(Opened::default());
-        let open = || {
-            while let Some(name) = self.partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let (directory, state) = (path.join(name.to_string()), self.state(name));
-                let log = open_request(name, directory, options, environment, state).and_then(Log::open);
-                let mut opened = opened.lock();
-                match log {
-                    Ok(log) => drop(opened.0.insert(name.clone(), log)),
-                    Err(error) => drop(opened.1.insert(name.clone(), Failed { error, state })),
-                }
-            }
-        };
-        thread::scope(|scope| {
-            for _ in 1..options.recovery_thread_count().min(self.partitions.len()) {
-                scope.spawn(open);
-            }
-            open();
-        });
-        Ok(opened.into_inner())
-    }
-
-    /// The partitions that only the checkpoints tell of.
-    fn gone(&self) -> BTreeSet<TopicPartition> {
-        let here: BTreeSet<_> = self.partitions.iter().collect();
-        let told = [&self.recovery_points, &self.log_starts, &self.high_watermarks];
-        told.into_iter()
-            .flat_map(|offsets| offsets.keys())
-            .filter(|name| !here.contains(name))
-            .cloned()
-            .collect()
-    }
-
-    fn state(&self, name: &TopicPartition) -> CheckpointedState {
-        CheckpointedState {
-            recovery_point: self.recovery_points.get(name).copied(),
-            log_start: self.log_starts.get(name).copied(),
-            high_watermark: self.high_watermarks.get(name).copied(),
-            clean: self.clean,
-        }
-    }
-}
-
-fn read_offsets(disk: &dyn Disk, directory: &Path, file: &str) -> Result<OffsetsByPartition> {
-    let path = directory.join(file);
-    let bytes = match disk.read(&path, MAX_CHECKPOINT) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(OffsetsByPartition::new()),
-        read => read.at("read", &path)?,
-    };
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Error::corrupt(&path, 0, CorruptionKind::Format("not text in UTF-8")))?;
-    checkpoint::decode_offsets(text).map_err(|kind| Error::corrupt(&path, 0, kind))
 }

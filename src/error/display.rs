@@ -1,0 +1,183 @@
+//! Errors in words.
+
+use std::fmt;
+
+use super::{BatchError, Corruption, CorruptionKind, Error, IoError, Rejection, RejectionReason};
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(rejection) => rejection.fmt(f),
+            Self::InvalidBatch(error) => write!(f, "invalid batch: {error}"),
+            Self::Corrupt(corruption) => corruption.fmt(f),
+            Self::Io(error) => error.fmt(f),
+            Self::Locked { path } => write!(
+                f,
+                "{} is in use by another owner (this process, another one, or a running Kafka); close it first",
+                path.display()
+            ),
+            Self::Poisoned(cause) => write!(
+                f,
+                "an earlier sync failed ({cause}); nothing more is taken, open the directory again to recover"
+            ),
+            Self::OffsetOutOfRange { got, start, end } => {
+                write!(f, "offset {got} is outside of the log, which has {start} up to {end} (exclusive)")
+            }
+            Self::UnexpectedOffset { expected, got } => {
+                write!(f, "a replicated batch begins at offset {got}, must begin at {expected} or above")
+            }
+            Self::StaleLeaderEpoch { latest, got } => {
+                write!(f, "a replicated batch has leader epoch {got}, the log is at {latest} already")
+            }
+            Self::TopicId { path, expected, got } => write!(
+                f,
+                "{} belongs to the topic with id {got}, not {expected}: one of the same name was deleted and created again",
+                path.display()
+            ),
+            Self::Truncated => f.write_str("the batch was truncated before it was durable"),
+            Self::InDoubt => f.write_str(
+                "the log was closed, deleted or poisoned before the batch was known to be durable; send it again after reopening",
+            ),
+            Self::Closed => f.write_str("the log is closed"),
+            Self::Gone => f.write_str("the partition was deleted"),
+            Self::NoSyncer => f.write_str(
+                "nobody syncs this log, so awaiting would never end: ask for background threads (LogDirOptions::background_threads), \
+                 run LogDir::run_background in a thread, or call Pending::wait",
+            ),
+            Self::Unsettled => f.write_str(
+                "it is not known whether an earlier batch of this producer is stored: call retry first",
+            ),
+            Self::WouldBlock { bound } => write!(f, "the bound {bound} is reached; wait for pending appends"),
+            Self::InvalidOption { option, expected, got } => {
+                write!(f, "option {option} must be {expected}, not {got}")
+            }
+            Self::InvalidTopic { topic, expected } => write!(f, "topic name {topic:?}: {expected}"),
+            Self::ProducerIdsExhausted => f.write_str("no producer id is left to give out"),
+            Self::SequencesExhausted => {
+                f.write_str("no sequence is left in this partition: go on under another name")
+            }
+            Self::OffsetsExhausted => f.write_str("the log has too few offsets left for the batch"),
+            Self::ReadOnly { path } => write!(f, "{} is open for reading only", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) | Self::Poisoned(error) => Some(&*error.source),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for IoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.operation, self.path.display(), self.source)
+    }
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}: {}", self.path.display(), self.position, self.kind)
+    }
+}
+
+impl fmt::Display for CorruptionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Batch(error) => error.fmt(f),
+            Self::BaseOffset { expected, got } => {
+                write!(f, "a batch at offset {got} where {expected} must stand")
+            }
+            Self::LeaderEpoch { expected, got } => {
+                write!(f, "a batch of leader epoch {got} behind one of {expected}")
+            }
+            Self::Checksum { expected, got } => {
+                write!(f, "the checksum is {expected:#010x}, that of the bytes {got:#010x}")
+            }
+            Self::Version { expected, got } => write!(f, "version {got}, the newest known is {expected}"),
+            Self::Length { expected, got } => write!(f, "{got} bytes where {expected} must be"),
+            Self::MissingSegment { expected, got } => {
+                write!(f, "no segment begins at offset {expected}, the next begins at {got}")
+            }
+            Self::Format(problem) => f.write_str(problem),
+        }
+    }
+}
+
+impl fmt::Display for BatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooShort { expected, got } => write!(f, "{got} bytes where the batch needs {expected}"),
+            Self::Length { got } => write!(f, "a length field of {got}, too small for a batch"),
+            Self::TrailingBytes { expected, got } => {
+                write!(f, "{got} bytes where one batch of {expected} must be")
+            }
+            Self::UnsupportedMagic { got } => write!(f, "magic {got}; only 2 is supported"),
+            Self::Crc { expected, got } => {
+                write!(f, "the header's CRC-32C is {expected:#010x}, that of the bytes {got:#010x}")
+            }
+            Self::Field { field, expected, got } => write!(f, "{field} is {got}, must be {expected}"),
+            Self::TooLarge { limit, got, option } => write!(f, "{got} bytes, more than {option} = {limit}"),
+            Self::Record { index, position, problem } => {
+                write!(f, "record {index} at byte {position} of the records: {problem}")
+            }
+            Self::UnknownCodec { got } => write!(f, "unknown compression codec {got}"),
+            Self::CodecDisabled { codec } => write!(f, "compressed with {codec}, which is not compiled in"),
+            Self::Decompression { codec, problem } => write!(f, "{codec}: {problem}"),
+            Self::DecompressedTooLarge { limit } => {
+                write!(f, "the records decompress to more than {limit} bytes")
+            }
+            Self::ClientRule { expected, got } => write!(f, "from a client, {expected}; got {got}"),
+        }
+    }
+}
+
+impl fmt::Display for RejectionReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gap => "a batch before it is missing",
+            Self::Overlap => "it covers stored sequences without being one of the stored batches",
+            Self::OlderThanWindow => "it lies before the batches that are remembered",
+            Self::DifferentBytes => "its sequence is stored with other bytes",
+            Self::Fenced => "its producer epoch is older than the current one",
+            Self::NewEpochNotAtZero => "a new producer epoch must begin at sequence 0",
+            Self::UnknownProducer => "the producer is not known here and must begin at sequence 0",
+            Self::ProducerBudget => {
+                "the partition has as many producers as it may and can forget none of them yet"
+            }
+            Self::TransactionOpen => "the producer has a transaction open and the batch is not part of it",
+            Self::NotVerified => "the transaction was not verified for this partition",
+            Self::CoordinatorFenced => "the transaction coordinator's epoch is older than the last one seen",
+        })
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "batch of producer {} epoch {} with sequences {}..={} refused: {}",
+            self.producer_id, self.producer_epoch, self.first_sequence, self.last_sequence, self.reason
+        )?;
+        if let Some(expected) = self.expected {
+            write!(f, "; the next sequence is {expected}")?;
+        }
+        if let Some(epoch) = self.current_epoch {
+            write!(f, "; the current epoch is {epoch}")?;
+        }
+        if let Some(window) = self.window {
+            write!(
+                f,
+                "; remembered are sequences {}..={} at offsets {}",
+                window.first_sequence, window.last_sequence, window.offsets
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Rejection {}
+impl std::error::Error for BatchError {}
+impl std::error::Error for Corruption {}

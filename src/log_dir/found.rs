@@ -1,0 +1,172 @@
+//! What lies in a log directory, and how its partitions are opened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use parking_lot::Mutex;
+
+use super::checkpoint::{self, OffsetsByPartition};
+use super::options::LogDirOptions;
+use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
+use crate::fs::{Disk, EntryKind};
+use crate::log::environment::Environment;
+use crate::log::{Log, LogOptions, OpenRequest};
+use crate::types::Offset;
+
+/// The largest checkpoint file that is read.
+const MAX_CHECKPOINT: u64 = 1 << 30;
+
+/// What the checkpoints say about one partition.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CheckpointedState {
+    pub(super) recovery_point: Option<Offset>,
+    pub(super) log_start: Option<Offset>,
+    pub(super) high_watermark: Option<Offset>,
+    pub(super) clean: bool,
+}
+
+pub(super) fn open_request(
+    name: &TopicPartition,
+    directory: PathBuf,
+    options: &LogDirOptions,
+    environment: &Arc<Environment>,
+    state: CheckpointedState,
+) -> Result<OpenRequest> {
+    let log: &LogOptions = &options.log;
+    let mode = match log.io_mode {
+        Some(mode) => mode,
+        None => options.disk.io_mode(&directory).at("look up the file system of", &directory)?,
+    };
+    Ok(OpenRequest {
+        name: name.clone(),
+        directory,
+        environment: Arc::clone(environment),
+        options: log.clone(),
+        mode,
+        recovery_point: state.recovery_point.unwrap_or(Offset::ZERO),
+        log_start: state.log_start,
+        high_watermark: state.high_watermark,
+        clean: state.clean,
+    })
+}
+
+/// What lies in the directory.
+pub(super) struct Found {
+    partitions: Vec<TopicPartition>,
+    deleted: Vec<PathBuf>,
+    clean: bool,
+    recovery_points: OffsetsByPartition,
+    log_starts: OffsetsByPartition,
+    high_watermarks: OffsetsByPartition,
+}
+
+/// What opening the partitions came to.
+pub(super) type Opened = (BTreeMap<TopicPartition, Log>, BTreeMap<TopicPartition, Failed>);
+
+/// A partition that did not open.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: Error,
+    pub(super) state: CheckpointedState,
+}
+
+impl Found {
+    pub(super) fn in_directory(disk: &dyn Disk, path: &Path) -> Result<Self> {
+        let mut found = Self {
+            partitions: Vec::new(),
+            deleted: Vec::new(),
+            clean: false,
+            recovery_points: read_offsets(disk, path, directory_file::RECOVERY_POINTS)?,
+            log_starts: read_offsets(disk, path, directory_file::LOG_STARTS)?,
+            high_watermarks: read_offsets(disk, path, directory_file::HIGH_WATERMARKS)?,
+        };
+        for entry in disk.list(path).at("list", path)? {
+            if entry.kind == EntryKind::File {
+                found.clean |= entry.name == directory_file::CLEAN_SHUTDOWN;
+            }
+            if entry.kind == EntryKind::Directory {
+                match PartitionDirectory::parse(&entry.name) {
+                    PartitionDirectory::Live(partition) => found.partitions.push(partition),
+                    PartitionDirectory::Deleted => found.deleted.push(path.join(&entry.name)),
+                    PartitionDirectory::Future | PartitionDirectory::Stray | PartitionDirectory::Other => {}
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes the clean marker away before anything is opened, so that a crash from here on is seen as one; and finishes
+    /// deletions.
+    pub(super) fn begin(&self, disk: &dyn Disk, path: &Path) -> Result<()> {
+        if self.clean {
+            let marker = path.join(directory_file::CLEAN_SHUTDOWN);
+            disk.remove_file(&marker).at("remove", &marker)?;
+            disk.sync_directory(path).at("sync directory", path)?;
+        }
+        self.deleted.iter().try_for_each(|doomed| disk.remove_directory(doomed).at("remove", doomed))
+    }
+
+    /// Opens all partitions, several at a time.
+    pub(super) fn open_partitions(
+        self,
+        path: &Path,
+        options: &LogDirOptions,
+        environment: &Arc<Environment>,
+    ) -> Result<Opened> {
+        let next = AtomicUsize::new(0);
+        let opened = Mutex::new(Opened::default());
+        let open = || {
+            while let Some(name) = self.partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let (directory, state) = (path.join(name.to_string()), self.state(name));
+                let log = open_request(name, directory, options, environment, state).and_then(Log::open);
+                let mut opened = opened.lock();
+                match log {
+                    Ok(log) => drop(opened.0.insert(name.clone(), log)),
+                    Err(error) => drop(opened.1.insert(name.clone(), Failed { error, state })),
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..options.recovery_thread_count().min(self.partitions.len()) {
+                scope.spawn(open);
+            }
+            open();
+        });
+        Ok(opened.into_inner())
+    }
+
+    /// The partitions that only the checkpoints tell of.
+    pub(super) fn gone(&self) -> BTreeSet<TopicPartition> {
+        let here: BTreeSet<_> = self.partitions.iter().collect();
+        let told = [&self.recovery_points, &self.log_starts, &self.high_watermarks];
+        told.into_iter()
+            .flat_map(|offsets| offsets.keys())
+            .filter(|name| !here.contains(name))
+            .cloned()
+            .collect()
+    }
+
+    fn state(&self, name: &TopicPartition) -> CheckpointedState {
+        CheckpointedState {
+            recovery_point: self.recovery_points.get(name).copied(),
+            log_start: self.log_starts.get(name).copied(),
+            high_watermark: self.high_watermarks.get(name).copied(),
+            clean: self.clean,
+        }
+    }
+}
+
+pub(super) fn read_offsets(disk: &dyn Disk, directory: &Path, file: &str) -> Result<OffsetsByPartition> {
+    let path = directory.join(file);
+    let bytes = match disk.read(&path, MAX_CHECKPOINT) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(OffsetsByPartition::new()),
+        read => read.at("read", &path)?,
+    };
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Error::corrupt(&path, 0, CorruptionKind::Format("not text in UTF-8")))?;
+    checkpoint::decode_offsets(text).map_err(|kind| Error::corrupt(&path, 0, kind))
+}
