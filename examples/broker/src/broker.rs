@@ -1,12 +1,10 @@
 //! What all connections share.
 
-use std::collections::HashMap;
-
 use anyhow::Context;
-use idemlog::{LogDir, ProducerEpoch, ProducerId};
-use parking_lot::Mutex;
+use idemlog::LogDir;
 use tokio::sync::watch;
 
+use crate::coordinator::Coordinator;
 use crate::faults::Faults;
 use crate::topics::Topics;
 
@@ -17,15 +15,21 @@ pub(crate) struct Broker {
     pub(crate) dir: LogDir,
     pub(crate) topics: Topics,
     pub(crate) faults: Faults,
-    /// The incarnations of named producers that this process handed out, to know a stale one by.
-    pub(crate) incarnations: Mutex<HashMap<String, (ProducerId, ProducerEpoch)>>,
+    pub(crate) coordinator: Coordinator,
     stopping: watch::Receiver<bool>,
 }
 
 impl Broker {
-    pub(crate) fn new(dir: LogDir, partitions: i32, faults: Faults, stopping: watch::Receiver<bool>) -> Self {
+    /// Ends the transactions that are decided. Blocks.
+    pub(crate) fn open(
+        dir: LogDir,
+        partitions: i32,
+        faults: Faults,
+        stopping: watch::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
         let topics = Topics::new(dir.clone(), partitions);
-        Self { dir, topics, faults, incarnations: Mutex::default(), stopping }
+        let coordinator = Coordinator::open(dir.clone()).context("open the transaction log")?;
+        Ok(Self { dir, topics, coordinator, faults, stopping })
     }
 
     /// Resolves when the broker is told to stop.

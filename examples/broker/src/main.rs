@@ -6,6 +6,7 @@
 mod api;
 mod broker;
 mod connection;
+mod coordinator;
 mod faults;
 mod frame;
 mod request;

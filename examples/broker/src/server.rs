@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use idemlog::{LogDir, LogDirOptions};
+use idemlog::{LogDir, LogDirOptions, LogOptions};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::broker::{Broker, blocking};
 use crate::faults::Faults;
-use crate::{Arguments, connection, log};
+use crate::{Arguments, connection, coordinator, log};
 
 /// How long connections get to send the answers they owe, once the broker is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -26,7 +26,9 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let dir = open(arguments).await?;
     let faults = Faults::new(arguments.lose_acks, arguments.seed);
     let (stop, stopping) = watch::channel(false);
-    let broker = Arc::new(Broker::new(dir.clone(), arguments.partitions, faults, stopping));
+    let (opening, partitions) = (dir.clone(), arguments.partitions);
+    let broker = blocking(move || Broker::open(opening, partitions, faults, stopping)).await??;
+    let broker = Arc::new(broker);
     let listener = TcpListener::bind(arguments.listen).await.context(arguments.listen)?;
     let _ = writeln!(std::io::stdout(), "listening on {}", listener.local_addr()?);
 
@@ -34,6 +36,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     tokio::select! {
         () = signals.next() => {}
         () = accept(&listener, &broker, &mut connections) => {}
+        () = coordinator::watch_the_time(&broker) => {}
     }
     drop(listener);
     stop.send_replace(true);
@@ -53,12 +56,17 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 async fn open(arguments: &Arguments) -> anyhow::Result<LogDir> {
     let data = arguments.data.clone();
-    let opened = blocking(move || LogDir::open(data, LogDirOptions::default().background_threads(2))).await?;
+    let opened = blocking(move || LogDir::open(data, options())).await?;
     let dir = opened.context("open the log directory")?;
     for (partition, error) in dir.failed() {
         log(format_args!("{partition} did not open: {error}"));
     }
     Ok(dir)
+}
+
+/// How the directory is opened. A batch that comes late must not begin a transaction again that its coordinator has ended.
+pub(crate) fn options() -> LogDirOptions {
+    LogDirOptions::default().background_threads(2).log(LogOptions::default().verify_transactions(true))
 }
 
 async fn accept(listener: &TcpListener, broker: &Arc<Broker>, connections: &mut JoinSet<()>) {

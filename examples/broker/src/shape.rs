@@ -1,13 +1,12 @@
 //! A look at a request before it is decoded, because the decoder reserves memory for as many elements as an array
 //! claims to have.
 //!
-//! Only arrays matter: what has none needs no look, and what follows the last one is left to the decoder. All versions
-//! served of requests with arrays encode lengths in the fixed way, not the compact one.
+//! Only arrays matter: what has none needs no look, and what follows the last one is left to the decoder.
 
 use bytes::{Buf, TryGetError};
 use kafka_protocol::messages::ApiKey;
 
-use Field::{Array, Bytes, Fixed, Since, String};
+use Field::{Array, Bytes, CompactArray, CompactString, Fixed, Since, String, Tags};
 
 /// How many array elements one request may have.
 const MAX_ELEMENTS: usize = 100_000;
@@ -22,6 +21,12 @@ enum Field {
     Bytes,
     /// Four bytes of count, then as many times these fields.
     Array(&'static [Field]),
+    /// A variable-length integer first, the length plus one.
+    CompactString,
+    /// A variable-length integer first, the count plus one.
+    CompactArray(&'static [Field]),
+    /// Fields that the schema does not know: their count, then number, length and bytes of each.
+    Tags,
     /// There from this version on.
     Since(i16, &'static Field),
 }
@@ -43,6 +48,10 @@ const CREATE_TOPICS: &[Field] =
 
 const NAMES: &[Field] = &[Array(&[String])];
 
+const ADD_PARTITIONS_TO_TXN: &[Field] = &[String, Fixed(10), Array(&[String, Array(&[Fixed(4)])])];
+
+const DESCRIBE_PRODUCERS: &[Field] = &[CompactArray(&[CompactString, CompactArray(&[Fixed(4)]), Tags]), Tags];
+
 fn fields(api: ApiKey) -> &'static [Field] {
     match api {
         ApiKey::Produce => PRODUCE,
@@ -50,6 +59,8 @@ fn fields(api: ApiKey) -> &'static [Field] {
         ApiKey::ListOffsets => LIST_OFFSETS,
         ApiKey::CreateTopics => CREATE_TOPICS,
         ApiKey::Metadata | ApiKey::DeleteTopics => NAMES,
+        ApiKey::AddPartitionsToTxn => ADD_PARTITIONS_TO_TXN,
+        ApiKey::DescribeProducers => DESCRIBE_PRODUCERS,
         _ => &[],
     }
 }
@@ -83,13 +94,48 @@ impl Walk<'_> {
             }
             Array(element) => {
                 let count = length_or_null(self.rest.try_get_i32()?)?;
-                self.elements = self.elements.saturating_add(count);
-                anyhow::ensure!(self.elements <= MAX_ELEMENTS, "{} elements in a request", self.elements);
-                (0..count).try_for_each(|_| self.fields(element))
+                self.elements(count, element)
+            }
+            CompactString => {
+                let length = self.varint()?.saturating_sub(1);
+                self.skip(length)
+            }
+            CompactArray(element) => {
+                let count = self.varint()?.saturating_sub(1);
+                self.elements(count, element)
+            }
+            Tags => {
+                let count = self.varint()?;
+                (0..count).try_for_each(|_| self.tag())
             }
             Since(version, _) if self.version < version => Ok(()),
             Since(_, field) => self.field(field),
         }
+    }
+
+    fn elements(&mut self, count: usize, element: &[Field]) -> anyhow::Result<()> {
+        self.elements = self.elements.saturating_add(count);
+        anyhow::ensure!(self.elements <= MAX_ELEMENTS, "{} elements in a request", self.elements);
+        (0..count).try_for_each(|_| self.fields(element))
+    }
+
+    fn tag(&mut self) -> anyhow::Result<()> {
+        let _number = self.varint()?;
+        let length = self.varint()?;
+        self.skip(length)
+    }
+
+    /// Seven bits a byte, the lowest first; of 32 bits in all.
+    fn varint(&mut self) -> anyhow::Result<usize> {
+        let mut value = 0;
+        for shift in (0..32).step_by(7) {
+            let byte = self.rest.try_get_u8()?;
+            value |= usize::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        anyhow::bail!("a variable-length integer of more than 5 bytes")
     }
 
     fn skip(&mut self, length: usize) -> anyhow::Result<()> {
@@ -130,6 +176,24 @@ mod tests {
         let at = request.len() - 4;
         request[at..].fill(0);
         check(ApiKey::Produce, 3, &request).unwrap();
+    }
+
+    #[test]
+    fn a_compact_array_counts_one_more_than_it_has() {
+        let describe = |bytes: &[u8]| check(ApiKey::DescribeProducers, 0, bytes);
+        for request in [&[0, 0][..], &[1, 0], &[2, 2, b't', 2, 0, 0, 0, 1, 0, 0], &[1, 1, 9, 2, b'x', b'y']] {
+            describe(request).unwrap();
+        }
+        let most = [0xff, 0xff, 0xff, 0xff, 0x0f];
+        let refused = [
+            &[][..],
+            &[2, 0],
+            &[2, 2, b't', 3, 0, 0, 0, 1, 0, 0],
+            &[1, 1, 9, 3, b'x', b'y'],
+            &most,
+            &[0xff; 6],
+        ];
+        refused.iter().for_each(|request| assert!(describe(request).is_err(), "{request:?}"));
     }
 
     #[test]

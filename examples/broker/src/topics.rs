@@ -9,6 +9,9 @@ use parking_lot::{Mutex, RwLock};
 /// How many partitions a topic may have.
 pub(crate) const MAX_PARTITIONS: i32 = 1_000;
 
+/// The topic of the transaction coordinator's states. Clients do not see it.
+pub(crate) const TRANSACTION_STATE: &str = "__transaction_state";
+
 /// The partitions of a topic by number: the log, or why it did not open.
 pub(crate) type Topic = Arc<BTreeMap<i32, Result<Log>>>;
 
@@ -28,7 +31,7 @@ impl Topics {
         let open =
             dir.partitions().into_iter().map(|name| (dir.partition(name.topic(), name.partition()), name));
         let failed = dir.failed().into_iter().map(|(name, error)| (Err(error), name));
-        for (log, name) in open.chain(failed) {
+        for (log, name) in open.chain(failed).filter(|(_, name)| name.topic() != TRANSACTION_STATE) {
             known.entry(name.topic().to_owned()).or_default().insert(name.partition(), log);
         }
         let known = known.into_iter().map(|(name, topic)| (name, Arc::new(topic))).collect();
@@ -59,6 +62,7 @@ impl Topics {
 
     /// Creates a topic, unless there is one. Blocks.
     pub(crate) fn create(&self, name: &str, partitions: i32) -> Result<Topic> {
+        Self::check_name(name)?;
         let _turn = self.changing.lock();
         if let Some(topic) = self.find(name) {
             return Ok(topic);
@@ -86,6 +90,10 @@ impl Topics {
 
     /// Checks a topic's name.
     pub(crate) fn check_name(name: &str) -> Result<(), Error> {
+        if name == TRANSACTION_STATE {
+            let expected = "a name that the broker does not use itself";
+            return Err(Error::InvalidTopic { topic: name.to_owned(), expected });
+        }
         TopicPartition::new(name, 0).map(|_| ())
     }
 }

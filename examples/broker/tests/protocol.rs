@@ -8,15 +8,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use idemlog::{BatchBuilder, LogDir, LogDirOptions};
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FindCoordinatorRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
+    AddPartitionsToTxnRequest, ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeProducersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use support::{Broker, Connection, encode, within_patience};
@@ -94,6 +97,16 @@ fn delete(connection: &mut Connection) -> i16 {
     connection.call(3, &request).responses[0].error_code
 }
 
+fn add_partitions_request() -> AddPartitionsToTxnRequest {
+    let topic = AddPartitionsToTxnTopic::default().with_name(name(TOPIC)).with_partitions(vec![0]);
+    AddPartitionsToTxnRequest::default().with_v3_and_below_topics(vec![topic])
+}
+
+fn describe_producers_request() -> DescribeProducersRequest {
+    let topic = TopicRequest::default().with_name(name(TOPIC)).with_partition_indexes(vec![0]);
+    DescribeProducersRequest::default().with_topics(vec![topic])
+}
+
 fn broker() -> (tempfile::TempDir, Broker) {
     let data = tempfile::tempdir().unwrap();
     let broker = Broker::start(data.path(), &["--partitions", "2"]);
@@ -117,7 +130,7 @@ fn assert_closed(connection: &mut Connection, what: &str) {
 fn every_version_that_the_broker_offers_is_answered() {
     let (_data, _broker, mut connection) = broker_with_topic();
     let offered = connection.call(3, &ApiVersionsRequest::default());
-    assert_eq!(offered.api_keys.len(), 9);
+    assert_eq!(offered.api_keys.len(), 12);
     for api in offered.api_keys {
         for version in api.min_version..=api.max_version {
             match api.api_key {
@@ -130,6 +143,9 @@ fn every_version_that_the_broker_offers_is_answered() {
                 19 => drop(connection.call(version, &create_request("other", 1))),
                 20 => drop(connection.call(version, &DeleteTopicsRequest::default())),
                 22 => drop(connection.call(version, &InitProducerIdRequest::default())),
+                24 => drop(connection.call(version, &add_partitions_request())),
+                26 => drop(connection.call(version, &EndTxnRequest::default())),
+                61 => drop(connection.call(version, &describe_producers_request())),
                 other => panic!("API {other} is offered"),
             }
         }
@@ -145,7 +161,7 @@ fn a_client_that_is_newer_than_the_broker_learns_what_the_broker_offers() {
     connection.send_frame(&request);
     let response = connection.receive::<ApiVersionsRequest>(0, 7);
     assert_eq!(response.error_code, ResponseError::UnsupportedVersion.code());
-    assert_eq!(response.api_keys.len(), 9);
+    assert_eq!(response.api_keys.len(), 12);
 }
 
 #[test]
@@ -182,6 +198,8 @@ fn topics_are_created_and_deleted() {
     assert_eq!(end(&mut connection), 0, "nothing of the deleted one is left");
 
     assert_eq!(create(&mut connection, "../escape", 1), ResponseError::InvalidTopicException.code());
+    let own = "__transaction_state";
+    assert_eq!(create(&mut connection, own, 1), ResponseError::InvalidTopicException.code());
     assert_eq!(create(&mut connection, "none", 0), ResponseError::InvalidPartitions.code());
 }
 
@@ -350,6 +368,9 @@ fn a_request_that_ends_early_is_refused_wherever_it_ends() {
         encode(3, 1, &DeleteTopicsRequest::default().with_topic_names(vec![name(TOPIC)])),
         encode(4, 1, &InitProducerIdRequest::default()),
         encode(3, 1, &FindCoordinatorRequest::default()),
+        encode(2, 1, &add_partitions_request()),
+        encode(3, 1, &EndTxnRequest::default()),
+        encode(0, 1, &describe_producers_request()),
     ];
     for request in requests {
         for length in 0..request.len() {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use idemlog::{ErrorCode, Log, Offset, TailWait};
+use idemlog::{ErrorCode, Fetched, Log, Offset, TailWait};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_request::FetchPartition;
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
 use tokio::time::Instant;
 
-use super::{Reply, answer};
+use super::{READ_COMMITTED, Reply, answer};
 use crate::broker::{Broker, blocking};
 use crate::frame::Frame;
 use crate::request::Request;
@@ -65,6 +65,7 @@ struct Found {
     topics: Vec<(TopicName, Vec<PartitionData>)>,
     bytes: usize,
     has_error: bool,
+    only_committed: bool,
     /// Resolve when there is more.
     waits: Vec<TailWait>,
 }
@@ -72,7 +73,7 @@ struct Found {
 impl Found {
     fn read(topics: &Topics, request: &FetchRequest) -> Self {
         let limit = usize::try_from(request.max_bytes).unwrap_or(0).min(MAX_BYTES);
-        let mut found = Self::default();
+        let mut found = Self { only_committed: request.isolation_level == READ_COMMITTED, ..Self::default() };
         for topic in &request.topics {
             let partitions = topic.partitions.iter().map(|asked| {
                 let read = topics
@@ -97,18 +98,37 @@ impl Found {
     ) -> Result<PartitionData, ErrorCode> {
         let left = limit.saturating_sub(self.bytes);
         let wanted = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(left);
-        let fetched = log.read(Offset(asked.fetch_offset), wanted).map_err(|error| error.code())?;
+        let mut fetched = self.read_log(log, Offset(asked.fetch_offset), wanted)?;
         self.waits.push(log.readable(fetched.high_watermark));
         let fits = self.bytes == 0 || fetched.bytes.len() <= wanted;
-        let records = if fits { fetched.bytes } else { bytes::Bytes::new() };
-        self.bytes += records.len();
+        if !fits {
+            (fetched.bytes, fetched.aborted) = (bytes::Bytes::new(), Vec::new());
+        }
+        self.bytes += fetched.bytes.len();
         Ok(PartitionData::default()
             .with_partition_index(asked.partition)
             .with_high_watermark(fetched.high_watermark.0)
-            .with_last_stable_offset(fetched.high_watermark.0)
+            .with_last_stable_offset(fetched.last_stable.0)
             .with_log_start_offset(fetched.log_start.0)
-            .with_records(Some(records)))
+            .with_aborted_transactions(self.only_committed.then(|| aborted(&fetched)))
+            .with_records(Some(fetched.bytes)))
     }
+
+    fn read_log(&self, log: &Log, from: Offset, max_bytes: usize) -> Result<Fetched, ErrorCode> {
+        let fetched =
+            if self.only_committed { log.read_committed(from, max_bytes) } else { log.read(from, max_bytes) };
+        fetched.map_err(|error| error.code())
+    }
+}
+
+/// The transactions whose records the consumer leaves out.
+fn aborted(fetched: &Fetched) -> Vec<AbortedTransaction> {
+    let named = fetched.aborted.iter().map(|aborted| {
+        AbortedTransaction::default()
+            .with_producer_id(aborted.producer_id.0.into())
+            .with_first_offset(aborted.first_offset.0)
+    });
+    named.collect()
 }
 
 fn refused(asked: &FetchPartition, code: ErrorCode) -> PartitionData {

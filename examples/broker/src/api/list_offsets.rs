@@ -10,7 +10,7 @@ use kafka_protocol::messages::list_offsets_response::{
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
-use super::{Reply, answer};
+use super::{READ_COMMITTED, Reply, answer};
 use crate::broker::{Broker, blocking};
 use crate::request::Request;
 use crate::topics::Topics;
@@ -24,27 +24,33 @@ const NONE: i64 = -1;
 
 pub(crate) async fn handle(broker: Arc<Broker>, request: Request) -> anyhow::Result<Reply> {
     let body: ListOffsetsRequest = request.body()?;
-    let look_up = move || body.topics.into_iter().map(|asked| topic(&broker.topics, asked)).collect();
+    let only_committed = body.isolation_level == READ_COMMITTED;
+    let look_up = move || {
+        let topics = body.topics.into_iter();
+        topics.map(|asked| topic(&broker.topics, asked, only_committed)).collect()
+    };
     answer(&request, &ListOffsetsResponse::default().with_topics(blocking(look_up).await?))
 }
 
-fn topic(topics: &Topics, asked: ListOffsetsTopic) -> ListOffsetsTopicResponse {
+fn topic(topics: &Topics, asked: ListOffsetsTopic, only_committed: bool) -> ListOffsetsTopicResponse {
     let partitions = asked.partitions.iter().map(|partition| {
         let found = topics.log(&asked.name, partition.partition_index).map_err(ErrorCode::number);
-        answered(partition, found.and_then(|log| look_up(&log, partition.timestamp)))
+        answered(partition, found.and_then(|log| look_up(&log, partition.timestamp, only_committed)))
     });
     let partitions = partitions.collect();
     ListOffsetsTopicResponse::default().with_name(asked.name).with_partitions(partitions)
 }
 
 /// The offset asked for, and the time of its record.
-fn look_up(log: &Log, timestamp: i64) -> Result<(i64, i64), i16> {
+fn look_up(log: &Log, timestamp: i64, only_committed: bool) -> Result<(i64, i64), i16> {
+    let end = if only_committed { log.last_stable_offset() } else { log.high_watermark() };
     match timestamp {
-        LATEST => Ok((log.high_watermark().0, NONE)),
+        LATEST => Ok((end.0, NONE)),
         EARLIEST => Ok((log.log_start_offset().0, NONE)),
         0.. => log
             .offset_for_timestamp(Timestamp(timestamp))
             .map(|found| {
+                let found = found.filter(|found| found.offset < end);
                 found.map_or((NONE, NONE), |OffsetAndTimestamp { offset, timestamp }| (offset.0, timestamp.0))
             })
             .map_err(|error: Error| error.code().number()),

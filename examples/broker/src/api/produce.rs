@@ -2,6 +2,8 @@
 //!
 //! Every batch is submitted to be synced; what a client chooses with its acks is only what it waits for: nothing (0), that
 //! the batch is stored (1), or that it is durable (all). Readers see durable batches.
+//!
+//! Where a batch would begin a transaction in its partition, the coordinator must know that the transaction goes there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +16,11 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 
-use super::Reply;
+use super::{Reply, code};
 use crate::broker::{Broker, blocking};
+use crate::coordinator::{Coordinator, Owner};
 use crate::frame::Frame;
 use crate::request::Request;
-use crate::topics::Topics;
 
 /// What the client waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,21 +46,21 @@ pub(crate) async fn handle(broker: Arc<Broker>, request: Request) -> anyhow::Res
     };
     let timeout = Duration::from_millis(u64::try_from(body.timeout_ms).unwrap_or(0));
     let submitting = Arc::clone(&broker);
-    let topics = blocking(move || submit_all(&submitting.topics, body)).await?;
+    let topics = blocking(move || submit_all(&submitting, body)).await?;
     Ok(Box::pin(reply(broker, request, topics, acks, timeout)))
 }
 
-fn submit_all(topics: &Topics, request: ProduceRequest) -> Vec<(TopicName, Vec<Submitted>)> {
-    let is_transactional = request.transactional_id.is_some();
+fn submit_all(broker: &Broker, request: ProduceRequest) -> Vec<(TopicName, Vec<Submitted>)> {
+    let name = request.transactional_id.as_ref().map(|name| name.as_str());
     let submit_topic = |topic: TopicProduceData| {
         let partitions = topic.partition_data.into_iter().map(|data| {
             let PartitionProduceData { index: partition, records, .. } = data;
-            let result = if is_transactional {
-                Err(ErrorCode::InvalidTxnState)
-            } else {
-                submit(topics, &topic.name, partition, records.unwrap_or_default())
-            };
-            Submitted { partition, result: result.map_err(ErrorCode::number) }
+            let result = broker
+                .topics
+                .log(&topic.name, partition)
+                .map_err(ErrorCode::number)
+                .and_then(|log| submit(broker, name, log, records.unwrap_or_default()));
+            Submitted { partition, result }
         });
         let partitions = partitions.collect();
         (topic.name, partitions)
@@ -66,11 +68,33 @@ fn submit_all(topics: &Topics, request: ProduceRequest) -> Vec<(TopicName, Vec<S
     request.topic_data.into_iter().map(submit_topic).collect()
 }
 
-fn submit(topics: &Topics, topic: &str, partition: i32, records: Bytes) -> Result<(Log, Pending), ErrorCode> {
-    let log = topics.log(topic, partition)?;
-    let batches = checked(&log, records)?;
-    let pending = log.submit(&batches, AppendOptions::default()).map_err(|error| error.code())?;
+fn submit(broker: &Broker, name: Option<&str>, log: Log, records: Bytes) -> Result<(Log, Pending), i16> {
+    let batches = checked(&log, records).map_err(ErrorCode::number)?;
+    let options = confirmed(&broker.coordinator, name, &log, &batches).map_err(|error| code(error, false))?;
+    let pending = log.submit(&batches, options).map_err(|error| error.code().number())?;
     Ok((log, pending))
+}
+
+/// With the confirmation of the coordinator where the batches begin a transaction.
+fn confirmed(
+    coordinator: &Coordinator,
+    name: Option<&str>,
+    log: &Log,
+    batches: &[Batch],
+) -> Result<AppendOptions, ResponseError> {
+    let options = AppendOptions::default();
+    let Some(first) = batches.iter().map(Batch::header).find(|header| header.is_transactional()) else {
+        return Ok(options);
+    };
+    let name = name.ok_or(ResponseError::InvalidTxnState)?;
+    let owner = Owner { id: first.producer_id, epoch: first.producer_epoch };
+    match log.begin_verification(owner.id, owner.epoch, first.base_sequence) {
+        Some(guard) => {
+            coordinator.confirm(name, owner, log.name())?;
+            Ok(options.verification(guard))
+        }
+        None => Ok(options),
+    }
 }
 
 /// The batches, checked as the log wants them to be. Slices of the request's bytes.
@@ -82,10 +106,6 @@ fn checked(log: &Log, records: Bytes) -> Result<Vec<Batch>, ErrorCode> {
         .map_err(|error| error.code())?;
     if batches.is_empty() {
         return Err(ErrorCode::InvalidRecord);
-    }
-    // Transactions have no coordinator here: one that was begun would never end.
-    if batches.iter().any(|batch| batch.header().is_transactional()) {
-        return Err(ErrorCode::InvalidTxnState);
     }
     Ok(batches)
 }

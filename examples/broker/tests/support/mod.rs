@@ -10,8 +10,11 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, HeaderVersion, Request, encode_request_header_into_buffer};
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use kafka_protocol::messages::{ApiKey, DescribeProducersRequest, RequestHeader, ResponseHeader, TopicName};
+use kafka_protocol::protocol::{
+    Decodable, HeaderVersion, Request, StrBytes, encode_request_header_into_buffer,
+};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -86,6 +89,16 @@ impl Broker {
         self.connect().call(0, &kafka_protocol::messages::ApiVersionsRequest::default());
     }
 
+    /// How many producers have a transaction open in a partition.
+    pub(crate) fn open_transactions(&self, topic: &str, partition: i32) -> usize {
+        let name = TopicName(StrBytes::from_string(topic.to_owned()));
+        let topic = TopicRequest::default().with_name(name).with_partition_indexes(vec![partition]);
+        let request = DescribeProducersRequest::default().with_topics(vec![topic]);
+        let described = self.connect().call(0, &request).topics.remove(0).partitions.remove(0);
+        assert_eq!(described.error_code, 0);
+        described.active_producers.iter().filter(|producer| producer.current_txn_start_offset >= 0).count()
+    }
+
     /// A connection without a client library.
     pub(crate) fn connect(&self) -> Connection {
         let stream = TcpStream::connect_timeout(&self.address, PATIENCE).unwrap();
@@ -106,11 +119,17 @@ impl Broker {
         config
     }
 
-    /// All records of a topic, each partition from its beginning to its end.
+    /// All records of a topic that are not of open or aborted transactions, each partition from its beginning to its end.
     pub(crate) fn consume(&self, topic: &str, partitions: i32) -> Vec<Vec<Consumed>> {
+        self.consume_as("read_committed", topic, partitions)
+    }
+
+    /// The records of a topic that a consumer of this isolation level gets.
+    pub(crate) fn consume_as(&self, isolation: &str, topic: &str, partitions: i32) -> Vec<Vec<Consumed>> {
         let consumer: BaseConsumer = self
             .client()
             .set("group.id", "reader")
+            .set("isolation.level", isolation)
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .set("check.crcs", "true")
