@@ -8,8 +8,8 @@
 //! generation and condemns the tickets of older ones that end above its target: their offsets may come again, with
 //! other batches.
 
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 
 use crate::error::{Error, IoError, Result};
@@ -268,7 +268,7 @@ pub(super) fn cause(error: Error) -> IoError {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(idemlog_shuttle)))]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;

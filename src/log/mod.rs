@@ -8,6 +8,8 @@ mod append;
 pub(crate) mod background;
 mod chores;
 mod commit;
+#[cfg(all(test, idemlog_shuttle))]
+mod commit_model;
 pub(crate) mod environment;
 mod metadata;
 mod metrics;

@@ -1,9 +1,9 @@
 //! Those who wait at the tail of the log for new batches.
 
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::task::Waker;
 use std::time::Instant;
 
+use crate::sync::atomic::{AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex};
 
 /// Readers that wait. An appender that finds none pays a fence and a load.

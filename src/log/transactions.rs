@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::MutexGuard;
-
 use super::append::Outcomes;
 use super::snapshots::{self, Snapshot};
 use super::{AppendOptions, AppendOutcome, Log, Origin, Shared};
@@ -12,7 +10,7 @@ use crate::batch::{BatchBuilder, ControlRecord};
 use crate::error::Result;
 use crate::producer::{ProducerTable, VerificationGuard};
 use crate::segment::{BatchCursor, Segment, TransactionIndex};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 use crate::transaction::{self, AbortedTransaction, TransactionEffect, Transactions};
 use crate::types::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
@@ -93,6 +91,11 @@ impl Log {
     /// the disk's.
     pub fn aborted_transactions(&self, from: Offset, to: Offset) -> Result<Vec<AbortedTransaction>> {
         self.shared.aborted(from, to)
+    }
+
+    /// The aborted transactions whose markers lie in `segment`, one of [`segments`](Self::segments).
+    pub(crate) fn aborted_in(&self, segment: &Arc<Segment>) -> Result<Vec<AbortedTransaction>> {
+        Ok(self.shared.transaction_index(segment)?.entries().to_vec())
     }
 
     /// Ends a producer's transaction with a marker, as its coordinator does, and waits until the marker is as durable as

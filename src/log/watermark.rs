@@ -8,10 +8,9 @@
 //!  durable offset: everything below survives the loss of power; anywhere up to the log end
 //! ```
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-
 use super::options::Durability;
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use crate::types::Offset;
 
 /// Each stored with release and loaded with acquire: who sees an offset sees the bytes below it.

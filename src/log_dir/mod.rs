@@ -463,7 +463,7 @@ pub(crate) fn environment(options: &LogDirOptions, lock: Option<DirectoryLock>) 
         disk: Arc::clone(&options.disk),
         clock: Arc::clone(&options.clock),
         queue: Arc::new(Queue::default()),
-        lock: Mutex::new(lock),
+        lock: crate::sync::Mutex::new(lock),
         removed: Removed::default(),
         space: SpaceBudget::new(options.max_allocated_ahead),
         maps: MapBudget::new(options.max_open_segments),

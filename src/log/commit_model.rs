@@ -1,0 +1,240 @@
+//! The commit protocol under a model checker that tries one interleaving of the threads after the other: appenders that
+//! wait or await, a truncator, and what ends a log. Run by `ci/model`.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use shuttle::{check_pct, check_random, thread};
+
+use super::commit::{Commit, End, Ticket};
+use super::options::Durability;
+use super::watermark::Watermarks;
+use crate::error::{Error, IoError, Result};
+use crate::sync::Mutex;
+use crate::types::Offset;
+
+/// What the log is to the commit: batches of one record, the disk's view of them, and the lock over appends.
+#[derive(Debug)]
+struct Model {
+    commit: Commit,
+    watermarks: Watermarks,
+    /// What each offset holds: the number of the append. The append lock.
+    log: Mutex<Vec<u64>>,
+    /// What the disk has of it.
+    disk: Mutex<Vec<u64>>,
+    /// How many more syncs succeed.
+    syncs_left: Mutex<u32>,
+}
+
+impl Model {
+    fn new(syncs: u32) -> Arc<Self> {
+        Arc::new(Self {
+            commit: Commit::default(),
+            watermarks: Watermarks::new(Offset(0), Offset(0), Offset(0), Durability::Synced),
+            log: Mutex::default(),
+            disk: Mutex::default(),
+            syncs_left: Mutex::new(syncs),
+        })
+    }
+
+    /// Appends as `Shared::place_checked` does.
+    fn append(&self, number: u64) -> Result<Ticket> {
+        let mut log = self.log.lock();
+        self.commit.check()?;
+        log.push(number);
+        self.watermarks.set_log_end(Offset(log.len() as i64));
+        Ok(Ticket { target: Offset(log.len() as i64), generation: self.commit.generation() })
+    }
+
+    /// Syncs as `Shared::sync_appended` does: what was appended before it began.
+    fn sync(&self) -> Result<Offset> {
+        let end = self.watermarks.log_end();
+        let mut left = self.syncs_left.lock();
+        if *left == 0 {
+            return Err(Error::Io(IoError::new(
+                "sync",
+                std::path::Path::new("f"),
+                std::io::Error::other("broken"),
+            )));
+        }
+        *left -= 1;
+        let log = self.log_without_lock();
+        *self.disk.lock() = log[..end.0 as usize].to_vec();
+        Ok(end)
+    }
+
+    /// Syncing reads what is published, without the append lock.
+    fn log_without_lock(&self) -> Vec<u64> {
+        self.log.lock().clone()
+    }
+
+    fn truncate(&self, target: i64) {
+        let paused = self.commit.pause();
+        let mut log = self.log.lock();
+        if target < log.len() as i64 {
+            log.truncate(target as usize);
+            self.disk.lock().truncate(target as usize);
+            // What is left is durable: the truncation has synced it.
+            *self.disk.lock() = log.clone();
+            self.watermarks.truncate(Offset(target), Offset(target));
+            paused.truncated(Offset(target));
+        }
+    }
+
+    fn wait(&self, ticket: Ticket) -> Result<()> {
+        self.commit.wait(ticket, &self.watermarks, || self.sync())
+    }
+
+    /// An acknowledged append is on the disk at its offset, unless a truncation took it later.
+    fn assert_stored(&self, number: u64, ticket: Ticket, may_be_cut: bool) {
+        let disk = self.disk.lock();
+        let stored = disk.get(ticket.target.0 as usize - 1);
+        assert!(stored == Some(&number) || may_be_cut, "{number} at {ticket:?}: {disk:?}");
+    }
+}
+
+const ITERATIONS: usize = 20_000;
+const DEPTH: usize = 4;
+
+/// Both ways of choosing who goes on: at random, and so that bugs of a small depth are likely.
+fn check(model: fn()) {
+    check_random(model, ITERATIONS);
+    check_pct(model, ITERATIONS, DEPTH);
+}
+
+#[test]
+fn whoever_waits_is_woken_with_its_batch_on_the_disk() {
+    check(|| {
+        let model = Model::new(u32::MAX);
+        let appenders: Vec<_> = (0..3)
+            .map(|number| {
+                let model = Arc::clone(&model);
+                thread::spawn(move || {
+                    for round in 0..2 {
+                        let number = number * 10 + round;
+                        let ticket = model.append(number).unwrap();
+                        model.wait(ticket).unwrap();
+                        model.assert_stored(number, ticket, false);
+                    }
+                })
+            })
+            .collect();
+        appenders.into_iter().for_each(|appender| appender.join().unwrap());
+    });
+}
+
+/// Polls once, then blocks until it is woken.
+fn block_on(model: &Model, ticket: Ticket) -> Result<()> {
+    let mut place = None;
+    shuttle::future::block_on(std::future::poll_fn(move |context| {
+        model.commit.poll(ticket, &mut place, &model.watermarks, context.waker())
+    }))
+}
+
+#[test]
+fn a_future_is_woken_by_the_sync_that_covers_it() {
+    check(|| {
+        let model = Model::new(u32::MAX);
+        let ticket = model.append(1).unwrap();
+        let syncer = {
+            let model = Arc::clone(&model);
+            thread::spawn(move || model.commit.sync(&model.watermarks, || model.sync()).unwrap())
+        };
+        let other = {
+            let model = Arc::clone(&model);
+            thread::spawn(move || {
+                let ticket = model.append(2).unwrap();
+                model.wait(ticket).unwrap();
+            })
+        };
+        block_on(&model, ticket).unwrap();
+        model.assert_stored(1, ticket, false);
+        syncer.join().unwrap();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_truncation_never_lets_a_batch_be_taken_for_another() {
+    check(|| {
+        let model = Model::new(u32::MAX);
+        let appenders: Vec<_> = (0..3)
+            .map(|number| {
+                let model = Arc::clone(&model);
+                thread::spawn(move || {
+                    let ticket = model.append(number).unwrap();
+                    match model.wait(ticket) {
+                        // A truncation may come between the answer and this look.
+                        Ok(()) => model.assert_stored(
+                            number,
+                            ticket,
+                            model.commit.generation() != ticket.generation,
+                        ),
+                        Err(Error::Truncated) => assert_ne!(model.commit.generation(), ticket.generation),
+                        Err(other) => panic!("{other}"),
+                    }
+                })
+            })
+            .collect();
+        let truncator = {
+            let model = Arc::clone(&model);
+            thread::spawn(move || {
+                model.truncate(1);
+                model.truncate(0);
+            })
+        };
+        appenders.into_iter().for_each(|appender| appender.join().unwrap());
+        truncator.join().unwrap();
+        assert_eq!(*model.disk.lock(), model.log.lock()[..model.watermarks.durable().0 as usize]);
+    });
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_acknowledged_and_nobody_hangs() {
+    check(|| {
+        let model = Model::new(1);
+        let appenders: Vec<_> = (0..3)
+            .map(|number| {
+                let model = Arc::clone(&model);
+                thread::spawn(move || {
+                    let Ok(ticket) = model.append(number) else { return };
+                    match model.wait(ticket) {
+                        Ok(()) => model.assert_stored(number, ticket, false),
+                        Err(error) => assert!(matches!(error, Error::InDoubt), "{error}"),
+                    }
+                })
+            })
+            .collect();
+        appenders.into_iter().for_each(|appender| appender.join().unwrap());
+        if model.commit.end().is_some() {
+            assert!(matches!(model.append(9), Err(Error::Poisoned(_))));
+        }
+    });
+}
+
+#[test]
+fn a_close_resolves_everybody() {
+    check(|| {
+        let model = Model::new(u32::MAX);
+        let (first, second) = (model.append(1).unwrap(), model.append(2).unwrap());
+        let closer = {
+            let model = Arc::clone(&model);
+            thread::spawn(move || model.commit.finish(End::Closed))
+        };
+        let waiter = {
+            let model = Arc::clone(&model);
+            thread::spawn(move || match model.wait(first) {
+                Ok(()) => model.assert_stored(1, first, false),
+                Err(error) => assert!(matches!(error, Error::InDoubt)),
+            })
+        };
+        let _ = block_on(&model, second);
+        closer.join().unwrap();
+        waiter.join().unwrap();
+        let polled = pin!(std::future::poll_fn(|context: &mut Context<'_>| {
+            model.commit.poll(second, &mut None, &model.watermarks, context.waker())
+        }));
+        assert!(matches!(polled.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(_)));
+    });
+}
