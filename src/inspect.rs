@@ -10,6 +10,8 @@ use crate::fs::{Disk, IoMode, RealDisk};
 use crate::log::{CorruptionPolicy, Log, LogOptions, OpenRequest, RecoveryReport};
 use crate::log_dir::{self, LogDirOptions};
 use crate::producer::{ExpiryClock, ProducerInfo, ProducerPolicy};
+use crate::segment::Segment;
+use crate::transaction::AbortedTransaction;
 use crate::types::{LeaderEpoch, Offset, Timestamp};
 
 /// As what [`inspect`] opens a partition: what its log directory's checkpoints would say.
@@ -129,7 +131,7 @@ pub struct Inspection {
 /// assert_eq!(state.segments[0].largest_timestamp, Timestamp(7));
 /// # Ok::<(), idemlog::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SegmentState {
     /// The first offset it may hold.
@@ -140,6 +142,12 @@ pub struct SegmentState {
     pub next_offset: Offset,
     /// The largest timestamp of a batch.
     pub largest_timestamp: Timestamp,
+    /// How many entries its offset index has.
+    pub offset_index_entries: usize,
+    /// How many entries its time index has.
+    pub time_index_entries: usize,
+    /// The aborted transactions whose markers lie here, in the order of the markers.
+    pub aborted: Vec<AbortedTransaction>,
 }
 
 /// Opens the partition in the directory `path` as the engine does, but for reading only, with damage cut off instead of
@@ -165,20 +173,17 @@ pub fn inspect(path: impl AsRef<Path>, options: &InspectOptions) -> Result<Inspe
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let snapshots = snapshots(&*disk, path)?;
     let log = Log::open(request(path, disk, options)?)?;
-    let producers = log.producers();
-    let first_undecided = producers.iter().filter_map(|producer| producer.transaction_first_offset).min();
-    let (log_start, high_watermark) = (log.log_start_offset(), log.high_watermark());
     Ok(Inspection {
-        log_start,
+        log_start: log.log_start_offset(),
         log_end: log.log_end_offset(),
-        high_watermark,
-        last_stable: first_undecided.map_or(high_watermark, |first| first.max(log_start).min(high_watermark)),
-        first_undecided,
+        high_watermark: log.high_watermark(),
+        last_stable: log.last_stable_offset(),
+        first_undecided: log.first_undecided_offset(),
         recovery_point: log.recovery_point(),
         segments: segments(&log)?,
         snapshots,
         leader_epochs: log.leader_epochs(),
-        producers,
+        producers: log.producers(),
         recovery: log.recovery().clone(),
     })
 }
@@ -212,13 +217,16 @@ fn name(path: &Path) -> Result<TopicPartition> {
 }
 
 fn segments(log: &Log) -> Result<Vec<SegmentState>> {
-    let state = |segment: &Arc<crate::segment::Segment>| {
-        let summary = segment.summary()?;
+    let state = |segment: &Arc<Segment>| {
+        let (summary, indexes) = (segment.summary()?, segment.indexes()?);
         Ok(SegmentState {
             base_offset: segment.base_offset(),
             bytes: segment.file().end(),
             next_offset: summary.next_offset,
             largest_timestamp: summary.largest_timestamp,
+            offset_index_entries: indexes.offset.len(),
+            time_index_entries: indexes.time.len(),
+            aborted: log.aborted_in(segment)?,
         })
     };
     log.segments().iter().map(state).collect()

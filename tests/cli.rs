@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use common::{batch, open};
-use idemlog::IoMode;
+use idemlog::{BatchBuilder, ControlRecord, IoMode, ProducerEpoch, ProducerId, Sequence};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -65,6 +65,34 @@ fn inspect_prints_the_state_as_json() {
     assert_eq!(state["recoveryPoint"], 2);
     assert_eq!(state["recovery"]["markedClean"], false);
     assert!(state["recovery"]["cut"].is_null());
+}
+
+#[test]
+fn inspect_tells_of_segments_and_aborted_transactions() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    for (id, abort) in [(7, true), (8, false)] {
+        let (id, epoch, coordinator_epoch) = (ProducerId(id), ProducerEpoch(0), 0);
+        let batch = BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional().record("k", "v");
+        log.append(&batch.build().unwrap()).unwrap();
+        if abort {
+            log.end_transaction(id, epoch, ControlRecord::Abort { coordinator_epoch }).unwrap();
+        }
+    }
+    dir.close().unwrap();
+    let partition = data.path().join("orders-0");
+    let output = idemlog(&["inspect", "--json", partition.to_str().unwrap()]);
+    let state: Value = serde_json::from_str(&text(&output)).unwrap();
+    let segment = &state["segments"][0];
+    let aborted = serde_json::json!([
+        { "producerId": 7, "firstOffset": 0, "lastOffset": 1, "lastStableOffset": 2 },
+    ]);
+    assert_eq!(segment["abortedTxns"], aborted);
+    assert_eq!((&segment["offsetIndexEntries"], &segment["timeIndexEntries"]), (&0.into(), &1.into()));
+    assert_eq!((&state["firstUndecidedOffset"], &state["lastStableOffset"]), (&2.into(), &2.into()));
+    let lines = text(&idemlog(&["inspect", partition.to_str().unwrap()]));
+    assert!(lines.contains("aborted: producer 7, offsets 0 to 1"), "{lines}");
 }
 
 #[test]

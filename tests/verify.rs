@@ -11,8 +11,11 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{MODES, batch, open, plain};
-use idemlog::verify::{Problem, Severity, VerifyOptions, VerifyReport, verify};
-use idemlog::{IoMode, LogDir};
+use idemlog::verify::{Problem, Severity, VerifyOptions, VerifyReport, verify, verify_with_progress};
+use idemlog::{
+    AppendOptions, BatchBuilder, ControlRecord, IoMode, LogDir, Offset, Origin, ProducerEpoch, ProducerId,
+    Sequence, Timestamp, TopicId,
+};
 use tempfile::TempDir;
 
 /// A log of several segments with two producers.
@@ -30,6 +33,53 @@ fn filled(mode: IoMode) -> (TempDir, LogDir) {
 
 fn closed(mode: IoMode) -> TempDir {
     let (data, dir) = filled(mode);
+    dir.close().unwrap();
+    data
+}
+
+/// A closed log of several segments in which producers 1 and 2 abort and commit transactions that overlap.
+fn transactional(mode: IoMode) -> TempDir {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), mode);
+    let log = dir.partition("orders", 0).unwrap();
+    for at in 0..40 {
+        let id = ProducerId(1 + at % 2);
+        let builder = BatchBuilder::new().producer(id, ProducerEpoch(0), Sequence(at as i32 / 2));
+        let batch = builder.transactional().record("k", "x".repeat(200)).timestamp(Timestamp(7)).build();
+        log.append(&batch.unwrap()).unwrap();
+        if at % 5 == 4 {
+            let coordinator_epoch = 0;
+            let marker = match at % 2 {
+                0 => ControlRecord::Abort { coordinator_epoch },
+                _ => ControlRecord::Commit { coordinator_epoch },
+            };
+            log.end_transaction(id, ProducerEpoch(0), marker).unwrap();
+            let other = ProducerId(3 - id.0);
+            log.end_transaction(other, ProducerEpoch(0), ControlRecord::Abort { coordinator_epoch }).unwrap();
+        }
+    }
+    dir.close().unwrap();
+    data
+}
+
+/// The transaction indexes that have entries.
+fn filled_transaction_indexes(data: &TempDir) -> Vec<PathBuf> {
+    let mut indexes = files(data, ".txnindex");
+    indexes.retain(|path| path.metadata().unwrap().len() > 0);
+    assert!(indexes.len() > 1);
+    indexes
+}
+
+/// A log that was copied from a leader's, with offsets 5 to 8 and 12 missing.
+fn with_gaps() -> TempDir {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    for (base, count) in [(0, 5), (9, 3), (13, 2)] {
+        let builder = BatchBuilder::new().base_offset(Offset(base)).timestamp(Timestamp(1));
+        let batch = (0..count).fold(builder, |builder, _| builder.record("k", "v")).build().unwrap();
+        log.submit(&[batch], AppendOptions::default().origin(Origin::Replication)).unwrap().wait().unwrap();
+    }
     dir.close().unwrap();
     data
 }
@@ -205,4 +255,129 @@ fn a_log_that_ends_below_its_recovery_point_is_found() {
     std::fs::remove_file(last).unwrap();
     let report = look(data.path());
     assert!(errors(&report).iter().any(|problem| problem.text.contains("below the recovery point")));
+}
+
+#[test]
+fn a_log_with_transactions_is_sound() {
+    for mode in MODES {
+        let data = transactional(mode);
+        assert_eq!(look(data.path()).problems, [], "{mode:?}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_transaction_index_is_found() {
+    let data = transactional(IoMode::Mapped);
+    let index = &filled_transaction_indexes(&data)[1];
+    for at in 0..std::fs::read(index).unwrap().len() {
+        change(index, |bytes| bytes[at] ^= 1);
+        let report = look(data.path());
+        assert!(errors(&report).iter().any(|problem| problem.path == *index), "byte {at}");
+        change(index, |bytes| bytes[at] ^= 1);
+    }
+}
+
+#[test]
+fn a_missing_transaction_index_is_fine_and_one_that_lacks_an_entry_is_not() {
+    const ENTRY: usize = 34;
+    let data = transactional(IoMode::Mapped);
+    let index = &filled_transaction_indexes(&data)[0];
+    change(index, |bytes| bytes.truncate(bytes.len() - ENTRY));
+    let report = look(data.path());
+    let found = errors(&report);
+    assert_eq!((found.len(), &found[0].path), (1, index));
+    assert!(found[0].text.starts_with("it lacks 1 of the transactions"), "{}", found[0]);
+
+    std::fs::remove_file(index).unwrap();
+    assert_eq!(look(data.path()).problems, []);
+}
+
+#[test]
+fn an_aborted_transaction_of_another_segment_is_found() {
+    let data = transactional(IoMode::Mapped);
+    let [first, second, ..] = &filled_transaction_indexes(&data)[..] else { panic!() };
+    let foreign = std::fs::read(second).unwrap();
+    change(first, |bytes| bytes.extend_from_slice(&foreign[..34]));
+    let report = look(data.path());
+    let found = errors(&report);
+    assert_eq!((found.len(), &found[0].path), (1, first));
+    assert!(found[0].text.starts_with("no aborted transaction ends at offset"), "{}", found[0]);
+}
+
+/// Without the beginning of the log it is not known who aborted what, but where the markers are.
+#[test]
+fn transaction_indexes_are_checked_also_behind_a_deleted_beginning() {
+    let data = transactional(IoMode::Mapped);
+    for suffix in [".log", ".snapshot"] {
+        std::fs::remove_file(&files(&data, suffix)[0]).unwrap();
+    }
+    assert_eq!(errors(&look(data.path())), Vec::<&Problem>::new());
+    let last = filled_transaction_indexes(&data).pop().unwrap();
+    change(&last, |bytes| bytes[9] ^= 3);
+    assert!(errors(&look(data.path())).iter().any(|problem| problem.path == last));
+}
+
+#[test]
+fn gaps_are_errors_and_where_they_are_allowed_a_note() {
+    let data = with_gaps();
+    let log = &files(&data, ".log")[0];
+    let report = look(data.path());
+    let found: Vec<&str> = errors(&report).iter().map(|problem| problem.text.as_str()).collect();
+    assert_eq!(found, ["a batch at offset 9 where 5 must stand", "a batch at offset 13 where 12 must stand"]);
+
+    let allowed = verify(data.path(), &VerifyOptions::default().allow_gaps(true)).unwrap();
+    let [gaps] = &allowed.problems[..] else { panic!("{:?}", allowed.problems) };
+    assert_eq!((gaps.severity, &gaps.path), (Severity::Note, log));
+    assert_eq!(gaps.text, "gaps: 2, 5 offsets in all, the first from 5 up to 9");
+}
+
+#[test]
+fn a_batch_with_fewer_records_than_offsets_is_fine() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    let compacted = BatchBuilder::new().base_offset(Offset(0)).record("k", "v").compacted(9).build().unwrap();
+    log.submit(&[compacted], AppendOptions::default().origin(Origin::Replication)).unwrap().wait().unwrap();
+    log.append(&plain("next")).unwrap();
+    assert_eq!(log.log_end_offset(), Offset(11));
+    dir.close().unwrap();
+    assert_eq!(look(data.path()).problems, []);
+}
+
+#[test]
+fn leader_epochs_that_cannot_be_read_are_found() {
+    let data = closed(IoMode::Mapped);
+    let path = data.path().join("orders-0/leader-epoch-checkpoint");
+    for text in ["0\n1\n5\n", "1\n0\n", "0\n2\n3 5\n2 9\n", "\u{feff}"] {
+        std::fs::write(&path, text).unwrap();
+        let report = look(data.path());
+        assert!(errors(&report).iter().any(|problem| problem.path == path), "{text:?}: {report:?}");
+    }
+}
+
+#[test]
+fn a_topic_id_that_is_none_is_found() {
+    let (data, dir) = filled(IoMode::Mapped);
+    dir.partition_of(TopicId([7; 16]), "orders", 0).unwrap();
+    dir.close().unwrap();
+    assert_eq!(look(data.path()).problems, []);
+    let path = data.path().join("orders-0/partition.metadata");
+    for text in ["", "version: 0", "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAA", "version: 0\ntopic_id: ?"]
+    {
+        std::fs::write(&path, text).unwrap();
+        let report = look(data.path());
+        assert_eq!(errors(&report).len(), 1, "{text:?}");
+        assert_eq!(report.problems[0].path, path);
+    }
+}
+
+#[test]
+fn progress_is_told_behind_every_batch() {
+    let data = closed(IoMode::Mapped);
+    let mut told = Vec::new();
+    let report =
+        verify_with_progress(data.path(), &VerifyOptions::default(), |bytes| told.push(bytes)).unwrap();
+    assert_eq!(told.len() as u64, report.batches);
+    assert!(told.is_sorted());
+    assert_eq!(told.last(), Some(&report.bytes));
 }

@@ -336,8 +336,12 @@ impl Shared {
     /// Everything below `point` is durable, with its indexes: writes what else must be there, and moves the point.
     fn advance_recovery_point(&self, point: Offset) -> Result<()> {
         let point = self.watermarks.batch_end_at(point);
-        if point <= self.recovery_point() {
+        if point < self.recovery_point() || self.log_is_empty() {
             return Ok(());
+        }
+        if point == self.recovery_point() {
+            // That of an earlier opening may have been damaged, and removed.
+            return self.write_snapshot(point);
         }
         self.write_leader_epochs()?;
         self.write_snapshot(point)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{BatchCursor, Indexes, LogFile, Segment, Summary};
+use super::{BatchCursor, IndexFiller, Indexes, LogFile, Segment, Summary};
 use crate::error::{IoContext, Result};
 use crate::fs::name::SegmentFile;
 use crate::types::Offset;
@@ -35,6 +35,8 @@ impl Segment {
             summary.add(&batch);
             cursor.skip(&batch);
         }
+        // Nothing more may come before the file is written, and Kafka takes its last entry for the largest timestamp.
+        IndexFiller::resume(self.index_options, &summary).seal(&indexes);
         Ok(Prefix { end: cursor.position(), next_offset: summary.next_offset, indexes, summary })
     }
 

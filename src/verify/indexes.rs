@@ -1,5 +1,7 @@
 //! Index entries, each held against the batches of its segment.
 
+use std::collections::HashSet;
+
 use super::walk::Seen;
 use crate::error::CorruptionKind;
 use crate::segment::{OffsetIndex, Segment, TimeIndex};
@@ -59,12 +61,25 @@ pub(super) fn check_times(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> 
     numbered(entries.iter().map(check), TimeIndex::ENTRY_SIZE)
 }
 
-/// Every aborted transaction must end at a marker in the segment.
-pub(super) fn check_transactions(_segment: &Segment, bytes: &[u8], batches: &[Seen]) -> Wrong {
+/// The entries of a transaction index must be `aborted`, the transactions that were aborted in the segment. Where that is
+/// not known, each must end at a marker of its producer.
+pub(super) fn check_transactions(
+    bytes: &[u8],
+    aborted: Option<&[AbortedTransaction]>,
+    batches: &[Seen],
+) -> Wrong {
     let (entries, rest) = bytes.as_chunks::<{ AbortedTransaction::SIZE }>();
+    let mut before = None;
     let check = |entry: &[u8; AbortedTransaction::SIZE]| match AbortedTransaction::decode(entry) {
-        Ok(aborted) => is_no_marker(aborted.last_offset, batches),
         Err(kind) => Some(kind.to_string()),
+        Ok(got) if before.replace(got.last_offset) >= Some(got.last_offset) => Some(format!(
+            "the transaction that ends at offset {} is not behind the one before",
+            got.last_offset
+        )),
+        Ok(got) => match aborted {
+            Some(aborted) => difference(&got, aborted),
+            None => is_no_marker(&got, batches),
+        },
     };
     let mut wrong = numbered(entries.iter().map(check), AbortedTransaction::SIZE);
     if !rest.is_empty() {
@@ -73,10 +88,39 @@ pub(super) fn check_transactions(_segment: &Segment, bytes: &[u8], batches: &[Se
     wrong
 }
 
-fn is_no_marker(offset: Offset, batches: &[Seen]) -> Option<String> {
+/// What the log shows instead of `got`.
+fn difference(got: &AbortedTransaction, aborted: &[AbortedTransaction]) -> Option<String> {
+    let at = aborted.partition_point(|aborted| aborted.last_offset < got.last_offset);
+    match aborted.get(at).filter(|expected| expected.last_offset == got.last_offset) {
+        Some(expected) if expected == got => None,
+        Some(expected) => Some(format!("{}, by the log {}", describe(got), describe(expected))),
+        None => Some(format!("no aborted transaction ends at offset {}", got.last_offset)),
+    }
+}
+
+fn describe(aborted: &AbortedTransaction) -> String {
+    let AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset } = aborted;
+    format!(
+        "producer {producer_id} aborted {first_offset}..={last_offset}, last stable offset {last_stable_offset}"
+    )
+}
+
+/// How many of `aborted` are not in the file.
+pub(super) fn lacking_transactions(bytes: &[u8], aborted: &[AbortedTransaction]) -> usize {
+    let (entries, _) = bytes.as_chunks::<{ AbortedTransaction::SIZE }>();
+    let noted: HashSet<Offset> = entries
+        .iter()
+        .filter_map(|entry| Some(AbortedTransaction::decode(entry).ok()?.last_offset))
+        .collect();
+    aborted.iter().filter(|aborted| !noted.contains(&aborted.last_offset)).count()
+}
+
+fn is_no_marker(aborted: &AbortedTransaction, batches: &[Seen]) -> Option<String> {
+    let AbortedTransaction { producer_id, last_offset: offset, .. } = *aborted;
     let batch = batches.get(batches.partition_point(|batch| batch.last_offset < offset));
-    let is_marker = batch.is_some_and(|batch| batch.is_control && batch.last_offset == offset);
-    (!is_marker).then(|| format!("no transaction ends at offset {offset}"))
+    let is_marker =
+        batch.is_some_and(|batch| batch.marker_of == Some(producer_id) && batch.last_offset == offset);
+    (!is_marker).then(|| format!("no transaction of producer {producer_id} ends at offset {offset}"))
 }
 
 fn not_decoded(kind: &CorruptionKind) -> Wrong {

@@ -19,6 +19,9 @@ use crate::fs::{Disk, EntryKind, RealDisk};
 use crate::log_dir;
 use partition::Checkpointed;
 
+/// Is told how many bytes of batches were walked.
+type Progress<'a> = &'a mut dyn FnMut(u64);
+
 /// What [`verify`] takes for right.
 ///
 /// ```
@@ -30,7 +33,8 @@ use partition::Checkpointed;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifyOptions {
-    /// Whether offsets may be missing, as in a log that Kafka has compacted. Default: no, a gap is an error.
+    /// Whether offsets may be missing, as in a log that was compacted, replicated or truncated inside of a batch: gaps
+    /// are notes then. Default: no, a gap is an error.
     pub allow_gaps: bool,
 }
 
@@ -176,12 +180,38 @@ pub enum Severity {
 ///
 /// The disk's. Whatever is wrong with the files' bytes is in the report.
 pub fn verify(path: impl AsRef<Path>, options: &VerifyOptions) -> Result<VerifyReport> {
+    verify_with_progress(path, options, |_| {})
+}
+
+/// As [`verify`], and tells `progress` behind every batch how many bytes of batches it has come through.
+///
+/// ```
+/// use idemlog::verify::{VerifyOptions, verify_with_progress};
+/// # use idemlog::{BatchBuilder, LogDir, LogDirOptions};
+/// # let data = tempfile::tempdir().unwrap();
+/// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// # dir.partition("orders", 0)?.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+/// # dir.close()?;
+/// let mut walked = 0;
+/// let report = verify_with_progress(data.path(), &VerifyOptions::default(), |bytes| walked = bytes)?;
+/// assert_eq!(walked, report.bytes);
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_with_progress(
+    path: impl AsRef<Path>,
+    options: &VerifyOptions,
+    mut progress: impl FnMut(u64),
+) -> Result<VerifyReport> {
     let path = path.as_ref();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let mut report = VerifyReport::default();
     let partitions = partitions_in(&*disk, path)?;
     if partitions.is_empty() && !log_dir::is_log_dir(&*disk, path)? {
-        partition::verify(&disk, path, options, Checkpointed::default(), &mut report)?;
+        partition::verify(&disk, path, options, Checkpointed::default(), &mut report, &mut progress)?;
         return Ok(report);
     }
     let own_files = log_dir::check_own_files(&disk, path);
@@ -194,7 +224,7 @@ pub fn verify(path: impl AsRef<Path>, options: &VerifyOptions) -> Result<VerifyR
             recovery_point: recovery_points.get(&name).copied(),
             log_start: log_starts.get(&name).copied(),
         };
-        partition::verify(&disk, &directory, options, checkpointed, &mut report)?;
+        partition::verify(&disk, &directory, options, checkpointed, &mut report, &mut progress)?;
     }
     Ok(report)
 }

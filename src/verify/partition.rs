@@ -8,11 +8,13 @@ use std::sync::Arc;
 use super::epochs::Epochs;
 use super::producers::Producers;
 use super::walk::{Seen, Walk};
-use super::{VerifyOptions, VerifyReport, indexes};
-use crate::error::{IoContext, Result};
+use super::{Problem, Progress, VerifyOptions, VerifyReport, indexes};
+use crate::error::{CorruptionKind, IoContext, Result};
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{DirectoryEntry, Disk, EntryKind, IoMode};
 use crate::segment::{IndexOptions, LogFile, Segment};
+use crate::topic_id::decode_metadata;
+use crate::transaction::AbortedTransaction;
 use crate::types::Offset;
 
 /// What the log directory's checkpoints say of the partition.
@@ -21,6 +23,9 @@ pub(super) struct Checkpointed {
     pub(super) recovery_point: Option<Offset>,
     pub(super) log_start: Option<Offset>,
 }
+
+/// The largest file with a topic's id that is read.
+const MAX_METADATA: u64 = 4096;
 
 /// Nothing is written, so neither number matters.
 const INDEXES: IndexOptions = IndexOptions { interval_bytes: 4096, max_bytes: 10 << 20 };
@@ -32,6 +37,7 @@ pub(super) fn verify(
     options: &VerifyOptions,
     checkpointed: Checkpointed,
     report: &mut VerifyReport,
+    progress: Progress<'_>,
 ) -> Result<()> {
     let mut found = Found::default();
     for entry in disk.list(directory).at("list", directory)? {
@@ -42,11 +48,11 @@ pub(super) fn verify(
     let first = found.logs.first_key_value().map(|(&base, _)| base);
     let producers = Producers::new(disk, directory, &found.snapshots, first, segments.clone());
     let epochs = Epochs::read(&**disk, directory, report)?;
-    let mut walk = Walk::new(report, options.allow_gaps, producers, epochs);
+    check_metadata(&**disk, directory, report)?;
+    let mut walk = Walk::new(report, progress, options.allow_gaps, producers, epochs);
     for (at, segment) in segments.iter().enumerate() {
         let next_base = segments.get(at + 1).map(|next| next.base_offset());
-        let batches = walk.segment(segment, next_base)?;
-        check_indexes(disk, directory, segment, &batches, next_base.is_none(), walk.report)?;
+        check_segment(disk, directory, segment, next_base, checkpointed, &mut walk)?;
     }
     if let Some(len) = found.prepared {
         let name = PartitionFile::Prepared.name().unwrap_or_default();
@@ -58,12 +64,28 @@ pub(super) fn verify(
         && !found.logs.is_empty()
         && log_end < point
     {
-        report.error(
-            directory,
-            0,
-            format_args!("the log ends at offset {log_end}, below the recovery point {point}"),
-        );
+        let text = format!("the log ends at offset {log_end}, below the recovery point {point}");
+        report.error(directory, 0, text);
     }
+    Ok(())
+}
+
+/// Walks a segment, and holds its indexes against what is found.
+fn check_segment(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    segment: &Arc<Segment>,
+    next_base: Option<Offset>,
+    checkpointed: Checkpointed,
+    walk: &mut Walk<'_>,
+) -> Result<()> {
+    let batches = walk.segment(segment, next_base)?;
+    let is_last = next_base.is_none();
+    check_indexes(disk, directory, segment, &batches, is_last, walk.report)?;
+    // What a crash kept from the file is above the recovery point.
+    let is_unfinished = is_last || checkpointed.recovery_point.is_some_and(|point| point < walk.log_end());
+    let wrong = check_transactions(disk, directory, segment, &batches, walk.aborted(), is_unfinished)?;
+    walk.report.problems.extend(wrong);
     Ok(())
 }
 
@@ -139,7 +161,6 @@ fn check_indexes(
     let checks = [
         (SegmentFile::OffsetIndex, indexes::check_offsets as indexes::Check),
         (SegmentFile::TimeIndex, indexes::check_times),
-        (SegmentFile::TransactionIndex, indexes::check_transactions),
     ];
     for (file, check) in checks {
         let path = directory.join(file.name(segment.base_offset()));
@@ -150,12 +171,59 @@ fn check_indexes(
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if !is_last && file != SegmentFile::TransactionIndex {
+                if !is_last {
                     report.note(&path, 0, "missing; it is built again from the batches");
                 }
             }
             Err(error) => return Err(error).at("read", &path),
         }
+    }
+    Ok(())
+}
+
+/// Holds the transaction index of a segment against the transactions that were aborted there, as far as they are known.
+/// A segment without one is fine: it is built from the batches.
+fn check_transactions(
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+    segment: &Segment,
+    batches: &[Seen],
+    aborted: Option<&[AbortedTransaction]>,
+    is_unfinished: bool,
+) -> Result<Vec<Problem>> {
+    let path = directory.join(SegmentFile::TransactionIndex.name(segment.base_offset()));
+    let bytes = match disk.read(&path, indexes::MAX_BYTES) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.at("read", &path)?,
+    };
+    let mut report = VerifyReport::default();
+    for (position, text) in indexes::check_transactions(&bytes, aborted, batches) {
+        report.error(&path, position, text);
+    }
+    let lacking = indexes::lacking_transactions(&bytes, aborted.unwrap_or_default());
+    let text = format!("it lacks {lacking} of the transactions that were aborted in the segment");
+    match lacking {
+        0 => {}
+        _ if is_unfinished => report.note(&path, bytes.len() as u64, text),
+        _ => report.error(&path, bytes.len() as u64, text),
+    }
+    Ok(report.problems)
+}
+
+/// The topic's id, where one is noted, must be one.
+fn check_metadata(disk: &dyn Disk, directory: &Path, report: &mut VerifyReport) -> Result<()> {
+    let path = directory.join(PartitionFile::Metadata.name().unwrap_or_default());
+    let bytes = match disk.read(&path, MAX_METADATA) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            report.error(&path, 0, error);
+            return Ok(());
+        }
+        read => read.at("read", &path)?,
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|_| CorruptionKind::Format("not text in UTF-8"));
+    if let Err(kind) = text.and_then(decode_metadata) {
+        report.error(&path, 0, kind);
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Snapshots, held against the producers that the batches show.
+//! Snapshots, held against the producers that the batches show; and the transactions that were aborted.
 //!
 //! The batches are replayed once, in order. Where they tell everything (from offset 0, or from a snapshot on) each
 //! snapshot that is come by must agree. It may lack producers: whoever was idle for too long is forgotten.
@@ -16,6 +16,7 @@ use crate::producer::{
     ProducerBatch, ProducerInfo, ProducerPolicy, ProducerTable, SnapshotIdentity, snapshot,
 };
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
+use crate::transaction::{AbortedTransaction, Transactions};
 use crate::types::{Offset, ProducerId, Timestamp};
 
 /// No snapshot is larger: room for fifty million producers.
@@ -34,6 +35,10 @@ pub(super) struct Producers {
     replayed: Option<ProducerTable>,
     /// Those that a snapshot lacked: what comes of them later is not known.
     forgotten: HashSet<ProducerId>,
+    /// The open transactions of `replayed`.
+    transactions: Transactions,
+    /// Those that were aborted in the segment under way; `None` if the batches do not tell of all.
+    aborted: Option<Vec<AbortedTransaction>>,
 }
 
 impl Producers {
@@ -55,12 +60,27 @@ impl Producers {
             pending: pending.into(),
             replayed: (first == Offset::ZERO).then(|| ProducerTable::new(policy())),
             forgotten: HashSet::new(),
+            transactions: Transactions::default(),
+            aborted: None,
         }
+    }
+
+    /// A segment begins at `base`.
+    pub(super) fn begin_segment(&mut self, base: Offset, report: &mut VerifyReport) -> Result<()> {
+        self.reach(base, report)?;
+        self.aborted = self.replayed.is_some().then(Vec::new);
+        Ok(())
+    }
+
+    /// The transactions that were aborted in the segment that was walked last, if all are known.
+    pub(super) fn aborted(&self) -> Option<&[AbortedTransaction]> {
+        self.aborted.as_deref()
     }
 
     /// What was replayed does not tell everything any more, until the next snapshot does.
     pub(super) fn lose(&mut self) {
         self.replayed = None;
+        self.aborted = None;
     }
 
     /// Takes the next batch of the log.
@@ -74,9 +94,14 @@ impl Producers {
         let Some(replayed) = &mut self.replayed else { return Ok(()) };
         let control =
             read_control(&batch.header, cursor.slice(batch), DEFAULT_MAX_DECOMPRESSED, &mut Vec::new());
-        match control {
-            Ok(control) => drop(replayed.replay(&batch.header, control, batch.header.max_timestamp)),
-            Err(_) => self.replayed = None,
+        let Ok(control) = control else {
+            self.lose();
+            return Ok(());
+        };
+        let effect = replayed.replay(&batch.header, control, batch.header.max_timestamp);
+        let aborted = effect.and_then(|effect| self.transactions.note(effect));
+        if let Some(known) = &mut self.aborted {
+            known.extend(aborted);
         }
         Ok(())
     }
@@ -151,6 +176,7 @@ impl Producers {
     fn judge(&mut self, offset: Offset, snapshot: ProducerTable, report: &mut VerifyReport) {
         let Some(replayed) = &self.replayed else {
             if offset >= self.first {
+                self.transactions = snapshot.open_transactions().collect();
                 self.replayed = Some(snapshot);
                 self.forgotten.clear();
             }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::VerifyReport;
 use super::epochs::Epochs;
 use super::producers::Producers;
+use super::{Progress, VerifyReport};
 use crate::batch::{DEFAULT_MAX_DECOMPRESSED, check_records};
 use crate::error::{Corruption, CorruptionKind, Error, Result};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
-use crate::types::{LeaderEpoch, Offset, Timestamp};
+use crate::transaction::AbortedTransaction;
+use crate::types::{LeaderEpoch, Offset, ProducerId, Timestamp};
 
 /// How much is looked at together behind the last batch.
 const CHUNK: u64 = 256 << 10;
@@ -21,13 +22,25 @@ pub(super) struct Seen {
     pub(super) timestamp: Timestamp,
     /// Of the batches of the segment up to this one.
     pub(super) largest_timestamp: Timestamp,
-    pub(super) is_control: bool,
+    /// Whose transaction it ends, if it is a control batch.
+    pub(super) marker_of: Option<ProducerId>,
+}
+
+/// The offsets that no batch of a segment has, where that is allowed.
+#[derive(Debug, Default)]
+struct Gaps {
+    count: u64,
+    missing: i64,
+    /// Where the first one is: a position, and the offsets on both sides.
+    first: Option<(u64, Offset, Offset)>,
 }
 
 /// A pass over the batches, and what it holds them against.
 pub(super) struct Walk<'a> {
     pub(super) report: &'a mut VerifyReport,
+    progress: Progress<'a>,
     allow_gaps: bool,
+    gaps: Gaps,
     producers: Producers,
     epochs: Epochs,
     /// The offset that must come next; `None` at the beginning and behind damage, where any may.
@@ -40,13 +53,16 @@ pub(super) struct Walk<'a> {
 impl<'a> Walk<'a> {
     pub(super) fn new(
         report: &'a mut VerifyReport,
+        progress: Progress<'a>,
         allow_gaps: bool,
         producers: Producers,
         epochs: Epochs,
     ) -> Self {
         Self {
             report,
+            progress,
             allow_gaps,
+            gaps: Gaps::default(),
             producers,
             epochs,
             expected: None,
@@ -60,9 +76,20 @@ impl<'a> Walk<'a> {
         self.log_end
     }
 
+    /// The transactions that were aborted in the segment that was walked last, if all are known.
+    pub(super) fn aborted(&self) -> Option<&[AbortedTransaction]> {
+        self.producers.aborted()
+    }
+
     /// Walks a segment; the next one begins at `next_base`. Returns its batches.
     pub(super) fn segment(&mut self, segment: &Arc<Segment>, next_base: Option<Offset>) -> Result<Vec<Seen>> {
-        self.begin(segment);
+        self.begin(segment)?;
+        let batches = self.batches(segment, next_base)?;
+        self.note_gaps(segment);
+        Ok(batches)
+    }
+
+    fn batches(&mut self, segment: &Arc<Segment>, next_base: Option<Offset>) -> Result<Vec<Seen>> {
         let mut batches: Vec<Seen> = Vec::new();
         let mut cursor = BatchCursor::new(Arc::clone(segment), 0);
         loop {
@@ -107,7 +134,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The segment before must have ended where this one begins.
-    fn begin(&mut self, segment: &Segment) {
+    fn begin(&mut self, segment: &Segment) -> Result<()> {
         let base = segment.base_offset();
         if let Some(expected) = self.expected
             && base != expected
@@ -117,19 +144,34 @@ impl<'a> Walk<'a> {
         }
         self.expected = Some(base);
         self.log_end = self.log_end.max(base);
+        self.producers.begin_segment(base, self.report)
     }
 
     /// What follows is not where it must be: behind it is a gap, before it never right.
     fn gap(&mut self, segment: &Segment, position: u64, expected: Offset, got: Offset, kind: CorruptionKind) {
         self.producers.lose();
         if got < expected || !self.allow_gaps {
-            self.report.error(&segment.file().path(), position, kind);
+            return self.report.error(&segment.file().path(), position, kind);
+        }
+        self.gaps.count += 1;
+        self.gaps.missing += got.0 - expected.0;
+        self.gaps.first.get_or_insert((position, expected, got));
+    }
+
+    /// A line for each segment: a compacted log has gaps everywhere.
+    fn note_gaps(&mut self, segment: &Segment) {
+        let Gaps { count, missing, first } = std::mem::take(&mut self.gaps);
+        if let Some((position, expected, got)) = first {
+            let text =
+                format!("gaps: {count}, {missing} offsets in all, the first from {expected} up to {got}");
+            self.report.note(&segment.file().path(), position, text);
         }
     }
 
     fn batch(&mut self, cursor: &BatchCursor, batch: &PlacedBatch, next_base: Option<Offset>) -> Result<()> {
         self.report.batches += 1;
         self.report.bytes += batch.header.size() as u64;
+        (self.progress)(self.report.bytes);
         let sound = cursor.check(batch, &mut self.scratch);
         if self.report.take(sound)?.is_none() {
             self.lose();
@@ -199,7 +241,7 @@ fn seen(batch: &PlacedBatch, before: Option<&Seen>) -> Seen {
         last_offset: batch.header.last_offset(),
         timestamp,
         largest_timestamp: before.map_or(timestamp, |before| before.largest_timestamp.max(timestamp)),
-        is_control: batch.header.is_control(),
+        marker_of: batch.header.is_control().then_some(batch.header.producer_id),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use idemlog::inspect::{InspectOptions, Inspection, inspect};
-use idemlog::{Offset, Timestamp};
+use idemlog::{AbortedTransaction, Offset, Timestamp};
 
 use crate::{Failure, place, progress, report};
 
@@ -64,6 +64,10 @@ fn describe(state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {
             "segment {} to {}, {} bytes, largest timestamp {}",
             segment.base_offset, segment.next_offset, segment.bytes, segment.largest_timestamp
         )?;
+        for aborted in &segment.aborted {
+            let AbortedTransaction { producer_id, first_offset, last_offset, .. } = aborted;
+            writeln!(out, "  aborted: producer {producer_id}, offsets {first_offset} to {last_offset}")?;
+        }
     }
     for (epoch, start) in &state.leader_epochs {
         writeln!(out, "leader epoch {epoch} from offset {start}")?;

@@ -18,18 +18,27 @@ pub(crate) fn waiting<T>(log: &Path, work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// The bytes of all files in a directory; what cannot be read counts as nothing.
+/// The bytes of all files in a directory.
 fn bytes_in(directory: &Path) -> u64 {
-    let entries = place::entries(directory).unwrap_or_default();
-    let bytes = |path: &PathBuf| match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => bytes_in(path),
-        Ok(metadata) => metadata.len(),
-        Err(_) => 0,
-    };
-    entries.iter().map(bytes).sum()
+    bytes_of(directory, &|_| true)
 }
 
-/// A bar over so many bytes of the file `name`; `is_hidden` where the work's own lines show how far it is.
+/// The bytes of the `.log` files in a directory.
+pub(crate) fn log_bytes_in(directory: &Path) -> u64 {
+    bytes_of(directory, &|path| path.extension().is_some_and(|extension| extension == "log"))
+}
+
+/// What cannot be read counts as nothing.
+fn bytes_of(directory: &Path, counts: &dyn Fn(&Path) -> bool) -> u64 {
+    let bytes = |path: &PathBuf| match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => bytes_of(path, counts),
+        Ok(metadata) if counts(path) => metadata.len(),
+        _ => 0,
+    };
+    place::entries(directory).unwrap_or_default().iter().map(bytes).sum()
+}
+
+/// A bar over so many bytes, called `name`; `is_hidden` where the work's own lines show how far it is.
 pub(crate) fn bar(name: &str, bytes: u64, is_hidden: bool) -> ProgressBar {
     if is_hidden {
         return ProgressBar::hidden();

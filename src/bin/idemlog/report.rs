@@ -5,21 +5,13 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
-use idemlog::inspect::Inspection;
+use idemlog::inspect::{Inspection, SegmentState};
 use idemlog::verify::{Problem, Severity};
-use idemlog::{Cut, CutReason, Offset, ProducerBatch, ProducerInfo, RecoveryReport};
+use idemlog::{AbortedTransaction, Cut, CutReason, Offset, ProducerBatch, ProducerInfo, RecoveryReport};
 use serde_json::{Value, json};
 
 /// A state, in the words of Kafka's own.
 pub(crate) fn state(state: &Inspection) -> Value {
-    let segments = state.segments.iter().map(|segment| {
-        json!({
-            "baseOffset": segment.base_offset.0,
-            "sizeInBytes": segment.bytes,
-            "nextOffset": segment.next_offset.0,
-            "largestTimestamp": segment.largest_timestamp.0,
-        })
-    });
     let epochs =
         state.leader_epochs.iter().map(|(epoch, start)| json!({ "epoch": epoch.0, "startOffset": start.0 }));
     json!({
@@ -30,11 +22,32 @@ pub(crate) fn state(state: &Inspection) -> Value {
         "firstUndecidedOffset": state.first_undecided.map(|offset| offset.0),
         "recoveryPoint": state.recovery_point.0,
         "producerMapEndOffset": state.log_end.0,
-        "segments": segments.collect::<Vec<_>>(),
+        "segments": state.segments.iter().map(segment).collect::<Vec<_>>(),
         "snapshotOffsets": offsets(&state.snapshots),
         "leaderEpochs": epochs.collect::<Vec<_>>(),
         "producers": state.producers.iter().map(producer).collect::<Vec<_>>(),
         "recovery": recovery(&state.recovery),
+    })
+}
+
+fn segment(segment: &SegmentState) -> Value {
+    json!({
+        "baseOffset": segment.base_offset.0,
+        "sizeInBytes": segment.bytes,
+        "nextOffset": segment.next_offset.0,
+        "offsetIndexEntries": segment.offset_index_entries,
+        "timeIndexEntries": segment.time_index_entries,
+        "largestTimestamp": segment.largest_timestamp.0,
+        "abortedTxns": segment.aborted.iter().map(aborted).collect::<Vec<_>>(),
+    })
+}
+
+fn aborted(aborted: &AbortedTransaction) -> Value {
+    json!({
+        "producerId": aborted.producer_id.0,
+        "firstOffset": aborted.first_offset.0,
+        "lastOffset": aborted.last_offset.0,
+        "lastStableOffset": aborted.last_stable_offset.0,
     })
 }
 

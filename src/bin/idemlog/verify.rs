@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use idemlog::verify::{VerifyOptions, verify};
+use idemlog::verify::{VerifyOptions, verify_with_progress};
 use indicatif::{HumanBytes, HumanCount};
 
 use crate::{Failure, place, progress, report};
@@ -13,7 +13,7 @@ use crate::{Failure, place, progress, report};
 pub(crate) struct Arguments {
     /// A log directory or a partition's directory.
     path: PathBuf,
-    /// Offsets may be missing, as in a log that was compacted.
+    /// Offsets may be missing, as in a log that was compacted or replicated: gaps are listed and no error.
     #[arg(long)]
     allow_gaps: bool,
 }
@@ -22,7 +22,9 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCod
     let path = &arguments.path;
     place::expect_partition_or_log_directory(path)?;
     let options = VerifyOptions::default().allow_gaps(arguments.allow_gaps);
-    let found = progress::waiting(path, || verify(path, &options))?;
+    let bar = progress::bar("verifying", progress::log_bytes_in(path), false);
+    let found = verify_with_progress(path, &options, |bytes| bar.set_position(bytes))?;
+    bar.finish_and_clear();
     for problem in &found.problems {
         writeln!(out, "{}", report::problem(problem))?;
     }

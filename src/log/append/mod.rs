@@ -298,12 +298,21 @@ impl Shared {
         let mut rolled = false;
         if self.must_roll(appender, demand, options, now)? {
             let prepared = appender.prepared.take().ok_or(Need::Segment)?;
-            self.activate(appender, prepared, demand.first_offset);
+            let base = self.next_base(demand);
+            self.activate(appender, prepared, base);
             rolled = true;
         }
         let writer = appender.writer.as_ref().ok_or(Need::Segment)?;
         let end = writer.position() + demand.bytes;
         if end > writer.segment().file().allocated() { Err(Need::Blocks(end)) } else { Ok(rolled) }
+    }
+
+    /// Where the next segment begins: with its first batch. A log's first segment begins where the log does, so that an
+    /// opening finds the same log start offset, unless its first batch is too far above.
+    fn next_base(&self, demand: &Demand) -> Offset {
+        let log_end = self.watermarks.log_end();
+        let fits = demand.last_offset - log_end <= i64::from(i32::MAX);
+        if fits && self.segments.load().is_empty() { log_end } else { demand.first_offset }
     }
 
     /// Kafka's rule (`LogSegment.shouldRoll`): the segment would become too large, is too old, an index is full, or the

@@ -255,9 +255,9 @@ impl<'a> Recovery<'a> {
             Ok(first) => {
                 let (expected, got) = (log_end, first.header.base_offset);
                 let kind = CorruptionKind::BaseOffset { expected, got };
-                return self.pass_over(&prepared, Corruption { path, position: 0, kind }, 1);
+                return self.pass_over(&prepared, Corruption { path, position: 0, kind });
             }
-            Err(found) => return self.pass_over(&prepared, found, 0),
+            Err(found) => return self.pass_over(&prepared, found),
         }
         self.close_scanned_end()?;
         let scanned = self.scan.segment(&prepared, None, None)?;
@@ -269,12 +269,11 @@ impl<'a> Recovery<'a> {
         Ok(())
     }
 
-    /// A prepared segment that does not go on where the log ends, with `valid` batches at its beginning: it is removed,
-    /// but for batches that are whole, which are kept aside and reported.
-    fn pass_over(&mut self, prepared: &Arc<Segment>, found: Corruption, valid: u64) -> Result<()> {
+    /// A prepared segment that does not go on where the log ends: it is removed, but for batches that are whole, which are
+    /// kept aside and reported.
+    fn pass_over(&mut self, prepared: &Arc<Segment>, found: Corruption) -> Result<()> {
         let behind = scan::behind(prepared, 0)?;
-        let batches = behind.batches + valid;
-        if batches == 0 {
+        if behind.batches == 0 {
             self.repairs.push(Repair::Remove(prepared.file().path()));
             return Ok(());
         }
@@ -286,7 +285,7 @@ impl<'a> Recovery<'a> {
         let none = Cut { reason: CutReason::Tail, found, offset, bytes: 0, batches: 0, kept: Vec::new() };
         let cut = self.report.cut.get_or_insert(none);
         cut.bytes += behind.bytes;
-        cut.batches += batches;
+        cut.batches += behind.batches;
         cut.kept.push(to);
         Ok(())
     }

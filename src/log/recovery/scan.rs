@@ -113,6 +113,8 @@ impl Scan {
         if start > 0 && cursor.position() == start {
             return self.segment(segment, None, next_base);
         }
+        // Kafka takes the last entry for the largest timestamp of the segment (`LogSegment.recover`).
+        filler.seal(&indexes);
         self.stats.bytes_read += cursor.position() - start;
         let (segment, end) = (Arc::clone(segment), cursor.position());
         Ok(ScannedSegment { segment, indexes, transactions, summary, end, stop })
@@ -197,7 +199,8 @@ pub(super) fn behind(segment: &Segment, position: u64) -> Result<Behind> {
     let bytes = segment.file().bytes(position, u64::MAX)?;
     let mut len = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     let mut batches = 0;
-    let mut at = 1;
+    // The one at `position` is valid too if it was refused for its place only.
+    let mut at = 0;
     while at < len && at + layout::HEADER_SIZE <= bytes.len() {
         match valid_batch(&bytes[at..]) {
             Some(size) => {
