@@ -100,6 +100,14 @@ impl Commit {
         self.end().map_or(Ok(()), |end| Err(end.error()))
     }
 
+    /// What a call has come to whose files went away because the log was closed or deleted meanwhile.
+    pub(crate) fn unless_over<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| match self.end() {
+            Some(end @ (End::Closed | End::Gone)) => end.error(),
+            _ => error,
+        })
+    }
+
     /// Blocks until the ticket is resolved, syncing itself when nobody else does. `sync` makes everything appended so
     /// far durable and returns how far that is; it is called without any lock of the commit.
     pub(crate) fn wait(

@@ -478,7 +478,7 @@ impl Log {
     ///
     /// The disk's, when the new segment's file cannot be made; nothing is changed.
     pub fn roll(&self) -> Result<()> {
-        self.shared.roll()
+        self.shared.commit.unless_over(self.shared.roll())
     }
 
     /// Closes the log: everything durable, indexes and a snapshot written, so that the next opening has nothing to do.

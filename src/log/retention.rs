@@ -40,7 +40,7 @@ impl Log {
     /// # Ok::<(), idemlog::Error>(())
     /// ```
     pub fn delete_records(&self, before: Offset) -> Result<Offset> {
-        self.shared.delete_records(before)
+        self.shared.commit.unless_over(self.shared.delete_records(before))
     }
 
     /// Deletes the oldest segments, as far as the log start offset and the log's options
@@ -71,7 +71,7 @@ impl Log {
     /// # Ok::<(), idemlog::Error>(())
     /// ```
     pub fn apply_retention(&self) -> Result<usize> {
-        self.shared.apply_retention()
+        self.shared.commit.unless_over(self.shared.apply_retention())
     }
 }
 

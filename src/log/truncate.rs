@@ -57,7 +57,7 @@ impl Log {
     /// # Ok::<(), idemlog::Error>(())
     /// ```
     pub fn truncate_to(&self, target: Offset) -> Result<bool> {
-        self.shared.truncate_to(target)
+        self.shared.commit.unless_over(self.shared.truncate_to(target))
     }
 
     /// Empties the log and begins it at `new_start`, which may lie anywhere, also above the log end offset. Producers and
@@ -82,7 +82,7 @@ impl Log {
     /// # Ok::<(), idemlog::Error>(())
     /// ```
     pub fn truncate_fully(&self, new_start: Offset) -> Result<()> {
-        self.shared.truncate_fully(new_start)
+        self.shared.commit.unless_over(self.shared.truncate_fully(new_start))
     }
 }
 

@@ -315,7 +315,8 @@ mod tests {
         }
         for (id, name) in ["n".to_owned(), "n".repeat(249), "\u{e9}".repeat(124)].iter().enumerate() {
             assert_eq!(next(&producers, name, id as i64), (id as i64, 0));
-            assert_eq!(open(&disk).unwrap().state.into_inner().producers, producers.state.lock().producers);
+            let reopened = open(&disk).unwrap();
+            assert_eq!(reopened.state.lock().producers, producers.state.lock().producers);
         }
     }
 

@@ -193,8 +193,7 @@ impl Shared {
                 Ok(rolled) => rolled,
                 Err(need) => {
                     drop(appender);
-                    // A file that is not found may be that of a log that was deleted meanwhile.
-                    self.provide(need).or_else(|error| self.commit.check().and(Err(error)))?;
+                    self.commit.unless_over(self.provide(need))?;
                     continue;
                 }
             };
