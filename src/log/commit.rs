@@ -125,7 +125,10 @@ impl Commit {
             if let Some(result) = state.resolve(ticket, watermarks.durable()) {
                 return result;
             }
-            self.lead_or_follow(&mut state, watermarks, &sync)?;
+            if let Err(error) = self.lead_or_follow(&mut state, watermarks, &sync) {
+                // The log may have ended, and its files gone away, meanwhile.
+                return state.resolve(ticket, watermarks.durable()).unwrap_or(Err(error));
+            }
         }
     }
 
