@@ -287,3 +287,35 @@ fn a_log_without_segments_remembers_no_batch_behind_its_end() {
         assert!(matches!(log.append(&batch(1, 0, 8, 1)), Err(Error::Rejected(_))));
     }
 }
+
+/// What a log held behind its end was moved aside, and the segment in front of it became the last one, of which every
+/// opening checks the end. Only the next opening did: it found a damaged batch there, and refused the log.
+#[test]
+fn a_log_that_opens_without_its_last_segment_opens_again() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        (0..3).for_each(|at| {
+            log.append(&batch(1, 0, at, 1)).unwrap();
+        });
+        dir.close().unwrap();
+        drop((dir, log));
+        std::fs::remove_file(data.path().join(".kafka_cleanshutdown")).unwrap();
+        let segment = |base: i64| data.path().join(format!("t-0/{base:020}.log"));
+        let mut bytes = std::fs::read(segment(0)).unwrap();
+        bytes[100] ^= 1;
+        bytes.extend([0; 7]);
+        std::fs::write(segment(0), bytes).unwrap();
+        std::fs::write(segment(50), [1; 5]).unwrap();
+
+        let dir = open(data.path(), mode);
+        let opened: Vec<_> = (0..2).map(|_| dir.partition("t", 0).map(drop)).collect();
+        assert!(opened.iter().all(|opened| matches!(opened, Err(Error::Corrupt(_)))), "{opened:?}");
+        drop(dir);
+        for is_cut in [true, false] {
+            let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
+            assert_eq!((log.log_end_offset(), log.recovery().cut.is_some()), (Offset(0), is_cut), "{mode:?}");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 //!
 //! 1. The checkpoints are lowered. A recovery point above the end of the log would be taken for corruption.
 //! 2. Everything that can fail without harm: what is left of the last segment is copied, if the file itself cannot be
-//!    cut, and indexes and leader epochs are written. Snapshots from above the target go. So far the log is whole.
+//!    cut. Snapshots from above the target go, then indexes and leader epochs are written. So far the log is whole.
 //! 3. Segments go from the highest down, the directory synced after each: unsynced removals survive a crash
 //!    independently of each other, and a hole must never appear.
 //! 4. The last segment is cut, durably.
@@ -255,10 +255,11 @@ impl Shared {
             self.retire(last, shortened.file().end())?
         };
         let disk = &*self.environment.disk;
-        let ready = shortened
-            .write_indexes(disk, &self.directory)
-            .and_then(|()| self.replace_leader_epochs(leader_epochs))
-            .and_then(|()| self.remove_snapshots(|offset| offset > target));
+        // Snapshots first: an opening that found the later one would ask the shortened index for markers in between.
+        let ready = self
+            .remove_snapshots(|offset| offset > target)
+            .and_then(|()| shortened.write_indexes(disk, &self.directory))
+            .and_then(|()| self.replace_leader_epochs(leader_epochs));
         if ready.is_err() {
             last.file().revive();
             last.file().discard_copy();

@@ -272,10 +272,12 @@ impl Segment {
             atomic::replace_file(disk, &path, &encoded)?;
         }
         let indexes = self.indexes()?;
-        let offset = directory.join(SegmentFile::OffsetIndex.name(self.base_offset));
-        atomic::replace_file(disk, &offset, &indexes.offset.encode(0))?;
+        // Recovery resumes at the last entry of offsets with the last one of times: it must not be the older one, or a
+        // larger timestamp in between is forgotten.
         let time = directory.join(SegmentFile::TimeIndex.name(self.base_offset));
-        atomic::replace_file(disk, &time, &indexes.time.encode(0))
+        atomic::replace_file(disk, &time, &indexes.time.encode(0))?;
+        let offset = directory.join(SegmentFile::OffsetIndex.name(self.base_offset));
+        atomic::replace_file(disk, &offset, &indexes.offset.encode(0))
     }
 
     /// A cursor at the first batch whose last offset is `target` or higher; at the end if there is none.

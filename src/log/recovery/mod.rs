@@ -122,11 +122,16 @@ impl<'a> Recovery<'a> {
         Ok(recovery)
     }
 
-    /// A log that was cut was not clean; and if it is damaged, all of the segment where it ends is checked.
+    /// A log that was cut was not clean. All of the segment where it ends is checked if it is damaged, or if segments behind
+    /// it went: the end of the last one is what every opening looks at.
     fn belief_left(&self) -> Belief {
         let Some(cut) = &self.report.cut else { return self.belief };
-        let damaged = self.scanned.last().filter(|_| cut.reason == CutReason::Corruption);
-        let base = damaged.map_or(Offset(i64::MAX), |scanned| scanned.segment.base_offset());
+        let became_last = |scanned: &ScannedSegment| {
+            self.inventory.logs.keys().any(|&base| base > scanned.segment.base_offset())
+        };
+        let damaged = |scanned: &&ScannedSegment| cut.reason == CutReason::Corruption || became_last(scanned);
+        let checked = self.scanned.last().filter(damaged);
+        let base = checked.map_or(Offset(i64::MAX), |scanned| scanned.segment.base_offset());
         Belief { clean: false, headers_below: self.belief.headers_below.min(base) }
     }
 
