@@ -694,7 +694,8 @@ fn read_through(log: &Log, held: &mut Vec<(idemlog::UncheckedBatch, u32)>) {
             Err(Error::OffsetOutOfRange { .. }) => return,
             Err(error) => panic!("{error}"),
         };
-        assert!(batch.header().base_offset.0 >= next, "offsets rise");
+        // After a truncation another batch may hold the offset where the reader is, and begin before it.
+        assert!(batch.header().next_offset().0 > next, "offsets rise");
         next = batch.header().next_offset().0;
         batch.clone().check(RecordCheck::Full, 1 << 20).unwrap();
         if next % 97 == 0 {
