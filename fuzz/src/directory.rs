@@ -268,13 +268,20 @@ pub fn check(host: &Host) {
     }
 }
 
-/// The offset behind the last batch in the `.log` files of a log that is open.
+/// The offset behind the last batch in the `.log` files of a log that is open. A batch that says it lies behind the file
+/// that follows its own is damage in front of the end.
 fn files_end(files: &Files) -> Offset {
-    let is_log = |name: &str| name.strip_suffix(".log").is_some_and(|base| base.parse::<i64>().is_ok());
-    let batches = |bytes: &Vec<u8>| Batches::new(bytes.clone().into()).ignore_incomplete();
-    let end = |bytes| batches(bytes).map_while(Result::ok).last().map(|last| last.header().next_offset());
-    let logs = files.iter().filter(|(name, _)| is_log(name));
-    logs.filter_map(|(_, bytes)| end(bytes)).max().unwrap_or(Offset(0))
+    let base = |(name, bytes): &(String, Vec<u8>)| {
+        let base = name.strip_suffix(".log")?.parse().ok()?;
+        Some((Offset(base), bytes.clone()))
+    };
+    let logs: Vec<(Offset, Vec<u8>)> = files.iter().filter_map(base).collect();
+    let end = |(at, (_, bytes)): (usize, &(Offset, Vec<u8>))| {
+        let next_base = logs.get(at + 1).map_or(Offset(i64::MAX), |(base, _)| *base);
+        let batches = Batches::new(bytes.clone().into()).ignore_incomplete().map_while(Result::ok);
+        batches.map(|batch| batch.header().next_offset()).filter(|end| *end <= next_base).last()
+    };
+    logs.iter().enumerate().filter_map(end).max().unwrap_or(Offset(0))
 }
 
 /// Reads by offset and by time; whatever the answers, they come.

@@ -93,6 +93,15 @@ pub fn stored(log: &Log) -> (Vec<(i64, u32)>, Option<String>) {
     (batches, None)
 }
 
+/// Base offset and CRC of every batch that readers of `log` see, in order.
+pub fn visible(log: &Log) -> Vec<(i64, u32)> {
+    let identity = |batch: idemlog::Result<idemlog::UncheckedBatch>| {
+        let header = *batch.unwrap().header();
+        (header.base_offset.0, header.crc)
+    };
+    log.reader(log.log_start_offset()).unwrap().map(identity).collect()
+}
+
 /// A batch with a sound header and checksum, and no records behind it whatever it says. Only a log that checks headers
 /// takes it.
 pub fn hollow(producer: (i64, i16, i32), count: i32, timestamp: i64) -> Batch {

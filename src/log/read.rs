@@ -168,6 +168,12 @@ fn first_at(
     Ok(None)
 }
 
+/// A batch at an offset where it cannot stand.
+fn misplaced(segment: &Segment, batch: &PlacedBatch, expected: Offset) -> Error {
+    let kind = CorruptionKind::BaseOffset { expected, got: batch.header.base_offset };
+    Error::corrupt(&segment.file().path(), batch.position, kind)
+}
+
 /// The bytes of the batches at the cursor that lie below `limit` and fit into `max_bytes`, the first in any case; and the
 /// offset behind them.
 fn take_batches(cursor: &mut BatchCursor, limit: Offset, max_bytes: usize) -> Result<(Bytes, Offset)> {
@@ -179,6 +185,9 @@ fn take_batches(cursor: &mut BatchCursor, limit: Offset, max_bytes: usize) -> Re
         let fits = behind - start <= max_bytes as u64 || end == start;
         if !fits || batch.header.next_offset() > limit {
             break;
+        }
+        if batch.header.base_offset < next_offset {
+            return Err(misplaced(cursor.segment(), &batch, next_offset));
         }
         (end, next_offset) = (behind, batch.header.next_offset());
         cursor.skip(&batch);
@@ -236,6 +245,7 @@ impl Shared {
     fn fetch(&self, from: Offset, max_bytes: usize, only_decided: bool) -> Result<(Fetched, Offset)> {
         self.check_readable()?;
         self.in_present_log(from, || {
+            let generation = self.commit.generation();
             let high_watermark = self.watermarks.high_watermark();
             let (log_start, last_stable) = (self.watermarks.log_start(), self.last_stable_offset());
             self.check_range(from, high_watermark)?;
@@ -244,6 +254,9 @@ impl Shared {
                 Some(mut cursor) => take_batches(&mut cursor, limit, max_bytes)?,
                 None => (Bytes::new(), from),
             };
+            if bytes.is_empty() {
+                self.check_end(from, limit, generation)?;
+            }
             Ok((Fetched { bytes, log_start, high_watermark, last_stable, aborted: Vec::new() }, end))
         })
     }
@@ -259,11 +272,75 @@ impl Shared {
         let first = segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1);
         for segment in &segments[first.min(segments.len())..] {
             let mut cursor = self.cursor_in(segment, offset)?;
-            if cursor.peek()?.is_some() {
+            // What a truncation left room for may come where there was no batch a moment ago.
+            if cursor.peek()?.is_some_and(|batch| batch.header.last_offset() >= offset) {
                 return Ok(Some(cursor));
             }
         }
         Ok(None)
+    }
+
+    /// Whether readers may find nothing in [`from`, `limit`), with nothing truncated since `generation`: the log may have
+    /// a hole there, or the limit lie inside of a batch. The base offset of a batch is not covered by its CRC, so one that
+    /// lies elsewhere than it says is known only by its neighbours.
+    fn check_end(&self, from: Offset, limit: Offset, generation: u64) -> Result<()> {
+        if self.watermarks.batch_end_at(limit) <= from {
+            return Ok(());
+        }
+        let next = self.cursor(from)?.map(|mut cursor| cursor.peek()).transpose()?.flatten();
+        if next.is_some_and(|next| next.header.base_offset <= from) {
+            return Ok(());
+        }
+        match self.check_order(from) {
+            Err(Error::Corrupt(_)) if !self.still_holds(from, limit, generation) => Ok(()),
+            checked => checked,
+        }
+    }
+
+    /// Fails if a batch from the segment of `from` on, up to one that ends behind `from`, cannot stand where it does.
+    fn check_order(&self, from: Offset) -> Result<()> {
+        let batches_end = self.watermarks.batch_end_at(self.watermarks.log_end());
+        let segments = self.segments.load_full();
+        let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
+        for (at, segment) in segments.iter().enumerate().skip(first) {
+            let next_base = segments.get(at + 1).map(|next| next.base_offset());
+            let Some((last, expected)) = self.check_segment(segment, next_base)? else { continue };
+            if next_base.is_none() && last.header.next_offset() < batches_end {
+                return Err(misplaced(segment, &last, expected));
+            }
+            if last.header.next_offset() > from {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if a batch of the segment does not begin behind the one before it, or ends behind the segment. Returns the
+    /// last one, and the end of the one before.
+    fn check_segment(
+        &self,
+        segment: &Arc<Segment>,
+        next_base: Option<Offset>,
+    ) -> Result<Option<(PlacedBatch, Offset)>> {
+        // What is appended meanwhile is published before the log end offset, all under the append lock.
+        let log_end = || {
+            drop(self.appender.lock());
+            self.watermarks.log_end()
+        };
+        let (mut end, mut last) = (next_base.unwrap_or_else(log_end), None);
+        let mut expected = segment.base_offset();
+        let mut cursor = BatchCursor::new(Arc::clone(segment), 0);
+        while let Some(batch) = cursor.next()? {
+            if next_base.is_none() && batch.header.next_offset() > end {
+                end = log_end();
+            }
+            if batch.header.base_offset < expected || batch.header.next_offset() > end {
+                return Err(misplaced(segment, &batch, expected));
+            }
+            let begin = std::mem::replace(&mut expected, batch.header.next_offset());
+            last = Some((batch, begin));
+        }
+        Ok(last)
     }
 
     /// A cursor in one segment, whose file may have been removed meanwhile.
@@ -353,9 +430,13 @@ impl Reader {
 
     fn advance(&mut self) -> Result<Option<UncheckedBatch>> {
         self.shared.check_readable()?;
+        let generation = self.shared.commit.generation();
         let limit = self.limit();
         while self.next < limit {
-            let Some(batch) = self.next_batch(limit)? else { return Ok(None) };
+            let Some(batch) = self.next_batch(limit)? else {
+                let check = || self.shared.check_end(self.next, limit, generation);
+                return self.shared.in_present_log(self.next, check).map(|()| None);
+            };
             if !self.leaves_out(batch.header(), limit)? {
                 return Ok(Some(batch));
             }
@@ -386,6 +467,9 @@ impl Reader {
             return Ok(None);
         }
         let Some(cursor) = &mut self.cursor else { return Ok(None) };
+        if batch.header.last_offset() < self.next {
+            return Err(misplaced(cursor.segment(), &batch, self.next));
+        }
         let bytes = cursor.bytes(&batch);
         cursor.skip(&batch);
         self.next = batch.header.next_offset();

@@ -22,16 +22,22 @@ impl Index {
         Self { seed: RandomState::new().hash_one(0_u8), buckets: Slab::new(1) }
     }
 
-    /// The index of `entries`. Much faster than one insertion after the other: nothing waits for memory.
-    pub(super) fn of(entries: &mut Slab<Entry>) -> Self {
+    /// The index of `entries`. Much faster than one insertion after the other: nothing waits for memory. `None` if a
+    /// producer is there twice.
+    pub(super) fn of(entries: &mut Slab<Entry>) -> Option<Self> {
         let mut index = Self::new();
         for _ in 0..entries.len() {
             index.buckets.push(NONE);
         }
+        let mut seen = Seen::of(entries.len());
         for slot in 0..entries.len() as u32 {
+            let id = entries[slot].producer_id;
+            if seen.insert(index.hash(id)) && index.find(entries, id).is_some() {
+                return None;
+            }
             index.push(entries, slot);
         }
-        index
+        Some(index)
     }
 
     #[inline]
@@ -99,10 +105,15 @@ impl Index {
         }
     }
 
+    #[inline]
+    fn hash(&self, id: ProducerId) -> u64 {
+        mix(id.0 as u64 ^ self.seed)
+    }
+
     /// As many low bits of the hash as name an existing bucket.
     #[inline]
     fn bucket(&self, id: ProducerId) -> u32 {
-        let hash = mix(id.0 as u64 ^ self.seed);
+        let hash = self.hash(id);
         let buckets = self.buckets.len() as u64;
         let mask = buckets.next_power_of_two() - 1;
         let bucket = hash & mask;
@@ -112,6 +123,30 @@ impl Index {
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
         self.buckets.allocated()
+    }
+}
+
+/// A set of hashes that takes few for one another: bits, by the high bits of the hash. It fits into a cache where the
+/// entries do not, so of a million of them hardly any chain is walked.
+struct Seen {
+    bits: Vec<u64>,
+    shift: u32,
+}
+
+impl Seen {
+    /// For so many hashes, 16 bits for each or more.
+    fn of(count: usize) -> Self {
+        let words = (count / 4 + 1).next_power_of_two();
+        Self { bits: vec![0; words], shift: u64::BITS - (words as u64 * 64).ilog2() }
+    }
+
+    /// Whether it, or one like it, was there already.
+    fn insert(&mut self, hash: u64) -> bool {
+        let bit = hash >> self.shift;
+        let (word, mask) = (&mut self.bits[(bit / 64) as usize], 1 << (bit % 64));
+        let was_there = *word & mask != 0;
+        *word |= mask;
+        was_there
     }
 }
 
@@ -127,6 +162,24 @@ fn mix(id: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::types::ProducerEpoch;
+
+    #[test]
+    fn an_entry_that_is_there_twice_is_found_out() {
+        let entries = |ids: &[i64]| {
+            let mut entries = Slab::new(1);
+            for &id in ids {
+                entries.push(Entry::new(ProducerId(id), ProducerEpoch(0), 0));
+            }
+            entries
+        };
+        let many: Vec<i64> = (0..5000).collect();
+        for ids in [&[][..], &[7], &[7, 8], &many] {
+            assert!(Index::of(&mut entries(ids)).is_some());
+        }
+        for ids in [&[7, 7][..], &[7, 8, 7], &[&many[..], &[2500]].concat()] {
+            assert!(Index::of(&mut entries(ids)).is_none());
+        }
+    }
 
     #[test]
     fn every_entry_is_found_while_the_index_grows_and_shrinks() {

@@ -133,11 +133,10 @@ pub(crate) fn decode(
         let (mut entry, mut side) = decode_entry(entry, offset, to_seconds(now.0))?;
         older.clear();
         trailer.complete(&mut entry, &mut side, &mut older)?;
-        // Of a producer that is there twice the later counts, as in Kafka. Looking for it would take most of the time.
         table.restore(entry, &older, side);
     }
     trailer.expect_end()?;
-    table.finish_restoring();
+    table.finish_restoring().ok_or(CorruptionKind::Format("a producer that is there twice"))?;
     Ok((table, trailer.identity))
 }
 
@@ -295,6 +294,11 @@ fn decode_entry(bytes: &[u8], end: Offset, last_seen: u32) -> Result<(Entry, Sid
     let last = checked(last, end)?;
     let coordinator_epoch = read_i32(bytes, 34);
     let transaction_first = Offset(read_i64(bytes, 38));
+    if transaction_first >= end {
+        return Err(CorruptionKind::Format(
+            "a transaction that begins at the snapshot's offset or behind it",
+        ));
+    }
     let side = Side {
         coordinator_epoch: (coordinator_epoch >= 0).then_some(coordinator_epoch),
         transaction_first: (transaction_first.0 >= 0).then_some(transaction_first),

@@ -462,11 +462,13 @@ impl ProducerTable {
         slot
     }
 
-    /// Makes the index and the recency list of all restored producers, and forgets those above the budget.
-    pub(super) fn finish_restoring(&mut self) {
-        self.index = Index::of(&mut self.entries);
+    /// Makes the index and the recency list of all restored producers, and forgets those above the budget. `None` if a
+    /// producer was restored twice.
+    pub(super) fn finish_restoring(&mut self) -> Option<()> {
+        self.index = Index::of(&mut self.entries)?;
         self.order_by_recency();
         while self.len() > self.policy.budget && self.evict_one(Spare::Nobody, Timestamp::NONE) {}
+        Some(())
     }
 
     /// By when they were seen, then by their last offsets.

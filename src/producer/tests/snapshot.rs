@@ -217,6 +217,31 @@ fn no_batch_of_a_snapshot_lies_at_its_offset_or_behind() {
     }
 }
 
+/// A snapshot with the same producer twice was loaded, and only one of the two was ever found: the other one stayed as it
+/// was, in every later snapshot, too.
+#[test]
+fn a_producer_is_in_a_snapshot_once() {
+    let good = encode(&populated(), None);
+    let (first, second) = (10, 10 + 46);
+    let mut bytes = good.clone();
+    bytes.copy_within(first..first + 8, second);
+    let error = decode(&sealed(bytes), policy(), NOW).unwrap_err();
+    assert_eq!(error, CorruptionKind::Format("a producer that is there twice"));
+}
+
+/// A snapshot told of a transaction that was to begin far behind its offset: the last stable offset stayed below it, and
+/// the first marker ended what had never begun.
+#[test]
+fn no_transaction_of_a_snapshot_begins_at_its_offset_or_behind() {
+    let good = encode(&populated(), None);
+    for (first, is_sound) in [(END.0 - 1, true), (END.0, false), (END.0 + 1, false), (i64::MAX, false)] {
+        let mut bytes = good.clone();
+        bytes[10 + 38..][..8].copy_from_slice(&first.to_be_bytes());
+        let read = decode(&sealed(bytes), policy(), NOW);
+        assert_eq!(read.is_ok(), is_sound, "{first}");
+    }
+}
+
 #[test]
 fn a_file_cut_anywhere_is_refused_unless_all_of_kafka_s_part_is_there() {
     let good = encode(&populated(), Some(&IDENTITY));
