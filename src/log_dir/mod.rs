@@ -324,7 +324,7 @@ impl LogDir {
     }
 
     /// Deletes the oldest segments of every partition, as far as its options want. Returns how many. Also happens on its
-    /// own, every [`LogOptions::retention_interval_ms`] at the most while there are appends.
+    /// own, every [`retention_interval_ms`](crate::LogOptions::retention_interval_ms) at the most while there are appends.
     ///
     /// # Errors
     ///
