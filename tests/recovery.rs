@@ -388,3 +388,16 @@ fn a_reader_ends_at_a_hole_without_an_error() {
         }
     }
 }
+
+/// A `partition.metadata` as long as a segment was told as an error of the disk, as if another attempt might help.
+#[test]
+fn a_topic_id_that_is_too_long_is_corrupt() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        drop(open(data.path(), mode).partition("t", 0).unwrap());
+        let path = data.path().join("t-0/partition.metadata");
+        std::fs::write(&path, "version: 0\n".repeat(1000)).unwrap();
+        let refused = open(data.path(), mode).partition("t", 0).unwrap_err();
+        assert!(matches!(&refused, Error::Corrupt(found) if found.path == path), "{mode:?}: {refused}");
+    }
+}

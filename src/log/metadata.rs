@@ -20,6 +20,9 @@ pub(super) fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<TopicId>>
     let path = directory.join(PartitionFile::Metadata.name().unwrap_or_default());
     let bytes = match disk.read(&path, MAX_METADATA) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            return Err(Error::corrupt(&path, 0, CorruptionKind::Format("longer than a topic's id")));
+        }
         read => read.at("read", &path)?,
     };
     let text = std::str::from_utf8(&bytes).map_err(|_| CorruptionKind::Format("not text in UTF-8"));

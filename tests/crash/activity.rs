@@ -27,10 +27,13 @@ const TRACES: [Trace; 7] = [
 ];
 
 /// What must have been crashed inside of by the explorers.
-pub const REQUIRED: [&str; 14] = [
+pub const REQUIRED: [&str; 17] = [
     "open",
     "append",
     "submit",
+    "transact",
+    "commit",
+    "abort",
     "sync",
     "roll",
     "truncate",

@@ -11,6 +11,7 @@ use idemlog::{
 
 use crate::model::{Expected, Moment, Placed, compare_producers};
 use crate::op::Op;
+use crate::transactions;
 use crate::violation::{Checked, ensure, failed};
 use crate::world::{DIRECTORY, Geometry, PARTITION, World, open, options};
 
@@ -24,8 +25,13 @@ pub fn recovered(image: SimDisk, geometry: Geometry, expected: &Expected) -> Che
     let mut world = World::on(image, geometry, promised)?;
     let found = prefix(expected, world.log())?;
     compare_producers(world.log(), &found)?;
+    transactions::compare(world.log(), &found)?;
     let lost = expected.lost(&found);
     report_is_true(world.log().recovery(), &left, &files(&world.disk)?, &lost)?;
+    let given_up = lost.first().is_some_and(|lost| lies_in_logs(lost, &left));
+    ensure(!expected.powered || !given_up, || {
+        format!("only the process died, and a whole batch was given up: {}", world.log().recovery())
+    })?;
     let (log_end, report) = (world.log().log_end_offset().0, world.log().recovery());
     ensure(report.log_end == log_end, || format!("the log ends at {log_end}, not as in {report}"))?;
     let durable = world.log().durable_offset().0;
@@ -54,6 +60,7 @@ pub fn goes_on(world: &mut World) -> Checked<()> {
     }
     world.step(Op::Retry)?;
     compare_producers(world.log(), &world.now)?;
+    transactions::compare(world.log(), &world.now)?;
     world.step(Op::Close)?;
     let found = read(world.log())?;
     ensure(same(&found, &world.now.log), || {
@@ -142,6 +149,10 @@ fn is_log(name: &str) -> bool {
     name.ends_with(".log") || name.ends_with(".prepared")
 }
 
+fn lies_in_logs(placed: &Placed, files: &Files) -> bool {
+    files.iter().any(|(name, bytes)| is_log(name) && placed.lies_in(bytes))
+}
+
 /// The end of the bytes that are not zero.
 fn used(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
@@ -199,6 +210,7 @@ fn opens_the_same(disk: &SimDisk, world: &World) -> Checked<()> {
     let found = read(&log)?;
     ensure(same(&found, &world.now.log), || format!("the second time it holds {}", listed(&found)))?;
     compare_producers(&log, &world.now)?;
+    transactions::compare(&log, &world.now)?;
     drop((dir, log));
     let after = files(disk)?;
     let changed: Vec<_> = after.iter().filter(|(name, bytes)| contents.get(*name) != Some(bytes)).collect();
@@ -272,7 +284,7 @@ fn fenced(world: &World) -> Checked<()> {
     for (id, (epoch, batches)) in world.now.producers() {
         let older = |placed: &&Placed| {
             let header = placed.batch.header();
-            header.producer_id == id && header.producer_epoch < epoch
+            header.producer_id == id && header.producer_epoch < epoch && !header.is_control()
         };
         let last = batches.last().map_or(0, |placed| placed.batch.header().last_sequence().0);
         let older = world.now.log.iter().find(older).map(|placed| placed.batch.clone());

@@ -114,7 +114,7 @@ impl Explorer {
         let looked = self.power_cuts(world, point, depth).and_then(|()| {
             // What a process has handed to the operating system survives it, synced or not.
             let at_least = expected.before.log_end().min(expected.after.log_end());
-            let expected = Expected { at_least, ..expected };
+            let expected = Expected { at_least, powered: true, ..expected };
             let within = 1 + (point * 37) % 500;
             self.look_at(world.disk.kill(point), &expected, world, depth)?;
             self.look_at(world.disk.kill_within(point, within), &expected, world, depth)
@@ -138,7 +138,8 @@ impl Explorer {
         }
         self.tally.sampled += 1;
         let samples = if depth == 0 { bounds.samples } else { bounds.samples / 2 + 2 };
-        let mut images = world.disk.images(point, samples, point as u64);
+        // Few combinations may leave more undecided, too.
+        let mut images = world.disk.images(point, samples, point as u64).take(samples * 4);
         images.try_for_each(|image| self.look_at(image, &expected, world, depth))?;
         // One thing alone is lost, or alone survives: what most bugs need.
         let mut rng = Rng::new(point as u64);

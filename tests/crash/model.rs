@@ -5,6 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use idemlog::{Batch, Log, OffsetRange, ProducerEpoch, ProducerId, ProducerInfo};
 
+use crate::transactions::Transactions;
+
 /// The batches of a producer that are remembered.
 pub const WINDOW: usize = 5;
 
@@ -93,6 +95,11 @@ impl Moment {
         replay(self.deleted.iter().chain(&self.log))
     }
 
+    /// The transactions of the log, those that were deleted from its beginning included.
+    pub fn transactions(&self) -> Transactions {
+        Transactions::replay(self.deleted.iter().chain(&self.log))
+    }
+
     /// The moment at which the log has only its first `batches`.
     pub fn cut_to(&self, batches: usize) -> Self {
         Self { log: self.log[..batches].to_vec(), ..self.clone() }
@@ -110,11 +117,14 @@ pub struct Expected<'a> {
     pub after: &'a Moment,
     /// The log does not end before.
     pub at_least: i64,
+    /// Only the process died: no batch that was written whole is given up.
+    pub powered: bool,
 }
 
 impl Expected<'_> {
     pub fn hash(&self) -> u64 {
-        self.before.hash().rotate_left(1) ^ self.after.hash() ^ self.at_least as u64
+        let promised = self.at_least as u64 ^ u64::from(self.powered) << 63;
+        self.before.hash().rotate_left(1) ^ self.after.hash() ^ promised
     }
 
     /// Every batch that may be found.
@@ -143,7 +153,10 @@ fn replay<'a>(
             *epoch = header.producer_epoch;
             batches.clear();
         }
-        batches.push(placed);
+        // A marker has no sequence.
+        if !header.is_control() {
+            batches.push(placed);
+        }
         if batches.len() > WINDOW {
             batches.remove(0);
         }
@@ -153,21 +166,25 @@ fn replay<'a>(
 
 /// Compares the producers of a log with those that its batches tell of.
 pub fn compare_producers(log: &Log, moment: &Moment) -> Result<(), String> {
-    let expected = moment.producers();
+    let (expected, transactions) = (moment.producers(), moment.transactions());
     let found = log.producers();
     let ids: Vec<_> = found.iter().map(|producer| producer.producer_id).collect();
     if !ids.iter().eq(expected.keys()) {
         return Err(format!("knows the producers {ids:?} instead of {:?}", expected.keys()));
     }
-    found
-        .iter()
-        .zip(expected.values())
-        .try_for_each(|(found, (epoch, batches))| compare(found, *epoch, batches))
+    found.iter().zip(expected.values()).try_for_each(|(found, (epoch, batches))| {
+        compare(found, *epoch, batches, transactions.begun_by(found.producer_id))
+    })
 }
 
-fn compare(found: &ProducerInfo, epoch: ProducerEpoch, expected: &[&Placed]) -> Result<(), String> {
+fn compare(
+    found: &ProducerInfo,
+    epoch: ProducerEpoch,
+    expected: &[&Placed],
+    transaction: Option<i64>,
+) -> Result<(), String> {
     let same = found.epoch == epoch
-        && found.transaction_first_offset.is_none()
+        && found.transaction_first_offset.map(|first| first.0) == transaction
         && found.batches.len() == expected.len()
         && found.batches.iter().zip(expected).all(|(found, placed)| {
             let header = placed.batch.header();
@@ -178,5 +195,9 @@ fn compare(found: &ProducerInfo, epoch: ProducerEpoch, expected: &[&Placed]) -> 
                 && found.crc == Some(header.crc)
         });
     let offsets = || expected.iter().map(|placed| placed.base_offset).collect::<Vec<_>>();
-    if same { Ok(()) } else { Err(format!("knows {found:?} instead of epoch {epoch} at {:?}", offsets())) }
+    if same {
+        return Ok(());
+    }
+    let open = transaction.map_or(String::new(), |first| format!(" and a transaction from {first} on"));
+    Err(format!("knows {found:?} instead of epoch {epoch} at {:?}{open}", offsets()))
 }

@@ -31,6 +31,20 @@ pub enum Op {
         producer: u8,
         size: Size,
     },
+    /// A batch of the producer's transaction, which it begins if none is open, not waited for. All else that the producer
+    /// sends until its end belongs to it.
+    Transact {
+        producer: u8,
+        size: Size,
+    },
+    /// The marker that commits the producer's transaction, waited for.
+    Commit {
+        producer: u8,
+    },
+    /// The marker that aborts the producer's transaction, waited for.
+    Abort {
+        producer: u8,
+    },
     /// One of the producer's last batches again, waited for.
     Again {
         producer: u8,
@@ -81,7 +95,7 @@ const SIZES: [(Size, &str); 4] =
 
 impl Op {
     /// The steps that the exhaustive explorer combines.
-    pub const ALPHABET: [Self; 13] = [
+    pub const ALPHABET: [Self; 16] = [
         Self::Append { producer: 0, size: Size::Exact },
         Self::Append { producer: 1, size: Size::Small },
         Self::Submit { producer: 0, size: Size::Exact },
@@ -95,6 +109,9 @@ impl Op {
         Self::Close,
         Self::Kill,
         Self::Expire,
+        Self::Transact { producer: 1, size: Size::Middle },
+        Self::Commit { producer: 1 },
+        Self::Abort { producer: 1 },
     ];
 
     /// The first word of its text, by which it is also counted.
@@ -102,6 +119,9 @@ impl Op {
         match self {
             Self::Append { .. } => "append",
             Self::Submit { .. } => "submit",
+            Self::Transact { .. } => "transact",
+            Self::Commit { .. } => "commit",
+            Self::Abort { .. } => "abort",
             Self::Again { .. } => "again",
             Self::Plain => "plain",
             Self::Both { .. } => "both",
@@ -124,7 +144,7 @@ impl Op {
     fn random(rng: &mut Rng) -> Self {
         let producer = rng.below(3) as u8;
         let size = SIZES[rng.below(4) as usize].0;
-        match rng.below(31) {
+        match rng.below(37) {
             0..=5 => Self::Append { producer, size },
             6..=11 => Self::Submit { producer, size },
             12..=13 => Self::Again { producer, back: rng.below(5) as u8 },
@@ -141,6 +161,9 @@ impl Op {
             24 => Self::Retry,
             25..=26 => Self::Truncate { batches: 1 + rng.below(4) as u8 },
             27 => Self::Delete { kept: rng.below(4) as u8 },
+            28..=30 => Self::Transact { producer, size },
+            31 => Self::Commit { producer },
+            32..=33 => Self::Abort { producer },
             _ => Self::Cut { seed: rng.next() as u32 },
         }
     }
@@ -159,12 +182,18 @@ impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.verb())?;
         match self {
-            Self::Append { producer, size } | Self::Submit { producer, size } => {
+            Self::Append { producer, size }
+            | Self::Submit { producer, size }
+            | Self::Transact { producer, size } => {
                 let name = SIZES.iter().find(|(known, _)| known == size).map_or("", |(_, name)| name);
                 write!(f, "/{producer}/{name}")
             }
             Self::Again { producer, back } => write!(f, "/{producer}/{back}"),
-            Self::Both { producer } | Self::NewId { producer } | Self::NextEpoch { producer } => {
+            Self::Commit { producer }
+            | Self::Abort { producer }
+            | Self::Both { producer }
+            | Self::NewId { producer }
+            | Self::NextEpoch { producer } => {
                 write!(f, "/{producer}")
             }
             Self::Truncate { batches: count } | Self::Delete { kept: count } => write!(f, "/{count}"),
@@ -190,6 +219,9 @@ impl FromStr for Op {
         Ok(match verb {
             "append" => Self::Append { producer: producer()?, size: size()? },
             "submit" => Self::Submit { producer: producer()?, size: size()? },
+            "transact" => Self::Transact { producer: producer()?, size: size()? },
+            "commit" => Self::Commit { producer: producer()? },
+            "abort" => Self::Abort { producer: producer()? },
             "again" => Self::Again { producer: producer()?, back: number(second)? as u8 },
             "both" => Self::Both { producer: producer()? },
             "new-id" => Self::NewId { producer: producer()? },

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use idemlog::sim::{Rng, SimDisk};
 use idemlog::{
-    AppendOptions, AppendOutcome, Batch, BatchBuilder, Clock, Error, IoMode, Log, LogDir, LogDirOptions,
-    LogOptions, Pending, ProducerEpoch, ProducerId, Sequence, Timestamp,
+    AppendOptions, AppendOutcome, Batch, BatchBuilder, Clock, ControlRecord, Error, IoMode, Log, LogDir,
+    LogDirOptions, LogOptions, Origin, Pending, ProducerEpoch, ProducerId, Sequence, Timestamp,
 };
 
 use crate::model::{Expected, Moment, Placed};
@@ -159,7 +159,7 @@ impl World {
         let before = self.disk.marks(point).last().map_or(0, |&mark| mark as usize);
         let after = (before + 1).min(self.moments.len() - 1);
         let (before, after) = (&self.moments[before], &self.moments[after]);
-        Expected { before, after, at_least: before.durable }
+        Expected { before, after, at_least: before.durable, powered: false }
     }
 
     pub fn steps(&mut self, ops: &[Op]) -> Checked<()> {
@@ -201,7 +201,7 @@ impl World {
         for client in self.clients.values_mut() {
             (client.epoch, client.next_sequence) = match stored.get(&client.id) {
                 Some((epoch, batches)) => {
-                    (epoch.0, batches.last().unwrap().batch.header().last_sequence().0 + 1)
+                    (epoch.0, batches.last().map_or(0, |last| last.batch.header().last_sequence().0 + 1))
                 }
                 None => (client.epoch, 0),
             };
@@ -223,7 +223,20 @@ impl World {
                 let batch = self.next_batch(producer, size)?;
                 self.append(&[batch])
             }
-            Op::Submit { producer, size } => self.submit(producer, size),
+            Op::Submit { producer, size } => {
+                let batch = self.next_batch(producer, size)?;
+                self.submit(&batch)
+            }
+            Op::Transact { producer, size } => {
+                let batch = self.next_batch_of(producer, size, true)?;
+                self.submit(&batch)
+            }
+            Op::Commit { producer } => {
+                self.end_transaction(producer, ControlRecord::Commit { coordinator_epoch: 0 })
+            }
+            Op::Abort { producer } => {
+                self.end_transaction(producer, ControlRecord::Abort { coordinator_epoch: 0 })
+            }
             Op::Again { producer, back } => self.again(producer, back),
             Op::Plain => self.append(&[self.plain()]),
             Op::Both { producer } => {
@@ -322,11 +335,17 @@ impl World {
     }
 
     pub fn next_batch(&mut self, producer: u8, size: Size) -> Checked<Batch> {
+        self.next_batch_of(producer, size, false)
+    }
+
+    /// The producer's next batch, which belongs to its transaction if one is open or `begins`.
+    fn next_batch_of(&mut self, producer: u8, size: Size, begins: bool) -> Checked<Batch> {
         let client = match self.clients.get(&producer) {
             Some(&known) => known,
             None => self.new_client(producer)?,
         };
-        let batch = build(client, size, self.geometry.batch_bytes(size));
+        let transactional = begins || self.now.transactions().begun_by(client.id).is_some();
+        let batch = build(client, size, self.geometry.batch_bytes(size), transactional);
         let next_sequence = client.next_sequence + batch.header().record_count;
         self.clients.insert(producer, Client { next_sequence, ..client });
         // Who goes on does not send again what was lost.
@@ -388,9 +407,33 @@ impl World {
         self.log().apply_retention().map(drop).map_err(failed("retention"))
     }
 
-    fn submit(&mut self, producer: u8, size: Size) -> Checked<()> {
-        let batch = self.next_batch(producer, size)?;
-        let batches = std::slice::from_ref(&batch);
+    /// Ends the producer's transaction, if one is open.
+    fn end_transaction(&mut self, producer: u8, record: ControlRecord) -> Checked<()> {
+        let Some(client) = self.clients.get(&producer).copied() else { return Ok(()) };
+        if self.now.transactions().begun_by(client.id).is_none() {
+            return Ok(());
+        }
+        self.lost.retain(|lost| lost.header().producer_id != client.id);
+        let marker = BatchBuilder::new()
+            .producer(client.id, ProducerEpoch(client.epoch), Sequence::NONE)
+            .control(record)
+            .timestamp(Timestamp(1010))
+            .build();
+        self.append_marker(&marker.map_err(failed("a marker"))?)
+    }
+
+    fn append_marker(&mut self, marker: &Batch) -> Checked<()> {
+        let (batches, options) =
+            (std::slice::from_ref(marker), AppendOptions::default().origin(Origin::Coordinator));
+        let pending = self.log().submit(batches, options).map_err(failed("submit a marker"))?;
+        let outcomes = pending.wait().map_err(failed("append a marker"))?;
+        self.placed(batches, &outcomes)?;
+        self.all_durable();
+        Ok(())
+    }
+
+    fn submit(&mut self, batch: &Batch) -> Checked<()> {
+        let batches = std::slice::from_ref(batch);
         let pending = self.log().submit(batches, AppendOptions::default()).map_err(failed("submit"))?;
         self.placed(batches, pending.outcomes())?;
         self.pending.push((pending, self.now.log_end()));
@@ -433,37 +476,37 @@ impl World {
     /// What was lost is taken as new, in its old order, once.
     fn retry(&mut self) -> Checked<()> {
         for batch in std::mem::take(&mut self.lost) {
+            if batch.header().is_control() {
+                self.append_marker(&batch)?;
+                continue;
+            }
             self.append(std::slice::from_ref(&batch))?;
             let placed = self.now.log.last().unwrap().clone();
             self.send_again(&placed)?;
-            let header = *batch.header();
-            let known = |client: &&mut Client| {
-                (client.id, client.epoch) == (header.producer_id, header.producer_epoch.0)
-            };
-            if let Some(client) = self.clients.values_mut().find(known) {
-                client.next_sequence = client.next_sequence.max(header.last_sequence().0 + 1);
-            }
         }
+        self.rewind_clients();
         Ok(())
     }
 }
 
 /// A batch of so many bytes, whose contents follow from who sends it.
-fn build(client: Client, size: Size, bytes: usize) -> Batch {
+fn build(client: Client, size: Size, bytes: usize, transactional: bool) -> Batch {
     let records = if size == Size::Middle { 3 } else { 1 };
     let guess = (bytes - 61) / records - 15;
-    let batch = build_with(client, records, guess);
+    let build = |value_bytes| build_with(client, records, value_bytes, transactional);
+    let batch = build(guess);
     let missing = bytes as i64 - batch.bytes().len() as i64;
     let exact = size == Size::Exact && missing != 0;
-    if exact { build_with(client, records, (guess as i64 + missing) as usize) } else { batch }
+    if exact { build((guess as i64 + missing) as usize) } else { batch }
 }
 
-fn build_with(client: Client, records: usize, value_bytes: usize) -> Batch {
+fn build_with(client: Client, records: usize, value_bytes: usize, transactional: bool) -> Batch {
     let sequence = client.next_sequence;
     let mut rng = Rng::new((client.id.0 as u64) << 32 | (client.epoch as u64) << 20 | sequence as u64);
     let builder = BatchBuilder::new()
         .producer(client.id, ProducerEpoch(client.epoch), Sequence(sequence))
         .timestamp(Timestamp(1000 + (client.id.0 * 13 + i64::from(sequence) * 7) % 50));
+    let builder = if transactional { builder.transactional() } else { builder };
     (0..records)
         .fold(builder, |builder, _| {
             let mut value = vec![0; value_bytes];
@@ -478,7 +521,7 @@ fn build_with(client: Client, records: usize, value_bytes: usize) -> Batch {
 fn an_exact_batch_fills_a_part_of_a_segment_to_the_byte() {
     for geometry in Geometry::ALL {
         let client = Client { id: ProducerId(3), epoch: 1, next_sequence: 9 };
-        let batch = build(client, Size::Exact, geometry.batch_bytes(Size::Exact));
+        let batch = build(client, Size::Exact, geometry.batch_bytes(Size::Exact), true);
         let bytes = geometry.batch_bytes(Size::Exact);
         assert_eq!(batch.bytes().len(), bytes);
         assert_eq!(geometry.segment_bytes() as usize % bytes, 0);
