@@ -355,6 +355,35 @@ fn a_batch_that_says_it_lies_elsewhere_is_told_to_readers() {
     }
 }
 
+/// A batch that said it had fifty more records than it has reached over the high watermark: readers took that for a limit
+/// inside of a batch, and ended in front of it for good.
+#[test]
+fn a_batch_that_says_it_is_longer_than_the_log_is_told_to_readers() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        for at in 0..9 {
+            log.append(&batch(1, 0, at, 1)).unwrap();
+            if at == 4 {
+                log.roll().unwrap();
+            }
+        }
+        dir.close().unwrap();
+        drop((dir, log));
+        let path = data.path().join(format!("t-0/{:020}.log", 0));
+        let mut bytes = std::fs::read(&path).unwrap();
+        let size = bytes.len() / 5;
+        bytes[2 * size + 26] = 55; // the last byte of the last offset delta
+        std::fs::write(&path, bytes).unwrap();
+
+        let log = open(data.path(), mode).partition("t", 0).unwrap();
+        let is_told = |error: Error| matches!(error, Error::Corrupt(found) if found.path == path);
+        assert!(log.reader(Offset(0)).unwrap().any(|batch| batch.is_err_and(is_told)), "{mode:?}");
+        assert!(log.read(Offset(2), 100).is_err_and(is_told), "{mode:?}");
+    }
+}
+
 /// Readers that look for misplaced batches must not take for one what a truncation, a follower's gap or a high watermark
 /// inside of a batch leaves.
 #[test]

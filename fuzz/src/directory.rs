@@ -254,7 +254,10 @@ pub fn check(host: &Host) {
         assert_eq!(outcome.base_offset(), end);
     }
     let second = stored(&log);
-    assert!(second.1.is_some() || second.0.len() == first.0.len() + usize::from(appended.is_ok()));
+    assert!(
+        second.1.is_some() || second.0.len() == first.0.len() + usize::from(appended.is_ok()),
+        "{first:?}, then {second:?} after {appended:?}"
+    );
     let closed = dir.close();
     drop((dir, log));
 

@@ -288,7 +288,8 @@ impl Shared {
             return Ok(());
         }
         let next = self.cursor(from)?.map(|mut cursor| cursor.peek()).transpose()?.flatten();
-        if next.is_some_and(|next| next.header.base_offset <= from) {
+        let log_end = self.watermarks.log_end();
+        if next.is_some_and(|next| next.header.base_offset <= from && next.header.next_offset() <= log_end) {
             return Ok(());
         }
         match self.check_order(from) {
