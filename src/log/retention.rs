@@ -94,7 +94,7 @@ impl Retention {
             if next_base.unwrap_or(self.log_end) > self.high_watermark {
                 return Ok(at);
             }
-            size -= segment.file().end();
+            size = size.saturating_sub(segment.file().end());
             let is_below_start = next_base.is_some_and(|next_base| next_base <= self.log_start);
             if !is_below_start && !self.is_surplus(size) && !self.is_old(segment)? {
                 return Ok(at);
