@@ -418,6 +418,52 @@ fn a_reader_ends_at_a_hole_without_an_error() {
     }
 }
 
+/// The end of a log was damaged, and was moved aside; then the producers were to be read again from an older snapshot on,
+/// other damage on the way refused the log, and the refusal had changed it.
+#[test]
+fn a_log_that_is_refused_for_its_producers_is_left_as_it_was() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        for at in 0..9 {
+            log.append(&batch(1, 0, at, 1)).unwrap();
+            if at % 3 == 2 {
+                log.roll().unwrap();
+            }
+        }
+        log.append(&batch(1, 0, 9, 1)).unwrap();
+        dir.close().unwrap();
+        drop((dir, log));
+        let partition = data.path().join("t-0");
+        let damage = |name: &str, at: usize, byte: u8| {
+            let mut bytes = std::fs::read(partition.join(name)).unwrap();
+            bytes[at] = byte;
+            std::fs::write(partition.join(name), bytes).unwrap();
+        };
+        damage("00000000000000000000.log", 8, 0x80); // a length below zero
+        damage("00000000000000000009.log", 70, 0xff);
+        for snapshot in [
+            "00000000000000000003.snapshot",
+            "00000000000000000006.snapshot",
+            "00000000000000000009.snapshot",
+        ] {
+            std::fs::remove_file(partition.join(snapshot)).unwrap();
+        }
+        let files = || {
+            let read = |entry: std::io::Result<std::fs::DirEntry>| {
+                let path = entry.unwrap().path();
+                (path.clone(), std::fs::read(path).unwrap())
+            };
+            std::fs::read_dir(&partition).unwrap().map(read).collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let before = files();
+        let refused = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0);
+        assert!(matches!(refused, Err(Error::Corrupt(_))), "{mode:?}: {refused:?}");
+        assert!(files() == before, "{mode:?}: a refusal changes nothing");
+    }
+}
+
 /// A `partition.metadata` as long as a segment was told as an error of the disk, as if another attempt might help.
 #[test]
 fn a_topic_id_that_is_too_long_is_corrupt() {

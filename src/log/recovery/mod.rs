@@ -421,6 +421,8 @@ impl<'a> Recovery<'a> {
 
     fn finish(mut self) -> Result<Recovered> {
         let log_end = self.log_end().max(self.log_start);
+        // Whatever may refuse the log comes before the first repair.
+        let producers = self.producers(log_end, &self.preview())?;
         for offset in self.inventory.snapshots.iter().filter(|&&offset| offset > log_end) {
             self.repairs
                 .push(Repair::Remove(self.request.directory.join(SegmentFile::Snapshot.name(*offset))));
@@ -443,7 +445,6 @@ impl<'a> Recovery<'a> {
             let is_last = at + 1 == count;
             segments.push(self.final_segment(scanned, is_last)?);
         }
-        let producers = self.producers(log_end, &segments)?;
         if segments.is_empty() && log_end > Offset::ZERO {
             // No record tells of the producers any more: what is known of them must be on the disk.
             repair::write_snapshot(self.request, log_end, &producers, &mut self.report);
@@ -463,6 +464,19 @@ impl<'a> Recovery<'a> {
             topic_id: self.topic_id,
             report: self.report,
         })
+    }
+
+    /// The segments as they will be, of files that are not repaired yet.
+    fn preview(&self) -> Vec<Arc<Segment>> {
+        let request = self.request;
+        let cut = |scanned: &ScannedSegment| {
+            let (disk, path) = (Arc::clone(&request.environment.disk), scanned.segment.file().path());
+            let file = LogFile::new(disk, request.mode, path, scanned.end, scanned.end);
+            let base = scanned.segment.base_offset();
+            Arc::new(Segment::sealed(base, file, request.options.indexes()))
+        };
+        let untouched = self.files[..self.untouched.min(self.files.len())].iter().cloned();
+        untouched.chain(self.scanned.iter().map(cut)).collect()
     }
 
     /// The leader epochs as they are from the log start to the log end. Those below the first one of the checkpoint stay
