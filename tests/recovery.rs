@@ -476,3 +476,33 @@ fn a_topic_id_that_is_too_long_is_corrupt() {
         assert!(matches!(&refused, Error::Corrupt(found) if found.path == path), "{mode:?}: {refused}");
     }
 }
+
+/// A control batch that says nothing was sound as long as a snapshot spared its replay. When the snapshot went, the same
+/// log was cut in front of it: one opening showed batches that the next one did not.
+#[test]
+fn a_control_batch_that_says_nothing_is_cut_whether_it_is_replayed_or_not() {
+    const ATTRIBUTES: usize = 21;
+    const CONTROL: u8 = 1 << 5;
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        (0..3).for_each(|at| drop(log.append(&batch(1, 0, at, 1)).unwrap()));
+        dir.close().unwrap();
+        drop((dir, log));
+        for file in [".kafka_cleanshutdown", "recovery-point-offset-checkpoint"] {
+            std::fs::remove_file(data.path().join(file)).unwrap();
+        }
+        let path = data.path().join("t-0/00000000000000000000.log");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let second = batch(1, 0, 0, 1).bytes().len();
+        bytes[second + ATTRIBUTES + 1] |= CONTROL;
+        let end = second + batch(1, 0, 1, 1).bytes().len();
+        let crc = crc32c::crc32c(&bytes[second + ATTRIBUTES..end]);
+        bytes[second + ATTRIBUTES - 4..][..4].copy_from_slice(&crc.to_be_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
+        let cut = log.recovery().cut.as_ref().expect("a snapshot spares the replay, not the check");
+        assert_eq!((cut.offset, cut.batches, stored(&log).len()), (Offset(1), 2, 1), "{mode:?}: {cut:?}");
+    }
+}

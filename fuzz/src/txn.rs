@@ -121,8 +121,8 @@ impl Driver {
     fn open(&mut self) {
         let (dir, log) = self.host.open_log().expect("a sound log opens");
         assert!(log.recovery().cut.is_none(), "{}", log.recovery());
+        self.model.reopened(log.log_end_offset().0);
         (self.dir, self.log) = (Some(dir), Some(log));
-        self.model.reopened();
     }
 
     fn step(&mut self, step: &Step) {
@@ -134,7 +134,10 @@ impl Driver {
             Step::Marker { producer, epoch, coordinator_epoch, abort } => {
                 self.marker(producer, epoch, i32::from(coordinator_epoch % 3), abort);
             }
-            Step::Roll => self.log().roll().unwrap(),
+            Step::Roll => {
+                self.log().roll().unwrap();
+                self.model.roll();
+            }
             Step::Sync => self.log().sync().unwrap(),
             Step::HighWatermark(to) => self.set_high_watermark(to),
             Step::Delete(before) => self.delete(before),

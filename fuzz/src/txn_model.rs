@@ -100,6 +100,8 @@ pub struct Model {
     pub high_watermark: Option<i64>,
     /// Markers below hold nothing back any more: the high watermark was here.
     settled: i64,
+    /// Where the last segment that was rolled to begins: the log ends there or behind it, as long as its file is there.
+    rolled: i64,
 }
 
 impl Model {
@@ -275,6 +277,9 @@ impl Model {
     pub fn truncate(&mut self, target: i64) {
         self.placed.retain(|placed| placed.end() <= target);
         self.log_end = target;
+        if self.rolled > target {
+            self.rolled = 0;
+        }
         self.log_start = self.log_start.min(target);
         self.high_watermark = self.high_watermark.map(|set| set.min(target));
         self.settle_anew();
@@ -282,15 +287,22 @@ impl Model {
 
     pub fn start_over(&mut self, start: i64) {
         self.placed.clear();
-        (self.log_start, self.log_end) = (start, start);
+        (self.log_start, self.log_end, self.rolled) = (start, start, start);
         self.high_watermark = self.high_watermark.map(|_| start);
         self.settle_anew();
     }
 
-    /// A new opening: the host has said nothing of the high watermark yet, and the log ends with its last batch.
-    pub fn reopened(&mut self) {
-        let last = self.placed.last().map_or(self.log_start, Placed::end);
-        self.log_end = last.max(self.log_start);
+    /// A segment begins at the log end. Its file may be lost with the process, as it has no batch.
+    pub fn roll(&mut self) {
+        self.rolled = self.log_end;
+    }
+
+    /// A new opening: the host has said nothing of the high watermark yet, and the log ends at `log_end`: with its last
+    /// batch, or, if it was truncated inside of one, with the segment that was rolled to there.
+    pub fn reopened(&mut self, log_end: i64) {
+        let last = self.placed.last().map_or(self.log_start, Placed::end).max(self.log_start);
+        assert!(log_end == last || (log_end == self.rolled && self.rolled > last), "{log_end}, not {last}");
+        self.log_end = log_end;
         self.high_watermark = None;
         self.settle_anew();
     }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Shared;
-use crate::batch::{DEFAULT_MAX_DECOMPRESSED, read_control};
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{Disk, atomic};
@@ -124,16 +123,7 @@ pub(super) fn apply(
     if !batch.header.is_idempotent() {
         return Ok(None);
     }
-    let control = if batch.header.is_control() {
-        read_control(&batch.header, cursor.slice(batch), DEFAULT_MAX_DECOMPRESSED, &mut Vec::new()).map_err(
-            |error| {
-                Error::corrupt(&cursor.segment().file().path(), batch.position, CorruptionKind::Batch(error))
-            },
-        )?
-    } else {
-        None
-    };
-    Ok(producers.replay(&batch.header, control, now))
+    Ok(producers.replay(&batch.header, cursor.control(batch)?, now))
 }
 
 /// Applies the batches in [`from`, `to`) to the producers. Returns the identity of the last one.

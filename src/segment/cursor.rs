@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use super::Segment;
 use super::file::LogFile;
-use crate::batch::{BatchHeader, check_crc, check_records};
+use crate::batch::{
+    BatchHeader, ControlRecord, DEFAULT_MAX_DECOMPRESSED, check_crc, check_records, read_control,
+};
 use crate::error::{BatchError, CorruptionKind, Error, Result};
 use crate::types::Offset;
 
@@ -108,15 +110,26 @@ impl BatchCursor {
         &self.chunk[start..start + batch.header.size()]
     }
 
-    /// Checks the CRC of `batch`, and that a control batch, whose contents matter, is well formed.
+    /// Checks the CRC of `batch`, and that a control batch, whose contents matter, is well formed and can be understood: it
+    /// must not depend on what is replayed whether a batch counts as sound.
     pub(crate) fn check(&self, batch: &PlacedBatch, scratch: &mut Vec<u8>) -> Result<()> {
         let bytes = self.slice(batch);
         check_crc(&batch.header, bytes).map_err(|error| self.invalid_at(batch.position, error))?;
         if batch.header.is_control() {
-            check_records(&batch.header, bytes, crate::batch::DEFAULT_MAX_DECOMPRESSED, scratch)
+            check_records(&batch.header, bytes, DEFAULT_MAX_DECOMPRESSED, scratch)
                 .map_err(|error| self.invalid_at(batch.position, error))?;
+            self.control(batch)?;
         }
         Ok(())
+    }
+
+    /// What `batch` says, if it is one that may end a transaction.
+    pub(crate) fn control(&self, batch: &PlacedBatch) -> Result<Option<ControlRecord>> {
+        if !batch.header.is_control() || !batch.header.is_idempotent() {
+            return Ok(None);
+        }
+        read_control(&batch.header, self.slice(batch), DEFAULT_MAX_DECOMPRESSED, &mut Vec::new())
+            .map_err(|error| self.invalid_at(batch.position, error))
     }
 
     fn file(&self) -> &LogFile {
