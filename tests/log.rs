@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use common::{MODES, TestClock, batch, open, options, plain, small, stored};
 use idemlog::{
-    AppendOptions, CutReason, Durability, Error, FirstAppend, LogDir, Offset, ProducerEpoch, ProducerId,
-    ProducerPolicy, RejectionReason, Sequence, SequenceRule, Timestamp,
+    AppendOptions, BatchBuilder, ControlRecord, CutReason, Durability, Error, FirstAppend, LogDir, Offset,
+    ProducerEpoch, ProducerId, ProducerPolicy, RejectionReason, Sequence, SequenceRule, Timestamp,
 };
 
 #[test]
@@ -521,5 +521,23 @@ fn a_producer_whose_sequences_are_used_up_says_so_instead_of_beginning_again() {
         let refused = producer.append(&log, idemlog::BatchBuilder::new().record("k", "v"));
         assert!(matches!(refused, Err(Error::SequencesExhausted)), "{refused:?}");
         assert_eq!(log.log_end_offset(), Offset(1));
+    }
+}
+
+/// A reader that began inside of an aborted batch showed it: what was aborted was asked for only from its own beginning on.
+#[test]
+fn a_reader_of_committed_records_that_begins_inside_an_aborted_batch_leaves_it_out() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let (id, epoch) = (dir.new_producer_id().unwrap(), ProducerEpoch(0));
+        let records = BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional();
+        let records = (0..3).fold(records, |records, at| records.record([at], "value"));
+        log.append(&records.build().unwrap()).unwrap();
+        log.end_transaction(id, epoch, ControlRecord::Abort { coordinator_epoch: 0 }).unwrap();
+        for from in 0..4 {
+            assert_eq!(log.reader(Offset(from)).unwrap().committed().count(), 0, "{mode:?}, from {from}");
+        }
     }
 }

@@ -506,3 +506,32 @@ fn a_control_batch_that_says_nothing_is_cut_whether_it_is_replayed_or_not() {
         assert_eq!((cut.offset, cut.batches, stored(&log).len()), (Offset(1), 2, 1), "{mode:?}: {cut:?}");
     }
 }
+
+/// Every batch of leader epoch 5 was deleted, and with them the epoch was forgotten, as in Kafka: the next opening stamped
+/// batches with epoch 0, and the one after it refused the log, in whose file the epochs fell.
+#[test]
+fn behind_deleted_batches_a_log_may_go_on_with_a_lower_leader_epoch() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        log.set_leader_epoch(LeaderEpoch(5));
+        (0..3).for_each(|at| drop(log.append(&batch(1, 0, at, 1)).unwrap()));
+        log.delete_records(Offset(3)).unwrap();
+        dir.close().unwrap();
+        drop((dir, log));
+        let log = open(data.path(), mode).partition("t", 0).unwrap();
+        assert_eq!(log.leader_epoch(), LeaderEpoch(0), "{mode:?}: what the story needs");
+        log.append(&batch(1, 0, 3, 1)).unwrap();
+        drop(log);
+        std::fs::remove_file(data.path().join("t-0/leader-epoch-checkpoint")).unwrap();
+
+        let log = open(data.path(), mode).partition("t", 0).unwrap();
+        assert_eq!((stored(&log).len(), log.recovery().cut.as_ref()), (1, None), "{mode:?}");
+        assert_eq!(log.leader_epochs(), [(LeaderEpoch(0), Offset(3))], "{mode:?}");
+        drop(log);
+        let report =
+            idemlog::verify::verify(data.path(), &idemlog::verify::VerifyOptions::default()).unwrap();
+        assert!(!report.has_errors(), "{mode:?}: {:?}", report.problems);
+    }
+}

@@ -412,7 +412,8 @@ impl Reader {
     /// ```
     #[must_use]
     pub fn committed(mut self) -> Self {
-        self.visible = Visible::Committed { aborted: AbortedRanges::default(), known_to: self.next };
+        // The first batch may begin below the offset that the reader begins at.
+        self.visible = Visible::Committed { aborted: AbortedRanges::default(), known_to: Offset::ZERO };
         self
     }
 

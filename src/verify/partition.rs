@@ -49,7 +49,8 @@ pub(super) fn verify(
     let producers = Producers::new(disk, directory, &found.snapshots, first, segments.clone());
     let epochs = Epochs::read(&**disk, directory, report)?;
     check_metadata(&**disk, directory, report)?;
-    let mut walk = Walk::new(report, progress, options.allow_gaps, producers, epochs);
+    let log_start = checkpointed.log_start.unwrap_or(Offset::ZERO);
+    let mut walk = Walk::new(report, progress, options.allow_gaps, log_start, producers, epochs);
     for (at, segment) in segments.iter().enumerate() {
         let next_base = segments.get(at + 1).map(|next| next.base_offset());
         check_segment(disk, directory, segment, next_base, checkpointed, &mut walk)?;
@@ -58,7 +59,7 @@ pub(super) fn verify(
         let name = PartitionFile::Prepared.name().unwrap_or_default();
         walk.prepared(&whole_file(disk, directory.join(name), walk.log_end(), len))?;
     }
-    let log_end = walk.finish(checkpointed.log_start)?;
+    let log_end = walk.finish()?;
     found.note_orphans(directory, report);
     if let Some(point) = checkpointed.recovery_point
         && !found.logs.is_empty()

@@ -45,6 +45,8 @@ pub(super) struct Walk<'a> {
     epochs: Epochs,
     /// The offset that must come next; `None` at the beginning and behind damage, where any may.
     expected: Option<Offset>,
+    /// Batches that end at it or before are no part of the log any more.
+    log_start: Offset,
     log_end: Offset,
     leader_epoch: LeaderEpoch,
     scratch: Vec<u8>,
@@ -55,6 +57,7 @@ impl<'a> Walk<'a> {
         report: &'a mut VerifyReport,
         progress: Progress<'a>,
         allow_gaps: bool,
+        log_start: Offset,
         producers: Producers,
         epochs: Epochs,
     ) -> Self {
@@ -66,6 +69,7 @@ impl<'a> Walk<'a> {
             producers,
             epochs,
             expected: None,
+            log_start,
             log_end: Offset::ZERO,
             leader_epoch: LeaderEpoch::UNKNOWN,
             scratch: Vec::new(),
@@ -126,8 +130,8 @@ impl<'a> Walk<'a> {
     }
 
     /// What only shows at the end. Returns the log end offset.
-    pub(super) fn finish(mut self, log_start: Option<Offset>) -> Result<Offset> {
-        let log_end = self.log_end.max(log_start.unwrap_or(Offset::ZERO));
+    pub(super) fn finish(mut self) -> Result<Offset> {
+        let log_end = self.log_end.max(self.log_start);
         self.producers.finish(log_end, self.report)?;
         self.epochs.finish(log_end, self.report);
         Ok(log_end)
@@ -201,7 +205,7 @@ impl<'a> Walk<'a> {
             let text = format!("the batch ends at offset {}, in the next segment", header.last_offset());
             self.report.error(&segment.file().path(), position, text);
         }
-        if header.leader_epoch < self.leader_epoch {
+        if self.log_end > self.log_start && header.leader_epoch < self.leader_epoch {
             let (expected, got) = (self.leader_epoch.0, header.leader_epoch.0);
             self.report.error(
                 &segment.file().path(),
@@ -209,7 +213,7 @@ impl<'a> Walk<'a> {
                 CorruptionKind::LeaderEpoch { expected, got },
             );
         }
-        self.leader_epoch = self.leader_epoch.max(header.leader_epoch);
+        self.leader_epoch = header.leader_epoch;
         self.expected = Some(header.next_offset());
         self.log_end = self.log_end.max(header.next_offset());
     }

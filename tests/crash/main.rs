@@ -97,7 +97,7 @@ fn nothing_is_lost_doubled_or_made_up_by_any_short_workload_in_write_mode() {
 }
 
 /// Workloads in which something was found once.
-const FOUND: [&str; 2] = [
+const FOUND: [&str; 3] = [
     // The shortened index of aborted transactions was on the disk, and a snapshot from behind the missing marker.
     "transact/1/middle abort/1 close truncate/1",
     // An entry of offsets was on the disk, and the entry of the largest timestamp in front of it was not.
@@ -106,6 +106,11 @@ const FOUND: [&str; 2] = [
      append/2/small new-id/1 submit/1/exact abort/0 sync sync submit/1/large new-id/0 again/1/0 retry named \
      truncate/2 sync transact/2/exact kill both/1 kill submit/1/small delete/1 append/1/middle roll \
      transact/0/small append/1/middle cut/2403719986 append/2/middle append/0/exact cut/2483266891",
+    // A killed process had cut the last segment without a sync; opening believed the cut, and the next one saw it undone.
+    "named abort/1 sync submit/1/large submit/2/middle transact/0/large named new-id/2 named submit/0/large \
+     truncate/4 abort/0 truncate/3 cut/536496175 append/2/exact submit/0/exact append/0/small truncate/3 commit/0 \
+     expire append/1/small commit/2 transact/0/large roll abort/1 append/0/small submit/1/small append/1/middle \
+     cut/1813967028",
 ];
 
 #[test]

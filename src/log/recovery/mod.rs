@@ -160,7 +160,7 @@ impl<'a> Recovery<'a> {
             None => (Offset::ZERO, ProducerTable::new(request.options.producers.clone())),
         };
         let epochs = inventory.leader_epochs.clone().unwrap_or_default();
-        let scan = Scan::new(belief.headers_below, replay_from, producers, epochs, now);
+        let scan = Scan::new(belief.headers_below, replay_from, log_start, producers, epochs, now);
         let snapshot = (replay_from > Offset::ZERO).then_some(replay_from);
         let repairs = inventory.leftovers.iter().cloned().map(Repair::Remove).collect();
         let scanned = Vec::new();
@@ -505,7 +505,8 @@ impl<'a> Recovery<'a> {
         let request = self.request;
         let path = if request.environment.read_only { scanned.segment.file().path() } else { path };
         let file = LogFile::new(Arc::clone(&request.environment.disk), request.mode, path, scanned.end, 0);
-        if unsynced && !request.environment.read_only {
+        // A killed process may have cut the last one without a sync: what it cut must not come back behind this opening.
+        if (unsynced || (is_last && !self.belief.clean)) && !request.environment.read_only {
             file.sync()?;
         }
         file.mark_synced();

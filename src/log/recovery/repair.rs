@@ -31,9 +31,10 @@ pub(super) enum Repair {
     WriteIndexes(Arc<Segment>),
 }
 
-/// Carries out the repairs. In a log that is open for reading only, none.
+/// Carries out the repairs; in a log that is open for reading only, none. Also a killed process may have removed files or
+/// given them names without a sync of the directory: only a log that was closed well does without.
 pub(super) fn apply(request: &OpenRequest, repairs: Vec<Repair>, report: &mut RecoveryReport) -> Result<()> {
-    if request.environment.read_only || repairs.is_empty() {
+    if request.environment.read_only || (request.clean && repairs.is_empty()) {
         return Ok(());
     }
     for repair in repairs {

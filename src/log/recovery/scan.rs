@@ -18,6 +18,8 @@ pub(super) struct Scan {
     pub(super) checked_from: Offset,
     /// From here on batches are applied to the producers.
     pub(super) replay_from: Offset,
+    /// Batches that end at it or before are no part of the log any more.
+    log_start: Offset,
     pub(super) producers: ProducerTable,
     transactions: Transactions,
     pub(super) leader_epochs: LeaderEpochs,
@@ -57,6 +59,7 @@ impl Scan {
     pub(super) fn new(
         checked_from: Offset,
         replay_from: Offset,
+        log_start: Offset,
         producers: ProducerTable,
         leader_epochs: LeaderEpochs,
         now: Timestamp,
@@ -64,6 +67,7 @@ impl Scan {
         Self {
             checked_from,
             replay_from,
+            log_start,
             transactions: producers.open_transactions().collect(),
             producers,
             leader_epochs,
@@ -137,6 +141,7 @@ impl Scan {
         next_base: Option<Offset>,
     ) -> Result<Option<(PlacedBatch, Option<AbortedTransaction>)>> {
         let Some(batch) = cursor.peek()? else { return Ok(None) };
+        self.forget_deleted_epochs(&batch.header);
         self.check_place(cursor, &batch, next_base)?;
         if batch.header.last_offset() >= self.checked_from {
             cursor.check(&batch, &mut self.scratch)?;
@@ -157,6 +162,14 @@ impl Scan {
         self.last_batch = Some(snapshots::identity(&batch));
         cursor.skip(&batch);
         Ok(Some((batch, effect.and_then(|effect| self.transactions.note(effect)))))
+    }
+
+    /// Behind batches that are all deleted a lower leader epoch may follow: theirs was forgotten with them.
+    fn forget_deleted_epochs(&mut self, next: &BatchHeader) {
+        if self.next_offset <= self.log_start && next.leader_epoch < self.leader_epoch {
+            self.leader_epoch = LeaderEpoch::UNKNOWN;
+            self.leader_epochs = LeaderEpochs::default();
+        }
     }
 
     /// Offsets only rise, inside of their segment, and leader epochs do not fall.
