@@ -525,6 +525,7 @@ fn a_producer_whose_sequences_are_used_up_says_so_instead_of_beginning_again() {
 }
 
 /// A reader that began inside of an aborted batch showed it: what was aborted was asked for only from its own beginning on.
+/// Then one whose batch began below the log start offset got an error.
 #[test]
 fn a_reader_of_committed_records_that_begins_inside_an_aborted_batch_leaves_it_out() {
     for mode in MODES {
@@ -539,5 +540,11 @@ fn a_reader_of_committed_records_that_begins_inside_an_aborted_batch_leaves_it_o
         for from in 0..4 {
             assert_eq!(log.reader(Offset(from)).unwrap().committed().count(), 0, "{mode:?}, from {from}");
         }
+        log.delete_records(Offset(1)).unwrap();
+        assert_eq!(
+            log.reader(Offset(1)).unwrap().committed().count(),
+            0,
+            "{mode:?}, which begins below the log"
+        );
     }
 }

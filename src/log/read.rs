@@ -453,7 +453,8 @@ impl Reader {
             return Ok(header.is_control());
         }
         if header.base_offset >= *known_to {
-            let (shared, from) = (&self.shared, header.base_offset);
+            // The batch may begin below the log start offset; its marker lies behind it.
+            let (shared, from) = (&self.shared, header.last_offset());
             let found = shared.in_present_log(from, || shared.aborted(from, limit))?;
             // Where the batch has left the log meanwhile, its marker may have, too.
             shared.check_range(from, limit.max(from))?;

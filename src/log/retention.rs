@@ -119,10 +119,7 @@ impl Shared {
     fn delete_records(&self, before: Offset) -> Result<Offset> {
         self.check_writable()?;
         self.check_deletion(before)?;
-        if before <= self.watermarks.log_start() {
-            return Ok(self.watermarks.log_start());
-        }
-        if before > self.recovery_point() {
+        if before > self.recovery_point().max(self.watermarks.log_start()) {
             // The log may not come to end below its start.
             self.checkpoint()?;
         }
@@ -130,7 +127,12 @@ impl Shared {
         self.commit.check()?;
         // A truncation may have come first.
         self.check_deletion(before)?;
-        self.raise_log_start(before)?;
+        if before > self.watermarks.log_start() {
+            self.raise_log_start(before)?;
+        } else {
+            // Whoever moved it may have failed to say so on the disk.
+            self.environment.write_checkpoints()?;
+        }
         Ok(self.watermarks.log_start())
     }
 

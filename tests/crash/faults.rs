@@ -4,11 +4,11 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use idemlog::sim::{FailedSync, Fault, Newest, Oldest, Operation};
-use idemlog::{Batch, Error, IoError, IoMode};
+use idemlog::sim::{FailedSync, Fault, Newest, Oldest, Operation, Rng};
+use idemlog::{Batch, ControlRecord, Error, IoError, IoMode};
 
 use crate::check;
-use crate::model::{Expected, Placed};
+use crate::model::{Expected, Moment, Placed};
 use crate::op::{Op, Size, parse};
 use crate::violation::{Checked, catching, ensure, failed};
 use crate::world::{Geometry, World, open_raw};
@@ -17,16 +17,30 @@ use crate::world::{Geometry, World, open_raw};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Open,
+    /// Opens what a power cut left, which is drawn from a seed.
+    Recover(u64),
     Append(Size),
     Sync,
     Roll,
+    Truncate(usize),
+    /// Deletes all but the last batches, and their segments.
+    Delete(usize),
+    /// Aborts the transaction of producer 1, if it has one.
+    Abort,
     NewId,
     Named,
     Close,
 }
 
-const ACTIONS: [Action; 9] = [
+const ACTIONS: [Action; 16] = [
     Action::Open,
+    Action::Recover(1),
+    Action::Recover(2),
+    Action::Truncate(1),
+    Action::Truncate(3),
+    Action::Delete(0),
+    Action::Delete(1),
+    Action::Abort,
     Action::Append(Size::Small),
     // Rolls, and writes a snapshot and a recovery point.
     Action::Append(Size::Large),
@@ -38,9 +52,10 @@ const ACTIONS: [Action; 9] = [
     Action::Close,
 ];
 
-/// What is there before: one segment with an unsynced end, and several with one that was closed well.
-const BEGINNINGS: [&str; 4] = [
+/// What is there before: an open transaction, one segment with an unsynced end, several with one that was closed well.
+const BEGINNINGS: [&str; 5] = [
     "",
+    "append/0/exact transact/1/middle roll append/1/small append/0/exact submit/0/small",
     "append/0/exact append/1/small submit/1/small submit/0/middle",
     "append/0/exact append/0/exact append/1/small close submit/1/small",
     "append/0/large append/1/large submit/0/exact kill",
@@ -67,9 +82,11 @@ impl Case {
         if self.halfway { fault.halfway() } else { fault }
     }
 
-    /// Whether a failure may end the log: after a failed sync nobody knows what the disk has.
+    /// Whether a failure may end the log: after a failed sync nobody knows what the disk has, and a truncation that is
+    /// carried out in part leaves on it more than in memory.
     fn may_poison(self) -> bool {
         matches!(self.operation, Operation::Sync | Operation::SyncDirectory)
+            || matches!(self.action, Action::Truncate(_))
     }
 }
 
@@ -89,6 +106,8 @@ struct Trial {
     world: World,
     /// The batch of which nothing is known, because its append failed.
     in_doubt: Option<Batch>,
+    /// What the log is once the action that failed is done.
+    unfinished: Option<Moment>,
 }
 
 impl Trial {
@@ -107,6 +126,17 @@ impl Trial {
                 self.world.forget_handles();
                 open_raw(&disk, Geometry::Sectors).map(drop)
             }
+            Action::Recover(seed) => {
+                self.world.forget_handles();
+                self.world.disk = disk.crash(disk.crash_points() - 1, &mut Rng::new(seed));
+                let disk = &self.world.disk;
+                disk.inject(case.fault());
+                let opened = open_raw(disk, Geometry::Sectors).map(drop);
+                disk.clear_faults();
+                let met = disk.calls(case.operation) >= case.call;
+                return Ok(met.then_some(opened));
+            }
+            Action::Truncate(_) | Action::Delete(_) | Action::Abort => self.change()?,
             Action::Append(_) => batch.map_or(Ok(Ok(())), |batch| self.append(&batch))?,
             Action::Sync => self.world.log().sync(),
             Action::Roll => self.world.log().roll(),
@@ -117,6 +147,44 @@ impl Trial {
         disk.clear_faults();
         let met = disk.calls(case.operation) - before >= case.call;
         Ok(met.then_some(result))
+    }
+
+    /// Takes batches from an end of the log or adds a marker, and notes what came of it.
+    fn change(&mut self) -> Checked<Result<(), Error>> {
+        let world = &mut self.world;
+        let changed = match self.case.action {
+            Action::Truncate(batches) => {
+                let after = world.now.cut_to(world.now.log.len().saturating_sub(batches));
+                // From here on nobody is promised what goes.
+                world.now.durable = world.now.durable.min(after.log_end());
+                let after = Moment { durable: world.now.durable, ..after };
+                (world.log().truncate_to(after.log_end().into()).map(drop), after)
+            }
+            Action::Delete(kept) => {
+                let after = world.now.without_first(world.now.log.len().saturating_sub(kept));
+                let deleted = world.log().delete_records(after.log_start.into());
+                (deleted.and_then(|_| world.log().apply_retention()).map(drop), after)
+            }
+            _ => {
+                let abort = ControlRecord::Abort { coordinator_epoch: 0 };
+                let Some(marker) = world.marker(1, abort)? else { return Ok(Ok(())) };
+                let after = world.now.with(&marker);
+                // A marker that is stored already waits for its sync only.
+                let is_stored = world.log().log_end_offset().0 == after.log_end();
+                let ended = if is_stored { world.log().sync() } else { world.end(&marker).map(drop) };
+                (ended, after)
+            }
+        };
+        let (result, after) = changed;
+        match &result {
+            Ok(()) => {
+                self.world.now = after;
+                self.world.rewind_clients();
+                self.unfinished = None;
+            }
+            Err(_) => self.unfinished = Some(after),
+        }
+        Ok(result)
     }
 
     /// Appends, and notes what came of it.
@@ -141,14 +209,28 @@ impl Trial {
 
     /// The log goes on without being opened again, unless it says that it cannot.
     fn goes_on(&mut self) -> Checked<()> {
-        if matches!(self.case.action, Action::Open | Action::Close) {
+        if matches!(self.case.action, Action::Open | Action::Recover(_) | Action::Close) {
             return Ok(());
+        }
+        if self.unfinished.is_some() {
+            let changed = self.change()?;
+            let goes_on = changed.is_ok();
+            self.is_poisoned_at_most(changed)?;
+            if !goes_on {
+                return Ok(());
+            }
         }
         let batch = match self.in_doubt.take() {
             Some(batch) => batch,
             None => self.world.next_batch(1, Size::Small)?,
         };
-        match self.append(&batch)? {
+        let appended = self.append(&batch)?;
+        self.is_poisoned_at_most(appended)
+    }
+
+    /// What a log answers that goes on, or was poisoned by a failed sync.
+    fn is_poisoned_at_most(&self, answer: Result<(), Error>) -> Checked<()> {
+        match answer {
             Ok(()) => Ok(()),
             Err(Error::Poisoned(cause)) => {
                 ensure(self.case.may_poison(), || format!("poisoned by what was no sync: {cause:?}"))?;
@@ -164,7 +246,7 @@ impl Trial {
     /// Opened again after the process died, or the power failed, everything acknowledged is there.
     fn reopens(&mut self) -> Checked<()> {
         let before = self.world.now.clone();
-        let mut after = before.clone();
+        let mut after = self.unfinished.take().unwrap_or_else(|| before.clone());
         if let Some(batch) = self.in_doubt.take() {
             after.log.push(Placed { batch, base_offset: before.log_end() });
         }
@@ -201,7 +283,7 @@ fn is_clear(error: &Error, case: Case) -> Checked<()> {
 fn try_one(case: Case) -> Checked<bool> {
     let ops = parse(case.beginning)?;
     let world = World::run(case.mode, Geometry::Sectors, &ops)?;
-    let mut trial = Trial { case, world, in_doubt: None };
+    let mut trial = Trial { case, world, in_doubt: None, unfinished: None };
     let Some(result) = trial.act()? else { return Ok(false) };
     if let Err(error) = &result {
         is_clear(error, case)?;

@@ -105,6 +105,24 @@ impl Moment {
         Self { log: self.log[..batches].to_vec(), ..self.clone() }
     }
 
+    /// The moment at which its first `batches` are deleted, as far as they are durable.
+    pub fn without_first(&self, batches: usize) -> Self {
+        let durable = |placed: &&Placed| placed.next_offset() <= self.durable;
+        let gone = self.log[..batches].iter().take_while(durable).count();
+        let mut after = self.clone();
+        after.deleted.extend(after.log.drain(..gone));
+        after.log_start = after.deleted.last().map_or(self.log_start, Placed::next_offset);
+        after
+    }
+
+    /// The moment at which `batch` stands at its end, durable.
+    pub fn with(&self, batch: &Batch) -> Self {
+        let mut after = self.clone();
+        after.log.push(Placed { batch: batch.clone(), base_offset: self.log_end() });
+        after.durable = after.log_end();
+        after
+    }
+
     pub fn log_end(&self) -> i64 {
         self.log.last().map_or(self.log_start, Placed::next_offset)
     }

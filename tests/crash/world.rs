@@ -196,7 +196,7 @@ impl World {
     }
 
     /// Every producer goes on behind what the log has of it.
-    fn rewind_clients(&mut self) {
+    pub fn rewind_clients(&mut self) {
         let stored = self.now.producers();
         for client in self.clients.values_mut() {
             (client.epoch, client.next_sequence) = match stored.get(&client.id) {
@@ -393,43 +393,51 @@ impl World {
 
     /// Deletes records, and segments that have no others.
     fn delete(&mut self, kept: u8) -> Checked<()> {
-        let gone = self.now.log.len().saturating_sub(kept.into());
-        let gone =
-            self.now.log[..gone].iter().take_while(|placed| placed.next_offset() <= self.now.durable).count();
-        let Some(last) = gone.checked_sub(1).map(|last| self.now.log[last].next_offset()) else {
+        let after = self.now.without_first(self.now.log.len().saturating_sub(kept.into()));
+        let target = after.log_start;
+        if after.log.len() == self.now.log.len() {
             return Ok(());
-        };
-        let start = self.log().delete_records(last.into()).map_err(failed("delete"))?;
-        ensure(start.0 == last, || format!("deleted up to {last}, the log starts at {start}"))?;
-        self.now.log_start = last;
-        self.now.deleted.extend(self.now.log.drain(..gone));
+        }
+        let start = self.log().delete_records(target.into()).map_err(failed("delete"))?;
+        ensure(start.0 == target, || format!("deleted up to {target}, the log starts at {start}"))?;
+        self.now = after;
         self.mark();
         self.log().apply_retention().map(drop).map_err(failed("retention"))
     }
 
     /// Ends the producer's transaction, if one is open.
     fn end_transaction(&mut self, producer: u8, record: ControlRecord) -> Checked<()> {
-        let Some(client) = self.clients.get(&producer).copied() else { return Ok(()) };
+        let Some(marker) = self.marker(producer, record)? else { return Ok(()) };
+        self.lost.retain(|lost| lost.header().producer_id != marker.header().producer_id);
+        self.append_marker(&marker)
+    }
+
+    /// What ends the producer's transaction, if one is open.
+    pub fn marker(&self, producer: u8, record: ControlRecord) -> Checked<Option<Batch>> {
+        let Some(client) = self.clients.get(&producer) else { return Ok(None) };
         if self.now.transactions().begun_by(client.id).is_none() {
-            return Ok(());
+            return Ok(None);
         }
-        self.lost.retain(|lost| lost.header().producer_id != client.id);
         let marker = BatchBuilder::new()
             .producer(client.id, ProducerEpoch(client.epoch), Sequence::NONE)
             .control(record)
-            .timestamp(Timestamp(1010))
-            .build();
-        self.append_marker(&marker.map_err(failed("a marker"))?)
+            .timestamp(Timestamp(1010));
+        marker.build().map(Some).map_err(failed("a marker"))
     }
 
     fn append_marker(&mut self, marker: &Batch) -> Checked<()> {
-        let (batches, options) =
-            (std::slice::from_ref(marker), AppendOptions::default().origin(Origin::Coordinator));
-        let pending = self.log().submit(batches, options).map_err(failed("submit a marker"))?;
-        let outcomes = pending.wait().map_err(failed("append a marker"))?;
-        self.placed(batches, &outcomes)?;
-        self.all_durable();
+        let end = self.now.log_end();
+        let outcome = self.end(marker).map_err(failed("append a marker"))?;
+        ensure(outcome.base_offset().0 == end, || format!("a marker at {end} is answered with {outcome:?}"))?;
+        self.now = self.now.with(marker);
         Ok(())
+    }
+
+    /// Appends a marker as a coordinator does, and waits.
+    pub fn end(&self, marker: &Batch) -> idemlog::Result<AppendOutcome> {
+        let options = AppendOptions::default().origin(Origin::Coordinator);
+        let outcomes = self.log().submit(std::slice::from_ref(marker), options)?.wait()?;
+        Ok(outcomes[0])
     }
 
     fn submit(&mut self, batch: &Batch) -> Checked<()> {
