@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::append::Outcomes;
-use super::snapshots::{self, Snapshot};
+use super::snapshots;
 use super::{AppendOptions, AppendOutcome, Log, Origin, Shared};
 use crate::batch::{BatchBuilder, ControlRecord};
 use crate::error::Result;
@@ -217,30 +217,22 @@ impl Shared {
     fn build_transaction_index(&self, segment: &Arc<Segment>) -> Result<TransactionIndex> {
         let now = self.now();
         let (segments, base) = (self.segments.load_full(), segment.base_offset());
-        let options = self.options();
-        let disk = &*self.environment.disk;
-        let (snapshot, _) =
-            snapshots::newest(disk, &self.directory, &segments, base, &options.producers, now)?;
-        let (from, mut producers) = match snapshot {
-            Some(Snapshot { offset, producers, .. }) => (offset, producers),
-            None => (Offset::ZERO, ProducerTable::new(options.producers.clone())),
-        };
-        snapshots::replay(&segments, from, base, &mut producers, now)?;
-        aborted_in(segment, &mut producers, now)
+        let before = self.newest_snapshot(&segments, base, now)?.replay(&segments, base, now)?;
+        aborted_in(segment, before.producers, now)
     }
 }
 
 /// The transactions that were aborted in a segment, in front of which the producers are as in `producers`.
 fn aborted_in(
     segment: &Arc<Segment>,
-    producers: &mut ProducerTable,
+    mut producers: ProducerTable,
     now: Timestamp,
 ) -> Result<TransactionIndex> {
     let mut transactions: Transactions = producers.open_transactions().collect();
     let mut index = TransactionIndex::default();
     let mut cursor = BatchCursor::new(Arc::clone(segment), 0);
     while let Some(batch) = cursor.next()? {
-        let effect = snapshots::apply(producers, &cursor, &batch, now)?;
+        let effect = snapshots::apply(&mut producers, &cursor, &batch, now)?;
         if let Some(aborted) = effect.and_then(|effect| transactions.note(effect)) {
             index.append(aborted);
         }

@@ -155,10 +155,8 @@ impl<'a> Recovery<'a> {
         };
         let (snapshot, skipped) = load_snapshot(request, &files, Offset(i64::MAX))?;
         report.snapshots_skipped = skipped;
-        let (replay_from, producers) = match snapshot {
-            Some(snapshot) => (snapshot.offset, snapshot.producers),
-            None => (Offset::ZERO, ProducerTable::new(request.options.producers.clone())),
-        };
+        let Snapshot { offset: replay_from, producers, .. } =
+            Snapshot::or_empty(snapshot, &request.options.producers);
         let epochs = inventory.leader_epochs.clone().unwrap_or_default();
         let scan = Scan::new(belief.headers_below, replay_from, log_start, producers, epochs, now);
         let snapshot = (replay_from > Offset::ZERO).then_some(replay_from);
@@ -411,12 +409,8 @@ impl<'a> Recovery<'a> {
         let (older, skipped) = load_snapshot(self.request, segments, log_end)?;
         self.report.snapshots_skipped.extend(skipped);
         self.snapshot = older.as_ref().map(|older| older.offset);
-        let (from, mut producers) = match older {
-            Some(older) => (older.offset, older.producers),
-            None => (Offset::ZERO, ProducerTable::new(self.request.options.producers.clone())),
-        };
-        snapshots::replay(segments, from, log_end, &mut producers, self.scan.now)?;
-        Ok(producers)
+        let older = Snapshot::or_empty(older, &self.request.options.producers);
+        Ok(older.replay(segments, log_end, self.scan.now)?.producers)
     }
 
     fn finish(mut self) -> Result<Recovered> {
