@@ -31,17 +31,17 @@ pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result
 }
 
 fn write_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
-    remove_if_present(disk, path).at("remove", path)?;
+    remove_if_present(disk, path)?;
     let file = disk.open(path, Access::CreateNew).at("create", path)?;
     file.write_at(bytes, 0).at("write", path)?;
     file.sync().at("sync", path)
 }
 
 /// Removes a file that may not be there.
-fn remove_if_present(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+pub(crate) fn remove_if_present(disk: &dyn Disk, path: &Path) -> Result<()> {
     match disk.remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
+        removed => removed.at("remove", path),
     }
 }
 

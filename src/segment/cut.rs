@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{BatchCursor, IndexFiller, Indexes, LogFile, Segment, Summary};
-use crate::error::{IoContext, Result};
+use crate::error::Result;
+use crate::fs::atomic;
 use crate::fs::name::SegmentFile;
 use crate::types::Offset;
 
@@ -78,11 +79,7 @@ impl Segment {
     /// Removes the indexes of the segment, where there are any. The directory is not synced.
     pub(crate) fn remove_indexes(&self, directory: &Path) -> Result<()> {
         for file in [SegmentFile::OffsetIndex, SegmentFile::TimeIndex, SegmentFile::TransactionIndex] {
-            let path = directory.join(file.name(self.base_offset));
-            match self.file.disk().remove_file(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                removed => removed.at("remove", &path)?,
-            }
+            atomic::remove_if_present(&**self.file.disk(), &directory.join(file.name(self.base_offset)))?;
         }
         Ok(())
     }
