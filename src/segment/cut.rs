@@ -25,12 +25,8 @@ impl Segment {
     /// What is left in front of `target`. Changes nothing.
     pub(crate) fn prefix(self: &Arc<Self>, target: Offset) -> Result<Prefix> {
         let indexes = self.indexes_before(target)?;
-        let mut summary = Summary::empty(self.base_offset);
-        if let Some((timestamp, offset)) = indexes.time.last() {
-            summary.largest_timestamp = timestamp;
-            summary.largest_timestamp_offset = offset;
-        }
-        let from = indexes.offset.last().map_or(0, |entry| u64::from(entry.position));
+        let mut summary = Summary::of_entries(self.base_offset, &indexes);
+        let from = indexes.last_position();
         let mut cursor = BatchCursor::new(Arc::clone(self), from);
         while let Some(batch) = cursor.peek()?.filter(|batch| batch.header.last_offset() < target) {
             summary.add(&batch);
