@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::append::Outcomes;
 use super::snapshots;
 use super::{AppendOptions, AppendOutcome, Log, Origin, Shared};
 use crate::batch::{BatchBuilder, ControlRecord};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::producer::{ProducerTable, VerificationGuard};
 use crate::segment::{BatchCursor, Segment, TransactionIndex};
 use crate::sync::{Mutex, MutexGuard};
@@ -137,9 +136,9 @@ impl Log {
             .control(marker)
             .timestamp(self.shared.now())
             .build()?;
-        let mut outcomes: Outcomes =
-            self.submit(&[batch], AppendOptions::default().origin(Origin::Coordinator))?.wait()?.into();
-        outcomes.pop().ok_or(crate::error::Error::Closed)
+        let options = AppendOptions::default().origin(Origin::Coordinator);
+        let mut outcomes = self.submit(&[batch], options)?.wait()?;
+        outcomes.pop().ok_or(Error::Closed)
     }
 
     /// Notes, before the coordinator of a transaction is asked whether it is open, that it is being asked. The batch is
@@ -157,7 +156,7 @@ impl Log {
     ) -> Option<VerificationGuard> {
         let now = self.shared.now();
         let mut appender = self.shared.appender.lock();
-        let is_open = appender.producers.get(id).is_some_and(|it| it.transaction_first_offset.is_some());
+        let is_open = appender.producers.has_open_transaction(id);
         (!is_open).then(|| appender.verifications.begin(id, epoch, sequence, now))
     }
 }
