@@ -1,9 +1,9 @@
 //! Changes that a crash leaves done or not done, never half.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Access, Disk};
+use super::missing::remove_if_present;
 use super::name;
 use crate::error::{IoContext, Result};
 
@@ -35,14 +35,6 @@ fn write_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
     let file = disk.open(path, Access::CreateNew).at("create", path)?;
     file.write_at(bytes, 0).at("write", path)?;
     file.sync().at("sync", path)
-}
-
-/// Removes a file that may not be there.
-pub(crate) fn remove_if_present(disk: &dyn Disk, path: &Path) -> Result<()> {
-    match disk.remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.at("remove", path),
-    }
 }
 
 /// Creates a directory, and those above it that are missing, so that its name survives a crash.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::background::Chore;
 use super::{Appender, Log, LogOptions, Shared, snapshots};
 use crate::error::{Error, Result};
-use crate::fs::atomic;
+use crate::fs::missing::remove_if_present;
 use crate::fs::name::SegmentFile;
 use crate::segment::Segment;
 use crate::types::{Offset, Timestamp};
@@ -259,7 +259,7 @@ impl Shared {
             return Ok(());
         }
         let path = self.segment_path(SegmentFile::Snapshot, offset);
-        atomic::remove_if_present(disk, &path)?;
+        remove_if_present(disk, &path)?;
         self.write_snapshot(offset)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::{BatchCursor, IndexFiller, Indexes, LogFile, Segment, Summary};
 use crate::error::Result;
-use crate::fs::atomic;
+use crate::fs::missing::remove_if_present;
 use crate::fs::name::SegmentFile;
 use crate::types::Offset;
 
@@ -75,7 +75,7 @@ impl Segment {
     /// Removes the indexes of the segment, where there are any. The directory is not synced.
     pub(crate) fn remove_indexes(&self, directory: &Path) -> Result<()> {
         for file in [SegmentFile::OffsetIndex, SegmentFile::TimeIndex, SegmentFile::TransactionIndex] {
-            atomic::remove_if_present(&**self.file.disk(), &directory.join(file.name(self.base_offset)))?;
+            remove_if_present(&**self.file.disk(), &directory.join(file.name(self.base_offset)))?;
         }
         Ok(())
     }
