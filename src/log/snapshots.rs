@@ -61,7 +61,7 @@ pub(super) struct Unusable {
 }
 
 /// The offsets of the snapshot files in a partition, newest first.
-pub(super) fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<Offset>> {
+pub(crate) fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<Offset>> {
     let mut offsets: Vec<Offset> = disk
         .list(directory)
         .at("list", directory)?
