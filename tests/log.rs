@@ -376,7 +376,7 @@ fn a_named_producer_fences_the_one_before_it_everywhere_also_after_a_restart() {
         let dir = open(data.path(), mode);
         let (known, unknown) = (dir.partition("t", 0).unwrap(), dir.partition("t", 1).unwrap());
         let first = dir.producer("sensor-7").unwrap();
-        first.append(&known, idemlog::BatchBuilder::new().record("k", "v")).unwrap();
+        first.append(&known, BatchBuilder::new().record("k", "v")).unwrap();
         let second = dir.producer("sensor-7").unwrap();
         assert_eq!((second.id(), second.epoch()), (first.id(), ProducerEpoch(1)));
         let refused = |dir: &LogDir| {
@@ -522,7 +522,7 @@ fn a_producer_whose_sequences_are_used_up_says_so_instead_of_beginning_again() {
         let log = dir.partition("t", 0).unwrap();
         let producer = dir.producer("sensor-7").unwrap();
         log.append(&batch(producer.id().0, producer.epoch().0, i32::MAX, 1)).unwrap();
-        let refused = producer.append(&log, idemlog::BatchBuilder::new().record("k", "v"));
+        let refused = producer.append(&log, BatchBuilder::new().record("k", "v"));
         assert!(matches!(refused, Err(Error::SequencesExhausted)), "{refused:?}");
         assert_eq!(log.log_end_offset(), Offset(1));
     }

@@ -410,22 +410,17 @@ fn a_control_batch_that_says_nothing_is_cut_whether_it_is_replayed_or_not() {
     const CONTROL: u8 = 1 << 5;
     for mode in MODES {
         let data = tempfile::tempdir().unwrap();
-        let dir = open(data.path(), mode);
-        let log = dir.partition("t", 0).unwrap();
-        (0..3).for_each(|at| drop(log.append(&batch(1, 0, at, 1)).unwrap()));
-        dir.close().unwrap();
-        drop((dir, log));
+        fill(data.path(), mode, 3, &[]);
         for file in [".kafka_cleanshutdown", "recovery-point-offset-checkpoint"] {
             std::fs::remove_file(data.path().join(file)).unwrap();
         }
-        let path = data.path().join("t-0/00000000000000000000.log");
-        let mut bytes = std::fs::read(&path).unwrap();
-        let second = batch(1, 0, 0, 1).bytes().len();
-        bytes[second + ATTRIBUTES + 1] |= CONTROL;
-        let end = second + batch(1, 0, 1, 1).bytes().len();
-        let crc = crc32c::crc32c(&bytes[second + ATTRIBUTES..end]);
-        bytes[second + ATTRIBUTES - 4..][..4].copy_from_slice(&crc.to_be_bytes());
-        std::fs::write(&path, bytes).unwrap();
+        change(&file(data.path(), 0, "log"), |bytes| {
+            let second = batch(1, 0, 0, 1).bytes().len();
+            bytes[second + ATTRIBUTES + 1] |= CONTROL;
+            let end = second + batch(1, 0, 1, 1).bytes().len();
+            let crc = crc32c::crc32c(&bytes[second + ATTRIBUTES..end]);
+            bytes[second + ATTRIBUTES - 4..][..4].copy_from_slice(&crc.to_be_bytes());
+        });
         let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
         let cut = log.recovery().cut.as_ref().expect("a snapshot spares the replay, not the check");
         assert_eq!((cut.offset, cut.batches, stored(&log).len()), (Offset(1), 2, 1), "{mode:?}: {cut:?}");
@@ -441,7 +436,9 @@ fn behind_deleted_batches_a_log_may_go_on_with_a_lower_leader_epoch() {
         let dir = open(data.path(), mode);
         let log = dir.partition("t", 0).unwrap();
         log.set_leader_epoch(LeaderEpoch(5));
-        (0..3).for_each(|at| drop(log.append(&batch(1, 0, at, 1)).unwrap()));
+        (0..3).for_each(|at| {
+            log.append(&batch(1, 0, at, 1)).unwrap();
+        });
         log.delete_records(Offset(3)).unwrap();
         dir.close().unwrap();
         drop((dir, log));
