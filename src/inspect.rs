@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
-use crate::error::{IoContext, Result};
-use crate::fs::name::{PartitionDirectory, PartitionFile, SegmentFile, Stage, TopicPartition};
+use crate::error::Result;
+use crate::fs::name::{PartitionDirectory, TopicPartition};
 use crate::fs::{Disk, IoMode, RealDisk};
-use crate::log::{CorruptionPolicy, Log, LogOptions, OpenRequest, RecoveryReport};
+use crate::log::{CorruptionPolicy, Log, LogOptions, OpenRequest, RecoveryReport, list_snapshots};
 use crate::log_dir::{self, LogDirOptions};
 use crate::producer::{ExpiryClock, ProducerInfo, ProducerPolicy};
 use crate::segment::Segment;
@@ -51,22 +51,7 @@ impl Default for InspectOptions {
     }
 }
 
-macro_rules! setters {
-    ($($field:ident: $type:ty),* $(,)?) => {
-        impl InspectOptions {
-            $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
-                #[must_use]
-                pub fn $field(mut self, $field: $type) -> Self {
-                    self.$field = $field;
-                    self
-                }
-            )*
-        }
-    };
-}
-
-setters! {
+setters! { InspectOptions:
     clean: bool,
     recovery_point: Offset,
     log_start: Option<Offset>,
@@ -171,7 +156,8 @@ pub struct SegmentState {
 pub fn inspect(path: impl AsRef<Path>, options: &InspectOptions) -> Result<Inspection> {
     let path = path.as_ref();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let snapshots = snapshots(&*disk, path)?;
+    let mut snapshots = list_snapshots(&*disk, path)?;
+    snapshots.reverse();
     let log = Log::open(request(path, disk, options)?)?;
     Ok(Inspection {
         log_start: log.log_start_offset(),
@@ -230,17 +216,6 @@ fn segments(log: &Log) -> Result<Vec<SegmentState>> {
         })
     };
     log.segments().iter().map(state).collect()
-}
-
-fn snapshots(disk: &dyn Disk, path: &Path) -> Result<Vec<Offset>> {
-    let entries = disk.list(path).at("list", path)?;
-    let offset = |name| match PartitionFile::parse(name) {
-        PartitionFile::Segment { file: SegmentFile::Snapshot, base, stage: Stage::Live } => Some(base),
-        _ => None,
-    };
-    let mut offsets: Vec<Offset> = entries.iter().filter_map(|entry| offset(&entry.name)).collect();
-    offsets.sort_unstable();
-    Ok(offsets)
 }
 
 fn clock(now: Option<Timestamp>) -> Arc<dyn Clock> {

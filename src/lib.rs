@@ -49,6 +49,22 @@ macro_rules! event {
     };
 }
 
+/// Methods of a builder that set the public fields of the type by their names.
+macro_rules! setters {
+    ($options:ident: $($field:ident: $type:ty),* $(,)?) => {
+        impl $options {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
+                #[must_use]
+                pub fn $field(mut self, $field: $type) -> Self {
+                    self.$field = $field;
+                    self
+                }
+            )*
+        }
+    };
+}
+
 mod batch;
 mod checkpoint;
 mod clock;

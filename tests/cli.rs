@@ -11,7 +11,7 @@ mod common;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use common::{batch, open};
+use common::{batch, change, open};
 use idemlog::{BatchBuilder, ControlRecord, IoMode, ProducerEpoch, ProducerId, Sequence};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -45,9 +45,7 @@ fn verify_exits_with_0_for_a_sound_log_and_1_for_a_damaged_one() {
     assert_eq!(sound.status.code(), Some(0), "{sound:?}");
     assert!(text(&sound).starts_with("sound: 5 batches"), "{sound:?}");
 
-    let mut bytes = std::fs::read(&log).unwrap();
-    bytes[100] ^= 1;
-    std::fs::write(&log, bytes).unwrap();
+    change(&log, |bytes| bytes[100] ^= 1);
     let damaged = idemlog(&["verify", path, "--allow-gaps"]);
     assert_eq!(damaged.status.code(), Some(1), "{damaged:?}");
     assert!(text(&damaged).contains("error: ") && text(&damaged).contains("CRC-32C"), "{damaged:?}");

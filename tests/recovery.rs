@@ -7,7 +7,9 @@
 
 mod common;
 
-use common::{MODES, batch, open, options, small, stored};
+use std::path::{Path, PathBuf};
+
+use common::{MODES, batch, change, open, options, small, stored};
 use idemlog::{
     AppendOptions, Batch, BatchBuilder, BatchError, CorruptionPolicy, CutReason, Error, IoMode, LeaderEpoch,
     LogDir, LogDirOptions, Offset, Origin, RecordCheck,
@@ -15,6 +17,24 @@ use idemlog::{
 
 fn cut_and_keep(mode: IoMode) -> LogDirOptions {
     options(mode).log(small(mode).corruption(CorruptionPolicy::CutAndKeep))
+}
+
+/// Leaves the partition `t-0` closed, with `records` batches of one record each; at each of `bases` a segment begins.
+fn fill(data: &Path, mode: IoMode, records: i32, bases: &[i32]) {
+    let dir = open(data, mode);
+    let log = dir.partition("t", 0).unwrap();
+    for at in 0..records {
+        if bases.contains(&at) {
+            log.roll().unwrap();
+        }
+        log.append(&batch(1, 0, at, 1)).unwrap();
+    }
+    dir.close().unwrap();
+}
+
+/// The file of the partition `t-0` with the name of `base`.
+fn file(data: &Path, base: i64, extension: &str) -> PathBuf {
+    data.join(format!("t-0/{base:020}.{extension}"))
 }
 
 /// The recovery point of the deleted partition stayed in the checkpoint file, and the one that came after it under the
@@ -103,16 +123,9 @@ fn a_log_without_offsets_left_takes_nothing() {
 fn a_snapshot_that_tells_of_batches_to_come_is_passed_over() {
     for mode in MODES {
         let data = tempfile::tempdir().unwrap();
-        let dir = open(data.path(), mode);
-        let log = dir.partition("t", 0).unwrap();
-        (0..3).for_each(|at| {
-            log.append(&batch(1, 0, at, 1)).unwrap();
-        });
-        let directory = log.directory().to_owned();
-        dir.close().unwrap();
-        drop((dir, log));
-        let of = |offset: i64| directory.join(format!("{offset:020}.snapshot"));
-        std::fs::rename(of(3), of(2)).unwrap();
+        fill(data.path(), mode, 3, &[]);
+        let snapshot = |offset| file(data.path(), offset, "snapshot");
+        std::fs::rename(snapshot(3), snapshot(2)).unwrap();
 
         let log = open(data.path(), mode).partition("t", 0).unwrap();
         assert_eq!(log.recovery().snapshots_skipped.len(), 1, "{mode:?}");
@@ -127,27 +140,16 @@ fn a_snapshot_that_tells_of_batches_to_come_is_passed_over() {
 fn a_log_that_was_cut_below_its_recovery_point_is_measured_by_a_lower_one() {
     for mode in MODES {
         let data = tempfile::tempdir().unwrap();
-        let path = data.path().join("t-0/00000000000000000000.log");
         let size = batch(1, 0, 0, 1).bytes().len();
-        let tear = |number: usize| {
-            let mut bytes = std::fs::read(&path).unwrap();
-            bytes[number * size + size - 1] ^= 1;
-            std::fs::write(&path, bytes).unwrap();
-        };
-        let dir = open(data.path(), mode);
-        let log = dir.partition("t", 0).unwrap();
-        (0..9).for_each(|at| {
-            log.append(&batch(1, 0, at, 1)).unwrap();
-        });
-        dir.close().unwrap();
-        drop((dir, log));
-        tear(8);
+        let tear_last = || change(&file(data.path(), 0, "log"), |bytes| bytes[9 * size - 1] ^= 1);
+        fill(data.path(), mode, 9, &[]);
+        tear_last();
 
         let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
         assert_eq!((log.log_end_offset(), log.recovery().cut.is_some()), (Offset(8), true));
         log.append(&batch(1, 0, 8, 1)).unwrap();
         drop(log);
-        tear(8);
+        tear_last();
 
         let log = open(data.path(), mode).partition("t", 0).unwrap();
         let cut = log.recovery().cut.as_ref().unwrap();
@@ -161,21 +163,13 @@ fn a_log_that_was_cut_below_its_recovery_point_is_measured_by_a_lower_one() {
 fn a_torn_batch_at_the_last_index_entry_takes_none_before_it_away() {
     for mode in MODES {
         let data = tempfile::tempdir().unwrap();
-        let dir = open(data.path(), mode);
-        let log = dir.partition("t", 0).unwrap();
-        (0..9).for_each(|at| {
-            log.append(&batch(1, 0, at, 1)).unwrap();
-        });
-        let before = stored(&log);
-        dir.close().unwrap();
-        drop((dir, log));
-        let file = |kind: &str| data.path().join(format!("t-0/{:020}{kind}", 0));
-        let index = std::fs::read(file(".index")).unwrap();
+        fill(data.path(), mode, 9, &[]);
+        let before: Vec<_> = (0..9).map(|at| (i64::from(at), batch(1, 0, at, 1).header().crc)).collect();
+        let index = std::fs::read(file(data.path(), 0, "index")).unwrap();
         let [.., o0, o1, o2, o3, p0, p1, p2, p3] = index[..] else { panic!("no entries") };
         let offset = u32::from_be_bytes([o0, o1, o2, o3]) as usize;
-        let mut bytes = std::fs::read(file(".log")).unwrap();
-        bytes[u32::from_be_bytes([p0, p1, p2, p3]) as usize + 30] ^= 1;
-        std::fs::write(file(".log"), bytes).unwrap();
+        let position = u32::from_be_bytes([p0, p1, p2, p3]) as usize;
+        change(&file(data.path(), 0, "log"), |bytes| bytes[position + 30] ^= 1);
 
         let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
         assert!(offset > 0);
@@ -190,26 +184,16 @@ fn a_torn_batch_at_the_last_index_entry_takes_none_before_it_away() {
 fn what_a_clean_marker_says_is_still_known_after_a_kill() {
     for mode in MODES {
         let data = tempfile::tempdir().unwrap();
-        let dir = open(data.path(), mode);
-        let log = dir.partition("t", 0).unwrap();
-        (0..9).for_each(|at| {
-            log.append(&batch(1, 0, at, 1)).unwrap();
-        });
-        dir.close().unwrap();
-        drop((dir, log));
+        fill(data.path(), mode, 9, &[]);
         std::fs::remove_file(data.path().join("recovery-point-offset-checkpoint")).unwrap();
-        let path = data.path().join("t-0/00000000000000000000.log");
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[30] ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
+        let path = file(data.path(), 0, "log");
+        change(&path, |bytes| bytes[30] ^= 1);
         for _ in 0..2 {
             let log = open(data.path(), mode).partition("t", 0).unwrap();
             assert_eq!((log.log_end_offset(), &log.recovery().cut), (Offset(9), &None), "{mode:?}");
         }
 
-        let last = bytes.len() - 1;
-        bytes[last] ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
+        change(&path, |bytes| *bytes.last_mut().unwrap() ^= 1);
         std::fs::write(data.path().join(".kafka_cleanshutdown"), "").unwrap();
         let dir = open(data.path(), mode);
         assert!(matches!(dir.partition("t", 0), Err(Error::Corrupt(_))), "the end is looked at");
@@ -247,18 +231,11 @@ fn a_log_that_starts_over_also_drops_the_prepared_segment() {
 fn a_damaged_log_is_cut_once_in_front_of_all_damage_in_its_last_segment() {
     for mode in MODES {
         let data = tempfile::tempdir().unwrap();
-        let dir = open(data.path(), mode);
-        let log = dir.partition("t", 0).unwrap();
-        (0..9).for_each(|at| {
-            log.append(&batch(1, 0, at, 1)).unwrap();
+        fill(data.path(), mode, 9, &[]);
+        change(&file(data.path(), 0, "log"), |bytes| {
+            let size = bytes.len() / 9;
+            [3, 8].into_iter().for_each(|damaged| bytes[damaged * size + 30] ^= 1);
         });
-        dir.close().unwrap();
-        drop((dir, log));
-        let path = data.path().join("t-0/00000000000000000000.log");
-        let mut bytes = std::fs::read(&path).unwrap();
-        let size = bytes.len() / 9;
-        [3, 8].into_iter().for_each(|damaged| bytes[damaged * size + 30] ^= 1);
-        std::fs::write(&path, bytes).unwrap();
 
         for is_cut in [true, false] {
             let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
@@ -273,14 +250,8 @@ fn a_damaged_log_is_cut_once_in_front_of_all_damage_in_its_last_segment() {
 fn a_log_without_segments_remembers_no_batch_behind_its_end() {
     for mode in MODES {
         let data = tempfile::tempdir().unwrap();
-        let dir = open(data.path(), mode);
-        let log = dir.partition("t", 0).unwrap();
-        (0..9).for_each(|at| {
-            log.append(&batch(1, 0, at, 1)).unwrap();
-        });
-        dir.close().unwrap();
-        drop((dir, log));
-        std::fs::remove_file(data.path().join(format!("t-0/{:020}.log", 0))).unwrap();
+        fill(data.path(), mode, 9, &[]);
+        std::fs::remove_file(file(data.path(), 0, "log")).unwrap();
         std::fs::write(data.path().join("log-start-offset-checkpoint"), "0\n1\nt 0 5\n").unwrap();
 
         let log = open(data.path(), mode).partition("t", 0).unwrap();
@@ -295,20 +266,13 @@ fn a_log_without_segments_remembers_no_batch_behind_its_end() {
 fn a_log_that_opens_without_its_last_segment_opens_again() {
     for mode in MODES {
         let data = tempfile::tempdir().unwrap();
-        let dir = open(data.path(), mode);
-        let log = dir.partition("t", 0).unwrap();
-        (0..3).for_each(|at| {
-            log.append(&batch(1, 0, at, 1)).unwrap();
-        });
-        dir.close().unwrap();
-        drop((dir, log));
+        fill(data.path(), mode, 3, &[]);
         std::fs::remove_file(data.path().join(".kafka_cleanshutdown")).unwrap();
-        let segment = |base: i64| data.path().join(format!("t-0/{base:020}.log"));
-        let mut bytes = std::fs::read(segment(0)).unwrap();
-        bytes[100] ^= 1;
-        bytes.extend([0; 7]);
-        std::fs::write(segment(0), bytes).unwrap();
-        std::fs::write(segment(50), [1; 5]).unwrap();
+        change(&file(data.path(), 0, "log"), |bytes| {
+            bytes[100] ^= 1;
+            bytes.extend([0; 7]);
+        });
+        std::fs::write(file(data.path(), 50, "log"), [1; 5]).unwrap();
 
         let dir = open(data.path(), mode);
         let opened: Vec<_> = (0..2).map(|_| dir.partition("t", 0).map(drop)).collect();
@@ -327,21 +291,10 @@ fn a_log_that_opens_without_its_last_segment_opens_again() {
 fn a_batch_that_says_it_lies_elsewhere_is_told_to_readers() {
     for (mode, byte) in MODES.into_iter().flat_map(|mode| [(mode, 0), (mode, 6), (mode, 7)]) {
         let data = tempfile::tempdir().unwrap();
-        let dir = open(data.path(), mode);
-        let log = dir.partition("t", 0).unwrap();
-        for at in 0..9 {
-            log.append(&batch(1, 0, at, 1)).unwrap();
-            if at == 4 {
-                log.roll().unwrap();
-            }
-        }
-        dir.close().unwrap();
-        drop((dir, log));
-        let path = data.path().join(format!("t-0/{:020}.log", 0));
-        let mut bytes = std::fs::read(&path).unwrap();
-        let size = bytes.len() / 5;
-        bytes[2 * size + byte] += 1;
-        std::fs::write(&path, bytes).unwrap();
+        fill(data.path(), mode, 9, &[5]);
+        let path = file(data.path(), 0, "log");
+        let size = std::fs::metadata(&path).unwrap().len() as usize / 5;
+        change(&path, |bytes| bytes[2 * size + byte] += 1);
 
         let log = open(data.path(), mode).partition("t", 0).unwrap();
         let is_told = |error: Error| {
@@ -361,21 +314,10 @@ fn a_batch_that_says_it_lies_elsewhere_is_told_to_readers() {
 fn a_batch_that_says_it_is_longer_than_the_log_is_told_to_readers() {
     for mode in MODES {
         let data = tempfile::tempdir().unwrap();
-        let dir = open(data.path(), mode);
-        let log = dir.partition("t", 0).unwrap();
-        for at in 0..9 {
-            log.append(&batch(1, 0, at, 1)).unwrap();
-            if at == 4 {
-                log.roll().unwrap();
-            }
-        }
-        dir.close().unwrap();
-        drop((dir, log));
-        let path = data.path().join(format!("t-0/{:020}.log", 0));
-        let mut bytes = std::fs::read(&path).unwrap();
-        let size = bytes.len() / 5;
-        bytes[2 * size + 26] = 55; // the last byte of the last offset delta
-        std::fs::write(&path, bytes).unwrap();
+        fill(data.path(), mode, 9, &[5]);
+        let path = file(data.path(), 0, "log");
+        let size = std::fs::metadata(&path).unwrap().len() as usize / 5;
+        change(&path, |bytes| bytes[2 * size + 26] = 55); // the last byte of the last offset delta
 
         let log = open(data.path(), mode).partition("t", 0).unwrap();
         let is_told = |error: Error| matches!(error, Error::Corrupt(found) if found.path == path);
@@ -424,38 +366,21 @@ fn a_reader_ends_at_a_hole_without_an_error() {
 fn a_log_that_is_refused_for_its_producers_is_left_as_it_was() {
     for mode in MODES {
         let data = tempfile::tempdir().unwrap();
-        let dir = open(data.path(), mode);
-        let log = dir.partition("t", 0).unwrap();
-        for at in 0..9 {
-            log.append(&batch(1, 0, at, 1)).unwrap();
-            if at % 3 == 2 {
-                log.roll().unwrap();
-            }
-        }
-        log.append(&batch(1, 0, 9, 1)).unwrap();
-        dir.close().unwrap();
-        drop((dir, log));
-        let partition = data.path().join("t-0");
-        let damage = |name: &str, at: usize, byte: u8| {
-            let mut bytes = std::fs::read(partition.join(name)).unwrap();
-            bytes[at] = byte;
-            std::fs::write(partition.join(name), bytes).unwrap();
-        };
-        damage("00000000000000000000.log", 8, 0x80); // a length below zero
-        damage("00000000000000000009.log", 70, 0xff);
-        for snapshot in [
-            "00000000000000000003.snapshot",
-            "00000000000000000006.snapshot",
-            "00000000000000000009.snapshot",
-        ] {
-            std::fs::remove_file(partition.join(snapshot)).unwrap();
+        fill(data.path(), mode, 10, &[3, 6, 9]);
+        change(&file(data.path(), 0, "log"), |bytes| bytes[8] = 0x80); // a length below zero
+        change(&file(data.path(), 9, "log"), |bytes| bytes[70] = 0xff);
+        for offset in [3, 6, 9] {
+            std::fs::remove_file(file(data.path(), offset, "snapshot")).unwrap();
         }
         let files = || {
             let read = |entry: std::io::Result<std::fs::DirEntry>| {
                 let path = entry.unwrap().path();
                 (path.clone(), std::fs::read(path).unwrap())
             };
-            std::fs::read_dir(&partition).unwrap().map(read).collect::<std::collections::BTreeMap<_, _>>()
+            std::fs::read_dir(data.path().join("t-0"))
+                .unwrap()
+                .map(read)
+                .collect::<std::collections::BTreeMap<_, _>>()
         };
         let before = files();
         let refused = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0);
@@ -485,22 +410,17 @@ fn a_control_batch_that_says_nothing_is_cut_whether_it_is_replayed_or_not() {
     const CONTROL: u8 = 1 << 5;
     for mode in MODES {
         let data = tempfile::tempdir().unwrap();
-        let dir = open(data.path(), mode);
-        let log = dir.partition("t", 0).unwrap();
-        (0..3).for_each(|at| drop(log.append(&batch(1, 0, at, 1)).unwrap()));
-        dir.close().unwrap();
-        drop((dir, log));
+        fill(data.path(), mode, 3, &[]);
         for file in [".kafka_cleanshutdown", "recovery-point-offset-checkpoint"] {
             std::fs::remove_file(data.path().join(file)).unwrap();
         }
-        let path = data.path().join("t-0/00000000000000000000.log");
-        let mut bytes = std::fs::read(&path).unwrap();
-        let second = batch(1, 0, 0, 1).bytes().len();
-        bytes[second + ATTRIBUTES + 1] |= CONTROL;
-        let end = second + batch(1, 0, 1, 1).bytes().len();
-        let crc = crc32c::crc32c(&bytes[second + ATTRIBUTES..end]);
-        bytes[second + ATTRIBUTES - 4..][..4].copy_from_slice(&crc.to_be_bytes());
-        std::fs::write(&path, bytes).unwrap();
+        change(&file(data.path(), 0, "log"), |bytes| {
+            let second = batch(1, 0, 0, 1).bytes().len();
+            bytes[second + ATTRIBUTES + 1] |= CONTROL;
+            let end = second + batch(1, 0, 1, 1).bytes().len();
+            let crc = crc32c::crc32c(&bytes[second + ATTRIBUTES..end]);
+            bytes[second + ATTRIBUTES - 4..][..4].copy_from_slice(&crc.to_be_bytes());
+        });
         let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
         let cut = log.recovery().cut.as_ref().expect("a snapshot spares the replay, not the check");
         assert_eq!((cut.offset, cut.batches, stored(&log).len()), (Offset(1), 2, 1), "{mode:?}: {cut:?}");
@@ -516,7 +436,9 @@ fn behind_deleted_batches_a_log_may_go_on_with_a_lower_leader_epoch() {
         let dir = open(data.path(), mode);
         let log = dir.partition("t", 0).unwrap();
         log.set_leader_epoch(LeaderEpoch(5));
-        (0..3).for_each(|at| drop(log.append(&batch(1, 0, at, 1)).unwrap()));
+        (0..3).for_each(|at| {
+            log.append(&batch(1, 0, at, 1)).unwrap();
+        });
         log.delete_records(Offset(3)).unwrap();
         dir.close().unwrap();
         drop((dir, log));

@@ -53,6 +53,16 @@ impl Fixture {
         Ok((dir, log))
     }
 
+    /// Closes the log, or dies, and opens it again; `None` does neither.
+    fn restart(&self, (dir, log): (LogDir, Log), close: Option<bool>) -> (LogDir, Log) {
+        let Some(close) = close else { return (dir, log) };
+        if close {
+            dir.close().unwrap();
+        }
+        drop((dir, log));
+        self.open().unwrap()
+    }
+
     /// Base offsets of the `.log` files.
     fn files(&self) -> Vec<i64> {
         self.bases(".log")
@@ -87,17 +97,11 @@ fn deleted_records_cannot_be_read_and_stay_deleted() {
         for before in [1, 30, 119, 120] {
             for close in [None, Some(false), Some(true)] {
                 let fixture = Fixture::new(mode);
-                let (mut dir, mut log) = fixture.open().unwrap();
+                let (dir, log) = fixture.open().unwrap();
                 let all = fill(&log);
                 let files = fixture.files();
                 assert_eq!(log.delete_records(Offset(before)).unwrap(), Offset(before));
-                if let Some(close) = close {
-                    if close {
-                        dir.close().unwrap();
-                    }
-                    drop((dir, log));
-                    (dir, log) = fixture.open().unwrap();
-                }
+                let (dir, log) = fixture.restart((dir, log), close);
                 assert_eq!(log.log_start_offset(), Offset(before), "{mode:?} {close:?}");
                 assert_eq!(log.log_end_offset(), Offset(i64::from(BATCHES)));
                 assert_eq!(stored(&log), all[before as usize..]);
@@ -181,18 +185,12 @@ fn producers_outlive_their_records() {
     for mode in MODES {
         for close in [None, Some(false), Some(true)] {
             let fixture = Fixture::new(mode).with(|options| options.retention_ms(Some(0)));
-            let (mut dir, mut log) = fixture.open().unwrap();
+            let (dir, log) = fixture.open().unwrap();
             fill(&log);
             fixture.clock.advance(1);
             log.apply_retention().unwrap();
             assert_eq!((log.log_start_offset(), stored(&log).len()), (Offset(120), 0));
-            if let Some(close) = close {
-                if close {
-                    dir.close().unwrap();
-                }
-                drop((dir, log));
-                (dir, log) = fixture.open().unwrap();
-            }
+            let (dir, log) = fixture.restart((dir, log), close);
             assert_eq!(log.producers().len(), 2);
             check_windows(&log, BATCHES);
             drop(dir);

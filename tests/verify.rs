@@ -10,7 +10,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{MODES, batch, open, plain};
+use common::{MODES, batch, change, open, plain};
 use idemlog::verify::{Problem, Severity, VerifyOptions, VerifyReport, verify, verify_with_progress};
 use idemlog::{
     AppendOptions, BatchBuilder, ControlRecord, IoMode, LogDir, Offset, Origin, ProducerEpoch, ProducerId,
@@ -99,12 +99,6 @@ fn files(data: &TempDir, suffix: &str) -> Vec<PathBuf> {
     paths.retain(|path| path.to_string_lossy().ends_with(suffix));
     paths.sort();
     paths
-}
-
-fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
-    let mut bytes = std::fs::read(path).unwrap();
-    change(&mut bytes);
-    std::fs::write(path, bytes).unwrap();
 }
 
 /// An index entry with its bytes as two numbers.

@@ -11,6 +11,8 @@
 
 mod arguments;
 mod expected;
+#[path = "../../src/bin/idemlog/kafka_json.rs"]
+mod kafka_json;
 mod operations;
 mod state;
 

@@ -2,15 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use idemlog::{AbortedTransaction, Batches, Log, Offset, ProducerBatch, ProducerInfo};
+use idemlog::{Batches, Log, Offset};
 use serde_json::{Value, json};
 
-use crate::Result;
+use crate::{Result, kafka_json};
 
 /// The state of a log that does nothing at the moment.
 pub(crate) fn of(log: &Log) -> Result<Value> {
-    let epochs = log.leader_epochs();
-    let epochs = epochs.iter().map(|(epoch, start)| json!({ "epoch": epoch.0, "startOffset": start.0 }));
     Ok(json!({
         "logStartOffset": log.log_start_offset().0,
         "logEndOffset": log.log_end_offset().0,
@@ -21,8 +19,8 @@ pub(crate) fn of(log: &Log) -> Result<Value> {
         "producerMapEndOffset": log.log_end_offset().0,
         "segments": segments(log)?,
         "snapshotOffsets": offsets_of(log.directory(), "snapshot")?,
-        "leaderEpochs": epochs.collect::<Vec<_>>(),
-        "producers": log.producers().iter().map(producer).collect::<Vec<_>>(),
+        "leaderEpochs": kafka_json::leader_epochs(&log.leader_epochs()),
+        "producers": kafka_json::producers(&log.producers()),
     }))
 }
 
@@ -47,7 +45,7 @@ fn segments(log: &Log) -> Result<Vec<Value>> {
         let mut segment = segment(&log.directory().join(format!("{base:020}.log")), base)?;
         let (base, next) = (Offset(base), Offset(segment["nextOffset"].as_i64().unwrap_or_default()));
         let own = aborted.iter().filter(|aborted| (base..next).contains(&aborted.last_offset));
-        segment["abortedTxns"] = own.map(transaction).collect();
+        segment["abortedTxns"] = kafka_json::aborted_transactions(own);
         Ok(segment)
     };
     bases.iter().map(segment).collect()
@@ -74,34 +72,4 @@ fn segment(path: &Path, base: i64) -> Result<Value> {
         "nextOffset": next,
         "largestTimestamp": largest_timestamp,
     }))
-}
-
-fn transaction(aborted: &AbortedTransaction) -> Value {
-    json!({
-        "producerId": aborted.producer_id.0,
-        "firstOffset": aborted.first_offset.0,
-        "lastOffset": aborted.last_offset.0,
-        "lastStableOffset": aborted.last_stable_offset.0,
-    })
-}
-
-fn producer(producer: &ProducerInfo) -> Value {
-    json!({
-        "producerId": producer.producer_id.0,
-        "producerEpoch": producer.epoch.0,
-        "coordinatorEpoch": producer.coordinator_epoch.unwrap_or(-1),
-        "lastTimestamp": producer.last_timestamp.0,
-        "currentTxnFirstOffset": producer.transaction_first_offset.map(|offset| offset.0),
-        "batches": producer.batches.iter().map(batch).collect::<Vec<_>>(),
-    })
-}
-
-fn batch(batch: &ProducerBatch) -> Value {
-    json!({
-        "firstSeq": batch.first_sequence.0,
-        "lastSeq": batch.last_sequence.0,
-        "firstOffset": batch.offsets.first.0,
-        "lastOffset": batch.offsets.last.0,
-        "timestamp": batch.timestamp.0,
-    })
 }

@@ -1,9 +1,9 @@
 //! Changes that a crash leaves done or not done, never half.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Access, Disk};
+use super::missing::remove_if_present;
 use super::name;
 use crate::error::{IoContext, Result};
 
@@ -31,18 +31,10 @@ pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result
 }
 
 fn write_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
-    remove_if_present(disk, path).at("remove", path)?;
+    remove_if_present(disk, path)?;
     let file = disk.open(path, Access::CreateNew).at("create", path)?;
     file.write_at(bytes, 0).at("write", path)?;
     file.sync().at("sync", path)
-}
-
-/// Removes a file that may not be there.
-fn remove_if_present(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    match disk.remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
 }
 
 /// Creates a directory, and those above it that are missing, so that its name survives a crash.

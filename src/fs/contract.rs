@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::sync::Arc;
 
-use super::disk::{Access, Disk, EntryKind, IoMode};
+use super::disk::{Access, Disk, DiskFile, EntryKind, IoMode};
 use super::real::RealDisk;
 use super::sim::SimDisk;
 
@@ -27,6 +28,13 @@ fn on_every_mapping_disk(check: impl Fn(&dyn Disk, &Path)) {
             check(disk, root);
         }
     });
+}
+
+/// A new file with these bytes, open for writing.
+fn created(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Arc<dyn DiskFile> {
+    let file = disk.open(path, Access::CreateNew).unwrap();
+    file.write_at(bytes, 0).unwrap();
+    file
 }
 
 fn kind<T>(result: io::Result<T>) -> ErrorKind {
@@ -77,7 +85,7 @@ fn written_bytes_are_read_back_and_a_read_ends_with_the_file() {
 fn a_file_open_for_reading_refuses_changes() {
     on_every_disk(|disk, root| {
         let path = root.join("file");
-        disk.open(&path, Access::CreateNew).unwrap().write_at(b"x", 0).unwrap();
+        created(disk, &path, b"x");
         let file = disk.open(&path, Access::Read).unwrap();
         assert!(file.write_at(b"y", 0).is_err());
         assert!(file.set_len(0).is_err());
@@ -106,8 +114,7 @@ fn cut_bytes_do_not_come_back_when_the_file_grows() {
 fn allocating_extends_with_zeros_and_keeps_what_is_there() {
     on_every_disk(|disk, root| {
         let path = root.join("file");
-        let file = disk.open(&path, Access::CreateNew).unwrap();
-        file.write_at(b"bytes", 0).unwrap();
+        let file = created(disk, &path, b"bytes");
         file.allocate(3, 10_000).unwrap();
         file.allocate(10_000, 10_000).unwrap();
         file.allocate(0, 10).unwrap();
@@ -122,9 +129,8 @@ fn allocating_extends_with_zeros_and_keeps_what_is_there() {
 fn a_rename_replaces_the_target_and_leaves_open_files_alone() {
     on_every_disk(|disk, root| {
         let (from, to) = (root.join("from"), root.join("to"));
-        disk.open(&from, Access::CreateNew).unwrap().write_at(b"new", 0).unwrap();
-        let old = disk.open(&to, Access::CreateNew).unwrap();
-        old.write_at(b"old", 0).unwrap();
+        created(disk, &from, b"new");
+        let old = created(disk, &to, b"old");
         disk.rename(&from, &to).unwrap();
         assert_eq!(names(disk, root), [("to".to_owned(), EntryKind::File, 3)]);
         assert_eq!(disk.read(&to, 10).unwrap(), b"new");
@@ -139,7 +145,7 @@ fn a_rename_replaces_the_target_and_leaves_open_files_alone() {
 fn a_directory_is_renamed_with_all_that_is_in_it() {
     on_every_disk(|disk, root| {
         disk.create_directory(&root.join("a")).unwrap();
-        disk.open(&root.join("a/file"), Access::CreateNew).unwrap().write_at(b"x", 0).unwrap();
+        created(disk, &root.join("a/file"), b"x");
         disk.rename(&root.join("a"), &root.join("b")).unwrap();
         assert_eq!(disk.read(&root.join("b/file"), 10).unwrap(), b"x");
         assert!(!disk.exists(&root.join("a/file")).unwrap());
@@ -150,8 +156,7 @@ fn a_directory_is_renamed_with_all_that_is_in_it() {
 fn a_removed_file_stays_for_those_who_have_it_open() {
     on_every_disk(|disk, root| {
         let path = root.join("file");
-        let file = disk.open(&path, Access::CreateNew).unwrap();
-        file.write_at(b"bytes", 0).unwrap();
+        let file = created(disk, &path, b"bytes");
         disk.remove_file(&path).unwrap();
         assert!(!disk.exists(&path).unwrap());
         assert_eq!(kind(disk.remove_file(&path)), ErrorKind::NotFound);
@@ -199,8 +204,7 @@ fn a_lock_has_one_owner() {
 fn what_is_stored_in_a_map_is_in_the_file() {
     on_every_mapping_disk(|disk, root| {
         let path = root.join("file");
-        let file = disk.open(&path, Access::CreateNew).unwrap();
-        file.write_at(b"begin", 0).unwrap();
+        let file = created(disk, &path, b"begin");
         file.allocate(5, 100).unwrap();
         let mut writer = file.map(1 << 30, 5).unwrap();
         match writer.map().populate(5..100) {
@@ -219,8 +223,7 @@ fn what_is_stored_in_a_map_is_in_the_file() {
 fn a_map_outlives_the_handle_and_the_name() {
     on_every_mapping_disk(|disk, root| {
         let path = root.join("file");
-        let file = disk.open(&path, Access::CreateNew).unwrap();
-        file.write_at(b"bytes", 0).unwrap();
+        let file = created(disk, &path, b"bytes");
         let bytes = file.map_read(5).unwrap().bytes(1..4).unwrap();
         drop(file);
         disk.remove_file(&path).unwrap();
@@ -232,7 +235,7 @@ fn a_map_outlives_the_handle_and_the_name() {
 fn a_file_open_for_reading_can_be_mapped_for_reading() {
     on_every_mapping_disk(|disk, root| {
         let path = root.join("file");
-        disk.open(&path, Access::CreateNew).unwrap().write_at(b"bytes", 0).unwrap();
+        created(disk, &path, b"bytes");
         let map = disk.open(&path, Access::Read).unwrap().map_read(5).unwrap();
         assert_eq!(&*map.slice(0..5).unwrap(), b"bytes");
         map.sync(0..5).unwrap();
@@ -242,8 +245,7 @@ fn a_file_open_for_reading_can_be_mapped_for_reading() {
 #[test]
 fn bytes_behind_the_end_of_the_file_cannot_be_published() {
     on_every_mapping_disk(|disk, root| {
-        let file = disk.open(&root.join("file"), Access::CreateNew).unwrap();
-        file.write_at(b"bytes", 0).unwrap();
+        let file = created(disk, &root.join("file"), b"bytes");
         assert_eq!(kind(file.map(100, 6)), ErrorKind::InvalidInput);
         assert_eq!(kind(file.map_read(6)), ErrorKind::InvalidInput);
         assert!(file.map_read(0).is_ok());

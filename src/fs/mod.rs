@@ -9,6 +9,7 @@ mod contract;
 mod disk;
 mod lock;
 mod map;
+pub(crate) mod missing;
 pub(crate) mod name;
 mod real;
 pub mod sim;

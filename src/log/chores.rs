@@ -10,6 +10,7 @@ use super::metrics::LogMetrics;
 use super::options::LogOptions;
 use super::{Appender, Backlog, Pace, Prepared, Shared};
 use crate::error::{Error, IoContext, Result};
+use crate::fs::missing::remove_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile};
 use crate::segment::{ALLOCATION_STEP_MIN, LogFile, Segment, SegmentWriter, Summary};
 use crate::types::Offset;
@@ -157,14 +158,14 @@ impl Shared {
         // The name of a prepared file is free only when the one before has got its own.
         self.name_rolled()?;
         let path = self.path(&PartitionFile::Prepared.name().unwrap_or_default());
-        self.remove_leftover(&path)?;
+        remove_if_present(&*self.environment.disk, &path)?;
         let blocks = self.blocks_of_next();
         let capacity = u64::from(self.options().segment_bytes);
         let disk = Arc::clone(&self.environment.disk);
         let made = LogFile::create(disk, self.mode, path.clone(), capacity, blocks);
         if made.is_err() {
             // Of a file without blocks nothing remains, not even its name.
-            let _ = self.remove_leftover(&path);
+            let _ = remove_if_present(&*self.environment.disk, &path);
         }
         let (file, sink) = made?;
         self.environment.space.take(blocks);
@@ -178,13 +179,6 @@ impl Shared {
         let active = self.segments.load().last().map_or(0, |segment| segment.file().allocated());
         let step = active.clamp(ALLOCATION_STEP_MIN, PREPARED_BLOCKS).min(self.environment.space.room());
         step.max(ALLOCATION_STEP_MIN).min(u64::from(self.options().segment_bytes))
-    }
-
-    fn remove_leftover(&self, path: &std::path::Path) -> Result<()> {
-        match self.environment.disk.remove_file(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            removed => removed.at("remove", path),
-        }
     }
 
     /// Makes the prepared segment the active one, for offsets from `base` on. Under the append lock; no file is touched.

@@ -38,6 +38,17 @@ impl Model {
         })
     }
 
+    /// Does something in a thread of its own.
+    fn spawn(self: &Arc<Self>, act: impl FnOnce(&Self) + Send + 'static) -> thread::JoinHandle<()> {
+        let model = Arc::clone(self);
+        thread::spawn(move || act(&model))
+    }
+
+    /// Three who append, each with a number of its own.
+    fn spawn_appenders(self: &Arc<Self>, append: fn(&Self, u64)) -> Vec<thread::JoinHandle<()>> {
+        (0..3).map(|number| self.spawn(move |model| append(model, number))).collect()
+    }
+
     /// Appends as `Shared::place_checked` does.
     fn append(&self, number: u64) -> Result<Ticket> {
         let mut log = self.log.lock();
@@ -106,24 +117,23 @@ fn check(model: fn()) {
     check_pct(model, ITERATIONS, DEPTH);
 }
 
+fn join(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
 #[test]
 fn whoever_waits_is_woken_with_its_batch_on_the_disk() {
     check(|| {
         let model = Model::new(u32::MAX);
-        let appenders: Vec<_> = (0..3)
-            .map(|number| {
-                let model = Arc::clone(&model);
-                thread::spawn(move || {
-                    for round in 0..2 {
-                        let number = number * 10 + round;
-                        let ticket = model.append(number).unwrap();
-                        model.wait(ticket).unwrap();
-                        model.assert_stored(number, ticket);
-                    }
-                })
-            })
-            .collect();
-        appenders.into_iter().for_each(|appender| appender.join().unwrap());
+        let appenders = model.spawn_appenders(|model, number| {
+            for round in 0..2 {
+                let number = number * 10 + round;
+                let ticket = model.append(number).unwrap();
+                model.wait(ticket).unwrap();
+                model.assert_stored(number, ticket);
+            }
+        });
+        join(appenders);
     });
 }
 
@@ -140,21 +150,14 @@ fn a_future_is_woken_by_the_sync_that_covers_it() {
     check(|| {
         let model = Model::new(u32::MAX);
         let ticket = model.append(1).unwrap();
-        let syncer = {
-            let model = Arc::clone(&model);
-            thread::spawn(move || model.commit.sync(&model.watermarks, || model.sync()).unwrap())
-        };
-        let other = {
-            let model = Arc::clone(&model);
-            thread::spawn(move || {
-                let ticket = model.append(2).unwrap();
-                model.wait(ticket).unwrap();
-            })
-        };
+        let syncer = model.spawn(|model| model.commit.sync(&model.watermarks, || model.sync()).unwrap());
+        let other = model.spawn(|model| {
+            let ticket = model.append(2).unwrap();
+            model.wait(ticket).unwrap();
+        });
         block_on(&model, ticket).unwrap();
         model.assert_stored(1, ticket);
-        syncer.join().unwrap();
-        other.join().unwrap();
+        join([syncer, other]);
     });
 }
 
@@ -162,29 +165,20 @@ fn a_future_is_woken_by_the_sync_that_covers_it() {
 fn a_truncation_never_lets_a_batch_be_taken_for_another() {
     check(|| {
         let model = Model::new(u32::MAX);
-        let appenders: Vec<_> = (0..3)
-            .map(|number| {
-                let model = Arc::clone(&model);
-                thread::spawn(move || {
-                    let ticket = model.append(number).unwrap();
-                    match model.wait(ticket) {
-                        // A truncation may come between the answer and this look.
-                        Ok(()) => model.assert_stored(number, ticket),
-                        Err(Error::Truncated) => assert_ne!(model.commit.generation(), ticket.generation),
-                        Err(other) => panic!("{other}"),
-                    }
-                })
-            })
-            .collect();
-        let truncator = {
-            let model = Arc::clone(&model);
-            thread::spawn(move || {
-                model.truncate(1);
-                model.truncate(0);
-            })
-        };
-        appenders.into_iter().for_each(|appender| appender.join().unwrap());
-        truncator.join().unwrap();
+        let appenders = model.spawn_appenders(|model, number| {
+            let ticket = model.append(number).unwrap();
+            match model.wait(ticket) {
+                // A truncation may come between the answer and this look.
+                Ok(()) => model.assert_stored(number, ticket),
+                Err(Error::Truncated) => assert_ne!(model.commit.generation(), ticket.generation),
+                Err(other) => panic!("{other}"),
+            }
+        });
+        let truncator = model.spawn(|model| {
+            model.truncate(1);
+            model.truncate(0);
+        });
+        join(appenders.into_iter().chain([truncator]));
         assert_eq!(*model.disk.lock(), model.log.lock()[..model.watermarks.durable().0 as usize]);
     });
 }
@@ -193,19 +187,14 @@ fn a_truncation_never_lets_a_batch_be_taken_for_another() {
 fn after_a_failed_sync_nothing_is_acknowledged_and_nobody_hangs() {
     check(|| {
         let model = Model::new(1);
-        let appenders: Vec<_> = (0..3)
-            .map(|number| {
-                let model = Arc::clone(&model);
-                thread::spawn(move || {
-                    let Ok(ticket) = model.append(number) else { return };
-                    match model.wait(ticket) {
-                        Ok(()) => model.assert_stored(number, ticket),
-                        Err(error) => assert!(matches!(error, Error::InDoubt), "{error}"),
-                    }
-                })
-            })
-            .collect();
-        appenders.into_iter().for_each(|appender| appender.join().unwrap());
+        let appenders = model.spawn_appenders(|model, number| {
+            let Ok(ticket) = model.append(number) else { return };
+            match model.wait(ticket) {
+                Ok(()) => model.assert_stored(number, ticket),
+                Err(error) => assert!(matches!(error, Error::InDoubt), "{error}"),
+            }
+        });
+        join(appenders);
         if model.commit.end().is_some() {
             assert!(matches!(model.append(9), Err(Error::Poisoned(_))));
         }
@@ -217,20 +206,13 @@ fn a_close_resolves_everybody() {
     check(|| {
         let model = Model::new(u32::MAX);
         let (first, second) = (model.append(1).unwrap(), model.append(2).unwrap());
-        let closer = {
-            let model = Arc::clone(&model);
-            thread::spawn(move || model.commit.finish(End::Closed))
-        };
-        let waiter = {
-            let model = Arc::clone(&model);
-            thread::spawn(move || match model.wait(first) {
-                Ok(()) => model.assert_stored(1, first),
-                Err(error) => assert!(matches!(error, Error::InDoubt)),
-            })
-        };
+        let closer = model.spawn(|model| model.commit.finish(End::Closed));
+        let waiter = model.spawn(move |model| match model.wait(first) {
+            Ok(()) => model.assert_stored(1, first),
+            Err(error) => assert!(matches!(error, Error::InDoubt)),
+        });
         let _ = block_on(&model, second);
-        closer.join().unwrap();
-        waiter.join().unwrap();
+        join([closer, waiter]);
         let polled = pin!(std::future::poll_fn(|context: &mut Context<'_>| {
             model.commit.poll(second, &mut None, &model.watermarks, context.waker())
         }));

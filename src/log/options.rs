@@ -124,22 +124,7 @@ impl Default for LogOptions {
     }
 }
 
-macro_rules! setters {
-    ($($field:ident: $type:ty),* $(,)?) => {
-        impl LogOptions {
-            $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
-                #[must_use]
-                pub fn $field(mut self, $field: $type) -> Self {
-                    self.$field = $field;
-                    self
-                }
-            )*
-        }
-    };
-}
-
-setters! {
+setters! { LogOptions:
     durability: Durability,
     segment_bytes: u32,
     segment_ms: i64,

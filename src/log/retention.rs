@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::background::Chore;
 use super::{Appender, Log, LogOptions, Shared, snapshots};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
+use crate::fs::missing::remove_if_present;
 use crate::fs::name::SegmentFile;
 use crate::segment::Segment;
 use crate::types::{Offset, Timestamp};
@@ -260,9 +261,7 @@ impl Shared {
             return Ok(());
         }
         let path = self.segment_path(SegmentFile::Snapshot, offset);
-        if disk.exists(&path).at("look up", &path)? {
-            disk.remove_file(&path).at("remove", &path)?;
-        }
+        remove_if_present(disk, &path)?;
         self.write_snapshot(offset)
     }
 }

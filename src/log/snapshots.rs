@@ -26,6 +26,33 @@ pub(super) struct Snapshot {
     pub(super) identity: Option<SnapshotIdentity>,
 }
 
+impl Snapshot {
+    /// `found`, or what is known at the beginning of a log. (Also batches below the log start offset tell of producers, as
+    /// long as they are there.)
+    pub(super) fn or_empty(found: Option<Self>, policy: &ProducerPolicy) -> Self {
+        let empty = || ProducerTable::new(policy.clone());
+        found.unwrap_or_else(|| Self { offset: Offset::ZERO, producers: empty(), identity: None })
+    }
+
+    /// Goes on to `end`, by the batches of the log that begin below.
+    pub(super) fn replay(mut self, segments: &[Arc<Segment>], end: Offset, now: Timestamp) -> Result<Self> {
+        let first =
+            segments.partition_point(|segment| segment.base_offset() <= self.offset).saturating_sub(1);
+        for segment in segments[first..].iter().take_while(|segment| segment.base_offset() < end) {
+            let mut cursor = if self.offset <= segment.base_offset() {
+                BatchCursor::new(Arc::clone(segment), 0)
+            } else {
+                segment.cursor_at(self.offset)?
+            };
+            while let Some(batch) = cursor.next()?.filter(|batch| batch.header.base_offset < end) {
+                apply(&mut self.producers, &cursor, &batch, now)?;
+                self.identity = Some(identity(&batch));
+            }
+        }
+        Ok(Self { offset: end, ..self })
+    }
+}
+
 /// A snapshot file that cannot be used, and why.
 #[derive(Clone, Debug)]
 pub(super) struct Unusable {
@@ -34,7 +61,7 @@ pub(super) struct Unusable {
 }
 
 /// The offsets of the snapshot files in a partition, newest first.
-pub(super) fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<Offset>> {
+pub(crate) fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<Offset>> {
     let mut offsets: Vec<Offset> = disk
         .list(directory)
         .at("list", directory)?
@@ -126,33 +153,6 @@ pub(super) fn apply(
     Ok(producers.replay(&batch.header, cursor.control(batch)?, now))
 }
 
-/// Applies the batches in [`from`, `to`) to the producers. Returns the identity of the last one.
-pub(super) fn replay(
-    segments: &[Arc<Segment>],
-    from: Offset,
-    to: Offset,
-    producers: &mut ProducerTable,
-    now: Timestamp,
-) -> Result<Option<SnapshotIdentity>> {
-    let mut last = None;
-    let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
-    for segment in segments[first..].iter().take_while(|segment| segment.base_offset() < to) {
-        let mut cursor = if from <= segment.base_offset() {
-            BatchCursor::new(Arc::clone(segment), 0)
-        } else {
-            segment.cursor_at(from)?
-        };
-        while let Some(batch) = cursor.next()? {
-            if batch.header.base_offset >= to {
-                break;
-            }
-            apply(producers, &cursor, &batch, now)?;
-            last = Some(identity(&batch));
-        }
-    }
-    Ok(last)
-}
-
 pub(super) fn identity(batch: &PlacedBatch) -> SnapshotIdentity {
     SnapshotIdentity {
         leader_epoch: batch.header.leader_epoch,
@@ -175,6 +175,18 @@ impl Shared {
         }
     }
 
+    /// The newest usable snapshot at or below `limit`, which is empty where there is none.
+    pub(super) fn newest_snapshot(
+        &self,
+        segments: &[Arc<Segment>],
+        limit: Offset,
+        now: Timestamp,
+    ) -> Result<Snapshot> {
+        let (disk, policy) = (&*self.environment.disk, &self.options().producers);
+        let (found, _) = newest(disk, &self.directory, segments, limit, policy, now)?;
+        Ok(Snapshot::or_empty(found, policy))
+    }
+
     /// Writes the producers as they were at `point`, below which everything is durable.
     pub(super) fn write_snapshot(&self, point: Offset) -> Result<()> {
         let path = self.segment_path(SegmentFile::Snapshot, point);
@@ -184,17 +196,11 @@ impl Shared {
         }
         let now = self.now();
         let segments = self.segments.load_full();
-        let policy = &self.options().producers;
-        let (base, _) = newest(disk, &self.directory, &segments, point, policy, now)?;
-        let (from, mut producers, before) = match base {
-            Some(base) => (base.offset, base.producers, base.identity),
-            // Also batches below the log start offset tell of producers, as long as they are there.
-            None => (Offset::ZERO, ProducerTable::new(policy.clone()), None),
-        };
-        let last = replay(&segments, from, point, &mut producers, now)?.or(before);
+        let Snapshot { mut producers, identity, .. } =
+            self.newest_snapshot(&segments, point, now)?.replay(&segments, point, now)?;
         // Who expired or was evicted does not come back.
         producers.retain(|id| self.appender.lock().producers.knows(id));
-        atomic::replace_file(disk, &path, &snapshot::encode(&producers, last.as_ref()))?;
+        atomic::replace_file(disk, &path, &snapshot::encode(&producers, identity.as_ref()))?;
         event!(debug, partition = %self.name, offset = point.0, producers = producers.len(), "snapshot");
         self.remove_superseded(point, &segments)
     }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::append::Outcomes;
-use super::snapshots::{self, Snapshot};
+use super::snapshots;
 use super::{AppendOptions, AppendOutcome, Log, Origin, Shared};
 use crate::batch::{BatchBuilder, ControlRecord};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::producer::{ProducerTable, VerificationGuard};
 use crate::segment::{BatchCursor, Segment, TransactionIndex};
 use crate::sync::{Mutex, MutexGuard};
@@ -137,9 +136,9 @@ impl Log {
             .control(marker)
             .timestamp(self.shared.now())
             .build()?;
-        let mut outcomes: Outcomes =
-            self.submit(&[batch], AppendOptions::default().origin(Origin::Coordinator))?.wait()?.into();
-        outcomes.pop().ok_or(crate::error::Error::Closed)
+        let options = AppendOptions::default().origin(Origin::Coordinator);
+        let mut outcomes = self.submit(&[batch], options)?.wait()?;
+        outcomes.pop().ok_or(Error::Closed)
     }
 
     /// Notes, before the coordinator of a transaction is asked whether it is open, that it is being asked. The batch is
@@ -157,7 +156,7 @@ impl Log {
     ) -> Option<VerificationGuard> {
         let now = self.shared.now();
         let mut appender = self.shared.appender.lock();
-        let is_open = appender.producers.get(id).is_some_and(|it| it.transaction_first_offset.is_some());
+        let is_open = appender.producers.has_open_transaction(id);
         (!is_open).then(|| appender.verifications.begin(id, epoch, sequence, now))
     }
 }
@@ -217,30 +216,22 @@ impl Shared {
     fn build_transaction_index(&self, segment: &Arc<Segment>) -> Result<TransactionIndex> {
         let now = self.now();
         let (segments, base) = (self.segments.load_full(), segment.base_offset());
-        let options = self.options();
-        let disk = &*self.environment.disk;
-        let (snapshot, _) =
-            snapshots::newest(disk, &self.directory, &segments, base, &options.producers, now)?;
-        let (from, mut producers) = match snapshot {
-            Some(Snapshot { offset, producers, .. }) => (offset, producers),
-            None => (Offset::ZERO, ProducerTable::new(options.producers.clone())),
-        };
-        snapshots::replay(&segments, from, base, &mut producers, now)?;
-        aborted_in(segment, &mut producers, now)
+        let before = self.newest_snapshot(&segments, base, now)?.replay(&segments, base, now)?;
+        aborted_in(segment, before.producers, now)
     }
 }
 
 /// The transactions that were aborted in a segment, in front of which the producers are as in `producers`.
 fn aborted_in(
     segment: &Arc<Segment>,
-    producers: &mut ProducerTable,
+    mut producers: ProducerTable,
     now: Timestamp,
 ) -> Result<TransactionIndex> {
     let mut transactions: Transactions = producers.open_transactions().collect();
     let mut index = TransactionIndex::default();
     let mut cursor = BatchCursor::new(Arc::clone(segment), 0);
     while let Some(batch) = cursor.next()? {
-        let effect = snapshots::apply(producers, &cursor, &batch, now)?;
+        let effect = snapshots::apply(&mut producers, &cursor, &batch, now)?;
         if let Some(aborted) = effect.and_then(|effect| transactions.note(effect)) {
             index.append(aborted);
         }

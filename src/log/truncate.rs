@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::commit::{End, Paused, cause};
-use super::{Appender, Backlog, Log, Pace, Shared, snapshots};
+use super::snapshots::Snapshot;
+use super::{Appender, Backlog, Log, Pace, Shared};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Result};
 use crate::producer::ProducerTable;
@@ -193,15 +194,10 @@ impl Shared {
         // Its file may name markers above the target: what is in memory is cut, and written.
         drop(self.transaction_index(&segments[last])?);
         let prefix = segments[last].prefix(target)?;
-        let policy = &self.options().producers;
-        let (now, disk) = (self.now(), &*self.environment.disk);
-        let (base, _) = snapshots::newest(disk, &self.directory, &segments, target, policy, now)?;
-        let (from, mut producers) = match base {
-            Some(base) => (base.offset, base.producers),
-            None => (Offset::ZERO, ProducerTable::new(policy.clone())),
-        };
+        let now = self.now();
+        let before = self.newest_snapshot(&segments, target, now)?;
         // Up to the last batch that stays: one that begins below the target and ends above it goes.
-        snapshots::replay(&segments, from, prefix.next_offset, &mut producers, now)?;
+        let Snapshot { producers, .. } = before.replay(&segments, prefix.next_offset, now)?;
         Ok(Remainder { prefix, producers })
     }
 

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::checkpoint::{self, OffsetsByPartition};
 use super::options::LogDirOptions;
 use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::fs::missing::read_if_present;
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
 use crate::fs::{Disk, EntryKind};
 use crate::log::environment::Environment;
@@ -162,9 +163,8 @@ impl Found {
 
 pub(super) fn read_offsets(disk: &dyn Disk, directory: &Path, file: &str) -> Result<OffsetsByPartition> {
     let path = directory.join(file);
-    let bytes = match disk.read(&path, MAX_CHECKPOINT) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(OffsetsByPartition::new()),
-        read => read.at("read", &path)?,
+    let Some(bytes) = read_if_present(disk, &path, MAX_CHECKPOINT)? else {
+        return Ok(OffsetsByPartition::new());
     };
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| Error::corrupt(&path, 0, CorruptionKind::Format("not text in UTF-8")))?;

@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use super::own_file::{self, Kind};
 use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::fs::missing::read_if_present;
 use crate::fs::{Access, Disk, DiskFile, atomic, name};
 use crate::sync::Mutex;
 use crate::types::{ProducerEpoch, ProducerId};
@@ -88,7 +89,7 @@ impl NamedProducers {
     /// epoch twice.
     pub(crate) fn open(disk: Arc<dyn Disk>, directory: &Path) -> Result<Self> {
         let path = directory.join(name::directory_file::NAMED_PRODUCERS);
-        let producers = match own_file::read_if_present(&*disk, &path, FILE_MAX)? {
+        let producers = match read_if_present(&*disk, &path, FILE_MAX)? {
             Some(bytes) => {
                 decode(&bytes).map_err(|(position, kind)| Error::corrupt(&path, position as u64, kind))?
             }

@@ -60,22 +60,7 @@ impl Default for LogDirOptions {
     }
 }
 
-macro_rules! setters {
-    ($($field:ident: $type:ty),* $(,)?) => {
-        impl LogDirOptions {
-            $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
-                #[must_use]
-                pub fn $field(mut self, $field: $type) -> Self {
-                    self.$field = $field;
-                    self
-                }
-            )*
-        }
-    };
-}
-
-setters! {
+setters! { LogDirOptions:
     log: LogOptions,
     background_threads: usize,
     recovery_threads: usize,

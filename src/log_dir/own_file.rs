@@ -10,11 +10,7 @@
 //!
 //! All integers are big endian.
 
-use std::io::ErrorKind;
-use std::path::Path;
-
-use crate::error::{CorruptionKind, IoContext, Result};
-use crate::fs::Disk;
+use crate::error::CorruptionKind;
 
 /// The kind of a file: its magic and the newest known version.
 #[derive(Debug)]
@@ -65,14 +61,6 @@ impl Kind {
 pub(super) fn check_crc(stored: [u8; 4], covered: &[u8]) -> Result<(), CorruptionKind> {
     let (expected, got) = (u32::from_be_bytes(stored), crc32c::crc32c(covered));
     if expected == got { Ok(()) } else { Err(CorruptionKind::Checksum { expected, got }) }
-}
-
-/// The bytes of a file; `None` if there is no such file.
-pub(super) fn read_if_present(disk: &dyn Disk, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
-    match disk.read(path, limit) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        read => read.map(Some).at("read", path),
-    }
 }
 
 #[cfg(test)]

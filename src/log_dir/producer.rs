@@ -98,9 +98,9 @@ impl Producer {
     /// # Errors
     ///
     /// [`Error::Unsettled`] while an earlier batch is; nothing is sent. [`Error::SequencesExhausted`] behind sequence
-    /// 2^31-1 under [`SequenceRule::Increasing`](crate::SequenceRule::Increasing): take another name. [`Error::Rejected`]
-    /// when a newer incarnation has fenced this one. After any other error that the log returns, the batch may be stored or not: call
-    /// [`retry`](Self::retry).
+    /// 2^31-1 under [`SequenceRule::Increasing`](crate::SequenceRule::Increasing): take another name.
+    /// [`Error::Rejected`] when a newer incarnation has fenced this one. After any other error that the log returns, the
+    /// batch may be stored or not: call [`retry`](Self::retry).
     pub fn append(&self, log: &Log, batch: BatchBuilder) -> Result<AppendOutcome> {
         let state = {
             let mut partitions = self.partitions.lock();

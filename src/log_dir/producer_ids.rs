@@ -8,8 +8,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::own_file::{self, Kind};
+use super::own_file::Kind;
 use crate::error::{CorruptionKind, Error, Result};
+use crate::fs::missing::read_if_present;
 use crate::fs::{Disk, atomic, name};
 use crate::sync::Mutex;
 use crate::types::ProducerId;
@@ -73,7 +74,7 @@ impl ProducerIds {
 fn read(disk: &dyn Disk, path: &Path) -> Result<i64> {
     // One byte more than the file has, so that a longer one is seen to be.
     let limit = Kind::header_size(size_of::<i64>()) as u64 + 1;
-    let Some(bytes) = own_file::read_if_present(disk, path, limit)? else { return Ok(0) };
+    let Some(bytes) = read_if_present(disk, path, limit)? else { return Ok(0) };
     decode(&bytes).map_err(|kind| Error::corrupt(path, 0, kind))
 }
 

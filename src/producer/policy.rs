@@ -124,22 +124,7 @@ impl Default for ProducerPolicy {
     }
 }
 
-macro_rules! setters {
-    ($($field:ident: $type:ty),* $(,)?) => {
-        impl ProducerPolicy {
-            $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](Self#structfield.", stringify!($field), ").")]
-                #[must_use]
-                pub fn $field(mut self, $field: $type) -> Self {
-                    self.$field = $field;
-                    self
-                }
-            )*
-        }
-    };
-}
-
-setters! {
+setters! { ProducerPolicy:
     window: u8,
     sequence_rule: SequenceRule,
     first_append: FirstAppend,

@@ -97,6 +97,11 @@ impl ProducerTable {
         self.find(id).is_some()
     }
 
+    /// Whether the producer's transaction is open.
+    pub(crate) fn has_open_transaction(&self, id: ProducerId) -> bool {
+        self.find(id).is_some_and(|slot| self.side(slot).transaction_first.is_some())
+    }
+
     /// All producers, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = ProducerInfo> {
         (0..self.len() as u32).map(|slot| self.info(slot))

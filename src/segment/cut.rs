@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{BatchCursor, IndexFiller, Indexes, LogFile, Segment, Summary};
-use crate::error::{IoContext, Result};
+use crate::error::Result;
+use crate::fs::missing::remove_if_present;
 use crate::fs::name::SegmentFile;
 use crate::types::Offset;
 
@@ -24,12 +25,8 @@ impl Segment {
     /// What is left in front of `target`. Changes nothing.
     pub(crate) fn prefix(self: &Arc<Self>, target: Offset) -> Result<Prefix> {
         let indexes = self.indexes_before(target)?;
-        let mut summary = Summary::empty(self.base_offset);
-        if let Some((timestamp, offset)) = indexes.time.last() {
-            summary.largest_timestamp = timestamp;
-            summary.largest_timestamp_offset = offset;
-        }
-        let from = indexes.offset.last().map_or(0, |entry| u64::from(entry.position));
+        let mut summary = Summary::of_entries(self.base_offset, &indexes);
+        let from = indexes.last_position();
         let mut cursor = BatchCursor::new(Arc::clone(self), from);
         while let Some(batch) = cursor.peek()?.filter(|batch| batch.header.last_offset() < target) {
             summary.add(&batch);
@@ -78,11 +75,7 @@ impl Segment {
     /// Removes the indexes of the segment, where there are any. The directory is not synced.
     pub(crate) fn remove_indexes(&self, directory: &Path) -> Result<()> {
         for file in [SegmentFile::OffsetIndex, SegmentFile::TimeIndex, SegmentFile::TransactionIndex] {
-            let path = directory.join(file.name(self.base_offset));
-            match self.file.disk().remove_file(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                removed => removed.at("remove", &path)?,
-            }
+            remove_if_present(&**self.file.disk(), &directory.join(file.name(self.base_offset)))?;
         }
         Ok(())
     }

@@ -73,6 +73,11 @@ impl Indexes {
             time: TimeIndex::new(base_offset, options.max_bytes as usize),
         }
     }
+
+    /// Where the batch of the last entry begins.
+    pub(crate) fn last_position(&self) -> u64 {
+        self.offset.last().map_or(0, |entry| u64::from(entry.position))
+    }
 }
 
 impl Segment {
@@ -166,12 +171,8 @@ impl Segment {
 
     fn summarise(self: &Arc<Self>) -> Result<Summary> {
         let indexes = self.indexes()?;
-        let mut summary = Summary::empty(self.base_offset);
-        if let Some((timestamp, offset)) = indexes.time.last() {
-            summary.largest_timestamp = timestamp;
-            summary.largest_timestamp_offset = offset;
-        }
-        let from = indexes.offset.last().map_or(0, |entry| u64::from(entry.position));
+        let mut summary = Summary::of_entries(self.base_offset, indexes);
+        let from = indexes.last_position();
         let mut cursor = BatchCursor::new(Arc::clone(self), from);
         while let Some(batch) = cursor.next()? {
             summary.add(&batch);
@@ -327,6 +328,18 @@ impl Summary {
             largest_timestamp: Timestamp::NONE,
             largest_timestamp_offset: Offset(-1),
         }
+    }
+
+    /// What the entries tell: the largest timestamp. The batches from their [`last_position`](Indexes::last_position) on
+    /// are to be added.
+    pub(crate) fn of_entries(base_offset: Offset, indexes: &Indexes) -> Self {
+        let none = Self::empty(base_offset);
+        let last = indexes.time.last();
+        last.map_or(none, |(largest_timestamp, largest_timestamp_offset)| Self {
+            largest_timestamp,
+            largest_timestamp_offset,
+            ..none
+        })
     }
 
     pub(crate) fn add(&mut self, batch: &PlacedBatch) {

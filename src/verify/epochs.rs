@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::VerifyReport;
 use crate::epoch::LeaderEpochs;
-use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::error::{CorruptionKind, Error, Result};
 use crate::fs::Disk;
+use crate::fs::missing::read_if_present;
 use crate::fs::name::PartitionFile;
 use crate::segment::PlacedBatch;
 use crate::types::{LeaderEpoch, Offset};
@@ -24,12 +25,9 @@ pub(super) struct Epochs {
 impl Epochs {
     pub(super) fn read(disk: &dyn Disk, directory: &Path, report: &mut VerifyReport) -> Result<Self> {
         let path = directory.join(PartitionFile::LeaderEpochs.name().unwrap_or_default());
-        let recorded = match disk.read(&path, MAX_BYTES) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            read => {
-                let bytes = read.at("read", &path)?;
-                report.take(decode(&bytes).map_err(|kind| Error::corrupt(&path, 0, kind)))?
-            }
+        let recorded = match read_if_present(disk, &path, MAX_BYTES)? {
+            None => None,
+            Some(bytes) => report.take(decode(&bytes).map_err(|kind| Error::corrupt(&path, 0, kind)))?,
         };
         Ok(Self { path, recorded, missing: LeaderEpoch::UNKNOWN })
     }

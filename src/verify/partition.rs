@@ -10,6 +10,7 @@ use super::producers::Producers;
 use super::walk::{Seen, Walk};
 use super::{Problem, Progress, VerifyOptions, VerifyReport, indexes};
 use crate::error::{CorruptionKind, IoContext, Result};
+use crate::fs::missing::read_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{DirectoryEntry, Disk, EntryKind, IoMode};
 use crate::segment::{IndexOptions, LogFile, Segment};
@@ -165,18 +166,14 @@ fn check_indexes(
     ];
     for (file, check) in checks {
         let path = directory.join(file.name(segment.base_offset()));
-        match disk.read(&path, indexes::MAX_BYTES) {
-            Ok(bytes) => {
+        match read_if_present(&**disk, &path, indexes::MAX_BYTES)? {
+            Some(bytes) => {
                 for (position, text) in check(segment, &bytes, batches) {
                     report.error(&path, position, text);
                 }
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if !is_last {
-                    report.note(&path, 0, "missing; it is built again from the batches");
-                }
-            }
-            Err(error) => return Err(error).at("read", &path),
+            None if is_last => {}
+            None => report.note(&path, 0, "missing; it is built again from the batches"),
         }
     }
     Ok(())
@@ -193,10 +190,7 @@ fn check_transactions(
     is_unfinished: bool,
 ) -> Result<Vec<Problem>> {
     let path = directory.join(SegmentFile::TransactionIndex.name(segment.base_offset()));
-    let bytes = match disk.read(&path, indexes::MAX_BYTES) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        read => read.at("read", &path)?,
-    };
+    let Some(bytes) = read_if_present(&**disk, &path, indexes::MAX_BYTES)? else { return Ok(Vec::new()) };
     let mut report = VerifyReport::default();
     for (position, text) in indexes::check_transactions(&bytes, aborted, batches) {
         report.error(&path, position, text);

@@ -1,6 +1,7 @@
 //! What the integration tests share.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -77,6 +78,13 @@ pub fn stored(log: &Log) -> Vec<(i64, u32)> {
         .collect()
 }
 
-pub fn open(path: &std::path::Path, mode: IoMode) -> LogDir {
+pub fn open(path: &Path, mode: IoMode) -> LogDir {
     LogDir::open(path, options(mode)).unwrap()
+}
+
+/// Changes the bytes of a file.
+pub fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(path).unwrap();
+    change(&mut bytes);
+    std::fs::write(path, bytes).unwrap();
 }

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use bytes::Bytes;
 use idemlog::sim::SimDisk;
 use idemlog::{
-    AbortedTransaction, Access, AppendOptions, AppendOutcome, Batch, Clock, CorruptionPolicy, Disk,
-    Durability, Error, ExpiryClock, FirstAppend, IoMode, LeaderEpoch, Log, LogDir, LogDirOptions, LogOptions,
-    Offset, Origin, ProducerInfo, ProducerPolicy, Timestamp,
+    Access, AppendOptions, AppendOutcome, Batch, Clock, CorruptionPolicy, Disk, Durability, Error,
+    ExpiryClock, FirstAppend, IoMode, LeaderEpoch, Log, LogDir, LogDirOptions, LogOptions, Offset, Origin,
+    ProducerPolicy, Timestamp,
 };
 use serde_json::{Value, json};
 
+use crate::kafka_json;
 use crate::model::{Load, Settings};
 use crate::record_batch;
 
@@ -178,24 +179,16 @@ impl Engine {
     /// The engine's state in the words of the recordings.
     pub fn state(&self) -> Value {
         let log = self.log();
+        let aborted = log.aborted_transactions(Offset(0), Offset(i64::MAX)).unwrap();
         json!({
             "logStartOffset": log.log_start_offset().0,
             "logEndOffset": log.log_end_offset().0,
             "highWatermark": log.high_watermark().0,
             "lastStableOffset": log.last_stable_offset().0,
             "firstUndecidedOffset": log.first_undecided_offset().map(|offset| offset.0),
-            "abortedTxns": log
-                .aborted_transactions(Offset(0), Offset(i64::MAX))
-                .unwrap()
-                .iter()
-                .map(aborted)
-                .collect::<Vec<_>>(),
-            "leaderEpochs": log
-                .leader_epochs()
-                .iter()
-                .map(|(epoch, start)| json!({ "epoch": epoch.0, "startOffset": start.0 }))
-                .collect::<Vec<_>>(),
-            "producers": log.producers().iter().map(producer).collect::<Vec<_>>(),
+            "abortedTxns": kafka_json::aborted_transactions(&aborted),
+            "leaderEpochs": kafka_json::leader_epochs(&log.leader_epochs()),
+            "producers": kafka_json::producers(&log.producers()),
         })
     }
 
@@ -238,33 +231,4 @@ fn exception(error: &Error) -> &'static str {
         87 => "InvalidRecordException",
         other => panic!("{error} has code {other}"),
     }
-}
-
-fn aborted(aborted: &AbortedTransaction) -> Value {
-    json!({
-        "producerId": aborted.producer_id.0,
-        "firstOffset": aborted.first_offset.0,
-        "lastOffset": aborted.last_offset.0,
-        "lastStableOffset": aborted.last_stable_offset.0,
-    })
-}
-
-fn producer(producer: &ProducerInfo) -> Value {
-    let batch = |batch: &idemlog::ProducerBatch| {
-        json!({
-            "firstSeq": batch.first_sequence.0,
-            "lastSeq": batch.last_sequence.0,
-            "firstOffset": batch.offsets.first.0,
-            "lastOffset": batch.offsets.last.0,
-            "timestamp": batch.timestamp.0,
-        })
-    };
-    json!({
-        "producerId": producer.producer_id.0,
-        "producerEpoch": producer.epoch.0,
-        "coordinatorEpoch": producer.coordinator_epoch.unwrap_or(-1),
-        "lastTimestamp": producer.last_timestamp.0,
-        "currentTxnFirstOffset": producer.transaction_first_offset.map(|offset| offset.0),
-        "batches": producer.batches.iter().map(batch).collect::<Vec<_>>(),
-    })
 }

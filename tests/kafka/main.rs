@@ -11,6 +11,8 @@ mod differences;
 mod engine;
 mod golden;
 mod history;
+#[path = "../../src/bin/idemlog/kafka_json.rs"]
+mod kafka_json;
 mod lockstep;
 mod model;
 mod record_batch;

@@ -17,18 +17,3 @@ pub(super) fn compress(records: &[u8], output: &mut Vec<u8>) -> Result<(), Batch
 pub(super) fn decompress(input: &[u8], limit: usize, output: &mut Vec<u8>) -> Result<(), BatchError> {
     read_bounded(MultiGzDecoder::new(input), limit, output).map_err(|error| malformed(Gzip, &error))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn several_members_are_read_as_one() {
-        let mut input = Vec::new();
-        compress(b"first ", &mut input).unwrap();
-        compress(b"second", &mut input).unwrap();
-        let mut output = Vec::new();
-        decompress(&input, 100, &mut output).unwrap();
-        assert_eq!(output, b"first second");
-    }
-}

@@ -128,6 +128,17 @@ mod tests {
     }
 
     #[test]
+    fn several_members_or_frames_are_read_as_one() {
+        let may_be_several = |codec: &Compression| matches!(codec, Compression::Gzip | Compression::Zstd);
+        for codec in enabled_codecs().into_iter().filter(may_be_several) {
+            let input = [compressed(codec, b"first "), compressed(codec, b"second")].concat();
+            let mut output = Vec::new();
+            decompress(codec, &input, 100, &mut output).unwrap();
+            assert_eq!(output, b"first second", "{codec}");
+        }
+    }
+
+    #[test]
     fn more_than_the_limit_is_refused() {
         let bytes = text();
         for codec in enabled_codecs() {

@@ -62,16 +62,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn several_frames_are_read_as_one() {
-        let mut input = Vec::new();
-        compress(b"first ", &mut input).unwrap();
-        compress(b"second", &mut input).unwrap();
-        let mut output = Vec::new();
-        decompress(&input, 100, &mut output).unwrap();
-        assert_eq!(output, b"first second");
-    }
-
-    #[test]
     fn a_frame_that_expands_a_thousandfold_is_read() {
         let zeros = vec![0; 1 << 22];
         let mut input = Vec::new();

@@ -2,6 +2,7 @@
 
 mod dump;
 mod inspect;
+mod kafka_json;
 mod place;
 mod producers;
 mod progress;

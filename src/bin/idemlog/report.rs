@@ -7,13 +7,13 @@ use std::path::Path;
 use anstyle::{AnsiColor, Style};
 use idemlog::inspect::{Inspection, SegmentState};
 use idemlog::verify::{Problem, Severity};
-use idemlog::{AbortedTransaction, Cut, CutReason, Offset, ProducerBatch, ProducerInfo, RecoveryReport};
+use idemlog::{Cut, CutReason, Offset, ProducerInfo, RecoveryReport};
 use serde_json::{Value, json};
+
+use crate::kafka_json;
 
 /// A state, in the words of Kafka's own.
 pub(crate) fn state(state: &Inspection) -> Value {
-    let epochs =
-        state.leader_epochs.iter().map(|(epoch, start)| json!({ "epoch": epoch.0, "startOffset": start.0 }));
     json!({
         "logStartOffset": state.log_start.0,
         "logEndOffset": state.log_end.0,
@@ -24,8 +24,8 @@ pub(crate) fn state(state: &Inspection) -> Value {
         "producerMapEndOffset": state.log_end.0,
         "segments": state.segments.iter().map(segment).collect::<Vec<_>>(),
         "snapshotOffsets": offsets(&state.snapshots),
-        "leaderEpochs": epochs.collect::<Vec<_>>(),
-        "producers": state.producers.iter().map(producer).collect::<Vec<_>>(),
+        "leaderEpochs": kafka_json::leader_epochs(&state.leader_epochs),
+        "producers": kafka_json::producers(&state.producers),
         "recovery": recovery(&state.recovery),
     })
 }
@@ -38,16 +38,7 @@ fn segment(segment: &SegmentState) -> Value {
         "offsetIndexEntries": segment.offset_index_entries,
         "timeIndexEntries": segment.time_index_entries,
         "largestTimestamp": segment.largest_timestamp.0,
-        "abortedTxns": segment.aborted.iter().map(aborted).collect::<Vec<_>>(),
-    })
-}
-
-fn aborted(aborted: &AbortedTransaction) -> Value {
-    json!({
-        "producerId": aborted.producer_id.0,
-        "firstOffset": aborted.first_offset.0,
-        "lastOffset": aborted.last_offset.0,
-        "lastStableOffset": aborted.last_stable_offset.0,
+        "abortedTxns": kafka_json::aborted_transactions(&segment.aborted),
     })
 }
 
@@ -96,27 +87,6 @@ fn offsets(offsets: &[Offset]) -> Vec<i64> {
 
 fn shown(path: impl AsRef<Path>) -> String {
     path.as_ref().display().to_string()
-}
-
-fn producer(producer: &ProducerInfo) -> Value {
-    json!({
-        "producerId": producer.producer_id.0,
-        "producerEpoch": producer.epoch.0,
-        "coordinatorEpoch": producer.coordinator_epoch.unwrap_or(-1),
-        "lastTimestamp": producer.last_timestamp.0,
-        "currentTxnFirstOffset": producer.transaction_first_offset.map(|offset| offset.0),
-        "batches": producer.batches.iter().map(batch).collect::<Vec<_>>(),
-    })
-}
-
-fn batch(batch: &ProducerBatch) -> Value {
-    json!({
-        "firstSeq": batch.first_sequence.0,
-        "lastSeq": batch.last_sequence.0,
-        "firstOffset": batch.offsets.first.0,
-        "lastOffset": batch.offsets.last.0,
-        "timestamp": batch.timestamp.0,
-    })
 }
 
 /// A producer on one line.

@@ -69,10 +69,10 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// Replicated batches come with their offsets and leader epochs: whether they may stand behind `log_end`.
+    /// Replicated batches come with their offsets and leader epochs: whether these may stand behind `log_end`.
     pub(super) fn check_order(&self, log_end: Offset, latest: LeaderEpoch) -> Result<()> {
         let (mut expected, mut epoch) = (log_end, latest);
-        for batch in self.batches.iter().filter(|_| self.is_replicated()) {
+        for batch in self.batches.iter() {
             let header = batch.header();
             if header.base_offset < expected {
                 return Err(Error::UnexpectedOffset { expected, got: header.base_offset });

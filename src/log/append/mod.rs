@@ -93,9 +93,9 @@ impl Log {
     ///
     /// [`Error::InvalidBatch`] and [`Error::Rejected`]: the batch is not acceptable, and the log is unchanged.
     /// [`Error::Io`] for a full disk: unchanged, and appends go on when there is room; where only the way to the sync
-    /// failed (a file that cannot be opened or named), stored and not durable yet: sending it again tells. [`Error::Poisoned`] after a
-    /// failed sync. [`Error::OffsetsExhausted`] at the last offset there is. [`Error::InDoubt`], [`Error::Truncated`]:
-    /// stored, but not known to be durable.
+    /// failed (a file that cannot be opened or named), stored and not durable yet: sending it again tells.
+    /// [`Error::Poisoned`] after a failed sync. [`Error::OffsetsExhausted`] at the last offset there is.
+    /// [`Error::InDoubt`], [`Error::Truncated`]: stored, but not known to be durable.
     pub fn append(&self, batch: &Batch) -> Result<AppendOutcome> {
         let (mut outcomes, ticket) =
             self.shared.place(std::slice::from_ref(batch), AppendOptions::default(), true)?;

@@ -155,10 +155,8 @@ impl<'a> Recovery<'a> {
         };
         let (snapshot, skipped) = load_snapshot(request, &files, Offset(i64::MAX))?;
         report.snapshots_skipped = skipped;
-        let (replay_from, producers) = match snapshot {
-            Some(snapshot) => (snapshot.offset, snapshot.producers),
-            None => (Offset::ZERO, ProducerTable::new(request.options.producers.clone())),
-        };
+        let Snapshot { offset: replay_from, producers, .. } =
+            Snapshot::or_empty(snapshot, &request.options.producers);
         let epochs = inventory.leader_epochs.clone().unwrap_or_default();
         let scan = Scan::new(belief.headers_below, replay_from, log_start, producers, epochs, now);
         let snapshot = (replay_from > Offset::ZERO).then_some(replay_from);
@@ -402,27 +400,24 @@ impl<'a> Recovery<'a> {
     }
 
     /// The producers as they are at the log end: when the log turned out to end below the snapshot, from an older one.
-    fn producers(&mut self, log_end: Offset, segments: &[Arc<Segment>]) -> Result<ProducerTable> {
+    fn producers(&mut self, log_end: Offset) -> Result<ProducerTable> {
         let empty = ProducerTable::new(self.request.options.producers.clone());
         let producers = std::mem::replace(&mut self.scan.producers, empty);
         if self.scan.replay_from <= log_end {
             return Ok(producers);
         }
-        let (older, skipped) = load_snapshot(self.request, segments, log_end)?;
+        let segments = self.preview();
+        let (older, skipped) = load_snapshot(self.request, &segments, log_end)?;
         self.report.snapshots_skipped.extend(skipped);
         self.snapshot = older.as_ref().map(|older| older.offset);
-        let (from, mut producers) = match older {
-            Some(older) => (older.offset, older.producers),
-            None => (Offset::ZERO, ProducerTable::new(self.request.options.producers.clone())),
-        };
-        snapshots::replay(segments, from, log_end, &mut producers, self.scan.now)?;
-        Ok(producers)
+        let older = Snapshot::or_empty(older, &self.request.options.producers);
+        Ok(older.replay(&segments, log_end, self.scan.now)?.producers)
     }
 
     fn finish(mut self) -> Result<Recovered> {
         let log_end = self.log_end().max(self.log_start);
         // Whatever may refuse the log comes before the first repair.
-        let producers = self.producers(log_end, &self.preview())?;
+        let producers = self.producers(log_end)?;
         for offset in self.inventory.snapshots.iter().filter(|&&offset| offset > log_end) {
             self.repairs
                 .push(Repair::Remove(self.request.directory.join(SegmentFile::Snapshot.name(*offset))));
@@ -430,7 +425,6 @@ impl<'a> Recovery<'a> {
         for (path, _) in &self.report.snapshots_skipped {
             self.repairs.push(Repair::Remove(path.clone()));
         }
-        let untouched = self.files[..self.untouched.min(self.files.len())].to_vec();
         let mut repairs = std::mem::take(&mut self.repairs);
         repairs.extend(self.naming.take());
         repair::apply(self.request, repairs, &mut self.report)?;
@@ -439,7 +433,7 @@ impl<'a> Recovery<'a> {
             // What was replayed is not what the log ends with.
             rebuilt.iter_mut().for_each(|scanned| scanned.transactions = None);
         }
-        let mut segments = untouched;
+        let mut segments = self.untouched_files().to_vec();
         let count = rebuilt.len();
         for (at, scanned) in rebuilt.into_iter().enumerate() {
             let is_last = at + 1 == count;
@@ -466,6 +460,11 @@ impl<'a> Recovery<'a> {
         })
     }
 
+    /// Those that were not scanned and stay.
+    fn untouched_files(&self) -> &[Arc<Segment>] {
+        &self.files[..self.untouched.min(self.files.len())]
+    }
+
     /// The segments as they will be, of files that are not repaired yet.
     fn preview(&self) -> Vec<Arc<Segment>> {
         let request = self.request;
@@ -475,8 +474,7 @@ impl<'a> Recovery<'a> {
             let base = scanned.segment.base_offset();
             Arc::new(Segment::sealed(base, file, request.options.indexes()))
         };
-        let untouched = self.files[..self.untouched.min(self.files.len())].iter().cloned();
-        untouched.chain(self.scanned.iter().map(cut)).collect()
+        self.untouched_files().iter().cloned().chain(self.scanned.iter().map(cut)).collect()
     }
 
     /// The leader epochs as they are from the log start to the log end. Those below the first one of the checkpoint stay

@@ -51,7 +51,7 @@ fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport)
             atomic::replace_file(disk, &to, &segment.file().bytes(from, from + bytes)?)
         }
         Repair::MoveAside { segment, to } => {
-            remove_indexes(request, segment.base_offset())?;
+            segment.remove_indexes(directory)?;
             segment.file().rename(&to)?;
             disk.sync_directory(directory).at("sync directory", directory)
         }
@@ -64,7 +64,7 @@ fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport)
             file.sync().at("sync", &path)
         }
         Repair::RemoveSegment(segment) => {
-            remove_indexes(request, segment.base_offset())?;
+            segment.remove_indexes(directory)?;
             segment.file().remove()
         }
         Repair::Name { from, base, before } => {
@@ -88,18 +88,6 @@ fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport)
             Ok(())
         }
     }
-}
-
-fn remove_indexes(request: &OpenRequest, base: Offset) -> Result<()> {
-    let disk = &*request.environment.disk;
-    for file in [SegmentFile::OffsetIndex, SegmentFile::TimeIndex, SegmentFile::TransactionIndex] {
-        let path = request.directory.join(file.name(base));
-        match disk.remove_file(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            removed => removed.at("remove", &path)?,
-        }
-    }
-    Ok(())
 }
 
 /// Writes a segment's index files. Where that is impossible they stay in memory.

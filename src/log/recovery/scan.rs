@@ -90,12 +90,8 @@ impl Scan {
     ) -> Result<ScannedSegment> {
         let options = segment.index_options();
         let indexes = known.unwrap_or_else(|| Indexes::new(segment.base_offset(), options));
-        let mut summary = Summary::empty(segment.base_offset());
-        if let Some((timestamp, offset)) = indexes.time.last() {
-            summary.largest_timestamp = timestamp;
-            summary.largest_timestamp_offset = offset;
-        }
-        let start = indexes.offset.last().map_or(0, |entry| u64::from(entry.position));
+        let mut summary = Summary::of_entries(segment.base_offset(), &indexes);
+        let start = indexes.last_position();
         let mut filler = IndexFiller::resume(options, &summary);
         let mut cursor = BatchCursor::new(Arc::clone(segment), start);
         self.next_offset = self.next_offset.max(segment.base_offset());

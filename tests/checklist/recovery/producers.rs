@@ -162,15 +162,21 @@ fn aborted_transactions_are_found_again_without_any_index() {
 fn the_aborted_transactions_of_the_last_segment_are_found_again() {
     for mut log in partitions() {
         aborting(&log);
-        let (state, last) = (log.state(), *log.segments().last().unwrap());
-        log.die();
-        for suffix in ["index", "timeindex", "txnindex"] {
-            log.remove_all(&format!("{last:020}.{suffix}"));
-        }
-        log.checkpoint(last, 0);
-        log.open();
-        assert_eq!(log.state(), state);
+        finds_the_last_segment_again(&mut log, &[]);
     }
+}
+
+/// Loses the indexes of the last segment, and what ends with one of `lost`.
+fn finds_the_last_segment_again(log: &mut Partition, lost: &[&str]) {
+    let (state, last) = (log.state(), *log.segments().last().unwrap());
+    log.die();
+    lost.iter().for_each(|suffix| log.remove_all(suffix));
+    for suffix in ["index", "timeindex", "txnindex"] {
+        log.remove_all(&format!("{last:020}.{suffix}"));
+    }
+    log.checkpoint(last, 0);
+    log.open();
+    assert_eq!(log.state(), state);
 }
 
 /// B33 testRecoverLastSegmentWithNoSnapshots
@@ -178,14 +184,6 @@ fn the_aborted_transactions_of_the_last_segment_are_found_again() {
 fn the_aborted_transactions_of_the_last_segment_are_found_again_without_snapshots() {
     for mut log in partitions() {
         aborting(&log);
-        let (state, last) = (log.state(), *log.segments().last().unwrap());
-        log.die();
-        log.remove_all(".snapshot");
-        for suffix in ["index", "timeindex", "txnindex"] {
-            log.remove_all(&format!("{last:020}.{suffix}"));
-        }
-        log.checkpoint(last, 0);
-        log.open();
-        assert_eq!(log.state(), state);
+        finds_the_last_segment_again(&mut log, &[".snapshot"]);
     }
 }

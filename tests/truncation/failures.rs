@@ -1,0 +1,173 @@
+//! A crash, or a call of the disk that fails, anywhere in a truncation.
+
+use idemlog::sim::{FailedSync, Fault, Operation};
+use idemlog::{Error, Log, Offset};
+
+use crate::common::{MODES, plain, stored};
+use crate::{BATCHES, RECORDS, before, check_windows, fill, open, sim};
+
+/// Does `truncate` to a full log, and looks at every disk that a crash on the way leaves: `check` gets the batches before
+/// and those that are left.
+fn crash_everywhere(
+    truncate: impl Fn(&Log),
+    check: impl Fn(&Log, &[(i64, u32)], &[(i64, u32)], bool) -> Result<(), String>,
+) {
+    for mode in MODES {
+        for hold in [false, true] {
+            let disk = sim(mode);
+            let (_dir, log) = open(&disk, mode).unwrap();
+            let all = fill(&log);
+            let held = hold.then(|| log.read(Offset(40), 1 << 20).unwrap());
+            disk.restart_journal();
+            truncate(&log);
+            disk.mark(1);
+            drop(held);
+            for point in 0..disk.crash_points() {
+                for image in disk.images(point, 8, point as u64).chain([disk.kill(point)]) {
+                    let done = !disk.marks(point).is_empty();
+                    let checked = open(&image, mode)
+                        .map_err(|error| format!("does not open: {error}"))
+                        .and_then(|(_dir, log)| check(&log, &all, &stored(&log), done));
+                    if let Err(violation) = checked {
+                        panic!(
+                            "{mode:?} {hold}, behind event {point}, {}: {violation}",
+                            disk.describe(point)
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crash_during_a_truncation_leaves_the_log_whole_up_to_some_batch() {
+    for target in [7, 45, 50, 110, 119] {
+        crash_everywhere(
+            |log| assert!(log.truncate_to(Offset(target)).unwrap()),
+            |log, all, left, done| {
+                let kept = before(all, target).len();
+                if left.len() < kept || left != &all[..left.len()] || (done && left.len() > kept) {
+                    return Err(format!("{left:?} is left"));
+                }
+                check_windows(log, left.len());
+                Ok(())
+            },
+        );
+    }
+}
+
+#[test]
+fn a_crash_while_a_log_is_emptied_leaves_a_part_of_it_or_none() {
+    for new_start in [0, 50, 120, 5000] {
+        crash_everywhere(
+            |log| log.truncate_fully(Offset(new_start)).unwrap(),
+            |log, all, left, done| {
+                let from = all.iter().position(|batch| Some(batch) == left.first()).unwrap_or(0);
+                if left != &all[from..from + left.len()] || (done && !left.is_empty()) {
+                    return Err(format!("{left:?} is left"));
+                }
+                let ends = (log.log_start_offset().0, log.log_end_offset().0);
+                if left.is_empty() && ends != (new_start, new_start) {
+                    return Err(format!("it is empty at {ends:?}"));
+                }
+                if from + left.len() < all.len() && !left.is_empty() {
+                    check_windows(log, from + left.len());
+                }
+                Ok(())
+            },
+        );
+    }
+}
+
+/// Does `truncate` to a full log while one call of the disk fails, for each call in turn: `check` gets the batches before,
+/// how many of them must be left in any case, and what `truncate` answered.
+fn fail_everywhere(truncate: impl Fn(&Log) -> Result<(), Error>, kept: usize, must_end: Offset) {
+    for mode in MODES {
+        for (operation, hold) in Operation::ALL.into_iter().flat_map(|op| [(op, false), (op, true)]) {
+            for call in 1.. {
+                let disk = sim(mode);
+                let (dir, log) = open(&disk, mode).unwrap();
+                let all = fill(&log);
+                let held = hold.then(|| log.read(Offset(40), 1 << 20).unwrap());
+                let copy = held.as_ref().map(|held| held.bytes.to_vec());
+                let calls = disk.calls(operation);
+                disk.inject(Fault::nth(operation, call).halfway().pages(FailedSync::Reverted));
+                let truncated = truncate(&log);
+                disk.clear_faults();
+                if disk.calls(operation) - calls < call {
+                    break;
+                }
+                let what = format!("{mode:?} {operation:?} {call} {truncated:?}");
+                assert_eq!(held.as_ref().map(|held| held.bytes.to_vec()), copy, "{what}");
+                check_readable(&log, &all, &what);
+                check_append(&log, &truncated, must_end, &what);
+                drop((dir, log));
+                let (_dir, log) = open(&disk, mode).unwrap();
+                check_left(&log, &all, kept, &what);
+            }
+        }
+    }
+}
+
+/// What can still be read is right.
+fn check_readable(log: &Log, all: &[(i64, u32)], what: &str) {
+    for batch in log.reader(log.log_start_offset()).unwrap().map_while(Result::ok) {
+        assert!(all.contains(&(batch.header().base_offset.0, batch.header().crc)), "{what}");
+    }
+}
+
+/// The log is cut, or as it was, or takes nothing more.
+fn check_append(log: &Log, truncated: &Result<(), Error>, must_end: Offset, what: &str) {
+    let end = if truncated.is_ok() { must_end } else { Offset(i64::from(BATCHES * RECORDS)) };
+    match log.append(&plain("behind")) {
+        Ok(outcome) => assert_eq!(outcome.base_offset(), end, "{what}"),
+        Err(error) => {
+            assert!(truncated.is_err() && matches!(error, Error::Poisoned(_)), "{what}: {error}");
+        }
+    }
+}
+
+fn check_left(log: &Log, all: &[(i64, u32)], kept: usize, what: &str) {
+    let left = stored(log);
+    let ours = left.iter().take_while(|batch| all.contains(batch)).count();
+    assert!(ours >= kept && left.len() <= ours + 1, "{what}: {left:?}");
+    let first = all.iter().position(|batch| Some(batch) == left.first()).unwrap_or(0);
+    assert_eq!(left[..ours], all[first..first + ours], "{what}");
+    if first + ours > 0 {
+        check_windows(log, first + ours);
+    }
+}
+
+#[test]
+fn a_call_of_the_disk_that_fails_leaves_a_log_that_opens_and_lacks_nothing() {
+    for target in [50, 108] {
+        let kept = target as usize / RECORDS as usize;
+        fail_everywhere(|log| log.truncate_to(Offset(target)).map(drop::<bool>), kept, Offset(target));
+    }
+}
+
+#[test]
+fn a_call_of_the_disk_that_fails_while_a_log_is_emptied_leaves_one_that_opens() {
+    for new_start in [50, 5000] {
+        fail_everywhere(|log| log.truncate_fully(Offset(new_start)), 0, Offset(new_start));
+    }
+}
+
+#[test]
+fn a_truncation_that_failed_early_can_be_tried_again() {
+    for mode in MODES {
+        for operation in [Operation::Create, Operation::Write, Operation::Rename] {
+            let disk = sim(mode);
+            let (_dir, log) = open(&disk, mode).unwrap();
+            let all = fill(&log);
+            let held = log.read(Offset(40), 1 << 20).unwrap();
+            disk.inject(Fault::nth(operation, 3).errno(Fault::ENOSPC));
+            assert!(matches!(log.truncate_to(Offset(50)), Err(Error::Io(_))), "{operation:?}");
+            assert_eq!(stored(&log), all);
+            assert!(log.truncate_to(Offset(50)).unwrap());
+            assert_eq!(stored(&log), before(&all, 50));
+            drop(held);
+        }
+    }
+}

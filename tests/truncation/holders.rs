@@ -1,0 +1,107 @@
+//! Who holds bytes that are cut keeps them as they were.
+
+use std::sync::Arc;
+
+use idemlog::{BatchBuilder, LogDir, LogDirOptions, LogOptions, Offset, RecordCheck};
+
+use crate::common::{MODES, plain, small, stored};
+use crate::{BATCHES, DIRECTORY, RECORDS, before, fill, numbered, open, sim};
+
+#[test]
+fn slices_and_readers_keep_what_they_hold() {
+    for mode in MODES {
+        for held in [false, true] {
+            let disk = sim(mode);
+            let (_dir, log) = open(&disk, mode).unwrap();
+            let all = fill(&log);
+            let mut reader = log.reader(Offset(0)).unwrap();
+            let batches: Vec<_> = reader.by_ref().map(|batch| batch.unwrap()).collect();
+            let copies: Vec<Vec<u8>> = batches.iter().map(|batch| batch.bytes().to_vec()).collect();
+            let fetched = log.read(Offset(100), 1 << 20).unwrap();
+            let copy = fetched.bytes.to_vec();
+            if !held {
+                drop((batches, fetched, reader));
+                log.truncate_to(Offset(50)).unwrap();
+                assert_eq!(stored(&log), before(&all, 50));
+                continue;
+            }
+            log.truncate_to(Offset(50)).unwrap();
+            for number in 0..20 {
+                log.append(&plain(&format!("new {number}"))).unwrap();
+            }
+            for (batch, copy) in batches.iter().zip(&copies) {
+                assert_eq!(batch.bytes(), copy);
+            }
+            assert_eq!(fetched.bytes, copy);
+            assert_eq!(reader.position(), Offset(i64::from(BATCHES * RECORDS)));
+            assert!(reader.next().is_none());
+            assert_eq!(stored(&log).len(), before(&all, 50).len() + 20);
+        }
+    }
+}
+
+#[test]
+fn a_slice_from_before_the_first_append_is_kept_as_well() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let (dir, log) = open(&disk, mode).unwrap();
+        let all = fill(&log);
+        drop((dir, log));
+        let (_dir, log) = open(&disk, mode).unwrap();
+        let held = log.read(Offset(114), 1 << 20).unwrap();
+        let copy = held.bytes.to_vec();
+        assert!(!copy.is_empty());
+        log.append(&numbered(BATCHES)).unwrap();
+        log.truncate_to(Offset(117)).unwrap();
+        log.append(&plain("in place of what is held")).unwrap();
+        assert_eq!(held.bytes, copy);
+        assert_eq!(stored(&log)[..39], all[..39]);
+    }
+}
+
+#[test]
+fn a_slice_whose_map_was_given_back_is_kept_as_well() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let options = LogDirOptions::default().log(small(mode)).disk(Arc::new(disk)).max_open_segments(1);
+        let dir = LogDir::open(DIRECTORY, options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let all = fill(&log);
+        let held = log.read(Offset(9), 1 << 20).unwrap();
+        let copy = held.bytes.to_vec();
+        (0..100).step_by(10).for_each(|from| drop(log.read(Offset(from), 1).unwrap()));
+        log.truncate_to(Offset(10)).unwrap();
+        assert_eq!(held.bytes, copy);
+        assert_eq!(stored(&log), before(&all, 10));
+    }
+}
+
+#[test]
+fn a_large_prefix_is_copied_whole() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let options = LogDirOptions::default().log(LogOptions::default().io_mode(Some(mode)));
+        let dir = LogDir::open(data.path(), options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let large = |number: u8| {
+            let value = vec![number; 700_000];
+            BatchBuilder::new().record([number], value).build().unwrap()
+        };
+        for number in 0..8 {
+            log.append(&large(number)).unwrap();
+        }
+        let all = stored(&log);
+        let held: Vec<_> = log.reader(Offset(0)).unwrap().map(Result::unwrap).collect();
+        log.truncate_to(Offset(5)).unwrap();
+        for number in 10..14 {
+            log.append(&large(number)).unwrap();
+        }
+        for batch in held {
+            batch.check(RecordCheck::Full, 1 << 20).unwrap();
+        }
+        assert_eq!(stored(&log)[..5], all[..5]);
+        for batch in log.reader(Offset(0)).unwrap() {
+            batch.unwrap().check(RecordCheck::Full, 1 << 20).unwrap();
+        }
+    }
+}
