@@ -36,7 +36,7 @@ pub fn recovered(image: SimDisk, geometry: Geometry, expected: &Expected) -> Che
     ensure(report.log_end == log_end, || format!("the log ends at {log_end}, not as in {report}"))?;
     let durable = world.log().durable_offset().0;
     ensure(durable == log_end, || format!("opened, the log is durable up to {durable} of {log_end}"))?;
-    world.found(found, &lost);
+    world.found(found, &lost, expected);
     Ok(world)
 }
 
@@ -119,8 +119,7 @@ fn prefix(expected: &Expected, log: &Log) -> Checked<Moment> {
             && found.len() <= moment.log.len()
             && same(&found, &moment.log[..found.len()])
     };
-    let moments = [expected.after, expected.before];
-    let moment = moments.into_iter().find(fits).ok_or_else(|| {
+    let moment = expected.moments().find(fits).ok_or_else(|| {
         format!("holds {} from {log_start} on, of {}", listed(&found), listed_placed(&expected.after.log))
     })?;
     let log_end = log.log_end_offset().0;

@@ -66,11 +66,14 @@ impl Search {
         lives.contains(&true)
     }
 
-    /// Explores workloads as far as the time goes; those that lead somewhere.
+    /// Explores workloads as far as the time goes, and at least until everything was crashed inside of once; those that
+    /// lead somewhere.
     fn all(&mut self, workloads: Vec<Vec<Op>>, length: usize) -> Vec<Vec<Op>> {
-        let (count, deadline) = (workloads.len(), self.deadline);
-        let (mut done, mut live) = (0, Vec::new());
-        for ops in workloads.into_iter().take_while(|_| Instant::now() < deadline) {
+        let (count, mut done, mut live) = (workloads.len(), 0, Vec::new());
+        for ops in workloads {
+            if Instant::now() > self.deadline && self.missed().is_empty() {
+                break;
+            }
             done += 1;
             if self.one(&ops) {
                 live.push(ops);
@@ -88,9 +91,14 @@ impl Search {
         for Explorer { geometry, tally, .. } in &self.explorers {
             eprintln!("exhaustive, {:?}, {geometry:?}: {tally}", self.mode);
         }
-        let misses = |name: &&str| self.explorers.iter().all(|one| !one.tally.inside.contains_key(*name));
-        let missed: Vec<_> = REQUIRED.iter().filter(|name| misses(name)).collect();
+        let missed = self.missed();
         assert!(missed.is_empty(), "nothing was crashed inside of {missed:?}");
+    }
+
+    /// What must be crashed inside of, and was not yet.
+    fn missed(&self) -> Vec<&'static str> {
+        let misses = |name: &&str| self.explorers.iter().all(|one| !one.tally.inside.contains_key(*name));
+        REQUIRED.iter().copied().filter(misses).collect()
     }
 }
 

@@ -252,7 +252,8 @@ impl Trial {
         }
         self.world.forget_handles();
         let (disk, end) = (&self.world.disk, self.world.disk.crash_points() - 1);
-        let expected = Expected { before: &before, after: &after, at_least: before.durable, powered: false };
+        let (at_least, origin) = (before.durable, [].as_slice());
+        let expected = Expected { before: &before, after: &after, origin, at_least, powered: false };
         for image in [disk.kill(end), disk.crash(end, &mut Oldest), disk.crash(end, &mut Newest)] {
             let mut opened = check::recovered(image, Geometry::Sectors, &expected)?;
             opened.take_over_clients(&self.world);

@@ -1,6 +1,6 @@
 //! What must be in a log, written down plainly beside the log itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use idemlog::{Batch, Log, OffsetRange, ProducerEpoch, ProducerId, ProducerInfo};
@@ -133,6 +133,9 @@ impl Moment {
 pub struct Expected<'a> {
     pub before: &'a Moment,
     pub after: &'a Moment,
+    /// Behind a crash, as long as the opening is under way, the disk may still hold what it may have held at the crash:
+    /// what an opening found is promised to nobody before it returns.
+    pub origin: &'a [Moment],
     /// The log does not end before.
     pub at_least: i64,
     /// Only the process died: no batch that was written whole is given up.
@@ -142,14 +145,20 @@ pub struct Expected<'a> {
 impl Expected<'_> {
     pub fn hash(&self) -> u64 {
         let promised = self.at_least as u64 ^ u64::from(self.powered) << 63;
-        self.before.hash().rotate_left(1) ^ self.after.hash() ^ promised
+        let origin = self.origin.iter().fold(0, |hash: u64, moment| hash.rotate_left(5) ^ moment.hash());
+        self.before.hash().rotate_left(1) ^ self.after.hash() ^ origin ^ promised
     }
 
-    /// Every batch that may be found.
+    /// The logs that may be found, or beginnings of them, the likeliest first.
+    pub fn moments(&self) -> impl Iterator<Item = &Moment> {
+        [self.after, self.before].into_iter().chain(self.origin)
+    }
+
+    /// Every batch that may be found, of each offset one.
     pub fn all(&self) -> impl Iterator<Item = &Placed> {
-        let known =
-            |placed: &&Placed| !self.before.log.iter().any(|known| known.base_offset == placed.base_offset);
-        self.before.log.iter().chain(self.after.log.iter().filter(known))
+        let mut seen = HashSet::new();
+        let placed = [self.before, self.after].into_iter().chain(self.origin).flat_map(|moment| &moment.log);
+        placed.filter(move |placed| seen.insert(placed.base_offset))
     }
 
     /// What was placed, is not in `found`, and may be sent again.

@@ -118,6 +118,8 @@ pub struct World {
     pub now: Moment,
     /// By the marks in the disk's journal; the first is from before any.
     pub moments: Vec<Moment>,
+    /// What the disk may have held before it was opened.
+    origin: Vec<Moment>,
     pub spans: Vec<Span>,
 }
 
@@ -139,6 +141,7 @@ impl World {
             pending: Vec::new(),
             lost: Vec::new(),
             moments: vec![before.clone()],
+            origin: Vec::new(),
             now: before,
             spans: Vec::new(),
         };
@@ -158,8 +161,9 @@ impl World {
     pub fn expected(&self, point: usize) -> Expected<'_> {
         let before = self.disk.marks(point).last().map_or(0, |&mark| mark as usize);
         let after = (before + 1).min(self.moments.len() - 1);
+        let origin: &[Moment] = if before == 0 { &self.origin } else { &[] };
         let (before, after) = (&self.moments[before], &self.moments[after]);
-        Expected { before, after, at_least: before.durable, powered: false }
+        Expected { before, after, origin, at_least: before.durable, powered: false }
     }
 
     pub fn steps(&mut self, ops: &[Op]) -> Checked<()> {
@@ -175,7 +179,8 @@ impl World {
     }
 
     /// Settles what was found after a crash: the rest is lost, and all that was found is durable.
-    pub fn found(&mut self, found: Moment, lost: &[Placed]) {
+    pub fn found(&mut self, found: Moment, lost: &[Placed], expected: &Expected) {
+        self.origin = expected.moments().cloned().collect();
         let durable = found.log_end();
         self.now =
             Moment { durable, highest_id: self.now.highest_id, named_epoch: self.now.named_epoch, ..found };

@@ -502,11 +502,11 @@ impl<'a> Recovery<'a> {
         let path = self.request.directory.join(SegmentFile::Log.name(base));
         let request = self.request;
         let path = if request.environment.read_only { scanned.segment.file().path() } else { path };
-        let file = LogFile::new(Arc::clone(&request.environment.disk), request.mode, path, scanned.end, 0);
         // A killed process may have cut the last one without a sync: what it cut must not come back behind this opening.
         if (unsynced || (is_last && !self.belief.clean)) && !request.environment.read_only {
-            file.sync()?;
+            repair::sync(request, &path)?;
         }
+        let file = LogFile::new(Arc::clone(&request.environment.disk), request.mode, path, scanned.end, 0);
         file.mark_synced();
         let rebuilt = !is_last && !self.inventory.has_indexes(base);
         let segment = Arc::new(Segment::recovered(

@@ -1,6 +1,6 @@
 //! What recovery changes on the disk, in an order that a crash may interrupt anywhere: the next opening finds the same.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{OpenRequest, RecoveryReport};
@@ -19,7 +19,7 @@ pub(super) enum Repair {
     KeepAside { segment: Arc<Segment>, from: u64, bytes: u64, to: PathBuf },
     /// Takes a segment behind a cut out of the log, keeping its bytes.
     MoveAside { segment: Arc<Segment>, to: PathBuf },
-    /// Ends a segment's file, durably: nothing behind comes back to life under later appends.
+    /// Ends a segment's file. It is synced when all repairs are made: nothing behind comes back to life under later appends.
     Cut { segment: Arc<Segment>, end: u64 },
     /// Removes a segment with its indexes.
     RemoveSegment(Arc<Segment>),
@@ -60,17 +60,14 @@ fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport)
             segment.file().release();
             let path = segment.file().path();
             let file = disk.open(&path, Access::Write).at("open", &path)?;
-            file.set_len(end).at("cut", &path)?;
-            file.sync().at("sync", &path)
+            file.set_len(end).at("cut", &path)
         }
         Repair::RemoveSegment(segment) => {
             segment.remove_indexes(directory)?;
             segment.file().remove()
         }
         Repair::Name { from, base, before } => {
-            for path in before {
-                disk.open(&path, Access::Write).and_then(|file| file.sync()).at("sync", &path)?;
-            }
+            before.iter().try_for_each(|path| sync(request, path))?;
             let to = directory.join(SegmentFile::Log.name(base));
             disk.rename(&from, &to).at("rename", &from)?;
             disk.sync_directory(directory).at("sync directory", directory)
@@ -88,6 +85,11 @@ fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport)
             Ok(())
         }
     }
+}
+
+/// Makes a file durable as it is, its length included.
+pub(super) fn sync(request: &OpenRequest, path: &Path) -> Result<()> {
+    request.environment.disk.open(path, Access::Write).and_then(|file| file.sync()).at("sync", path)
 }
 
 /// Writes a segment's index files. Where that is impossible they stay in memory.
