@@ -89,8 +89,7 @@ pub trait Disk: Debug + Send + Sync {
     /// Makes the names in a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
 
-    /// Takes the lock on a file, which is created if missing. `Ok(None)`: somebody else has it. On a read-only file
-    /// system the lock only keeps writers elsewhere out.
+    /// Takes the lock on a file, which is created if missing. `Ok(None)`: somebody else has it.
     fn lock(&self, path: &Path) -> io::Result<Option<DirectoryLock>>;
 
     /// The whole contents of a small file. An error (`InvalidData`) if it is longer than `limit` bytes.

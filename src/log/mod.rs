@@ -254,6 +254,7 @@ impl Log {
             itself: itself.clone(),
         });
         let log = Self { shared };
+        log.shared.count_all_open();
         log.shared.environment.fences.all().into_iter().for_each(|(id, epoch)| log.fence(id, epoch));
         log
     }

@@ -191,6 +191,8 @@ impl<'a> Recovery<'a> {
             self.begin_checks(&segment, known.as_ref());
             let next_base = self.files.get(at + 1).map(|next| next.base_offset());
             let scanned = self.scan.segment(&segment, known, next_base)?;
+            // Of a log with more segments than there are descriptors, one at a time is open.
+            segment.file().release();
             let stopped = scanned.stop.is_some();
             self.scanned.push(scanned);
             if stopped {
@@ -239,6 +241,7 @@ impl<'a> Recovery<'a> {
         for segment in &self.files[..self.untouched] {
             if !self.inventory.has_indexes(segment.base_offset()) {
                 segment.indexes()?;
+                segment.file().release();
                 self.report.indexes_rebuilt.push(segment.base_offset());
                 self.repairs.push(Repair::WriteIndexes(Arc::clone(segment)));
             }
