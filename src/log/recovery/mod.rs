@@ -44,6 +44,8 @@ pub(crate) struct OpenRequest {
     pub(crate) high_watermark: Option<Offset>,
     /// Whether the directory was marked as closed cleanly.
     pub(crate) clean: bool,
+    /// Whether every batch is to be checked, although it is known to be durable.
+    pub(crate) check_all: bool,
 }
 
 /// A partition as it was found.
@@ -68,7 +70,7 @@ pub(crate) struct Recovered {
 /// format. The disk's errors, where the log cannot be read, or a cut cannot be made durable.
 pub(crate) fn recover(request: &OpenRequest) -> Result<Recovered> {
     let started = Instant::now();
-    let mut belief = Belief { clean: request.clean, headers_below: request.recovery_point };
+    let mut belief = Belief::of(request);
     let recovery = loop {
         let recovery = Recovery::read(request, belief)?;
         match recovery.belief_left() {
@@ -90,6 +92,17 @@ struct Belief {
     clean: bool,
     /// Below this, headers are enough.
     headers_below: Offset,
+}
+
+impl Belief {
+    fn of(request: &OpenRequest) -> Self {
+        if request.check_all {
+            // What was deleted may be damaged, as long as it leads on to the rest.
+            Self { clean: false, headers_below: request.log_start.unwrap_or(Offset::ZERO) }
+        } else {
+            Self { clean: request.clean, headers_below: request.recovery_point }
+        }
+    }
 }
 
 /// An opening under way.
@@ -340,7 +353,8 @@ impl<'a> Recovery<'a> {
         }
         let below = log_end < self.request.recovery_point;
         let mut kept = Vec::new();
-        if behind.batches > 0 || (below && behind.bytes > 0) {
+        let is_precious = below || self.request.check_all;
+        if behind.batches > 0 || (is_precious && behind.bytes > 0) {
             let path = self.quarantine(segment.base_offset(), end);
             kept.push(path.clone());
             // Copied before the cut is made.
@@ -348,12 +362,14 @@ impl<'a> Recovery<'a> {
             self.repairs.insert(0, keep);
         }
         let bytes = behind.bytes + later.iter().map(|segment| segment.file().end()).sum::<u64>();
+        let mut batches = behind.batches;
         for segment in later.into_iter().rev() {
+            batches += scan::behind(&segment, 0)?.batches;
             let to = self.quarantine(segment.base_offset(), 0);
             kept.push(to.clone());
             self.repairs.insert(0, Repair::MoveAside { segment, to });
         }
-        self.refuse_or_note(found, log_end, bytes, behind.batches, kept)
+        self.refuse_or_note(found, log_end, bytes, batches, kept)
     }
 
     fn quarantine(&self, base: Offset, position: u64) -> PathBuf {
