@@ -15,11 +15,11 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-use super::real::without_following_links;
+use super::real::open_file;
 
 /// `None`: somebody else holds it. The lock is released when the file is closed.
 pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
-    let file = without_following_links(OpenOptions::new().read(true).write(true).create(true)).open(path)?;
+    let file = open_file(OpenOptions::new().read(true).write(true).create(true), path)?;
     Ok(exclusive(&file)?.then_some(file))
 }
 

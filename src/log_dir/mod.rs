@@ -19,9 +19,9 @@ use parking_lot::{Mutex, RwLock};
 pub use options::LogDirOptions;
 pub use producer::{LastBatch, Producer};
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
-use crate::fs::{DirectoryLock, Disk, atomic};
+use crate::fs::{DirectoryLock, Disk, EntryKind, atomic};
 use crate::log::background::Queue;
 use crate::log::environment::{Checkpointer, Environment, Fences, MapBudget, Removed, SpaceBudget};
 use crate::log::{Log, LogMetrics};
@@ -217,6 +217,7 @@ impl LogDir {
         if inner.options.read_only {
             return Err(Error::ReadOnly { path: directory });
         }
+        inner.expect_no_impostor(&directory)?;
         // After a crash the new partition would be measured by the recovery point and log start of the one before it.
         if inner.gone.lock().contains(name) {
             inner.write_checkpoints()?;
@@ -370,6 +371,16 @@ impl LogDir {
 }
 
 impl Inner {
+    /// Refuses what is no directory under a partition's name: a link would lead out of this one.
+    fn expect_no_impostor(&self, directory: &Path) -> Result<()> {
+        let kind = self.options.disk.kind(directory).at("look up", directory)?;
+        if kind.is_none_or(|kind| kind == EntryKind::Directory) {
+            return Ok(());
+        }
+        let problem = "a directory must be here, not a file or a link";
+        Err(Error::corrupt(directory, 0, CorruptionKind::Format(problem)))
+    }
+
     /// Every partition closed well: says so on the disk.
     fn leave(&self) -> Result<()> {
         if self.options.read_only {

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, and its modules are its own"
 )]
 
+#[path = "../common/alone.rs"]
 mod alone;
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,5 @@
 //! Tests as processes of their own.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::ffi::OsStr;
 use std::io::Write;
