@@ -18,11 +18,11 @@ const CODECS: [Compression; 4] =
 /// A batch that is small and expands to `bytes`. Of its records nothing was looked at yet.
 fn bomb(codec: Compression, bytes: usize) -> Batch {
     let built = BatchBuilder::new().compression(codec).record("k", vec![0; bytes]).build().unwrap();
-    unchecked(built.bytes().clone()).unwrap()
+    unchecked(built.bytes()).unwrap()
 }
 
-fn unchecked(bytes: Bytes) -> Result<Batch, BatchError> {
-    UncheckedBatch::decode(&bytes)?.check(RecordCheck::Header, 0)
+fn unchecked(bytes: &Bytes) -> Result<Batch, BatchError> {
+    UncheckedBatch::decode(bytes)?.check(RecordCheck::Header, 0)
 }
 
 fn open(data: &Path, options: LogOptions) -> (LogDir, Log) {
@@ -124,7 +124,7 @@ fn a_batch_that_lies_to_a_follower_or_lies_in_a_file_harms_nobody() {
         let (dir, log) = open(data.path(), small(IoMode::Write));
         replicate(&log, &plain("first")).unwrap();
         let end = log.log_end_offset();
-        if let Ok(batch) = unchecked(bytes.clone().into()) {
+        if let Ok(batch) = unchecked(&bytes.clone().into()) {
             let taken = replicate(&log, &batch).is_ok();
             assert!(taken || log.log_end_offset() == end, "{name}");
         }

@@ -351,10 +351,9 @@ impl<'a> Recovery<'a> {
                 Ok(())
             };
         }
-        let below = log_end < self.request.recovery_point;
+        let keeps_all = self.request.check_all || log_end < self.request.recovery_point;
         let mut kept = Vec::new();
-        let is_precious = below || self.request.check_all;
-        if behind.batches > 0 || (is_precious && behind.bytes > 0) {
+        if behind.batches > 0 || (keeps_all && behind.bytes > 0) {
             let path = self.quarantine(segment.base_offset(), end);
             kept.push(path.clone());
             // Copied before the cut is made.
