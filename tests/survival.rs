@@ -313,6 +313,27 @@ fn what_is_durable_survives_a_full_disk_and_what_failed_works_when_there_is_room
     CASES.iter().for_each(Case::fill);
 }
 
+/// The directory in which a segment's name was to be made durable could not be opened for want of a descriptor. That counted
+/// as a failed sync, and poisoned the partition.
+#[test]
+fn a_directory_that_there_is_no_descriptor_for_is_no_failed_sync() {
+    for mode in MODES {
+        for call in 1.. {
+            let Before { disk, log, dir: _dir, .. } = before(mode);
+            let calls = disk.calls(Operation::SyncDirectory);
+            disk.inject(Fault::nth(Operation::SyncDirectory, call).errno(Fault::EMFILE));
+            let rolled = log.roll();
+            disk.clear_faults();
+            if disk.calls(Operation::SyncDirectory) - calls < call {
+                break;
+            }
+            assert!(matches!(rolled, Err(Error::Io(_))), "{mode:?} {call}: {rolled:?}");
+            append(&log, Durability::Synced).unwrap();
+            log.roll().unwrap();
+        }
+    }
+}
+
 /// The disk was full when the log start was to be written down. Asked again, with room, `delete_records` found it moved
 /// already, returned `Ok` without writing anything, and a kill brought the records back.
 #[test]
