@@ -58,11 +58,13 @@ pub struct Repair {
 /// # dir.close()?;
 /// # drop(dir);
 /// let snapshot = data.path().join("orders-0/00000000000000000001.snapshot");
-/// std::fs::write(&snapshot, b"not a snapshot").unwrap();
+/// let mut bytes = std::fs::read(&snapshot).unwrap();
+/// bytes[8] ^= 1;
+/// std::fs::write(&snapshot, &bytes).unwrap();
 ///
 /// let done = repair::repair(data.path().join("orders-0"))?;
 /// assert_eq!(done.set_aside[0].from, snapshot);
-/// assert_eq!(std::fs::read(&done.set_aside[0].to).unwrap(), b"not a snapshot");
+/// assert_eq!(std::fs::read(&done.set_aside[0].to).unwrap(), bytes);
 /// # Ok::<(), idemlog::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +105,8 @@ impl fmt::Display for Repair {
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`] for what no repair changes: a batch of an unsupported format, a name that is not a file; the disk's.
+/// [`Error::Corrupt`] for what no repair changes: a batch of an unsupported format, a snapshot that says it is of a newer
+/// version, a name that is not a file; the disk's.
 pub fn plan(path: impl AsRef<Path>) -> Result<Repair> {
     Partition::at(path.as_ref())?.plan()
 }
