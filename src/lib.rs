@@ -76,6 +76,7 @@ mod log;
 mod log_dir;
 pub mod manual;
 mod producer;
+pub mod repair;
 mod segment;
 mod sync;
 mod topic_id;

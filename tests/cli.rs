@@ -8,10 +8,12 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use common::{batch, change, open};
+use idemlog::verify::VerifyOptions;
 use idemlog::{BatchBuilder, ControlRecord, IoMode, ProducerEpoch, ProducerId, Sequence};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -159,4 +161,133 @@ fn a_dump_ends_at_damage_and_says_where() {
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(text(&output).lines().count(), 1 + 4, "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains(".log at byte "), "{output:?}");
+}
+
+/// `verify /etc` said that all was sound: `/etc/dbus-1` is called like a partition, and an empty one has no batches.
+#[test]
+fn a_directory_that_is_only_called_like_a_partition_is_none() {
+    let place = tempfile::tempdir().unwrap();
+    let named = place.path().join("dbus-1");
+    std::fs::create_dir(&named).unwrap();
+    std::fs::write(named.join("session.log"), b"not a segment").unwrap();
+    for path in [place.path(), &named] {
+        let output = idemlog(&["verify", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains("neither a log directory nor a partition"), "{told}");
+        let report = idemlog::verify::verify(path, &VerifyOptions::default()).unwrap();
+        assert!(report.has_errors(), "{report:?}");
+    }
+    // A partition without an append is one.
+    let dir = open(place.path(), IoMode::Mapped);
+    let empty = dir.partition("orders", 0).unwrap();
+    for path in [place.path(), empty.directory()] {
+        let output = idemlog(&["verify", path.to_str().unwrap()]);
+        assert!(text(&output).starts_with("sound: 0 batches"), "{output:?}");
+    }
+}
+
+/// A closed log of several segments with `damage` done to one of its files.
+fn damaged(file: &str, damage: impl Fn(&mut Vec<u8>)) -> (TempDir, PathBuf) {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    for at in 0..20 {
+        log.append(&batch(7, 0, at * 10, 10)).unwrap();
+    }
+    dir.close().unwrap();
+    let file = log.directory().join(file);
+    let mut bytes = std::fs::read(&file).unwrap();
+    damage(&mut bytes);
+    std::fs::write(&file, bytes).unwrap();
+    (data, file)
+}
+
+/// All bytes below a partition's directory, by name.
+fn contents(partition: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = std::fs::read_dir(partition).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn repair_says_what_it_would_do_and_does_it_only_when_told_to() {
+    let (data, log) = damaged("00000000000000000040.log", |bytes| bytes[1500] ^= 1);
+    let partition = data.path().join("orders-0");
+    let before = contents(&partition);
+    let path = partition.to_str().unwrap();
+    let planned = idemlog(&["repair", path]);
+    assert_eq!(planned.status.code(), Some(1), "{planned:?}");
+    assert!(text(&planned).starts_with("to be done, with --yes:"), "{planned:?}");
+    assert!(text(&planned).contains("cut at offset 50: "), "{planned:?}");
+    assert!(text(&planned).contains(" bytes with 14 valid batches"), "{planned:?}");
+    assert_eq!(contents(&partition), before, "a plan changes nothing");
+
+    let done = idemlog(&["repair", path, "--yes"]);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    assert!(text(&done).starts_with("done:") && text(&done).ends_with("sound\n"), "{done:?}");
+    // The damaged file is there in two parts, and all segments behind it are.
+    let after = contents(&partition);
+    let (kept, cut): (Vec<_>, _) =
+        after.iter().partition(|(path, _)| path.extension().is_some_and(|extension| extension == "corrupt"));
+    let rest =
+        kept.iter().find(|(path, _)| path.to_string_lossy().contains("/00000000000000000040.")).unwrap();
+    let head = cut.iter().find(|(path, _)| **path == log).unwrap();
+    assert_eq!([&head.1[..], rest.1].concat(), before[&log]);
+    for base in [80, 120, 160] {
+        let (was, is) = (format!("{base:020}.log"), format!("{base:020}.0.corrupt"));
+        assert_eq!(after[&partition.join(is)], before[&partition.join(was)]);
+    }
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    assert_eq!(log.log_end_offset().0, 50);
+    assert!(log.append(&batch(7, 0, 40, 10)).unwrap().is_duplicate());
+    assert!(!log.append(&batch(7, 0, 50, 10)).unwrap().is_duplicate());
+    dir.close().unwrap();
+    drop((dir, log));
+    assert_eq!(text(&idemlog(&["repair", path])), "nothing to repair\nsound\n");
+}
+
+#[test]
+fn repair_sets_damaged_files_aside_that_can_be_made_again() {
+    let files =
+        ["00000000000000000040.index", "00000000000000000080.timeindex", "00000000000000000120.snapshot"];
+    for file in files {
+        let (data, file) = damaged(file, |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 0x55));
+        let damaged = std::fs::read(&file).unwrap();
+        let partition = data.path().join("orders-0");
+        let done = idemlog(&["repair", partition.to_str().unwrap(), "--yes"]);
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+        let aside = format!("{}.1.corrupt", file.display());
+        assert_eq!(std::fs::read(aside).unwrap(), damaged, "{done:?}");
+        let dir = open(data.path(), IoMode::Mapped);
+        assert_eq!(dir.partition("orders", 0).unwrap().log_end_offset().0, 200);
+    }
+}
+
+#[test]
+fn repair_leaves_a_log_alone_that_is_in_use_or_sound() {
+    let (data, _) = damaged("00000000000000000040.log", |bytes| bytes[1500] ^= 1);
+    let partition = data.path().join("orders-0");
+    let dir = open(data.path(), IoMode::Mapped);
+    let used = idemlog(&["repair", partition.to_str().unwrap(), "--yes"]);
+    assert_eq!(used.status.code(), Some(2), "{used:?}");
+    drop(dir);
+    let (data, _) = closed();
+    let sound = idemlog(&["repair", data.path().join("orders-0").to_str().unwrap(), "--yes"]);
+    assert_eq!((sound.status.code(), text(&sound)), (Some(0), "nothing to repair\nsound\n".to_owned()));
+    let directory = idemlog(&["repair", data.path().to_str().unwrap()]);
+    assert_eq!(directory.status.code(), Some(2), "{directory:?}");
+}
+
+#[test]
+fn repair_of_a_partition_leaves_the_others_as_they_are() {
+    let (data, _) = damaged("00000000000000000160.log", |bytes| bytes.truncate(100));
+    let other = data.path().join("orders-1");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("00000000000000000000.log"), b"damaged, too").unwrap();
+    let done = idemlog(&["repair", data.path().join("orders-0").to_str().unwrap(), "--yes"]);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    assert_eq!(contents(&other).len(), 1);
+    let dir = open(data.path(), IoMode::Mapped);
+    assert_eq!(dir.partition("orders", 0).unwrap().log_end_offset().0, 160);
 }

@@ -375,3 +375,20 @@ fn progress_is_told_behind_every_batch() {
     assert!(told.is_sorted());
     assert_eq!(told.last(), Some(&report.bytes));
 }
+
+/// A replica that had taken over its leader's producers, and no batch yet, was said to have a snapshot of producers that
+/// never wrote to it.
+#[test]
+fn producers_that_were_imported_are_no_finding() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (leader, follower) = (open(from.path(), IoMode::Mapped), open(to.path(), IoMode::Mapped));
+    let log = leader.partition("orders", 0).unwrap();
+    log.append(&batch(7, 0, 0, 2)).unwrap();
+    let states = log.export_producers();
+    let replica = follower.partition("orders", 0).unwrap();
+    replica.truncate_fully(states.offset).unwrap();
+    replica.import_producers(&states).unwrap();
+    follower.close().unwrap();
+    let report = verify(to.path(), &VerifyOptions::default()).unwrap();
+    assert!(!report.has_errors(), "{report:?}");
+}

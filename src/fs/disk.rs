@@ -68,10 +68,15 @@ pub trait Disk: Debug + Send + Sync {
     /// Creates a directory and those above it; existing ones are fine.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
 
-    /// Whether anything has this name, links not followed.
-    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// What has this name, links not followed; `None` if nothing has.
+    fn kind(&self, path: &Path) -> io::Result<Option<EntryKind>>;
 
-    /// Opens a file. A symbolic link under its name is an error, never followed.
+    /// Whether anything has this name, links not followed.
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.kind(path)?.is_some())
+    }
+
+    /// Opens a file. Anything else under its name is an error: a symbolic link is not followed, a pipe not waited for.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>>;
 
     /// Replaces `to` by `from` in one step: a crash leaves the old or the new file under the name `to`.
@@ -89,8 +94,7 @@ pub trait Disk: Debug + Send + Sync {
     /// Makes the names in a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
 
-    /// Takes the lock on a file, which is created if missing. `Ok(None)`: somebody else has it. On a read-only file
-    /// system the lock only keeps writers elsewhere out.
+    /// Takes the lock on a file, which is created if missing. `Ok(None)`: somebody else has it.
     fn lock(&self, path: &Path) -> io::Result<Option<DirectoryLock>>;
 
     /// The whole contents of a small file. An error (`InvalidData`) if it is longer than `limit` bytes.

@@ -15,44 +15,21 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-use super::real::without_following_links;
+use super::real::open_file;
 
 /// `None`: somebody else holds it. The lock is released when the file is closed.
 pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
-    match without_following_links(OpenOptions::new().read(true).write(true).create(true)).open(path) {
-        Ok(file) => Ok(exclusive(&file)?.then_some(file)),
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => lock_read_only(path),
-        Err(error) => Err(error),
-    }
-}
-
-/// A read-only mount may show what somebody writes through another mount, so a writer is kept out if there is a file
-/// to do it with. If there is none, nobody who takes this lock is at work here.
-fn lock_read_only(path: &Path) -> io::Result<Option<File>> {
-    let file = match without_following_links(OpenOptions::new().read(true)).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(path.parent().unwrap_or(path))?,
-        opened => opened?,
-    };
-    Ok(shared(&file)?.then_some(file))
+    let file = open_file(OpenOptions::new().read(true).write(true).create(true), path)?;
+    Ok(exclusive(&file)?.then_some(file))
 }
 
 #[cfg(target_os = "linux")]
 fn exclusive(file: &File) -> io::Result<bool> {
-    record_lock(file, nix::libc::F_WRLCK)
-}
-
-#[cfg(target_os = "linux")]
-fn shared(file: &File) -> io::Result<bool> {
-    record_lock(file, nix::libc::F_RDLCK)
-}
-
-#[cfg(target_os = "linux")]
-fn record_lock(file: &File, kind: nix::libc::c_int) -> io::Result<bool> {
     use nix::errno::Errno;
     use nix::fcntl::{FcntlArg, fcntl};
 
     let whole_file = nix::libc::flock {
-        l_type: kind as nix::libc::c_short,
+        l_type: nix::libc::F_WRLCK as nix::libc::c_short,
         l_whence: nix::libc::SEEK_SET as nix::libc::c_short,
         l_start: 0,
         l_len: 0,
@@ -67,17 +44,7 @@ fn record_lock(file: &File, kind: nix::libc::c_int) -> io::Result<bool> {
 
 #[cfg(not(target_os = "linux"))]
 fn exclusive(file: &File) -> io::Result<bool> {
-    taken(file.try_lock())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn shared(file: &File) -> io::Result<bool> {
-    taken(file.try_lock_shared())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn taken(answer: Result<(), std::fs::TryLockError>) -> io::Result<bool> {
-    match answer {
+    match file.try_lock() {
         Ok(()) => Ok(true),
         Err(std::fs::TryLockError::WouldBlock) => Ok(false),
         Err(std::fs::TryLockError::Error(error)) => Err(error),
@@ -106,22 +73,5 @@ mod tests {
         let _held = lock(&path).unwrap().unwrap();
         drop(File::open(&path).unwrap());
         assert!(lock(&path).unwrap().is_none());
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn readers_share_the_lock_and_keep_a_writer_out() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(".lock");
-        File::create(&path).unwrap();
-        let readers = [lock_read_only(&path).unwrap(), lock_read_only(&path).unwrap()];
-        assert!(readers.iter().all(Option::is_some));
-        assert!(lock(&path).unwrap().is_none());
-    }
-
-    #[test]
-    fn a_read_only_directory_that_was_never_locked_can_be_read() {
-        let directory = tempfile::tempdir().unwrap();
-        assert!(lock_read_only(&directory.path().join(".lock")).unwrap().is_some());
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::disk::{Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode};
 use super::map::{Map, MapWriter};
+use rustix::fs::OFlags;
 
 /// The operating system's file system.
 ///
@@ -33,10 +34,23 @@ pub struct RealDisk;
 #[derive(Debug)]
 struct RealFile(File);
 
-/// A link that somebody planted under a file's name must not lead reads and writes out of the directory. (The standard
-/// library adds `O_CLOEXEC` itself.)
-pub(super) fn without_following_links(options: &mut OpenOptions) -> &mut OpenOptions {
-    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+/// Opens a regular file. A link that somebody planted under its name must not lead reads and writes out of the directory, and
+/// nobody waits for the other end of a pipe. (The standard library adds `O_CLOEXEC` itself.)
+pub(super) fn open_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = options.custom_flags(flags.bits() as i32).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok(file)
+}
+
+fn kind_of(metadata: &fs::Metadata) -> EntryKind {
+    match metadata.file_type() {
+        kind if kind.is_file() => EntryKind::File,
+        kind if kind.is_dir() => EntryKind::Directory,
+        _ => EntryKind::Other,
+    }
 }
 
 impl Disk for RealDisk {
@@ -48,10 +62,10 @@ impl Disk for RealDisk {
         fs::create_dir_all(path)
     }
 
-    fn exists(&self, path: &Path) -> io::Result<bool> {
+    fn kind(&self, path: &Path) -> io::Result<Option<EntryKind>> {
         match fs::symlink_metadata(path) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Ok(metadata) => Ok(Some(kind_of(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -59,7 +73,7 @@ impl Disk for RealDisk {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(access != Access::Read).create_new(access == Access::CreateNew);
-        Ok(Arc::new(RealFile(without_following_links(&mut options).open(path)?)))
+        Ok(Arc::new(RealFile(open_file(&mut options, path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -93,11 +107,8 @@ fn describe(entry: &fs::DirEntry) -> io::Result<Option<DirectoryEntry>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         metadata => metadata?,
     };
-    let (kind, len) = match metadata.file_type() {
-        kind if kind.is_file() => (EntryKind::File, metadata.len()),
-        kind if kind.is_dir() => (EntryKind::Directory, 0),
-        _ => (EntryKind::Other, 0),
-    };
+    let kind = kind_of(&metadata);
+    let len = if kind == EntryKind::File { metadata.len() } else { 0 };
     Ok(Some(DirectoryEntry { name: entry.file_name(), kind, len }))
 }
 

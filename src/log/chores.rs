@@ -186,7 +186,7 @@ impl Shared {
         let segment = Arc::new(Segment::empty(base, prepared.file, self.options().indexes(), false));
         let mut segments = self.segments.load().to_vec();
         if let Some(active) = appender.writer.take() {
-            self.environment.maps.opened(&active.seal());
+            self.environment.maps.count(&active.seal());
         }
         if !segments.is_empty() {
             self.request(Chore::Seal);

@@ -12,6 +12,8 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::task::{Poll, Waker};
 
+use rustix::io::Errno;
+
 use crate::error::{Error, IoError, Result};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::types::Offset;
@@ -266,9 +268,11 @@ impl Drop for Paused<'_> {
 }
 
 /// Whether a sync itself failed, after which nobody knows what the disk has. A file that could not be opened or renamed
-/// on the way there changed nothing.
+/// on the way there changed nothing; nor did a directory for which there was no descriptor.
 pub(crate) fn is_failed_sync(error: &Error) -> bool {
-    !matches!(error, Error::Io(cause) if !cause.operation.starts_with("sync"))
+    let Error::Io(cause) = error else { return true };
+    let errno = cause.source.raw_os_error().map(Errno::from_raw_os_error);
+    cause.operation.starts_with("sync") && !matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// The operating system's words in what made a sync fail.

@@ -126,8 +126,11 @@ impl MapBudget {
         Self { limit, open: Mutex::default() }
     }
 
-    /// Notes that a sealed segment is open, and releases others that are clean while there are too many.
-    pub(crate) fn opened(&self, segment: &Arc<Segment>) {
+    /// Counts a sealed segment if it is open, and releases others that are clean while there are too many.
+    pub(crate) fn count(&self, segment: &Arc<Segment>) {
+        if !segment.file().count() {
+            return;
+        }
         let mut open = self.open.lock();
         open.push_back(Arc::downgrade(segment));
         // At most one look at each: dirty ones must keep what they are synced through.

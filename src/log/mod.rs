@@ -40,7 +40,7 @@ pub use pending::Pending;
 pub use producer_states::ProducerStates;
 pub use read::{Fetched, OffsetAndTimestamp, Reader, TailWait};
 pub use recovery::{Cut, CutReason, RecoveryReport};
-pub(crate) use recovery::{OpenRequest, Recovered};
+pub(crate) use recovery::{OpenRequest, Recovered, recover};
 pub(crate) use snapshots::list as list_snapshots;
 
 use crate::epoch::LeaderEpochs;
@@ -254,6 +254,7 @@ impl Log {
             itself: itself.clone(),
         });
         let log = Self { shared };
+        log.shared.count_all_open();
         log.shared.environment.fences.all().into_iter().for_each(|(id, epoch)| log.fence(id, epoch));
         log
     }

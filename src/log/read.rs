@@ -201,11 +201,11 @@ impl Shared {
         let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
         for segment in self.segments.load_full().iter().take_while(|segment| segment.base_offset() < end) {
             let summary = segment.summary()?;
-            if summary.next_offset <= start || summary.largest_timestamp < timestamp {
-                continue;
-            }
-            if let Some(found) = first_at(segment, timestamp, start, end)? {
-                return Ok(Some(found));
+            let is_late = summary.next_offset > start && summary.largest_timestamp >= timestamp;
+            let found = if is_late { first_at(segment, timestamp, start, end)? } else { None };
+            self.count_open(segment);
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
@@ -348,12 +348,26 @@ impl Shared {
     fn cursor_in(&self, segment: &Arc<Segment>, offset: Offset) -> Result<BatchCursor> {
         let was_open = segment.file().is_open();
         let cursor = segment.cursor_at(offset);
-        // What the active segment holds open is its appender's.
-        let is_active = self.segments.load().last().is_some_and(|active| Arc::ptr_eq(active, segment));
-        if !was_open && !is_active && segment.file().is_open() {
-            self.environment.maps.opened(segment);
+        if !was_open {
+            self.count_open(segment);
         }
         cursor
+    }
+
+    /// Counts a segment that was opened to be read, so that it is given back when there are too many.
+    fn count_open(&self, segment: &Arc<Segment>) {
+        // What the active segment holds open is its appender's.
+        let is_active = self.segments.load().last().is_some_and(|active| Arc::ptr_eq(active, segment));
+        if !is_active {
+            self.environment.maps.count(segment);
+        }
+    }
+
+    /// Counts the sealed segments that were opened beside the readers.
+    pub(super) fn count_all_open(&self) {
+        if let Some((_, sealed)) = self.segments.load().split_last() {
+            sealed.iter().for_each(|segment| self.environment.maps.count(segment));
+        }
     }
 }
 

@@ -203,7 +203,9 @@ impl Shared {
     fn look_for_due(&self) -> Result<(usize, usize)> {
         let _rolling = self.rolling.lock();
         let segments = self.segments.load_full();
-        Ok((self.retention().due(&segments)?, segments.len()))
+        let due = self.retention().due(&segments);
+        self.count_all_open();
+        Ok((due?, segments.len()))
     }
 
     pub(super) fn apply_retention(&self) -> Result<usize> {

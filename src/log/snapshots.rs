@@ -198,6 +198,7 @@ impl Shared {
         let segments = self.segments.load_full();
         let Snapshot { mut producers, identity, .. } =
             self.newest_snapshot(&segments, point, now)?.replay(&segments, point, now)?;
+        self.count_all_open();
         // Who expired or was evicted does not come back.
         producers.retain(|id| self.appender.lock().producers.knows(id));
         atomic::replace_file(disk, &path, &snapshot::encode(&producers, identity.as_ref()))?;

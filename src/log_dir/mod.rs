@@ -19,14 +19,14 @@ use parking_lot::{Mutex, RwLock};
 pub use options::LogDirOptions;
 pub use producer::{LastBatch, Producer};
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
-use crate::fs::{DirectoryLock, Disk, atomic};
+use crate::fs::{DirectoryLock, Disk, EntryKind, atomic};
 use crate::log::background::Queue;
 use crate::log::environment::{Checkpointer, Environment, Fences, MapBudget, Removed, SpaceBudget};
 use crate::log::{Log, LogMetrics};
 use crate::topic_id::TopicId;
-use crate::types::{ProducerEpoch, ProducerId};
+use crate::types::{Offset, ProducerEpoch, ProducerId};
 use checkpoint::OffsetsByPartition;
 use found::{CheckpointedState, Failed, Found, open_request, read_offsets};
 use named_producers::NamedProducers;
@@ -217,6 +217,7 @@ impl LogDir {
         if inner.options.read_only {
             return Err(Error::ReadOnly { path: directory });
         }
+        inner.expect_no_impostor(&directory)?;
         // After a crash the new partition would be measured by the recovery point and log start of the one before it.
         if inner.gone.lock().contains(name) {
             inner.write_checkpoints()?;
@@ -370,6 +371,16 @@ impl LogDir {
 }
 
 impl Inner {
+    /// Refuses what is no directory under a partition's name: a link would lead out of this one.
+    fn expect_no_impostor(&self, directory: &Path) -> Result<()> {
+        let kind = self.options.disk.kind(directory).at("look up", directory)?;
+        if kind.is_none_or(|kind| kind == EntryKind::Directory) {
+            return Ok(());
+        }
+        let problem = "a directory must be here, not a file or a link";
+        Err(Error::corrupt(directory, 0, CorruptionKind::Format(problem)))
+    }
+
     /// Every partition closed well: says so on the disk.
     fn leave(&self) -> Result<()> {
         if self.options.read_only {
@@ -474,7 +485,7 @@ pub(crate) fn environment(options: &LogDirOptions, lock: Option<DirectoryLock>) 
     }
 }
 
-fn take_lock(disk: &dyn Disk, directory: &Path) -> Result<DirectoryLock> {
+pub(crate) fn take_lock(disk: &dyn Disk, directory: &Path) -> Result<DirectoryLock> {
     let path = directory.join(directory_file::LOCK);
     disk.lock(&path).at("lock", &path)?.ok_or_else(|| Error::Locked { path: directory.to_owned() })
 }
@@ -514,4 +525,23 @@ pub(crate) fn is_log_dir(disk: &dyn Disk, path: &Path) -> Result<bool> {
 pub(crate) fn checkpointed(disk: &dyn Disk, path: &Path) -> Result<(OffsetsByPartition, OffsetsByPartition)> {
     let read = |file| read_offsets(disk, path, file);
     Ok((read(directory_file::RECOVERY_POINTS)?, read(directory_file::LOG_STARTS)?))
+}
+
+/// Whether a log directory is marked as closed well.
+pub(crate) fn is_clean(disk: &dyn Disk, path: &Path) -> Result<bool> {
+    let marker = path.join(directory_file::CLEAN_SHUTDOWN);
+    disk.exists(&marker).at("look up", &marker)
+}
+
+/// Replaces the recovery point of one partition. The caller holds the lock of the directory.
+pub(crate) fn write_recovery_point(
+    disk: &dyn Disk,
+    path: &Path,
+    partition: &TopicPartition,
+    point: Offset,
+) -> Result<()> {
+    let mut points = read_offsets(disk, path, directory_file::RECOVERY_POINTS)?;
+    points.insert(partition.clone(), point);
+    let file = path.join(directory_file::RECOVERY_POINTS);
+    atomic::replace_file(disk, &file, checkpoint::encode_offsets(&points).as_bytes())
 }

@@ -35,7 +35,8 @@ pub struct LogDirOptions {
     /// How many bytes of disk may be allocated ahead of the appenders, over all partitions; beyond it, each partition
     /// gets 64 KiB at a time. Default: 4 GiB.
     pub max_allocated_ahead: u64,
-    /// How many sealed segments may stay mapped or open at a time. Default: 16,384.
+    /// How many sealed segments may stay mapped or open at a time. In [`IoMode::Write`](crate::IoMode) each takes a descriptor:
+    /// choose fewer than the process may have. Default: 16,384.
     pub max_open_segments: usize,
     /// Opens for reading only: takes no lock, changes nothing, keeps in memory what recovery would write. Default: false.
     pub read_only: bool,

@@ -3,6 +3,7 @@
 //! * [`format`](mod@format): the files, byte by byte where they are ours, and a batch taken apart.
 //! * [`idempotence`]: when a batch is a duplicate, when it is refused, and what to answer a client.
 //! * [`durability`]: what survives which crash, and what that costs.
+//! * [`survival`]: what survives what, operation by operation, with the test that shows it; what is assumed of the disk.
 //! * [`recovery`]: what opening does, step by step, and how to read its report.
 //! * [`transactions`]: what is decided, who may see it, and how to end one.
 //! * [`replication`]: following another log, taking back what it does not have, and deleting what is old.
@@ -32,6 +33,9 @@ pub mod idempotence {}
 
 #[doc = include_str!("durability.md")]
 pub mod durability {}
+
+#[doc = include_str!("survival.md")]
+pub mod survival {}
 
 #[doc = include_str!("recovery.md")]
 pub mod recovery {}

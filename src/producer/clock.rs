@@ -5,6 +5,9 @@ use crate::types::Timestamp;
 /// A step ahead of more than this between two observations is a jump.
 const LONGEST_STEP_MS: i64 = 60 * 60 * 1000;
 
+/// A clock that begins behind this has jumped already: the seconds since 1970 would not fit (it is the year 2100).
+const LATEST_MS: i64 = 4_102_444_800_000;
+
 /// The time that passed for the table. It begins as the host's and from then on never runs backwards: where the host's
 /// clock jumps, back or ahead by more than an hour, it stands still.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,8 +38,11 @@ impl HostClock {
     }
 
     fn after(self, now: Timestamp) -> Self {
-        let step = self.observed.map_or(0, |observed| now.0.saturating_sub(observed.0));
-        let jump = if (0..=LONGEST_STEP_MS).contains(&step) { 0 } else { step };
+        let (step, longest) = match self.observed {
+            Some(observed) => (now.0.saturating_sub(observed.0), LONGEST_STEP_MS),
+            None => (now.0, LATEST_MS),
+        };
+        let jump = if (0..=longest).contains(&step) { 0 } else { step };
         Self { observed: Some(now), skipped: self.skipped.saturating_add(jump) }
     }
 }
@@ -49,6 +55,18 @@ pub(super) fn to_seconds(ms: i64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Seconds behind 2106 were all the same one: whoever was seen then was idle for ever at once, and forgotten.
+    #[test]
+    fn a_clock_that_begins_at_the_end_of_time_goes_on_from_there() {
+        for begin in [i64::MIN, -1000, LATEST_MS + 1000, i64::MAX - 5000] {
+            let mut clock = HostClock::default();
+            clock.observe(Timestamp(begin));
+            let seen = clock.seconds(Timestamp(begin));
+            assert_eq!(clock.seconds(Timestamp(begin + 2000)), seen + 2, "{begin}");
+            assert_eq!(clock.to_host(seen), Timestamp(begin), "{begin}");
+        }
+    }
 
     #[test]
     fn a_jump_of_the_clock_is_no_time() {

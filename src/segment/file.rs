@@ -31,6 +31,8 @@ pub(crate) struct LogFile {
     retired: AtomicBool,
     /// What readers read from, opened when the first one comes and given back when maps run short.
     opened: ArcSwapOption<Opened>,
+    /// Whether the budget of open segments counts what is opened.
+    counted: AtomicBool,
     /// Where the published bytes end.
     end: AtomicU64,
     /// Below this, everything is on the disk.
@@ -107,6 +109,7 @@ impl LogFile {
             place: Mutex::new(Place { path, views: Vec::new() }),
             retired: AtomicBool::new(false),
             opened: ArcSwapOption::empty(),
+            counted: AtomicBool::new(false),
             end: AtomicU64::new(end),
             synced: AtomicU64::new(synced),
             allocated: AtomicU64::new(end),
@@ -380,7 +383,14 @@ impl LogFile {
 
     /// Gives back the map or descriptor. Slices that are out keep it alive.
     pub(crate) fn release(&self) {
+        // In this order: what is opened in between is not taken for counted.
+        self.counted.store(false, Ordering::Release);
         self.opened.store(None);
+    }
+
+    /// Whether there is a map or descriptor that was not counted yet; from now on it is.
+    pub(crate) fn count(&self) -> bool {
+        self.is_open() && !self.counted.swap(true, Ordering::AcqRel)
     }
 
     /// The published bytes in [`from`, `to`), by reference to the map, or read into memory.

@@ -209,9 +209,17 @@ pub fn verify_with_progress(
     let path = path.as_ref();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let mut report = VerifyReport::default();
-    let partitions = partitions_in(&*disk, path)?;
-    if partitions.is_empty() && !log_dir::is_log_dir(&*disk, path)? {
-        partition::verify(&disk, path, options, Checkpointed::default(), &mut report, &mut progress)?;
+    let is_log_dir = log_dir::is_log_dir(&*disk, path)?;
+    let mut partitions = partitions_in(&*disk, path)?;
+    if !is_log_dir {
+        retain_partitions(&*disk, path, &mut partitions)?;
+    }
+    if partitions.is_empty() && !is_log_dir {
+        if is_partition(&*disk, path)? {
+            partition::verify(&disk, path, options, Checkpointed::default(), &mut report, &mut progress)?;
+        } else {
+            report.error(path, 0, "neither a log directory nor a partition: no file of either is here");
+        }
         return Ok(report);
     }
     let own_files = log_dir::check_own_files(&disk, path);
@@ -241,4 +249,26 @@ fn partitions_in(disk: &dyn Disk, path: &Path) -> Result<Vec<TopicPartition>> {
     }
     partitions.sort();
     Ok(partitions)
+}
+
+/// Leaves those that are partitions also by what is in them: other directories have such names, too.
+fn retain_partitions(disk: &dyn Disk, path: &Path, partitions: &mut Vec<TopicPartition>) -> Result<()> {
+    let mut holds = Vec::new();
+    for name in partitions.iter() {
+        holds.push(partition::holds_files(disk, &path.join(name.to_string()))?);
+    }
+    let mut holds = holds.into_iter();
+    partitions.retain(|_| holds.next() == Some(true));
+    Ok(())
+}
+
+/// Whether a directory is a partition: by its files, or, before the first append, by its name in a log directory.
+fn is_partition(disk: &dyn Disk, path: &Path) -> Result<bool> {
+    if partition::holds_files(disk, path)? {
+        return Ok(true);
+    }
+    let absolute = std::path::absolute(path).at("find", path)?;
+    let is_named =
+        matches!(absolute.file_name().map(PartitionDirectory::parse), Some(PartitionDirectory::Live(_)));
+    Ok(is_named && absolute.parent().is_some_and(|parent| log_dir::is_log_dir(disk, parent).unwrap_or(false)))
 }

@@ -44,6 +44,10 @@ pub(super) fn verify(
     for entry in disk.list(directory).at("list", directory)? {
         found.add(directory, entry, report);
     }
+    if found.has_impostor {
+        // It does not open; and what the others are worth depends on this one.
+        return Ok(());
+    }
     let segments: Vec<_> =
         found.logs.iter().map(|(&base, &len)| segment(disk, directory, base, len)).collect();
     let first = found.logs.first_key_value().map(|(&base, _)| base);
@@ -70,6 +74,14 @@ pub(super) fn verify(
         report.error(directory, 0, text);
     }
     Ok(())
+}
+
+/// Whether there is any file that only a partition has.
+pub(super) fn holds_files(disk: &dyn Disk, directory: &Path) -> Result<bool> {
+    let entries = disk.list(directory).at("list", directory)?;
+    let is_ours =
+        |name| !matches!(PartitionFile::parse(name), PartitionFile::Other | PartitionFile::Temporary);
+    Ok(entries.iter().any(|entry| is_ours(&entry.name)))
 }
 
 /// Walks a segment, and holds its indexes against what is found.
@@ -99,6 +111,8 @@ struct Found {
     /// Other files of segments.
     indexes: Vec<(SegmentFile, Offset)>,
     prepared: Option<u64>,
+    /// Whether something that is no file has the name of one.
+    has_impostor: bool,
 }
 
 impl Found {
@@ -107,6 +121,7 @@ impl Found {
         let file = PartitionFile::parse(&name);
         let path = directory.join::<OsString>(name);
         if file != PartitionFile::Other && kind != EntryKind::File {
+            self.has_impostor = true;
             return report.error(&path, 0, "a regular file must be here, not a directory or a link");
         }
         match file {

@@ -51,6 +51,8 @@ impl Producers {
     ) -> Self {
         let mut pending = snapshots.to_vec();
         pending.sort_unstable();
+        // Of a log without a segment nothing is told: its producers may have been imported.
+        let tells_all = first == Some(Offset::ZERO);
         let first = first.unwrap_or(Offset::ZERO);
         Self {
             disk: Arc::clone(disk),
@@ -58,7 +60,7 @@ impl Producers {
             segments,
             first,
             pending: pending.into(),
-            replayed: (first == Offset::ZERO).then(|| ProducerTable::new(policy())),
+            replayed: tells_all.then(|| ProducerTable::new(policy())),
             forgotten: HashSet::new(),
             transactions: Transactions::default(),
             aborted: None,

@@ -1,4 +1,4 @@
-//! `idemlog`: looks at logs on the disk, and changes none.
+//! `idemlog`: looks at logs on the disk, and repairs them if it is told to.
 
 mod dump;
 mod inspect;
@@ -6,6 +6,7 @@ mod kafka_json;
 mod place;
 mod producers;
 mod progress;
+mod repair;
 mod report;
 mod verify;
 
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Looks at logs on the disk. Changes nothing.
+/// Looks at logs on the disk. Only `repair --yes` changes anything.
 #[derive(Parser)]
 #[command(name = "idemlog", version)]
 struct Arguments {
@@ -32,6 +33,9 @@ enum Command {
     Producers(producers::Arguments),
     /// Prints the batches of a partition or a segment, or the entries of an index or a snapshot.
     Dump(dump::Arguments),
+    /// Says how a damaged partition can be put right, and with --yes does it, keeping all that it takes away. Exits with 1
+    /// if anything is left to do.
+    Repair(repair::Arguments),
 }
 
 /// What a command can fail with.
@@ -55,6 +59,7 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Inspect(arguments) => inspect::run(arguments, &mut out),
         Command::Producers(arguments) => producers::run(arguments, &mut out),
         Command::Dump(arguments) => dump::run(arguments, &mut out),
+        Command::Repair(arguments) => repair::run(arguments, &mut out),
     };
     // What came before a failure is shown before it.
     out.flush()?;

@@ -41,11 +41,20 @@ fn found(path: &Path) -> Result<Place, Failure> {
     let mut partitions: Vec<PathBuf> =
         entries.iter().filter(|entry| entry.is_dir() && is_partition_name(entry)).cloned().collect();
     partitions.sort();
-    if entries.iter().any(|entry| entry.extension().is_some_and(|extension| extension == "log")) {
+    let is_directory = is_log_directory(path);
+    if !is_directory {
+        // Other directories have such names, too.
+        partitions.retain(|partition| holds_segment(partition));
+    }
+    let is_empty_partition = || {
+        let path = path.canonicalize()?;
+        Ok::<_, Failure>(is_partition_name(&path) && path.parent().is_some_and(is_log_directory))
+    };
+    if holds_segment(path) {
         Ok(Place::Partition)
-    } else if !partitions.is_empty() || entries.iter().any(|entry| entry.ends_with(".lock")) {
+    } else if !partitions.is_empty() || is_directory {
         Ok(Place::LogDirectory { partitions })
-    } else if is_partition_name(&path.canonicalize()?) {
+    } else if is_empty_partition()? {
         Ok(Place::Partition)
     } else {
         Err(format!(
@@ -53,6 +62,22 @@ fn found(path: &Path) -> Result<Place, Failure> {
         )
         .into())
     }
+}
+
+/// Whether a directory has the files that only a log directory has.
+fn is_log_directory(path: &Path) -> bool {
+    [".lock", ".kafka_cleanshutdown", "recovery-point-offset-checkpoint"]
+        .iter()
+        .any(|file| path.join(file).exists())
+}
+
+/// Whether there is a `.log` file in a directory that is named like a segment's.
+fn holds_segment(path: &Path) -> bool {
+    let is_segment = |entry: &PathBuf| {
+        let stem = entry.file_stem().unwrap_or_default().as_encoded_bytes();
+        entry.extension().is_some_and(|extension| extension == "log") && stem.iter().all(u8::is_ascii_digit)
+    };
+    entries(path).unwrap_or_default().iter().any(is_segment)
 }
 
 /// The paths in a directory.

@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCod
         found.problems.len()
     )?;
     if found.has_errors() {
-        eprintln!("idemlog: `idemlog inspect PARTITION` shows what opening would make of it");
+        eprintln!("idemlog: `idemlog repair PARTITION` says what can be done about it");
     }
     Ok(ExitCode::from(u8::from(found.has_errors())))
 }

@@ -25,10 +25,11 @@ impl Disk for SimDisk {
         inner.create_directories(path)
     }
 
-    fn exists(&self, path: &Path) -> io::Result<bool> {
+    fn kind(&self, path: &Path) -> io::Result<Option<EntryKind>> {
         match self.lock_inner().state.find(path) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Ok(Entry::File(_)) => Ok(Some(EntryKind::File)),
+            Ok(Entry::Directory(_)) => Ok(Some(EntryKind::Directory)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -44,6 +44,8 @@ pub(crate) struct OpenRequest {
     pub(crate) high_watermark: Option<Offset>,
     /// Whether the directory was marked as closed cleanly.
     pub(crate) clean: bool,
+    /// Whether every batch is to be checked, although it is known to be durable.
+    pub(crate) check_all: bool,
 }
 
 /// A partition as it was found.
@@ -68,7 +70,7 @@ pub(crate) struct Recovered {
 /// format. The disk's errors, where the log cannot be read, or a cut cannot be made durable.
 pub(crate) fn recover(request: &OpenRequest) -> Result<Recovered> {
     let started = Instant::now();
-    let mut belief = Belief { clean: request.clean, headers_below: request.recovery_point };
+    let mut belief = Belief::of(request);
     let recovery = loop {
         let recovery = Recovery::read(request, belief)?;
         match recovery.belief_left() {
@@ -90,6 +92,17 @@ struct Belief {
     clean: bool,
     /// Below this, headers are enough.
     headers_below: Offset,
+}
+
+impl Belief {
+    fn of(request: &OpenRequest) -> Self {
+        if request.check_all {
+            // What was deleted may be damaged, as long as it leads on to the rest.
+            Self { clean: false, headers_below: request.log_start.unwrap_or(Offset::ZERO) }
+        } else {
+            Self { clean: request.clean, headers_below: request.recovery_point }
+        }
+    }
 }
 
 /// An opening under way.
@@ -191,6 +204,8 @@ impl<'a> Recovery<'a> {
             self.begin_checks(&segment, known.as_ref());
             let next_base = self.files.get(at + 1).map(|next| next.base_offset());
             let scanned = self.scan.segment(&segment, known, next_base)?;
+            // Of a log with more segments than there are descriptors, one at a time is open.
+            segment.file().release();
             let stopped = scanned.stop.is_some();
             self.scanned.push(scanned);
             if stopped {
@@ -239,6 +254,7 @@ impl<'a> Recovery<'a> {
         for segment in &self.files[..self.untouched] {
             if !self.inventory.has_indexes(segment.base_offset()) {
                 segment.indexes()?;
+                segment.file().release();
                 self.report.indexes_rebuilt.push(segment.base_offset());
                 self.repairs.push(Repair::WriteIndexes(Arc::clone(segment)));
             }
@@ -335,9 +351,9 @@ impl<'a> Recovery<'a> {
                 Ok(())
             };
         }
-        let below = log_end < self.request.recovery_point;
+        let keeps_all = self.request.check_all || log_end < self.request.recovery_point;
         let mut kept = Vec::new();
-        if behind.batches > 0 || (below && behind.bytes > 0) {
+        if behind.batches > 0 || (keeps_all && behind.bytes > 0) {
             let path = self.quarantine(segment.base_offset(), end);
             kept.push(path.clone());
             // Copied before the cut is made.
@@ -345,12 +361,14 @@ impl<'a> Recovery<'a> {
             self.repairs.insert(0, keep);
         }
         let bytes = behind.bytes + later.iter().map(|segment| segment.file().end()).sum::<u64>();
+        let mut batches = behind.batches;
         for segment in later.into_iter().rev() {
+            batches += scan::behind(&segment, 0)?.batches;
             let to = self.quarantine(segment.base_offset(), 0);
             kept.push(to.clone());
             self.repairs.insert(0, Repair::MoveAside { segment, to });
         }
-        self.refuse_or_note(found, log_end, bytes, behind.batches, kept)
+        self.refuse_or_note(found, log_end, bytes, batches, kept)
     }
 
     fn quarantine(&self, base: Offset, position: u64) -> PathBuf {

@@ -1,0 +1,45 @@
+//! `idemlog repair`: what is to be done about a damaged partition, and with `--yes`, that.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use idemlog::repair::{plan, repair};
+use idemlog::verify::{Severity, VerifyOptions, verify};
+
+use crate::{Failure, place, progress, report};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The partition's directory.
+    partition: PathBuf,
+    /// Does it. Without this nothing is changed.
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
+    let path = &arguments.partition;
+    place::expect_partition(path)?;
+    let planned = progress::waiting(path, || plan(path))?;
+    if planned.is_needless() {
+        writeln!(out, "nothing to repair")?;
+    } else if arguments.yes {
+        let done = progress::waiting(path, || repair(path))?;
+        writeln!(out, "done:\n{done}")?;
+    } else {
+        writeln!(out, "to be done, with --yes:\n{planned}")?;
+        return Ok(ExitCode::FAILURE);
+    }
+    judge(path, out)
+}
+
+/// What `verify` has to say now.
+fn judge(path: &PathBuf, out: &mut impl Write) -> Result<ExitCode, Failure> {
+    let found = progress::waiting(path, || verify(path, &VerifyOptions::default()))?;
+    for problem in found.problems.iter().filter(|problem| problem.severity == Severity::Error) {
+        writeln!(out, "{}", report::problem(problem))?;
+    }
+    writeln!(out, "{}", report::verdict(found.has_errors()))?;
+    Ok(ExitCode::from(u8::from(found.has_errors())))
+}

@@ -1,0 +1,242 @@
+//! Puts a damaged partition right, as far as that is possible, and keeps everything that it takes away.
+//!
+//! [`plan`] says what would be done and changes nothing; [`repair`] does it. What they do that opening does not: they check
+//! every batch, cut in front of damage without being told to by [`CorruptionPolicy`], and replace
+//! damaged indexes, snapshots and leader epochs, setting the damaged ones aside.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::fs::name::{PartitionDirectory, PartitionFile, SegmentFile, Stage, TopicPartition};
+use crate::fs::{Disk, EntryKind, IoMode, RealDisk};
+use crate::log::{self, CorruptionPolicy, LogOptions, OpenRequest, RecoveryReport};
+use crate::log_dir::{self, LogDirOptions};
+use crate::types::Offset;
+use crate::verify::{Problem, Severity, VerifyOptions, VerifyReport, verify};
+
+/// What is to be done about a partition, or was.
+///
+/// ```
+/// use idemlog::repair;
+/// # use idemlog::{BatchBuilder, LogDir, LogDirOptions};
+///
+/// # let data = tempfile::tempdir().unwrap();
+/// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// # dir.partition("orders", 0)?.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+/// # dir.close()?;
+/// # drop(dir);
+/// let partition = data.path().join("orders-0");
+/// let log = partition.join("00000000000000000000.log");
+/// let mut bytes = std::fs::read(&log).unwrap();
+/// bytes[64] ^= 1;
+/// std::fs::write(&log, bytes).unwrap();
+///
+/// let plan = repair::plan(&partition)?;
+/// assert_eq!(plan.recovery.cut.as_ref().unwrap().offset.0, 0);
+/// println!("{plan}");
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Repair {
+    /// Where the log is cut, and where what is cut is kept.
+    pub recovery: RecoveryReport,
+    /// Files that are set aside under another name, and what is wrong with each. They are made again from the batches.
+    pub set_aside: Vec<SetAside>,
+}
+
+/// A file that is set aside.
+///
+/// ```
+/// use idemlog::repair;
+/// # use idemlog::{BatchBuilder, LogDir, LogDirOptions};
+/// # let data = tempfile::tempdir().unwrap();
+/// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// # dir.partition("orders", 0)?.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+/// # dir.close()?;
+/// # drop(dir);
+/// let snapshot = data.path().join("orders-0/00000000000000000001.snapshot");
+/// let mut bytes = std::fs::read(&snapshot).unwrap();
+/// bytes[8] ^= 1;
+/// std::fs::write(&snapshot, &bytes).unwrap();
+///
+/// let done = repair::repair(data.path().join("orders-0"))?;
+/// assert_eq!(done.set_aside[0].from, snapshot);
+/// assert_eq!(std::fs::read(&done.set_aside[0].to).unwrap(), bytes);
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SetAside {
+    /// The file.
+    pub from: PathBuf,
+    /// Its new name.
+    pub to: PathBuf,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Repair {
+    /// Whether there is nothing to do that an opening would not do by itself.
+    pub fn is_needless(&self) -> bool {
+        self.recovery.cut.is_none() && self.set_aside.is_empty()
+    }
+}
+
+impl fmt::Display for Repair {
+    /// A line for each thing that is done.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for SetAside { from, to, problem } in &self.set_aside {
+            writeln!(f, "set {} aside as {}: {problem}", from.display(), to.display())?;
+        }
+        if let Some(cut) = &self.recovery.cut {
+            writeln!(f, "cut at offset {}: {}", cut.offset, cut.found)?;
+            writeln!(f, "  {} bytes with {} valid batches lie behind it", cut.bytes, cut.batches)?;
+            cut.kept.iter().try_for_each(|path| writeln!(f, "  kept in {}", path.display()))?;
+        }
+        write!(f, "offsets {} to {} are left", self.recovery.log_start, self.recovery.log_end)
+    }
+}
+
+/// What [`repair`] would do to the partition in the directory `path`. Changes nothing and takes no lock: of a log that is in
+/// use it is a guess.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`] for what no repair changes: a batch of an unsupported format, a snapshot that says it is of a newer
+/// version, a name that is not a file; the disk's.
+pub fn plan(path: impl AsRef<Path>) -> Result<Repair> {
+    Partition::at(path.as_ref())?.plan()
+}
+
+/// Cuts the log in the directory `path` in front of the first damage, and keeps what it cuts, in files ending in `.corrupt`;
+/// sets aside damaged indexes, snapshots and leader epochs, and makes them again. The log directory is locked meanwhile.
+///
+/// A crash in the middle leaves a partition that can be repaired.
+///
+/// # Errors
+///
+/// [`Error::Locked`] if somebody has the log directory open; else as [`plan`].
+pub fn repair(path: impl AsRef<Path>) -> Result<Repair> {
+    let partition = Partition::at(path.as_ref())?;
+    let disk = &*partition.disk;
+    let _lock = match &partition.log_dir {
+        Some(log_dir) => Some(log_dir::take_lock(disk, log_dir)?),
+        None => None,
+    };
+    let set_aside = partition.plan()?.set_aside;
+    for SetAside { from, to, .. } in &set_aside {
+        disk.rename(from, to).at("rename", from)?;
+    }
+    disk.sync_directory(&partition.directory).at("sync directory", &partition.directory)?;
+    let recovered = log::recover(&partition.request(false)?)?;
+    if let Some(log_dir) = &partition.log_dir {
+        // After the cut: a crash in between leaves a log that ends too early, which is refused, and not one that is damaged
+        // where damage is taken for an unfinished end.
+        log_dir::write_recovery_point(disk, log_dir, &partition.name, recovered.recovery_point)?;
+    }
+    Ok(Repair { recovery: recovered.report, set_aside })
+}
+
+/// A partition, and the log directory that it lies in, if it does.
+struct Partition {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    name: TopicPartition,
+    log_dir: Option<PathBuf>,
+}
+
+impl Partition {
+    fn at(path: &Path) -> Result<Self> {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let directory = std::path::absolute(path).at("find", path)?;
+        let parent = directory.parent().map(Path::to_owned);
+        let (name, log_dir) = match directory.file_name().map(PartitionDirectory::parse) {
+            Some(PartitionDirectory::Live(name)) => (name, parent),
+            // A copy under some other name.
+            _ => (TopicPartition::new("copy", 0)?, None),
+        };
+        let log_dir = match log_dir {
+            Some(log_dir) if log_dir::is_log_dir(&*disk, &log_dir)? => Some(log_dir),
+            _ => None,
+        };
+        Ok(Self { disk, directory, name, log_dir })
+    }
+
+    fn plan(&self) -> Result<Repair> {
+        let recovery = log::recover(&self.request(true)?)?.report;
+        let found = verify(&self.directory, &VerifyOptions::default())?;
+        let set_aside = self.to_set_aside(&recovery, &found)?;
+        Ok(Repair { recovery, set_aside })
+    }
+
+    /// As an opening has it, but that every batch is checked, and damage cut off.
+    fn request(&self, read_only: bool) -> Result<OpenRequest> {
+        let disk = &*self.disk;
+        let (points, starts, clean) = match &self.log_dir {
+            Some(log_dir) => {
+                let (points, starts) = log_dir::checkpointed(disk, log_dir)?;
+                (points, starts, log_dir::is_clean(disk, log_dir)?)
+            }
+            None => Default::default(),
+        };
+        let options = LogDirOptions::default().read_only(read_only).disk(Arc::clone(&self.disk));
+        Ok(OpenRequest {
+            name: self.name.clone(),
+            directory: self.directory.clone(),
+            environment: Arc::new(log_dir::environment(&options, None)),
+            options: LogOptions::default().corruption(CorruptionPolicy::CutAndKeep),
+            mode: IoMode::Write,
+            recovery_point: points.get(&self.name).copied().unwrap_or(Offset::ZERO),
+            log_start: starts.get(&self.name).copied(),
+            high_watermark: None,
+            clean,
+            check_all: true,
+        })
+    }
+
+    /// The damaged files that can be made again: those that `verify` complains of, and the snapshots that recovery would
+    /// remove.
+    fn to_set_aside(&self, recovery: &RecoveryReport, found: &VerifyReport) -> Result<Vec<SetAside>> {
+        let is_error = |problem: &&Problem| problem.severity == Severity::Error;
+        let errors = found.problems.iter().filter(is_error);
+        let wrong = errors.map(|problem| (problem.path.clone(), problem.text.clone()));
+        let mut set_aside: Vec<SetAside> = Vec::new();
+        for (from, problem) in wrong.chain(recovery.snapshots_skipped.iter().cloned()) {
+            let is_known = set_aside.iter().any(|known| known.from == from);
+            if !is_known && is_derived(&from) && self.is_file(&from)? {
+                let to = self.free_name(&from)?;
+                set_aside.push(SetAside { from, to, problem });
+            }
+        }
+        Ok(set_aside)
+    }
+
+    fn is_file(&self, path: &Path) -> Result<bool> {
+        let entries = self.disk.list(&self.directory).at("list", &self.directory)?;
+        Ok(entries.iter().any(|entry| entry.kind == EntryKind::File && path.ends_with(&entry.name)))
+    }
+
+    /// A name for a file that nothing has yet: what an earlier repair kept stays.
+    fn free_name(&self, from: &Path) -> Result<PathBuf> {
+        let name = from.file_name().unwrap_or_default().to_string_lossy();
+        for number in 1..=u32::MAX {
+            let to = self.directory.join(format!("{name}.{number}.corrupt"));
+            if !self.disk.exists(&to).at("look up", &to)? {
+                return Ok(to);
+            }
+        }
+        Err(Error::corrupt(from, 0, CorruptionKind::Format("no name is left to keep it under")))
+    }
+}
+
+/// Whether a file can be made again from the batches.
+fn is_derived(path: &Path) -> bool {
+    match path.file_name().map(PartitionFile::parse) {
+        Some(PartitionFile::Segment { file, stage: Stage::Live, .. }) => file != SegmentFile::Log,
+        Some(PartitionFile::LeaderEpochs) => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,397 @@
+//! What survives what: each public operation, and after it, or in the middle of it, the process dies, the machine dies, a
+//! sync fails, or the disk is full. The chapter of the manual with this name tells the same to a reader.
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its modules are its own"
+)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{MODES, batch, small, stored};
+use idemlog::sim::{FailedSync, Fault, Operation, SimDisk};
+use idemlog::{
+    AppendOptions, BatchBuilder, ControlRecord, Durability, Error, IoMode, LeaderEpoch, Log, LogDir,
+    LogDirOptions, Offset, ProducerEpoch, ProducerId, Result, Sequence, TopicId,
+};
+
+/// What the effect of an operation that returned `Ok` survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Survives {
+    Machine,
+    Process,
+    Nothing,
+}
+use Survives::{Machine, Nothing, Process};
+
+/// An operation, and how its effect shows after an opening.
+struct Case {
+    name: &'static str,
+    survives: Survives,
+    /// Whether it takes batches out of the log.
+    removes: bool,
+    act: fn(&LogDir, &Log) -> Result<()>,
+    shows: fn(&LogDir, &Log) -> bool,
+}
+
+const fn case(
+    name: &'static str,
+    survives: Survives,
+    act: fn(&LogDir, &Log) -> Result<()>,
+    shows: fn(&LogDir, &Log) -> bool,
+) -> Case {
+    Case { name, survives, removes: false, act, shows }
+}
+
+const fn removing(
+    name: &'static str,
+    act: fn(&LogDir, &Log) -> Result<()>,
+    shows: fn(&LogDir, &Log) -> bool,
+) -> Case {
+    Case { removes: true, ..case(name, Machine, act, shows) }
+}
+
+/// The offset behind the batches that are there before.
+const END: i64 = 40;
+
+const CASES: [Case; 21] = [
+    case("append", Machine, |_, log| append(log, Durability::Synced), |_, log| log.log_end_offset().0 > END),
+    case(
+        "append, buffered",
+        Process,
+        |_, log| append(log, Durability::Buffered),
+        |_, log| log.log_end_offset().0 > END,
+    ),
+    case("submit", Process, |_, log| submit(log), |_, log| log.log_end_offset().0 > END),
+    case(
+        "submit, resolved",
+        Machine,
+        |_, log| log.submit(&[next()], AppendOptions::default())?.wait().map(drop),
+        |_, log| log.log_end_offset().0 > END,
+    ),
+    case(
+        "sync",
+        Machine,
+        |_, log| submit(log).and_then(|()| log.sync()),
+        |_, log| log.log_end_offset().0 > END,
+    ),
+    case("roll", Machine, |_, log| log.roll(), |_, log| log.recovery().snapshot == Some(Offset(END))),
+    case(
+        "end_transaction",
+        Machine,
+        |_, log| end_transaction(log),
+        |_, log| log.last_stable_offset().0 == END + 2,
+    ),
+    removing(
+        "truncate_to",
+        |_, log| log.truncate_to(Offset(20)).map(drop),
+        |_, log| log.log_end_offset().0 == 20,
+    ),
+    removing(
+        "truncate_fully",
+        |_, log| log.truncate_fully(Offset(500)),
+        |_, log| (log.log_start_offset().0, log.log_end_offset().0) == (500, 500),
+    ),
+    removing(
+        "delete_records",
+        |_, log| log.delete_records(Offset(30)).map(drop),
+        |_, log| log.log_start_offset().0 == 30,
+    ),
+    removing("apply_retention", |_, log| retain(log), |_, log| log.log_start_offset().0 > 0),
+    case(
+        "set_options",
+        Nothing,
+        |_, log| log.set_options(small(IoMode::Write).io_mode(log.options().io_mode).max_batch_bytes(99)),
+        |_, _| true,
+    ),
+    case(
+        "set_leader_epoch",
+        Machine,
+        |_, log| {
+            log.set_leader_epoch(LeaderEpoch(5));
+            append(log, Durability::Synced)
+        },
+        |_, log| log.leader_epoch() == LeaderEpoch(5),
+    ),
+    case(
+        "partition, creating",
+        Machine,
+        |dir, _| dir.partition("new", 0).map(drop),
+        |dir, _| dir.find("new", 0).unwrap().is_some(),
+    ),
+    case(
+        "partition_of",
+        Machine,
+        |dir, _| dir.partition_of(TopicId([1; 16]), "t", 0).map(drop),
+        |_, log| log.topic_id() == Some(TopicId([1; 16])),
+    ),
+    case(
+        "delete_partition",
+        Machine,
+        |dir, _| dir.delete_partition("other", 0).map(drop),
+        |dir, _| dir.find("other", 0).unwrap().is_none(),
+    ),
+    case(
+        "new_producer_id",
+        Machine,
+        |dir, _| dir.new_producer_id().map(drop),
+        |dir, _| dir.new_producer_id().unwrap() > ProducerId(0),
+    ),
+    case(
+        "producer",
+        Machine,
+        |dir, _| dir.producer("name").map(drop),
+        |dir, _| dir.producer("name").unwrap().epoch() == ProducerEpoch(1),
+    ),
+    case("import_producers", Machine, import, |dir, _| {
+        dir.find("other", 0).unwrap().unwrap().producer(ProducerId(7)).is_some()
+    }),
+    case(
+        "expire_producers",
+        Nothing,
+        |_, log| {
+            log.expire_producers();
+            Ok(())
+        },
+        |_, _| true,
+    ),
+    case("close", Machine, |dir, _| dir.close(), |_, log| log.recovery().marked_clean),
+];
+
+fn next() -> idemlog::Batch {
+    batch(7, 0, END as i32, 2)
+}
+
+fn append(log: &Log, durability: Durability) -> Result<()> {
+    log.submit(&[next()], AppendOptions::default().durability(durability))?.wait().map(drop)
+}
+
+fn submit(log: &Log) -> Result<()> {
+    log.submit(&[next()], AppendOptions::default()).map(drop)
+}
+
+/// A batch and its marker; the batch may be there from an earlier try.
+fn end_transaction(log: &Log) -> Result<()> {
+    let (id, epoch) = (ProducerId(3), ProducerEpoch(0));
+    let first = BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional().record("k", "v");
+    log.append(&first.build()?)?;
+    log.end_transaction(id, epoch, ControlRecord::Commit { coordinator_epoch: 0 }).map(drop)
+}
+
+fn retain(log: &Log) -> Result<()> {
+    log.set_options(small(IoMode::Write).io_mode(log.options().io_mode).retention_bytes(Some(500)))?;
+    log.apply_retention().map(drop)
+}
+
+fn import(dir: &LogDir, log: &Log) -> Result<()> {
+    let (states, other) = (log.export_producers(), dir.partition("other", 0)?);
+    other.truncate_fully(states.offset)?;
+    other.import_producers(&states)
+}
+
+fn open(disk: &SimDisk, mode: IoMode) -> Result<(LogDir, Log)> {
+    let options = LogDirOptions::default().log(small(mode)).disk(Arc::new(disk.clone())).recovery_threads(1);
+    let dir = LogDir::open(Path::new("/data"), options)?;
+    let log = dir.partition("t", 0)?;
+    Ok((dir, log))
+}
+
+/// A log of several segments, and another partition, as they stand before the operation.
+struct Before {
+    disk: SimDisk,
+    dir: LogDir,
+    log: Log,
+    acknowledged: Vec<(i64, u32)>,
+}
+
+fn before(mode: IoMode) -> Before {
+    let disk = SimDisk::new(mode);
+    disk.set_sync_range_covers_length(true);
+    let (dir, log) = open(&disk, mode).unwrap();
+    (0..END / 2).for_each(|at| assert!(!log.append(&batch(7, 0, at as i32 * 2, 2)).unwrap().is_duplicate()));
+    dir.partition("other", 0).unwrap().append(&common::plain("other")).unwrap();
+    let acknowledged = stored(&log);
+    Before { disk, dir, log, acknowledged }
+}
+
+impl Case {
+    /// Opens what is left: what was acknowledged before is there, or the part that the operation leaves; and if it is `done`,
+    /// its effect shows.
+    fn check(&self, disk: &SimDisk, mode: IoMode, acknowledged: &[(i64, u32)], done: bool, what: &str) {
+        let what = format!("{} {mode:?} {what}", self.name);
+        let (dir, log) = open(disk, mode).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let left = stored(&log);
+        let kept: Vec<_> = left.iter().filter(|batch| acknowledged.contains(batch)).copied().collect();
+        let is_part = acknowledged.windows(kept.len().max(1)).any(|part| part == kept) || kept.is_empty();
+        assert!(if self.removes { is_part } else { kept == acknowledged }, "{what}: {left:?} is left");
+        assert!(!done || (self.shows)(&dir, &log), "{what}: the effect is lost; {}", log.recovery());
+    }
+
+    /// Does it, and dies at any moment: `images` gives the disks that are left behind an event.
+    fn die(&self, survives: &[Survives], images: impl Fn(&SimDisk, usize) -> Vec<SimDisk>) {
+        for mode in MODES {
+            let before = before(mode);
+            before.disk.restart_journal();
+            (self.act)(&before.dir, &before.log).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+            before.disk.mark(1);
+            for point in 0..before.disk.crash_points() {
+                let done = !before.disk.marks(point).is_empty() && survives.contains(&self.survives);
+                for image in images(&before.disk, point) {
+                    self.check(&image, mode, &before.acknowledged, done, &before.disk.describe(point));
+                }
+            }
+        }
+    }
+
+    /// Does it while one sync fails, for each in turn.
+    fn fail_syncs(&self, operation: Operation) {
+        for mode in MODES {
+            for call in 1.. {
+                let Before { disk, dir, log, acknowledged } = before(mode);
+                let calls = disk.calls(operation);
+                disk.inject(Fault::nth(operation, call).pages(FailedSync::Reverted));
+                let answer = (self.act)(&dir, &log);
+                disk.clear_faults();
+                if disk.calls(operation) - calls < call {
+                    break;
+                }
+                drop((dir, log));
+                let done = answer.is_ok() && self.survives == Machine;
+                self.check(&disk, mode, &acknowledged, done, &format!("{operation:?} {call}: {answer:?}"));
+            }
+        }
+    }
+
+    /// Does it on a full disk, and again when there is room.
+    fn fill(&self) {
+        for mode in MODES {
+            let Before { disk, dir, log, acknowledged } = before(mode);
+            disk.set_capacity(Some(disk.used()));
+            let answer = (self.act)(&dir, &log);
+            let is_full =
+                matches!(&answer, Err(Error::Io(io)) if io.source.kind() == std::io::ErrorKind::StorageFull);
+            assert!(answer.is_ok() || is_full, "{} {mode:?}: {answer:?}", self.name);
+            disk.set_capacity(None);
+            if answer.is_err() && self.name != "close" {
+                (self.act)(&dir, &log)
+                    .unwrap_or_else(|error| panic!("{} {mode:?} with room: {error}", self.name));
+            }
+            let done = self.survives != Nothing && (answer.is_ok() || self.name != "close");
+            drop((dir, log));
+            self.check(&disk, mode, &acknowledged, done, &format!("full: {answer:?}"));
+        }
+    }
+}
+
+#[test]
+fn what_is_done_survives_the_process_whenever_it_dies() {
+    CASES.iter().for_each(|case| case.die(&[Machine, Process], |disk, point| vec![disk.kill(point)]));
+}
+
+#[test]
+fn what_is_durable_survives_the_machine_whenever_it_dies() {
+    CASES
+        .iter()
+        .for_each(|case| case.die(&[Machine], |disk, point| disk.images(point, 4, point as u64).collect()));
+}
+
+#[test]
+fn what_is_durable_survives_a_sync_that_fails() {
+    CASES.iter().for_each(|case| {
+        [Operation::Sync, Operation::SyncDirectory]
+            .into_iter()
+            .for_each(|operation| case.fail_syncs(operation));
+    });
+}
+
+#[test]
+fn what_is_durable_survives_a_full_disk_and_what_failed_works_when_there_is_room() {
+    CASES.iter().for_each(Case::fill);
+}
+
+/// The directory in which a segment's name was to be made durable could not be opened for want of a descriptor. That counted
+/// as a failed sync, and poisoned the partition.
+#[test]
+fn a_directory_that_there_is_no_descriptor_for_is_no_failed_sync() {
+    for mode in MODES {
+        for call in 1.. {
+            let Before { disk, log, dir: _dir, .. } = before(mode);
+            let calls = disk.calls(Operation::SyncDirectory);
+            disk.inject(Fault::nth(Operation::SyncDirectory, call).errno(Fault::EMFILE));
+            let rolled = log.roll();
+            disk.clear_faults();
+            if disk.calls(Operation::SyncDirectory) - calls < call {
+                break;
+            }
+            assert!(matches!(rolled, Err(Error::Io(_))), "{mode:?} {call}: {rolled:?}");
+            append(&log, Durability::Synced).unwrap();
+            log.roll().unwrap();
+        }
+    }
+}
+
+/// The disk was full when the log start was to be written down. Asked again, with room, `delete_records` found it moved
+/// already, returned `Ok` without writing anything, and a kill brought the records back.
+#[test]
+fn a_deletion_that_failed_is_durable_once_it_was_tried_again() {
+    for mode in MODES {
+        let Before { disk, dir, log, .. } = before(mode);
+        disk.set_capacity(Some(disk.used()));
+        assert!(log.delete_records(Offset(30)).is_err());
+        disk.set_capacity(None);
+        assert_eq!(log.delete_records(Offset(30)).unwrap(), Offset(30));
+        let killed = disk.kill(disk.crash_points() - 1);
+        drop((dir, log));
+        assert_eq!(open(&killed, mode).unwrap().1.log_start_offset(), Offset(30));
+    }
+}
+
+#[test]
+fn options_are_the_hosts_to_say_again() {
+    let Before { disk, dir, log, .. } = before(IoMode::Write);
+    log.set_options(small(IoMode::Write).max_batch_bytes(99)).unwrap();
+    dir.close().unwrap();
+    drop((dir, log));
+    assert_eq!(open(&disk, IoMode::Write).unwrap().1.options().max_batch_bytes, 4096);
+}
+
+/// The names in backticks in the last column of the chapter's tables.
+fn named_in(chapter: &str) -> Vec<BTreeSet<&str>> {
+    let rows = chapter.lines().filter(|line| line.starts_with("| ") && line.contains("`"));
+    let last = rows.map(|row| row.trim_end_matches('|').rsplit('|').next().unwrap());
+    last.map(|cell| cell.split('`').skip(1).step_by(2).collect()).collect()
+}
+
+/// All Rust files below a directory, as one text.
+fn sources(directory: &Path) -> String {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let text = |path: std::path::PathBuf| match path.extension() {
+        _ if path.is_dir() => sources(&path),
+        Some(extension) if extension == "rs" => std::fs::read_to_string(path).unwrap(),
+        _ => String::new(),
+    };
+    entries.map(text).collect()
+}
+
+#[test]
+fn every_line_of_the_chapter_names_tests_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let chapter = std::fs::read_to_string(root.join("src/manual/survival.md")).unwrap();
+    let sources = sources(&root.join("src")) + &sources(&root.join("tests"));
+    let lines = named_in(&chapter);
+    assert!(lines.len() > 30, "{lines:?}");
+    for names in lines {
+        assert!(!names.is_empty(), "a line names no test");
+        for name in names {
+            assert!(sources.contains(&format!("fn {name}()")), "there is no test {name}");
+        }
+    }
+    for case in &CASES {
+        let operation = case.name.split(',').next().unwrap();
+        assert!(chapter.contains(&format!("`{operation}`")), "the chapter says nothing of {operation}");
+    }
+}
