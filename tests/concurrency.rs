@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{MODES, batch, open, stored};
 use idemlog::verify::{VerifyOptions, verify};
-use idemlog::{AppendOptions, Batch, BatchBuilder, Error, Log, Offset, ProducerId, UncheckedBatch};
+use idemlog::{AppendOptions, Batch, BatchBuilder, Error, Log, Offset, Pending, ProducerId, UncheckedBatch};
 
 const WRITERS: i64 = 4;
 /// As many batches are acknowledged before the log is closed.
@@ -66,7 +66,7 @@ impl Scene {
             let sent = batch(id, 0, sequence, 1 + (sequence % 3) as usize);
             let begun = self.tick();
             let options = AppendOptions::default();
-            match self.log.submit(std::slice::from_ref(&sent), options).and_then(|pending| pending.wait()) {
+            match self.log.submit(std::slice::from_ref(&sent), options).and_then(Pending::wait) {
                 Ok(outcomes) => {
                     let offsets = outcomes[0].offsets().unwrap();
                     let id = (offsets.first.0, sent.header().crc);
