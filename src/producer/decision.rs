@@ -257,7 +257,9 @@ impl Judge<'_> {
     #[inline]
     fn stored_batch(&self) -> Option<StoredBatch> {
         let (first, last) = (self.header.base_sequence, self.header.last_sequence());
-        self.view.batches().find(|batch| batch.last_sequence == last && batch.first_sequence() == first)
+        let is_same = |batch: &&StoredBatch| batch.last_sequence == last && batch.first_sequence() == first;
+        let newest = Some(&self.view.entry.last).filter(|newest| newest.present().is_some());
+        newest.into_iter().chain(self.view.older).find(is_same).copied()
     }
 
     #[inline]
