@@ -17,12 +17,12 @@ pub(super) struct Incoming<'a> {
     pub(super) batches: Cow<'a, [Batch]>,
     /// What the control batches say; as many as there are batches.
     controls: SmallVec<[Option<ControlRecord>; 1]>,
-    pub(super) options: AppendOptions,
+    pub(super) options: &'a AppendOptions,
 }
 
 impl<'a> Incoming<'a> {
     /// To be [`check`](Self::check)ed.
-    pub(super) fn new(batches: &'a [Batch], options: AppendOptions) -> Self {
+    pub(super) fn new(batches: &'a [Batch], options: &'a AppendOptions) -> Self {
         Self { batches: Cow::Borrowed(batches), controls: SmallVec::new(), options }
     }
 

@@ -106,7 +106,7 @@ impl Log {
     /// [`Error::InDoubt`], [`Error::Truncated`]: stored, but not known to be durable.
     pub fn append(&self, batch: &Batch) -> Result<AppendOutcome> {
         let (mut outcomes, options) = (Outcomes::new(), AppendOptions::default());
-        let ticket = self.shared.place(std::slice::from_ref(batch), options, true, &mut outcomes)?;
+        let ticket = self.shared.place(std::slice::from_ref(batch), &options, true, &mut outcomes)?;
         self.shared.settle(ticket)?;
         outcomes.pop().ok_or(Error::Closed)
     }
@@ -120,7 +120,7 @@ impl Log {
     /// offsets.
     pub fn append_all(&self, batches: &[Batch]) -> Result<Vec<AppendOutcome>> {
         let mut outcomes = Outcomes::new();
-        let ticket = self.shared.place(batches, AppendOptions::default(), true, &mut outcomes)?;
+        let ticket = self.shared.place(batches, &AppendOptions::default(), true, &mut outcomes)?;
         self.shared.settle(ticket)?;
         Ok(outcomes.into_vec())
     }
@@ -133,7 +133,7 @@ impl Log {
     /// As [`append`](Self::append), but for what can happen while waiting.
     pub fn submit(&self, batches: &[Batch], options: AppendOptions) -> Result<Pending> {
         let mut outcomes = Outcomes::new();
-        let ticket = self.shared.place(batches, options, true, &mut outcomes)?;
+        let ticket = self.shared.place(batches, &options, true, &mut outcomes)?;
         self.shared.request_sync(ticket);
         Ok(Pending::new(self.shared.clone(), outcomes, ticket))
     }
@@ -145,7 +145,7 @@ impl Log {
     /// [`Error::WouldBlock`] where `submit` would wait; nothing is stored.
     pub fn try_submit(&self, batches: &[Batch], options: AppendOptions) -> Result<Pending> {
         let mut outcomes = Outcomes::new();
-        let ticket = self.shared.place(batches, options, false, &mut outcomes)?;
+        let ticket = self.shared.place(batches, &options, false, &mut outcomes)?;
         self.shared.request_sync(ticket);
         Ok(Pending::new(self.shared.clone(), outcomes, ticket))
     }
@@ -156,7 +156,7 @@ impl Shared {
     fn place(
         &self,
         batches: &[Batch],
-        options: AppendOptions,
+        options: &AppendOptions,
         may_wait: bool,
         outcomes: &mut Outcomes,
     ) -> Result<Option<Ticket>> {
