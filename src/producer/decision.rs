@@ -259,7 +259,7 @@ impl Judge<'_> {
         let (first, last) = (self.header.base_sequence, self.header.last_sequence());
         let is_same = |batch: &&StoredBatch| batch.last_sequence == last && batch.first_sequence() == first;
         let newest = Some(&self.view.entry.last).filter(|newest| newest.present().is_some());
-        newest.into_iter().chain(self.view.older).find(is_same)
+        self.view.older.iter().chain(newest).find(is_same)
     }
 
     #[inline]
