@@ -44,12 +44,12 @@ fn price_of_a_look() -> f64 {
 fn write(engine: &Engine, pool: &Pool, start: Instant, appended_at: &[AtomicU64]) -> f64 {
     let interval = Duration::from_secs(1) / PER_SECOND;
     let mut cost = 0;
-    for index in 0..pool.len() {
+    for (index, appended_at) in appended_at.iter().enumerate() {
         while start.elapsed() < interval * index as u32 {
             std::thread::yield_now();
         }
         let batch = pool.batch(index);
-        appended_at[index].store(start.elapsed().as_nanos() as u64, Ordering::Release);
+        appended_at.store(start.elapsed().as_nanos() as u64, Ordering::Release);
         let before = processor_time();
         assert!(!engine.send(batch));
         cost += processor_time() - before;
