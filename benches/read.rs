@@ -1,23 +1,21 @@
-//! Reading a log whose pages are in memory.
-//!
-//! Beside the engine stand
-//! - `limit`: the same over a mapping of the file, with nothing in between: hops from header to header, a bare walk over
-//!   the records, or a binary search in an index as sparse as the engine's.
-//! - `pread`: the same over bytes that are read into a buffer.
+//! Reading a log of 4 GiB whose pages are in memory. Beside the engine stands the limit: the same over mappings of the
+//! files, with nothing in between: hops from header to header, a bare walk over the records, or a binary search in an
+//! index as sparse as the engine's and a scan from there.
 
 mod support;
 
 use std::cell::LazyCell;
 use std::hint::black_box;
+use std::time::Duration;
 
+use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use idemlog::{DiskFile, Offset};
-use support::batches::{first_offset, size, walk};
-use support::stored::Stored;
-use support::{Random, amount};
+use idemlog::{Offset, Timestamp};
+use support::batches::{FIRST_TIMESTAMP, ONE_KIB, first_offset, largest_timestamp, size, walk};
+use support::stored::{Stored, mapped_segments};
+use support::{Random, amount, directory};
 
-const LOG_BYTES: usize = 256 << 20;
-const READ_AHEAD: usize = 256 << 10;
+const LOG_BYTES: usize = 4 << 30;
 /// The bytes of batches between two entries of an index.
 const INDEX_INTERVAL: usize = 4096;
 
@@ -26,108 +24,101 @@ fn keep<T>(found: T) {
     black_box(found);
 }
 
-/// Calls `each` with all batches in `bytes`; returns the size of what lies behind the last whole one.
-fn hop<'a>(mut bytes: &'a [u8], mut each: impl FnMut(&'a [u8])) -> usize {
-    while bytes.len() >= 61 && bytes.len() >= size(bytes) {
+/// Calls `each` with all batches in `bytes`, which end with the last one or with zeros.
+fn hop<'a>(mut bytes: &'a [u8], mut each: impl FnMut(&'a [u8])) {
+    while bytes.len() >= 61 && size(bytes) >= 61 {
         let (batch, rest) = bytes.split_at(size(bytes));
         each(batch);
         bytes = rest;
     }
-    bytes.len()
 }
 
-/// Calls `each` with all batches of a file of `len` bytes.
-fn hop_file(file: &dyn DiskFile, len: usize, mut each: impl FnMut(&[u8])) {
-    let mut buffer = vec![0; READ_AHEAD];
-    let (mut position, mut kept) = (0, 0);
-    while position < len {
-        let room = buffer.len().min(len - position + kept);
-        let read = file.read_at(&mut buffer[kept..room], position as u64).expect("bytes");
-        position += read;
-        let end = kept + read;
-        kept = hop(&buffer[..end], &mut each);
-        buffer.copy_within(end - kept..end, 0);
+/// The log's files, mapped.
+struct Files(Vec<Bytes>);
+
+impl Files {
+    fn of(stored: &Stored) -> Self {
+        let maps = mapped_segments(stored.directory());
+        Self(maps.iter().map(|map| map.bytes(0..map.capacity()).expect("all bytes")).collect())
+    }
+
+    fn each(&self, mut each: impl FnMut(&[u8])) {
+        self.0.iter().for_each(|file| hop(file, &mut each));
     }
 }
 
-/// The batches of the whole log, one by one.
+/// Every batch, or every value of every record.
 fn sequential(criterion: &mut Criterion, stored: &Stored) {
     let mut group = criterion.benchmark_group("read/sequential");
-    group.throughput(Throughput::Bytes(stored.bytes as u64)).sample_size(20);
+    group.throughput(Throughput::Bytes(stored.bytes as u64)).sample_size(10);
+    group.measurement_time(Duration::from_secs(5)).warm_up_time(Duration::from_millis(500));
     group.bench_function("idemlog", |bench| {
         bench.iter(|| {
             let batches = stored.log.reader(Offset(0)).expect("a reader");
             batches.map(|batch| black_box(batch.expect("a batch").bytes()).len()).sum::<usize>()
         });
     });
-    group.bench_function("limit", |bench| {
-        let map = stored.file().map_read(stored.bytes).expect("a mapping");
-        let bytes = map.slice(0..stored.bytes).expect("all bytes");
-        bench.iter(|| hop(&bytes, keep));
-    });
-    group.bench_function("pread", |bench| {
-        let file = stored.file();
-        bench.iter(|| hop_file(&*file, stored.bytes, |batch| keep(batch)));
-    });
+    let files = Files::of(stored);
+    group.bench_function("limit", |bench| bench.iter(|| files.each(|batch| keep(batch))));
     group.finish();
-}
-
-/// Every value of every record.
-fn records(criterion: &mut Criterion, stored: &Stored) {
     let mut group = criterion.benchmark_group("read/records");
-    group.throughput(Throughput::Bytes(stored.bytes as u64)).sample_size(20);
+    group.throughput(Throughput::Bytes(stored.bytes as u64)).sample_size(10);
+    group.measurement_time(Duration::from_secs(5)).warm_up_time(Duration::from_millis(500));
     group.bench_function("idemlog", |bench| {
         bench.iter(|| {
             let batches = stored.log.reader(Offset(0)).expect("a reader");
             let records = batches.flat_map(|batch| batch.expect("a batch").records());
-            records
-                .map(|record| record.expect("a record").value().map_or(0, |value| value.len()))
-                .sum::<usize>()
+            let size = |record: idemlog::Record| record.value().map_or(0, |value| value.len());
+            records.map(|record| size(record.expect("a record"))).sum::<usize>()
         });
     });
-    group.bench_function("limit", |bench| {
-        let map = stored.file().map_read(stored.bytes).expect("a mapping");
-        let bytes = map.slice(0..stored.bytes).expect("all bytes");
-        bench.iter(|| hop(&bytes, |batch| keep(walk(batch))));
-    });
-    group.bench_function("pread", |bench| {
-        let file = stored.file();
-        bench.iter(|| hop_file(&*file, stored.bytes, |batch| keep(walk(batch))));
-    });
+    group.bench_function("limit", |bench| bench.iter(|| files.each(|batch| keep(walk(batch)))));
     group.finish();
 }
 
-/// The first offset and the place of one batch in every [`INDEX_INTERVAL`].
-fn sparse_index(bytes: &[u8]) -> Vec<(u64, usize)> {
-    let (mut index, mut position, mut since_last) = (Vec::new(), 0, INDEX_INTERVAL);
-    hop(bytes, |batch| {
-        if since_last >= INDEX_INTERVAL {
-            index.push((first_offset(batch), position));
-            since_last = 0;
+/// By one of the numbers that rise from batch to batch: those of one batch in every [`INDEX_INTERVAL`].
+struct SparseIndex<'a> {
+    entries: Vec<(u64, &'a [u8])>,
+    number: fn(&[u8]) -> u64,
+}
+
+impl<'a> SparseIndex<'a> {
+    fn new(files: &'a Files, number: fn(&[u8]) -> u64) -> Self {
+        let mut entries = Vec::new();
+        for bytes in &files.0 {
+            let (mut position, mut since_last) = (0, INDEX_INTERVAL);
+            hop(bytes, |batch| {
+                if since_last >= INDEX_INTERVAL {
+                    entries.push((number(batch), &bytes[position..]));
+                    since_last = 0;
+                }
+                position += batch.len();
+                since_last += batch.len();
+            });
         }
-        position += batch.len();
-        since_last += batch.len();
-    });
-    index
-}
-
-/// The batch with `offset`, found through the index.
-fn find<'a>(bytes: &'a [u8], index: &[(u64, usize)], offset: u64) -> &'a [u8] {
-    let entry = index.partition_point(|&(first, _)| first <= offset).saturating_sub(1);
-    let mut rest = &bytes[index[entry].1..];
-    while first_offset(rest) < offset {
-        rest = &rest[size(rest)..];
+        Self { entries, number }
     }
-    &rest[..size(rest)]
+
+    /// The batch with the number.
+    fn find(&self, number: u64) -> &[u8] {
+        let entry = self.entries.partition_point(|&(first, _)| first <= number).saturating_sub(1);
+        let mut rest = self.entries[entry].1;
+        while (self.number)(rest) < number {
+            rest = &rest[size(rest)..];
+        }
+        &rest[..size(rest)]
+    }
 }
 
-/// One batch by its offset, anywhere in the log.
+/// One batch by its offset, or one offset by its timestamp, anywhere in the log.
 fn random(criterion: &mut Criterion, stored: &Stored) {
-    let mut group = criterion.benchmark_group("read/random");
     let count = stored.count() as u64;
-    let offsets = || Random(3).map(|number| number % count);
+    let numbers = || Random(3).map(|number| number % count);
+    let files = Files::of(stored);
+    let mut group = criterion.benchmark_group("read/random offset");
+    group.measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
     group.bench_function("idemlog", |bench| {
-        let mut offsets = offsets();
+        let mut offsets = numbers();
         bench.iter(|| {
             let offset = offsets.next().map_or(0, |offset| offset as i64);
             let fetched = stored.log.read(Offset(offset), 1).expect("a batch");
@@ -136,30 +127,33 @@ fn random(criterion: &mut Criterion, stored: &Stored) {
         });
     });
     group.bench_function("limit", |bench| {
-        let map = stored.file().map_read(stored.bytes).expect("a mapping");
-        let bytes = map.slice(0..stored.bytes).expect("all bytes");
-        let (index, mut offsets) = (sparse_index(&bytes), offsets());
+        let (index, mut offsets) = (SparseIndex::new(&files, first_offset), numbers());
+        bench.iter(|| black_box(index.find(offsets.next().unwrap_or(0))).len());
+    });
+    group.finish();
+    let mut group = criterion.benchmark_group("read/random timestamp");
+    group.measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
+    group.bench_function("idemlog", |bench| {
+        let mut times = numbers();
         bench.iter(|| {
-            let batch = find(&bytes, &index, offsets.next().unwrap_or(0));
-            assert_eq!(batch.len(), stored.batch_size);
-            black_box(batch);
+            let number = times.next().map_or(0, |number| number as i64);
+            let found = stored.log.offset_for_timestamp(Timestamp(FIRST_TIMESTAMP + number));
+            let found = found.expect("an offset").expect("a record");
+            assert_eq!(found.offset, Offset(number));
         });
     });
-    group.bench_function("pread", |bench| {
-        let (file, mut buffer, mut offsets) = (stored.file(), vec![0; stored.batch_size], offsets());
-        bench.iter(|| {
-            let position = offsets.next().unwrap_or(0) * stored.batch_size as u64;
-            file.read_at(&mut buffer, position).expect("a batch")
-        });
+    group.bench_function("limit", |bench| {
+        let (index, mut times) = (SparseIndex::new(&files, largest_timestamp), numbers());
+        bench.iter(|| black_box(index.find(FIRST_TIMESTAMP as u64 + times.next().unwrap_or(0))).len());
     });
     group.finish();
 }
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    let stored = LazyCell::new(|| Stored::new(amount(LOG_BYTES)));
+    let directory = directory();
+    let stored = LazyCell::new(|| Stored::new(directory.path(), 0, ONE_KIB, amount(LOG_BYTES)));
     sequential(&mut criterion, &stored);
-    records(&mut criterion, &stored);
     random(&mut criterion, &stored);
     criterion.final_summary();
 }

@@ -1,24 +1,35 @@
-//! Opening a log of 1 GiB that was not closed, and of which nothing but the batches is left: no indexes, no snapshots,
-//! no recovery point.
-//!
-//! Beside the engine stand
-//! - `limit`: the CRC of every batch, one after the other, over a fresh mapping of the file.
-//! - `pread`: the same over bytes that are read into a buffer.
+//! Opening logs of 4 GiB that were not closed, and of which nothing but the batches is left: no indexes, no snapshots,
+//! no recovery point. Beside the engine stands the limit: the CRC of every batch, one after the other, over fresh
+//! mappings of the files, by one thread.
 
 mod support;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use idemlog::{LogDir, Offset};
-use support::amount;
-use support::batches::{crc_matches, size};
-use support::stored::{Stored, options};
+use support::batches::{ONE_KIB, TEN_KIB, crc_matches, size};
+use support::stored::{Stored, mapped_segments, options};
+use support::{amount, directory};
 
-const LOG_BYTES: usize = 1 << 30;
-const READ_AHEAD: usize = 256 << 10;
+const LOG_BYTES: usize = 4 << 30;
+
+/// A partition's directory, and where its log ends.
+struct Partition {
+    path: PathBuf,
+    number: i32,
+    bytes: usize,
+    log_end: Offset,
+}
+
+impl Partition {
+    fn new(stored: &Stored, number: i32) -> Self {
+        let path = stored.directory().to_owned();
+        Self { path, number, bytes: stored.bytes, log_end: Offset(stored.count() as i64) }
+    }
+}
 
 /// Removes every file below `directory` that is not a `.log`.
 fn strip(directory: &Path) {
@@ -33,54 +44,59 @@ fn strip(directory: &Path) {
 }
 
 /// Opens the directory as after a crash.
-fn recover(stored: &Stored) -> Duration {
-    strip(stored.directory.path());
+fn recover(directory: &Path, partitions: &[&Partition]) -> Duration {
+    strip(directory);
     let started = Instant::now();
-    let dir = LogDir::open(stored.directory.path(), options()).expect("a log that was recovered");
+    let dir = LogDir::open(directory, options()).expect("logs that were recovered");
     let took = started.elapsed();
-    let log = dir.partition("bench", 0).expect("the partition");
-    assert_eq!(log.log_end_offset(), Offset(stored.count() as i64));
+    for partition in partitions {
+        let log = dir.partition("bench", partition.number).expect("the partition");
+        assert_eq!(log.log_end_offset(), partition.log_end);
+    }
     took
 }
 
-/// Whether the whole batches in `bytes` are sound; and how many bytes lie behind them.
-fn scan(mut bytes: &[u8]) -> usize {
-    while bytes.len() >= 61 && bytes.len() >= size(bytes) {
-        let (batch, rest) = bytes.split_at(size(bytes));
-        assert!(crc_matches(batch));
-        bytes = rest;
+/// The CRC of every batch.
+fn scan(partition: &Path) {
+    for map in mapped_segments(partition) {
+        let bytes = map.slice(0..map.capacity()).expect("all bytes");
+        let mut rest = &*bytes;
+        // A segment that was not sealed has blocks behind its end.
+        while rest.len() >= 61 && size(rest) > 61 {
+            let (batch, behind) = rest.split_at(size(rest));
+            assert!(crc_matches(batch));
+            rest = behind;
+        }
     }
-    bytes.len()
 }
 
-fn scan_mapping(stored: &Stored) {
-    let map = stored.file().map_read(stored.bytes).expect("a mapping");
-    assert_eq!(scan(&map.slice(0..stored.bytes).expect("all bytes")), 0);
-}
-
-fn scan_file(stored: &Stored) {
-    let (file, mut buffer) = (stored.file(), vec![0; READ_AHEAD]);
-    let (mut position, mut kept) = (0, 0);
-    while position < stored.bytes {
-        let room = buffer.len().min(stored.bytes - position + kept);
-        position += file.read_at(&mut buffer[kept..room], position as u64).expect("bytes");
-        kept = scan(&buffer[..room]);
-        buffer.copy_within(room - kept..room, 0);
-    }
+/// Recovers `partitions` alone: the others are out of the way meanwhile.
+fn recovery(criterion: &mut Criterion, name: &str, directory: &Path, partitions: &[&Partition]) {
+    let mut group = criterion.benchmark_group(format!("recovery/{name}"));
+    group.sampling_mode(SamplingMode::Flat).sample_size(10);
+    group.warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_secs(1));
+    let bytes = partitions.iter().map(|partition| partition.bytes as u64).sum();
+    group.throughput(Throughput::Bytes(bytes));
+    group.bench_function("idemlog", |bench| {
+        bench.iter_custom(|count| (0..count).map(|_| recover(directory, partitions)).sum());
+    });
+    group.bench_function("limit", |bench| {
+        bench.iter(|| partitions.iter().for_each(|partition| scan(&partition.path)));
+    });
+    group.finish();
 }
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    let stored = Stored::new(amount(LOG_BYTES));
-    stored.close();
-    let mut group = criterion.benchmark_group("recovery/1GiB");
-    group.sampling_mode(SamplingMode::Flat).sample_size(10).warm_up_time(Duration::from_millis(500));
-    group.throughput(Throughput::Bytes(stored.bytes as u64));
-    group.bench_function("idemlog", |bench| {
-        bench.iter_custom(|count| (0..count).map(|_| recover(&stored)).sum());
-    });
-    group.bench_function("limit", |bench| bench.iter(|| scan_mapping(&stored)));
-    group.bench_function("pread", |bench| bench.iter(|| scan_file(&stored)));
-    group.finish();
+    let (directory, aside) = (directory(), directory());
+    let bytes = amount(LOG_BYTES);
+    let small = Partition::new(&Stored::new(directory.path(), 0, ONE_KIB, bytes), 0);
+    recovery(&mut criterion, "4GiB of 1KiB", directory.path(), &[&small]);
+    let away = aside.path().join("bench-0");
+    fs::rename(&small.path, &away).expect("a partition less");
+    let large = Partition::new(&Stored::new(directory.path(), 1, TEN_KIB, bytes), 1);
+    recovery(&mut criterion, "4GiB of 10KiB", directory.path(), &[&large]);
+    fs::rename(&away, &small.path).expect("two partitions");
+    recovery(&mut criterion, "two partitions", directory.path(), &[&small, &large]);
     criterion.final_summary();
 }

@@ -1,7 +1,7 @@
 //! Batches to append, and the least that can be done to look into one.
 
-use bytes::Bytes;
-use idemlog::{Batch, BatchBuilder, ProducerEpoch, ProducerId, Sequence, Timestamp};
+use bytes::{Bytes, BytesMut};
+use idemlog::{Batch, BatchBuilder, Compression, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 use super::Random;
 
@@ -11,6 +11,12 @@ const LENGTH_AT: usize = 8;
 const CRC_AT: usize = 17;
 /// From here on the CRC counts.
 const ATTRIBUTES_AT: usize = 21;
+const MAX_TIMESTAMP_AT: usize = 35;
+const PRODUCER_ID_AT: usize = 43;
+const SEQUENCE_AT: usize = 53;
+
+/// That of the first batch; each has one more than the one before for every record of that.
+pub(crate) const FIRST_TIMESTAMP: i64 = 1_700_000_000_000;
 
 /// What a batch holds.
 #[derive(Clone, Copy)]
@@ -18,13 +24,24 @@ pub(crate) struct Shape {
     pub(crate) name: &'static str,
     pub(crate) records: i32,
     pub(crate) value_size: usize,
+    pub(crate) compression: Compression,
+}
+
+impl Shape {
+    const fn plain(name: &'static str, records: i32, value_size: usize) -> Self {
+        Self { name, records, value_size, compression: Compression::None }
+    }
 }
 
 /// A batch of 128 bytes in all.
-pub(crate) const SMALL: Shape = Shape { name: "128B", records: 1, value_size: 59 };
-pub(crate) const ONE_KIB: Shape = Shape { name: "1KiB", records: 1, value_size: 1 << 10 };
-pub(crate) const SIXTEEN_KIB: Shape = Shape { name: "16KiB", records: 1, value_size: 16 << 10 };
-pub(crate) const TEN_OF_ONE_KIB: Shape = Shape { name: "10x1KiB", records: 10, value_size: 1 << 10 };
+pub(crate) const SMALL: Shape = Shape::plain("128B", 1, 59);
+pub(crate) const ONE_KIB: Shape = Shape::plain("1KiB", 1, 1 << 10);
+pub(crate) const TEN_KIB: Shape = Shape::plain("10KiB", 1, 10 << 10);
+pub(crate) const SIXTEEN_KIB: Shape = Shape::plain("16KiB", 1, 16 << 10);
+pub(crate) const TEN_OF_ONE_KIB: Shape = Shape::plain("10x1KiB", 10, 1 << 10);
+/// Of values that zstd makes about half as large.
+pub(crate) const COMPRESSED: Shape =
+    Shape { name: "zstd", records: 10, value_size: 1 << 10, compression: Compression::Zstd };
 
 /// The batches of one idempotent producer in the order of their sequences, all of one size and each with other values.
 pub(crate) struct Batches {
@@ -36,7 +53,10 @@ pub(crate) struct Batches {
 
 impl Batches {
     pub(crate) fn new(shape: Shape) -> Self {
-        let noise = Random(1).take(1 << 17).flat_map(u64::to_be_bytes).collect();
+        let mut noise: Vec<u8> = Random(1).take(1 << 17).flat_map(u64::to_be_bytes).collect();
+        if shape.compression != Compression::None {
+            noise.iter_mut().for_each(|byte| *byte &= 0x0f);
+        }
         Self { shape, noise, random: Random(2), sequence: 0 }
     }
 }
@@ -47,7 +67,8 @@ impl Iterator for Batches {
     fn next(&mut self) -> Option<Batch> {
         let mut batch = BatchBuilder::new()
             .producer(ProducerId(7), ProducerEpoch(0), Sequence(self.sequence))
-            .timestamp(Timestamp(1_700_000_000_000 + i64::from(self.sequence)));
+            .timestamp(Timestamp(FIRST_TIMESTAMP + i64::from(self.sequence)))
+            .compression(self.shape.compression);
         for start in self.random.by_ref().take(self.shape.records as usize) {
             let start = start as usize % (self.noise.len() - self.shape.value_size);
             batch = batch.record(b"", &self.noise[start..][..self.shape.value_size]);
@@ -60,37 +81,79 @@ impl Iterator for Batches {
 /// Batches back to back in memory, too many for any cache.
 pub(crate) struct Pool {
     bytes: Bytes,
-    batch_size: usize,
+    /// Where each batch ends, behind a 0.
+    ends: Vec<usize>,
 }
 
 impl Pool {
     /// As many batches as fit into `bytes`.
     pub(crate) fn new(shape: Shape, bytes: usize) -> Self {
-        let mut batches = Batches::new(shape).peekable();
-        let batch_size = batches.peek().map_or(1, |batch| batch.bytes().len());
         let mut pool = Vec::with_capacity(bytes);
-        batches.take(bytes / batch_size).for_each(|batch| pool.extend_from_slice(batch.bytes()));
-        Self { bytes: pool.into(), batch_size }
+        let mut ends = vec![0];
+        for batch in Batches::new(shape) {
+            if pool.len() + batch.bytes().len() > bytes {
+                break;
+            }
+            pool.extend_from_slice(batch.bytes());
+            ends.push(pool.len());
+        }
+        Self { bytes: pool.into(), ends }
+    }
+
+    /// The first batches of `producers` producers.
+    pub(crate) fn of_producers(shape: Shape, producers: usize) -> Self {
+        let mut pool = Self::new(shape, producers * (shape.value_size + 128) * shape.records as usize);
+        pool.ends.truncate(producers + 1);
+        pool.rewrite(|index| (index as i64, 0));
+        pool
+    }
+
+    /// Makes it the pool number `round` of a row, in which `producers` take turns.
+    pub(crate) fn advance(&mut self, producers: usize, round: i32) {
+        self.go_on(producers, round * self.len().div_ceil(producers) as i32);
+    }
+
+    /// Has `producers` take turns, each from the sequence `first` on.
+    pub(crate) fn go_on(&mut self, producers: usize, first: i32) {
+        self.rewrite(|index| ((index % producers) as i64, first + (index / producers) as i32));
+    }
+
+    /// Gives every batch, which has one record, another producer id and sequence.
+    fn rewrite(&mut self, producer: impl Fn(usize) -> (i64, i32)) {
+        let mut bytes = BytesMut::from(std::mem::take(&mut self.bytes));
+        for (index, range) in self.ends.windows(2).enumerate() {
+            let batch = &mut bytes[range[0]..range[1]];
+            let (id, sequence) = producer(index);
+            batch[PRODUCER_ID_AT..][..8].copy_from_slice(&id.to_be_bytes());
+            batch[SEQUENCE_AT..][..4].copy_from_slice(&sequence.to_be_bytes());
+            let crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
+            batch[CRC_AT..][..4].copy_from_slice(&crc.to_be_bytes());
+        }
+        self.bytes = bytes.freeze();
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len() / self.batch_size
+        self.ends.len() - 1
     }
 
+    /// The size of a batch, on average.
     pub(crate) fn batch_size(&self) -> usize {
-        self.batch_size
+        self.ends[self.len()].div_ceil(self.len())
+    }
+
+    pub(crate) fn all(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// A batch as a host has it: a part of what came over the network.
     #[inline]
     pub(crate) fn batch(&self, index: usize) -> Bytes {
-        let start = index * self.batch_size;
-        self.bytes.slice(start..start + self.batch_size)
+        self.bytes.slice(self.ends[index]..self.ends[index + 1])
     }
 
     #[inline]
     pub(crate) fn slice(&self, index: usize) -> &[u8] {
-        &self.bytes[index * self.batch_size..][..self.batch_size]
+        &self.bytes[self.ends[index]..self.ends[index + 1]]
     }
 }
 
@@ -104,6 +167,12 @@ pub(crate) fn size(bytes: &[u8]) -> usize {
 #[inline]
 pub(crate) fn first_offset(bytes: &[u8]) -> u64 {
     u64::from(number(bytes, 0)) << 32 | u64::from(number(bytes, 4))
+}
+
+/// The largest timestamp of the batch at the beginning of `bytes`.
+#[inline]
+pub(crate) fn largest_timestamp(bytes: &[u8]) -> u64 {
+    first_offset(&bytes[MAX_TIMESTAMP_AT..])
 }
 
 /// Whether the CRC of exactly one batch is right.

@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "every benchmark uses a part")]
 
 pub(crate) mod batches;
+pub(crate) mod figures;
 pub(crate) mod stored;
+pub(crate) mod targets;
 
 use std::path::PathBuf;
 
@@ -26,6 +28,14 @@ pub(crate) fn is_trial() -> bool {
 /// `bytes`, or a little where the benchmarks are only tried.
 pub(crate) fn amount(bytes: usize) -> usize {
     if is_trial() { 256 << 10 } else { bytes }
+}
+
+/// The bytes of this process that are not of a file.
+pub(crate) fn own_bytes() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    kib.unwrap_or_default() * 1024.0
 }
 
 /// Memory that is held, to be let go of as somebody else takes as much.

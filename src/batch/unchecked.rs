@@ -45,6 +45,13 @@ impl UncheckedBatch {
         Ok(Self { header, bytes: bytes.slice(..header.size()) })
     }
 
+    /// A batch whose header was decoded from exactly these bytes.
+    #[inline]
+    pub(crate) fn of(header: BatchHeader, bytes: Bytes) -> Self {
+        debug_assert_eq!(header.size(), bytes.len());
+        Self { header, bytes }
+    }
+
     /// Compares the CRC and checks the records as far as `check` says. Compressed records may have `max_decompressed`
     /// bytes.
     ///

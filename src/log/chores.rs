@@ -372,6 +372,7 @@ impl Shared {
         let mut appender = self.appender.lock();
         let prepared = appender.prepared.take();
         let writer = appender.writer.take();
+        self.environment.space.give_back(std::mem::take(&mut appender.filled));
         drop(appender);
         if let Some(prepared) = prepared {
             self.environment.space.give_back(prepared.file.allocated());

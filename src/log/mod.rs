@@ -127,6 +127,8 @@ struct Appender {
     pace: Pace,
     /// Bytes appended since the last snapshot.
     since_checkpoint: u64,
+    /// Bytes appended since the space budget was told: all partitions count in it, so it is told in steps.
+    filled: u64,
     /// When idle producers were last looked for.
     expired_at: Timestamp,
     /// When segments to delete were last looked for.
@@ -174,8 +176,9 @@ impl Shared {
         self.options.load()
     }
 
+    /// The time for what is counted in seconds, or in segments.
     fn now(&self) -> Timestamp {
-        self.environment.clock.now()
+        self.environment.clock.recently()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -226,8 +229,9 @@ impl Log {
             verifications: Verifications::default(),
             pace: Pace::default(),
             since_checkpoint: 0,
-            expired_at: environment.clock.now(),
-            retained_at: environment.clock.now(),
+            filled: 0,
+            expired_at: environment.clock.recently(),
+            retained_at: environment.clock.recently(),
             closing: false,
         };
         let watermarks = Watermarks::new(log_start, durable, log_end, options.durability);

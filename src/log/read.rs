@@ -192,7 +192,11 @@ fn take_batches(cursor: &mut BatchCursor, limit: Offset, max_bytes: usize) -> Re
         (end, next_offset) = (behind, batch.header.next_offset());
         cursor.skip(&batch);
     }
-    Ok((cursor.segment().file().bytes(start, end)?, next_offset))
+    let bytes = match cursor.mapped(start, end) {
+        Some(bytes) => bytes,
+        None => cursor.segment().file().bytes(start, end)?,
+    };
+    Ok((bytes, next_offset))
 }
 
 impl Shared {
@@ -268,10 +272,12 @@ impl Shared {
 
     /// A cursor at the batch that holds `offset`, or the next one where it is in a gap. `None` at the end of the log.
     fn cursor(&self, offset: Offset) -> Result<Option<BatchCursor>> {
-        let segments = self.segments.load_full();
+        let segments = self.segments.load();
         let first = segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1);
-        for segment in &segments[first.min(segments.len())..] {
-            let mut cursor = self.cursor_in(segment, offset)?;
+        for at in first..segments.len() {
+            // What the active segment holds open is its appender's.
+            let is_active = at + 1 == segments.len();
+            let mut cursor = self.cursor_in(&segments[at], is_active, offset)?;
             // What a truncation left room for may come where there was no batch a moment ago.
             if cursor.peek()?.is_some_and(|batch| batch.header.last_offset() >= offset) {
                 return Ok(Some(cursor));
@@ -345,8 +351,8 @@ impl Shared {
     }
 
     /// A cursor in one segment, whose file may have been removed meanwhile.
-    fn cursor_in(&self, segment: &Arc<Segment>, offset: Offset) -> Result<BatchCursor> {
-        let was_open = segment.file().is_open();
+    fn cursor_in(&self, segment: &Arc<Segment>, is_active: bool, offset: Offset) -> Result<BatchCursor> {
+        let was_open = is_active || segment.file().is_open();
         let cursor = segment.cursor_at(offset);
         if !was_open {
             self.count_open(segment);
@@ -487,13 +493,9 @@ impl Reader {
         if batch.header.last_offset() < self.next {
             return Err(misplaced(cursor.segment(), &batch, self.next));
         }
-        let bytes = cursor.bytes(&batch);
         cursor.skip(&batch);
         self.next = batch.header.next_offset();
-        let path = || cursor.segment().file().path();
-        UncheckedBatch::decode(&bytes)
-            .map(Some)
-            .map_err(|error| Error::corrupt(&path(), batch.position, CorruptionKind::Batch(error)))
+        Ok(Some(UncheckedBatch::of(batch.header, cursor.bytes(&batch))))
     }
 
     /// The batch at the cursor; where its segment has ended, the first one of the next segment.

@@ -134,7 +134,7 @@ impl Log {
         let batch = BatchBuilder::new()
             .producer(id, epoch, Sequence::NONE)
             .control(marker)
-            .timestamp(self.shared.now())
+            .timestamp(self.shared.environment.clock.now())
             .build()?;
         let options = AppendOptions::default().origin(Origin::Coordinator);
         let mut outcomes = self.submit(&[batch], options)?.wait()?;

@@ -208,10 +208,11 @@ impl Judge<'_> {
         {
             return self.refuse(RejectionReason::CoordinatorFenced);
         }
-        if origin == Origin::Client
-            && let Some(duplicate) = self.judge_sequence()?
-        {
-            return Ok(Decision::Duplicate(duplicate));
+        if origin == Origin::Client {
+            match self.judge_sequence()? {
+                Decision::Append => {}
+                duplicate => return Ok(duplicate),
+            }
         }
         let data = !self.header.is_control();
         if data && !self.header.is_transactional() && self.view.side.transaction_first.is_some() {
@@ -227,22 +228,21 @@ impl Judge<'_> {
         begins_transaction(self.header) && self.view.side.transaction_first.is_none() && !is_duplicate()
     }
 
-    /// `None` if the batch is new.
     #[inline]
-    fn judge_sequence(&self) -> Result<Option<Duplicate>, Rejection> {
+    fn judge_sequence(&self) -> Result<Decision, Rejection> {
         if runs_past_the_end(self.header, self.policy) {
             return self.refuse(RejectionReason::Overlap);
         }
         if self.window_counts()
             && let Some(original) = self.stored_batch()
         {
-            return self.repeat(original).map(Some);
+            return self.repeat(original);
         }
         if lies_above_verified(self.header, self.verification) {
             return self.refuse(RejectionReason::Gap);
         }
         match self.policy.sequence_rule {
-            SequenceRule::Contiguous => self.contiguous().map(|()| None),
+            SequenceRule::Contiguous => self.contiguous(),
             SequenceRule::Increasing => self.increasing(),
         }
     }
@@ -255,13 +255,15 @@ impl Judge<'_> {
     }
 
     #[inline]
-    fn stored_batch(&self) -> Option<StoredBatch> {
+    fn stored_batch(&self) -> Option<&StoredBatch> {
         let (first, last) = (self.header.base_sequence, self.header.last_sequence());
-        self.view.batches().find(|batch| batch.last_sequence == last && batch.first_sequence() == first)
+        let is_same = |batch: &&StoredBatch| batch.last_sequence == last && batch.first_sequence() == first;
+        let newest = Some(&self.view.entry.last).filter(|newest| newest.present().is_some());
+        self.view.older.iter().chain(newest).find(is_same)
     }
 
     #[inline]
-    fn repeat(&self, original: StoredBatch) -> Result<Duplicate, Rejection> {
+    fn repeat(&self, original: &StoredBatch) -> Result<Decision, Rejection> {
         // The CRC covers the producer epoch.
         let same_epoch =
             self.view.side.fenced_epoch.is_none() && self.view.epoch() == self.header.producer_epoch;
@@ -269,33 +271,33 @@ impl Judge<'_> {
         if self.policy.duplicate_check == DuplicateCheck::SameBytes && same_bytes == Some(false) {
             return self.refuse(RejectionReason::DifferentBytes);
         }
-        Ok(Duplicate {
+        Ok(Decision::Duplicate(Duplicate {
             original: Some(original.offsets()),
             timestamp: original.timestamp,
             same_bytes,
             durable_at: original.last_offset + 1,
-        })
+        }))
     }
 
     #[inline]
-    fn contiguous(&self) -> Result<(), Rejection> {
+    fn contiguous(&self) -> Result<Decision, Rejection> {
         let expected = self.next_sequence();
         if Some(self.header.base_sequence) == expected {
-            return Ok(());
+            return Ok(Decision::Append);
         }
         if self.view.epoch() == self.header.producer_epoch {
             return self.refuse(self.misplaced());
         }
         if self.view.epoch() == ProducerEpoch::NONE {
-            return Ok(());
+            return Ok(Decision::Append);
         }
         self.refuse(RejectionReason::NewEpochNotAtZero)
     }
 
-    fn increasing(&self) -> Result<Option<Duplicate>, Rejection> {
-        let Some(highest) = self.view.last() else { return Ok(None) };
+    fn increasing(&self) -> Result<Decision, Rejection> {
+        let Some(highest) = self.view.last() else { return Ok(Decision::Append) };
         if self.header.last_sequence() <= highest.last_sequence {
-            return Ok(Some(Duplicate {
+            return Ok(Decision::Duplicate(Duplicate {
                 original: None,
                 timestamp: highest.timestamp,
                 same_bytes: None,
@@ -305,7 +307,7 @@ impl Judge<'_> {
         if self.header.base_sequence <= highest.last_sequence {
             return self.refuse(RejectionReason::Overlap);
         }
-        Ok(None)
+        Ok(Decision::Append)
     }
 
     /// Why a batch is refused that does not begin at the next sequence.

@@ -4,6 +4,7 @@
 //! slot of the next. When an entry comes, one bucket is split in two, so no append ever pays for a rehash. Finding an
 //! entry reads its bucket and, on average, one and a half entries.
 
+use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 
 use super::entry::Entry;
@@ -15,11 +16,13 @@ pub(super) struct Index {
     /// Random, so that nobody can choose producer ids that share a bucket.
     seed: u64,
     buckets: Slab<u32>,
+    /// The slot found last: an append looks for its producer twice, to be judged and to be applied.
+    found: Cell<u32>,
 }
 
 impl Index {
     pub(super) fn new() -> Self {
-        Self { seed: RandomState::new().hash_one(0_u8), buckets: Slab::new(1) }
+        Self { seed: RandomState::new().hash_one(0_u8), buckets: Slab::new(1), found: Cell::new(NONE) }
     }
 
     /// The index of `entries`. Much faster than one insertion after the other: nothing waits for memory. `None` if a
@@ -42,6 +45,15 @@ impl Index {
 
     #[inline]
     pub(super) fn find(&self, entries: &Slab<Entry>, id: ProducerId) -> Option<u32> {
+        let found = self.found.get();
+        if (found as usize) < entries.len() && entries[found].producer_id == id {
+            return Some(found);
+        }
+        self.search(entries, id).inspect(|&slot| self.found.set(slot))
+    }
+
+    #[inline]
+    fn search(&self, entries: &Slab<Entry>, id: ProducerId) -> Option<u32> {
         if self.buckets.len() == 0 {
             return None;
         }
@@ -67,6 +79,7 @@ impl Index {
     /// Takes the entry in `slot` out of its chain.
     pub(super) fn remove(&mut self, entries: &mut Slab<Entry>, slot: u32) {
         let Entry { producer_id, chain, .. } = entries[slot];
+        self.found.set(NONE);
         self.replace(entries, producer_id, slot, chain);
     }
 

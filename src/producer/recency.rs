@@ -14,6 +14,11 @@ impl Recency {
         Self { least_recent: NONE, most_recent: NONE }
     }
 
+    #[inline]
+    pub(super) fn is_most_recent(&self, slot: u32) -> bool {
+        self.most_recent == slot
+    }
+
     /// Adds an entry that is not in the list.
     pub(super) fn push(&mut self, entries: &mut Slab<Entry>, slot: u32) {
         let previous = std::mem::replace(&mut self.most_recent, slot);

@@ -289,6 +289,9 @@ impl ProducerTable {
     #[inline]
     fn touch(&mut self, slot: u32, was_open: bool, now: Timestamp) {
         self.entries[slot].last_seen = self.clock.seconds(now);
+        if self.recency.is_most_recent(slot) && self.entries[slot].side == NONE {
+            return;
+        }
         if !was_open {
             self.recency.remove(&mut self.entries, slot);
         }

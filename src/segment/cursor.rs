@@ -53,6 +53,7 @@ impl BatchCursor {
     /// # Errors
     ///
     /// [`Error::Corrupt`] where the bytes are not a batch that ends inside the file; the disk's errors.
+    #[inline]
     pub(crate) fn peek(&mut self) -> Result<Option<PlacedBatch>> {
         let end = self.file().end();
         if self.position >= end {
@@ -74,11 +75,13 @@ impl BatchCursor {
     }
 
     /// Moves behind `batch`, which [`peek`](Self::peek) just returned.
+    #[inline]
     pub(crate) fn skip(&mut self, batch: &PlacedBatch) {
         self.position = batch.position + batch.header.size() as u64;
     }
 
     /// The batch at the position, and moves behind it.
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<PlacedBatch>> {
         let batch = self.peek()?;
         if let Some(batch) = &batch {
@@ -99,12 +102,21 @@ impl BatchCursor {
     }
 
     /// The bytes of `batch`, without copying. It lies in the chunk that was fetched last.
+    #[inline]
     pub(crate) fn bytes(&self, batch: &PlacedBatch) -> Bytes {
         let start = (batch.position - self.chunk_start) as usize;
         self.chunk.slice(start..start + batch.header.size())
     }
 
+    /// The bytes in [`from`, `to`), where they are mapped and fetched already.
+    pub(crate) fn mapped(&self, from: u64, to: u64) -> Option<Bytes> {
+        let is_here = self.chunk_start <= from && to <= self.chunk_start + self.chunk.len() as u64;
+        let start = from.saturating_sub(self.chunk_start) as usize;
+        (is_here && self.file().is_memory()).then(|| self.chunk.slice(start..start + (to - from) as usize))
+    }
+
     /// Borrows what [`bytes`](Self::bytes) would share.
+    #[inline]
     pub(crate) fn slice(&self, batch: &PlacedBatch) -> &[u8] {
         let start = (batch.position - self.chunk_start) as usize;
         &self.chunk[start..start + batch.header.size()]
@@ -137,17 +149,20 @@ impl BatchCursor {
     }
 
     /// The fetched bytes from the position on.
+    #[inline]
     fn rest(&self) -> &[u8] {
         let start = self.position.saturating_sub(self.chunk_start).min(self.chunk.len() as u64);
         &self.chunk[start as usize..]
     }
 
     /// Whether `len` bytes from the position on are fetched.
+    #[inline]
     fn has(&self, len: usize) -> bool {
         self.position >= self.chunk_start
             && self.position + len as u64 <= self.chunk_start + self.chunk.len() as u64
     }
 
+    #[inline(never)]
     fn fetch(&mut self, len: u64) -> Result<()> {
         let to = self.position.saturating_add(len.max(self.read_ahead));
         self.chunk = self.file().bytes(self.position, to)?;
@@ -155,6 +170,7 @@ impl BatchCursor {
         Ok(())
     }
 
+    #[cold]
     fn invalid(&self, error: BatchError) -> Error {
         self.invalid_at(self.position, error)
     }

@@ -21,6 +21,20 @@ type Table<T> = Box<[OnceLock<T>]>;
 /// Entries side by side. Never moved once they are there.
 type Chunk<const WORDS: usize> = Box<[[AtomicU64; WORDS]]>;
 
+/// Chunks side by side.
+#[derive(Debug)]
+struct Shelf<const WORDS: usize> {
+    /// The first entry of each: a search looks for the chunk in few cache lines.
+    firsts: [[AtomicU64; WORDS]; SHELF],
+    chunks: Table<Chunk<WORDS>>,
+}
+
+impl<const WORDS: usize> Shelf<WORDS> {
+    fn new() -> Self {
+        Self { firsts: [const { [const { AtomicU64::new(0) }; WORDS] }; SHELF], chunks: table(SHELF) }
+    }
+}
+
 /// An append-only list of entries of `WORDS` words.
 ///
 /// One writer, which its owner must see to; readers need nothing. An entry is stored before the length that covers it
@@ -28,7 +42,7 @@ type Chunk<const WORDS: usize> = Box<[[AtomicU64; WORDS]]>;
 #[derive(Debug)]
 pub(crate) struct Entries<const WORDS: usize> {
     /// Made with the first entry, so that an empty list costs nothing.
-    shelves: OnceLock<Table<Table<Chunk<WORDS>>>>,
+    shelves: OnceLock<Table<Box<Shelf<WORDS>>>>,
     len: AtomicUsize,
     capacity: usize,
 }
@@ -55,10 +69,11 @@ impl<const WORDS: usize> Entries<WORDS> {
         let (chunk, slot) = place_of(index);
         let last_chunk = place_of(self.capacity - 1).0;
         let shelves = self.shelves.get_or_init(|| table(last_chunk / SHELF + 1));
-        let chunks = shelves[chunk / SHELF].get_or_init(|| table(SHELF));
-        let entries = chunks[chunk % SHELF].get_or_init(|| empty_chunk(chunk));
-        for (stored, word) in entries[slot].iter().zip(entry) {
-            stored.store(word, Ordering::Relaxed);
+        let shelf = shelves[chunk / SHELF].get_or_init(|| Box::new(Shelf::new()));
+        let entries = shelf.chunks[chunk % SHELF].get_or_init(|| empty_chunk(chunk));
+        store(&entries[slot], entry);
+        if slot == 0 {
+            store(&shelf.firsts[chunk % SHELF], entry);
         }
         self.len.store(index + 1, Ordering::Release);
         true
@@ -81,7 +96,8 @@ impl<const WORDS: usize> Entries<WORDS> {
     pub(crate) fn last_where(&self, holds: impl Fn([u64; WORDS]) -> bool) -> Option<[u64; WORDS]> {
         let (last_chunk, last_slot) = place_of(self.len().checked_sub(1)?);
         let holds_at = |entries: &[_], slot: usize| entries.get(slot).is_some_and(|entry| holds(load(entry)));
-        let chunk = run_length(last_chunk + 1, |chunk| holds_at(self.chunk(chunk), 0)).checked_sub(1)?;
+        let begins = |chunk| self.first_of(chunk).is_some_and(&holds);
+        let chunk = run_length(last_chunk + 1, begins).checked_sub(1)?;
         let entries = self.chunk(chunk);
         let len = if chunk == last_chunk { last_slot + 1 } else { entries.len() };
         entries.get(run_length(len, |slot| holds_at(entries, slot)).checked_sub(1)?).map(load)
@@ -89,8 +105,17 @@ impl<const WORDS: usize> Entries<WORDS> {
 
     /// The entries of a chunk, of which only those below an acquired length mean something; none if it is not there.
     fn chunk(&self, chunk: usize) -> &[[AtomicU64; WORDS]] {
-        let entries = || self.shelves.get()?.get(chunk / SHELF)?.get()?.get(chunk % SHELF)?.get();
+        let entries = || self.shelf_of(chunk)?.chunks.get(chunk % SHELF)?.get();
         entries().map_or(&[], |entries| &**entries)
+    }
+
+    /// The first entry of a chunk that begins below an acquired length.
+    fn first_of(&self, chunk: usize) -> Option<[u64; WORDS]> {
+        self.shelf_of(chunk)?.firsts.get(chunk % SHELF).map(load)
+    }
+
+    fn shelf_of(&self, chunk: usize) -> Option<&Shelf<WORDS>> {
+        self.shelves.get()?.get(chunk / SHELF)?.get().map(|shelf| &**shelf)
     }
 }
 
@@ -110,6 +135,12 @@ fn run_length(len: usize, holds: impl Fn(usize) -> bool) -> usize {
         }
     }
     low
+}
+
+fn store<const WORDS: usize>(place: &[AtomicU64; WORDS], entry: [u64; WORDS]) {
+    for (stored, word) in place.iter().zip(entry) {
+        stored.store(word, Ordering::Relaxed);
+    }
 }
 
 fn load<const WORDS: usize>(entry: &[AtomicU64; WORDS]) -> [u64; WORDS] {

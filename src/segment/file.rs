@@ -170,6 +170,7 @@ impl LogFile {
     }
 
     /// Where the published bytes end.
+    #[inline]
     pub(crate) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
     }

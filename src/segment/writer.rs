@@ -81,12 +81,11 @@ impl SegmentWriter {
             self.discard();
             return Err(error).at("write", &self.file().path());
         }
-        let mut header = *header;
-        header.base_offset = stamps.base_offset;
-        header.leader_epoch = stamps.leader_epoch;
-        self.pending.push(PlacedBatch { header, position: self.position });
+        let Stamps { base_offset, leader_epoch } = *stamps;
+        let header = BatchHeader { base_offset, leader_epoch, ..*header };
         self.position += header.size() as u64;
         self.next_offset = header.next_offset();
+        self.pending.push(PlacedBatch { header, position: self.position - header.size() as u64 });
         Ok(())
     }
 

@@ -17,35 +17,31 @@ pub(super) struct Incoming<'a> {
     pub(super) batches: Cow<'a, [Batch]>,
     /// What the control batches say; as many as there are batches.
     controls: SmallVec<[Option<ControlRecord>; 1]>,
-    pub(super) options: AppendOptions,
+    pub(super) options: &'a AppendOptions,
 }
 
 impl<'a> Incoming<'a> {
-    /// Checks what can be said of batches without knowing the log.
-    pub(super) fn check(
-        batches: &'a [Batch],
-        options: AppendOptions,
-        log: &LogOptions,
-        now: impl Fn() -> Timestamp,
-    ) -> Result<Self> {
-        let mut total = 0;
-        let mut controls = SmallVec::new();
-        for batch in batches {
-            check_one(batch, options.origin, log)?;
-            controls.push(if batch.header().is_control() { batch.control()? } else { None });
+    /// To be [`check`](Self::check)ed.
+    pub(super) fn new(batches: &'a [Batch], options: &'a AppendOptions) -> Self {
+        Self { batches: Cow::Borrowed(batches), controls: SmallVec::new(), options }
+    }
+
+    /// Checks what can be said of batches without knowing the log, and stamps them with the time of the append where
+    /// the log does.
+    pub(super) fn check(&mut self, log: &LogOptions, now: impl Fn() -> Timestamp) -> Result<()> {
+        let (mut total, origin) = (0, self.options.origin);
+        for batch in &*self.batches {
+            check_one(batch, origin, log)?;
+            self.controls.push(if batch.header().is_control() { batch.control()? } else { None });
             total += batch.bytes().len();
         }
         limit(total, log.segment_bytes, "segment_bytes")?;
-        check_span(batches, options.origin)?;
-        let is_stamped =
-            log.timestamp_type == TimestampType::LogAppendTime && options.origin != Origin::Replication;
-        let batches = if is_stamped {
+        check_span(&self.batches, origin)?;
+        if log.timestamp_type == TimestampType::LogAppendTime && origin != Origin::Replication {
             let now = now();
-            Cow::Owned(batches.iter().map(|batch| batch.with_append_time(now)).collect())
-        } else {
-            Cow::Borrowed(batches)
-        };
-        Ok(Self { batches, controls, options })
+            self.batches = self.batches.iter().map(|batch| batch.with_append_time(now)).collect();
+        }
+        Ok(())
     }
 
     /// Every batch, with what it says if it is a control batch.

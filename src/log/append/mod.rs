@@ -16,7 +16,7 @@ use crate::batch::{Batch, BatchHeader};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Rejection, Result};
 use crate::producer::{Context, Decision, Staging};
-use crate::segment::Stamps;
+use crate::segment::{ALLOCATION_STEP_MIN, Stamps};
 use crate::transaction::TransactionEffect;
 use crate::types::{LeaderEpoch, Offset, Timestamp};
 use incoming::Incoming;
@@ -27,6 +27,15 @@ pub use outcome::AppendOutcome;
 type Decisions = SmallVec<[Decision; 1]>;
 /// One outcome per batch of a call.
 pub(super) type Outcomes = SmallVec<[AppendOutcome; 1]>;
+
+/// Adds a decision where it is to stay: moving it there would take longer than coming to it.
+#[inline]
+fn add(decisions: &mut Decisions, decision: Decision) {
+    match decision {
+        Decision::Append => decisions.push(Decision::Append),
+        Decision::Duplicate(duplicate) => decisions.push(Decision::Duplicate(duplicate)),
+    }
+}
 
 /// What an append lacks before it can go on. Made without the append lock.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +83,6 @@ impl Demand {
 
 /// What placing a call's batches came to.
 struct Placed {
-    outcomes: Outcomes,
     /// `None` where nothing need become durable.
     ticket: Option<Ticket>,
     /// Whether there are chores that should not wait.
@@ -97,8 +105,8 @@ impl Log {
     /// [`Error::Poisoned`] after a failed sync. [`Error::OffsetsExhausted`] at the last offset there is.
     /// [`Error::InDoubt`], [`Error::Truncated`]: stored, but not known to be durable.
     pub fn append(&self, batch: &Batch) -> Result<AppendOutcome> {
-        let (mut outcomes, ticket) =
-            self.shared.place(std::slice::from_ref(batch), AppendOptions::default(), true)?;
+        let (mut outcomes, options) = (Outcomes::new(), AppendOptions::default());
+        let ticket = self.shared.place(std::slice::from_ref(batch), &options, true, &mut outcomes)?;
         self.shared.settle(ticket)?;
         outcomes.pop().ok_or(Error::Closed)
     }
@@ -111,7 +119,8 @@ impl Log {
     /// As [`append`](Self::append); all batches together may not be larger than a segment, nor take more than 2^31
     /// offsets.
     pub fn append_all(&self, batches: &[Batch]) -> Result<Vec<AppendOutcome>> {
-        let (outcomes, ticket) = self.shared.place(batches, AppendOptions::default(), true)?;
+        let mut outcomes = Outcomes::new();
+        let ticket = self.shared.place(batches, &AppendOptions::default(), true, &mut outcomes)?;
         self.shared.settle(ticket)?;
         Ok(outcomes.into_vec())
     }
@@ -123,7 +132,8 @@ impl Log {
     ///
     /// As [`append`](Self::append), but for what can happen while waiting.
     pub fn submit(&self, batches: &[Batch], options: AppendOptions) -> Result<Pending> {
-        let (outcomes, ticket) = self.shared.place(batches, options, true)?;
+        let mut outcomes = Outcomes::new();
+        let ticket = self.shared.place(batches, &options, true, &mut outcomes)?;
         self.shared.request_sync(ticket);
         Ok(Pending::new(self.shared.clone(), outcomes, ticket))
     }
@@ -134,27 +144,30 @@ impl Log {
     ///
     /// [`Error::WouldBlock`] where `submit` would wait; nothing is stored.
     pub fn try_submit(&self, batches: &[Batch], options: AppendOptions) -> Result<Pending> {
-        let (outcomes, ticket) = self.shared.place(batches, options, false)?;
+        let mut outcomes = Outcomes::new();
+        let ticket = self.shared.place(batches, &options, false, &mut outcomes)?;
         self.shared.request_sync(ticket);
         Ok(Pending::new(self.shared.clone(), outcomes, ticket))
     }
 }
 
 impl Shared {
-    /// Stores batches. The ticket is `None` when they are as durable as they must be.
+    /// Stores batches, and adds their outcomes. The ticket is `None` when they are as durable as they must be.
     fn place(
         &self,
         batches: &[Batch],
-        options: AppendOptions,
+        options: &AppendOptions,
         may_wait: bool,
-    ) -> Result<(Outcomes, Option<Ticket>)> {
+        outcomes: &mut Outcomes,
+    ) -> Result<Option<Ticket>> {
         if self.environment.read_only {
             return Err(Error::ReadOnly { path: self.directory.clone() });
         }
         let log_options = self.options();
-        let incoming = Incoming::check(batches, options, &log_options, || self.now())?;
-        self.within_bounds(may_wait)?;
-        let placed = self.place_checked(&incoming, &log_options)?;
+        let mut incoming = Incoming::new(batches, options);
+        incoming.check(&log_options, || self.environment.clock.now())?;
+        self.within_bounds(&log_options, may_wait)?;
+        let placed = self.place_checked(&incoming, &log_options, outcomes)?;
         if placed.left_gap {
             // A segment without a name is found again only if it goes on where the log ends.
             self.sync()?;
@@ -164,12 +177,12 @@ impl Shared {
         }
         self.tail.notify();
         let durability = options.durability.unwrap_or(log_options.durability);
-        Ok((placed.outcomes, placed.ticket.filter(|_| durability == Durability::Synced)))
+        Ok(placed.ticket.filter(|_| durability == Durability::Synced))
     }
 
     /// Waits while too much is not durable yet.
-    fn within_bounds(&self, may_wait: bool) -> Result<()> {
-        while let Some(bound) = self.backlog.exceeds(&self.options()) {
+    fn within_bounds(&self, options: &LogOptions, may_wait: bool) -> Result<()> {
+        while let Some(bound) = self.backlog.exceeds(options) {
             if !may_wait {
                 return Err(Error::WouldBlock { bound });
             }
@@ -180,7 +193,12 @@ impl Shared {
     }
 
     /// Judges and stores under the lock; lets go of it to get what is missing, and then judges again.
-    fn place_checked(&self, incoming: &Incoming<'_>, options: &LogOptions) -> Result<Placed> {
+    fn place_checked(
+        &self,
+        incoming: &Incoming<'_>,
+        options: &LogOptions,
+        outcomes: &mut Outcomes,
+    ) -> Result<Placed> {
         loop {
             let mut appender = self.appender.lock();
             self.commit.check()?;
@@ -188,7 +206,8 @@ impl Shared {
                 return Err(Error::Closed);
             }
             let now = self.now();
-            let decisions = self.judge(&appender, incoming, options, now)?;
+            let mut decisions = Decisions::new();
+            self.judge(&appender, incoming, options, now, &mut decisions)?;
             let demand = Demand::of(incoming, &decisions, self.watermarks.log_end());
             let rolled = match self.make_room(&mut appender, demand.as_ref(), options, now) {
                 Ok(rolled) => rolled,
@@ -198,14 +217,13 @@ impl Shared {
                     continue;
                 }
             };
-            let last_batch_end = self.watermarks.batch_end_at(self.watermarks.log_end());
-            let left_gap = rolled && demand.is_some_and(|demand| demand.first_offset > last_batch_end);
-            let (outcomes, target) = self.store(&mut appender, incoming, &decisions, now)?;
+            let left_gap = rolled && demand.is_some_and(|demand| self.leaves_gap(&demand));
+            let target = self.store(&mut appender, incoming, &decisions, now, outcomes)?;
             let generation = self.commit.generation();
             let has_chores = self.request_chores(&mut appender, options, now) || rolled;
             drop(appender);
             let ticket = target.map(|target| Ticket { target, generation });
-            return Ok(Placed { outcomes, ticket, has_chores, left_gap });
+            return Ok(Placed { ticket, has_chores, left_gap });
         }
     }
 
@@ -215,19 +233,21 @@ impl Shared {
         incoming: &Incoming<'_>,
         options: &LogOptions,
         now: Timestamp,
-    ) -> Result<Decisions> {
+        decisions: &mut Decisions,
+    ) -> Result<()> {
         if incoming.is_replicated() {
             incoming.check_order(self.watermarks.log_end(), appender.latest_epoch())?;
-            return Ok(SmallVec::from_elem(Decision::Append, incoming.batches.len()));
+            decisions.resize(incoming.batches.len(), Decision::Append);
+            return Ok(());
         }
         let decided = match &*incoming.batches {
             [batch] => {
                 let header = batch.header();
                 let control = incoming.iter().next().and_then(|(_, control)| control);
                 let context = self.context(appender, incoming, header, control, options, now);
-                appender.producers.decide(header, &context).map(|decision| SmallVec::from_buf([decision]))
+                appender.producers.decide(header, &context).map(|decision| add(decisions, decision))
             }
-            _ => self.judge_all(appender, incoming, options, now),
+            _ => self.judge_all(appender, incoming, options, now, decisions),
         };
         decided.map_err(|rejection| {
             self.counters.refused(rejection.reason);
@@ -242,10 +262,11 @@ impl Shared {
         incoming: &Incoming<'_>,
         options: &LogOptions,
         now: Timestamp,
-    ) -> Result<Decisions, Rejection> {
+        decisions: &mut Decisions,
+    ) -> Result<(), Rejection> {
         let mut staging = Staging::new(&appender.producers);
         let mut next_offset = self.watermarks.log_end();
-        let judge = |(batch, control): (&Batch, _)| {
+        for (batch, control) in incoming.iter() {
             let header = batch.header();
             let context = self.context(appender, incoming, header, control, options, now);
             let decision = staging.decide(header, &context)?;
@@ -254,9 +275,9 @@ impl Shared {
                 staging.stage(&placed, control, now);
                 next_offset = placed.next_offset();
             }
-            Ok(decision)
-        };
-        incoming.iter().map(judge).collect()
+            add(decisions, decision);
+        }
+        Ok(())
     }
 
     fn context(
@@ -305,6 +326,11 @@ impl Shared {
         let writer = appender.writer.as_ref().ok_or(Need::Segment)?;
         let end = writer.position() + demand.bytes;
         if end > writer.segment().file().allocated() { Err(Need::Blocks(end)) } else { Ok(rolled) }
+    }
+
+    /// Whether the batches will stand above the end of the last one.
+    fn leaves_gap(&self, demand: &Demand) -> bool {
+        demand.first_offset > self.watermarks.batch_end_at(self.watermarks.log_end())
     }
 
     /// Where the next segment begins: with its first batch. A log's first segment begins where the log does, so that an
@@ -360,7 +386,7 @@ impl Shared {
         }
     }
 
-    /// Copies the new batches, applies them to the producers, and publishes them. Returns the outcomes and up to where
+    /// Copies the new batches, applies them to the producers, publishes them, and adds the outcomes. Returns up to where
     /// the log must be durable for all of them to be.
     fn store(
         &self,
@@ -368,31 +394,32 @@ impl Shared {
         incoming: &Incoming<'_>,
         decisions: &Decisions,
         now: Timestamp,
-    ) -> Result<(Outcomes, Option<Offset>)> {
-        let mut outcomes = Outcomes::new();
+        outcomes: &mut Outcomes,
+    ) -> Result<Option<Offset>> {
         let mut target = None;
         // Recovery takes no batch behind one of a higher leader epoch, so none is written.
         let epoch = incoming.options.leader_epoch.unwrap_or(appender.leader_epoch);
         let leader_epoch = epoch.max(appender.latest_epoch());
         for (batch, decision) in incoming.batches.iter().zip(decisions) {
-            let (outcome, durable_at) = match decision {
+            let durable_at = match decision {
                 Decision::Duplicate(duplicate) => {
                     self.counters.duplicates.add_locked(1);
-                    (AppendOutcome::duplicate(duplicate), duplicate.durable_at)
+                    outcomes.push(AppendOutcome::duplicate(duplicate));
+                    duplicate.durable_at
                 }
                 Decision::Append => {
                     let stamps = incoming.is_replicated().then(|| Stamps::of(batch.header()));
-                    let header = write(appender, batch, stamps, leader_epoch)?;
-                    (AppendOutcome::appended(&header), header.next_offset())
+                    let base_offset = write(appender, batch, stamps, leader_epoch)?;
+                    outcomes.push(AppendOutcome::appended(batch.header(), base_offset));
+                    base_offset + i64::from(batch.header().last_offset_delta) + 1
                 }
             };
             target = target.max(Some(durable_at));
-            outcomes.push(outcome);
         }
-        if outcomes.iter().any(|outcome| !outcome.is_duplicate()) {
+        if decisions.iter().any(|decision| matches!(decision, Decision::Append)) {
             self.publish(appender, incoming, decisions, now)?;
         }
-        Ok((outcomes, target))
+        Ok(target)
     }
 
     fn publish(
@@ -403,17 +430,26 @@ impl Shared {
         now: Timestamp,
     ) -> Result<()> {
         let Appender {
-            writer, producers, leader_epochs, epochs_untold, since_checkpoint, verifications, ..
+            writer,
+            producers,
+            leader_epochs,
+            epochs_untold,
+            since_checkpoint,
+            verifications,
+            filled,
+            ..
         } = appender;
         let writer = writer.as_mut().ok_or(Error::Closed)?;
         let from = writer.segment().file().end();
         let mut count = 0;
         let mut effects: SmallVec<[TransactionEffect; 1]> = SmallVec::new();
         let mut stored =
-            incoming.iter().zip(decisions).filter(|(_, decision)| **decision == Decision::Append);
+            incoming.iter().zip(decisions).filter(|(_, decision)| matches!(decision, Decision::Append));
         writer.publish(|batch| {
             let control = stored.next().and_then(|((_, control), _)| control);
-            effects.extend(producers.apply(&batch.header, control, now));
+            if let Some(effect) = producers.apply(&batch.header, control, now) {
+                effects.push(effect);
+            }
             if leader_epochs.assign(batch.header.leader_epoch, batch.header.base_offset) {
                 *epochs_untold |= self.is_told_by_file_only(leader_epochs, batch.header.base_offset);
             }
@@ -429,7 +465,10 @@ impl Shared {
         self.counters.appended_bytes.add_locked(bytes);
         self.backlog.appended_bytes.store(self.counters.appended_bytes.get(), Ordering::Relaxed);
         self.backlog.appended.store(self.counters.appended_batches.get(), Ordering::Relaxed);
-        self.environment.space.give_back(bytes);
+        *filled += bytes;
+        if *filled >= ALLOCATION_STEP_MIN {
+            self.environment.space.give_back(std::mem::take(filled));
+        }
         self.watermarks.set_log_end(writer.next_offset());
         Ok(())
     }
@@ -489,16 +528,15 @@ impl Shared {
     }
 }
 
-/// Copies one batch behind the others of its call. Nobody sees it yet.
+/// Copies one batch behind the others of its call, and returns its base offset. Nobody sees it yet.
 fn write(
     appender: &mut Appender,
     batch: &Batch,
     stamps: Option<Stamps>,
     leader_epoch: LeaderEpoch,
-) -> Result<BatchHeader> {
+) -> Result<Offset> {
     let writer = appender.writer.as_mut().ok_or(Error::Closed)?;
     let stamps = stamps.unwrap_or(Stamps { base_offset: writer.next_offset(), leader_epoch });
     writer.write(batch.header(), &stamps, batch.bytes())?;
-    let Stamps { base_offset, leader_epoch } = stamps;
-    Ok(BatchHeader { base_offset, leader_epoch, ..*batch.header() })
+    Ok(stamps.base_offset)
 }

@@ -30,15 +30,18 @@ pub struct AppendOutcome {
 }
 
 impl AppendOutcome {
-    pub(super) fn appended(header: &BatchHeader) -> Self {
+    #[inline]
+    pub(super) fn appended(header: &BatchHeader, base_offset: Offset) -> Self {
+        let last = base_offset + i64::from(header.last_offset_delta);
         Self {
             duplicate: false,
-            offsets: Some(header.offsets()),
+            offsets: Some(OffsetRange { first: base_offset, last }),
             timestamp: header.max_timestamp,
             same_bytes: None,
         }
     }
 
+    #[inline]
     pub(super) fn duplicate(duplicate: &Duplicate) -> Self {
         Self {
             duplicate: true,

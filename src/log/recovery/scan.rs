@@ -8,7 +8,7 @@ use crate::error::{BatchError, Corruption, CorruptionKind, Error, Result};
 use crate::log::snapshots;
 use crate::producer::{ProducerTable, SnapshotIdentity};
 use crate::segment::{BatchCursor, IndexFiller, Indexes, PlacedBatch, Segment, Summary, TransactionIndex};
-use crate::transaction::{AbortedTransaction, Transactions};
+use crate::transaction::{TransactionEffect, Transactions};
 use crate::types::{LeaderEpoch, Offset, Timestamp};
 
 /// One pass over the end of the log.
@@ -97,18 +97,26 @@ impl Scan {
         self.next_offset = self.next_offset.max(segment.base_offset());
         let mut transactions = self.known_transactions(segment);
         let stop = loop {
-            match self.next(&mut cursor, next_base) {
-                Ok(Some((batch, aborted))) => {
-                    filler.add(&indexes, &batch);
-                    summary.add(&batch);
+            let batch = match cursor.peek() {
+                Ok(Some(batch)) => batch,
+                Ok(None) => break None,
+                Err(Error::Corrupt(found)) => break Some(found),
+                Err(error) => return Err(error),
+            };
+            match self.take(&cursor, &batch, next_base) {
+                Ok(None) => {}
+                Ok(Some(effect)) => {
+                    let aborted = self.transactions.note(effect);
                     if let (Some(transactions), Some(aborted)) = (&mut transactions, aborted) {
                         transactions.append(aborted);
                     }
                 }
-                Ok(None) => break None,
                 Err(Error::Corrupt(found)) => break Some(found),
                 Err(error) => return Err(error),
             }
+            filler.add(&indexes, &batch);
+            summary.add(&batch);
+            cursor.skip(&batch);
         };
         if start > 0 && cursor.position() == start {
             return self.segment(segment, None, next_base);
@@ -131,21 +139,21 @@ impl Scan {
     }
 
     /// Takes the batch at the cursor, if it is one that may stand there.
-    fn next(
+    fn take(
         &mut self,
-        cursor: &mut BatchCursor,
+        cursor: &BatchCursor,
+        batch: &PlacedBatch,
         next_base: Option<Offset>,
-    ) -> Result<Option<(PlacedBatch, Option<AbortedTransaction>)>> {
-        let Some(batch) = cursor.peek()? else { return Ok(None) };
+    ) -> Result<Option<TransactionEffect>> {
         self.forget_deleted_epochs(&batch.header);
-        self.check_place(cursor, &batch, next_base)?;
+        self.check_place(cursor, batch, next_base)?;
         if batch.header.last_offset() >= self.checked_from {
-            cursor.check(&batch, &mut self.scratch)?;
+            cursor.check(batch, &mut self.scratch)?;
             self.stats.batches_checked += 1;
         }
         let mut effect = None;
         if batch.header.base_offset >= self.replay_from {
-            effect = snapshots::apply(&mut self.producers, cursor, &batch, self.now)?;
+            effect = snapshots::apply(&mut self.producers, cursor, batch, self.now)?;
             self.stats.batches_replayed += 1;
         }
         if self.last_batch.is_none() {
@@ -155,9 +163,8 @@ impl Scan {
         self.leader_epochs.assign(batch.header.leader_epoch, batch.header.base_offset);
         self.leader_epoch = self.leader_epoch.max(batch.header.leader_epoch);
         self.next_offset = batch.header.next_offset();
-        self.last_batch = Some(snapshots::identity(&batch));
-        cursor.skip(&batch);
-        Ok(Some((batch, effect.and_then(|effect| self.transactions.note(effect)))))
+        self.last_batch = Some(snapshots::identity(batch));
+        Ok(effect)
     }
 
     /// Behind batches that are all deleted a lower leader epoch may follow: theirs was forgotten with them.
@@ -203,10 +210,24 @@ pub(super) struct Behind {
     pub(super) batches: u64,
 }
 
+/// `bytes` up to the last one that is not zero. Tens of megabytes of zeros are common, so they are looked at in pieces,
+/// which the compiler makes fast.
+fn without_zeros(mut bytes: &[u8]) -> &[u8] {
+    const PIECE: usize = 4096;
+    while let Some((rest, piece)) = bytes.split_last_chunk::<PIECE>() {
+        if piece.iter().fold(0, |any, byte| any | byte) != 0 {
+            break;
+        }
+        bytes = rest;
+    }
+    let len = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    &bytes[..len]
+}
+
 /// Looks through the bytes of `segment` from `position` on.
 pub(super) fn behind(segment: &Segment, position: u64) -> Result<Behind> {
     let bytes = segment.file().bytes(position, u64::MAX)?;
-    let mut len = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let mut len = without_zeros(&bytes).len();
     let mut batches = 0;
     // The one at `position` is valid too if it was refused for its place only.
     let mut at = 0;

@@ -1,0 +1,161 @@
+//! Many producers in one partition: appending in turn, memory for each, the snapshot, and opening with it.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, SamplingMode};
+use idemlog::{Access, Disk, RealDisk};
+use support::batches::{Pool, SMALL};
+use support::figures::record;
+use support::targets::{Engine, append_range, buffered};
+use support::{Reserve, amount, directory, own_bytes};
+
+const MILLION: usize = 1_000_000;
+
+/// A group of few samples that are all of one size.
+fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group.sampling_mode(SamplingMode::Flat).sample_size(10);
+    group.warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(1));
+    group
+}
+
+/// An engine that knows `producers`, each by its `rounds` last batches.
+fn engine_with(directory: &Path, producers: usize, rounds: i32) -> (Engine, Pool) {
+    let mut engine = Engine::open(directory, buffered());
+    let mut pool = Pool::of_producers(SMALL, producers);
+    for round in 0..rounds {
+        pool.advance(producers, round);
+        append_range(&mut engine, &pool, 0..producers, &mut Reserve::new(0));
+    }
+    (engine, pool)
+}
+
+/// A million batches of 128 bytes, behind the first of each producer, the producers taking turns.
+fn turns(criterion: &mut Criterion) {
+    let mut group = group(criterion, "producers");
+    for producers in [1, 1000, MILLION] {
+        group.bench_function(producers.to_string(), |bench| {
+            let mut pool = Pool::of_producers(SMALL, amount(MILLION));
+            let producers = producers.min(pool.len());
+            pool.go_on(producers, 1);
+            bench.iter_custom(|count| {
+                let directory = directory();
+                let mut engine = engine_with(directory.path(), producers, 1).0;
+                let mut reserve = Reserve::new(pool.len() * pool.batch_size());
+                let took = append_range(&mut engine, &pool, 0..pool.len(), &mut reserve);
+                took.mul_f64(count as f64 / pool.len() as f64)
+            });
+        });
+    }
+    group.finish();
+}
+
+fn memory() {
+    for producers in [MILLION, MILLION + MILLION / 10] {
+        for (name, rounds) in [("one batch", 1), ("five batches", 5)] {
+            let producers = amount(producers);
+            let directory = directory();
+            let mut engine = Engine::open(directory.path(), buffered());
+            let mut pool = Pool::of_producers(SMALL, producers);
+            append_range(&mut engine, &pool, 0..1, &mut Reserve::new(0));
+            let before = own_bytes();
+            for round in 0..rounds {
+                pool.advance(producers, round);
+                let known = usize::from(round == 0);
+                append_range(&mut engine, &pool, known..producers, &mut Reserve::new(0));
+            }
+            let bytes = (own_bytes() - before) / producers as f64;
+            record(&format!("memory/{producers} producers"), name, bytes);
+        }
+    }
+}
+
+/// The newest snapshot in a partition.
+fn snapshot_in(partition: &Path) -> PathBuf {
+    let entries = fs::read_dir(partition).expect("a partition").map(|entry| entry.expect("a name").path());
+    let snapshots = entries.filter(|path| path.extension().is_some_and(|it| it == "snapshot"));
+    snapshots.max().expect("a snapshot")
+}
+
+/// A snapshot of all producers, as a roll writes it, with all else that a roll makes durable.
+fn write_snapshot(criterion: &mut Criterion) {
+    let producers = amount(MILLION);
+    let directory = directory();
+    let (mut engine, mut pool) = engine_with(directory.path(), producers, 1);
+    engine.log.sync().expect("a sync");
+    engine.log.roll().expect("a roll");
+    let bytes = fs::read(snapshot_in(engine.log.directory())).expect("the snapshot");
+    pool.advance(producers, 1);
+    let mut sent = 0;
+    let mut group = group(criterion, "snapshot-written/1000000");
+    group.bench_function("idemlog", |bench| {
+        bench.iter_custom(|count| {
+            let roll = |_| {
+                append_range(&mut engine, &pool, sent..sent + 1, &mut Reserve::new(0));
+                sent += 1;
+                engine.log.sync().expect("a sync");
+                let started = Instant::now();
+                engine.log.roll().expect("a roll");
+                started.elapsed()
+            };
+            (0..count).map(roll).sum()
+        });
+    });
+    group.bench_function("limit", |bench| {
+        let path = directory.path().join("copy");
+        bench.iter_custom(|count| {
+            let write = |_| {
+                let _ = fs::remove_file(&path);
+                let started = Instant::now();
+                let file = RealDisk.open(&path, Access::CreateNew).expect("a new file");
+                file.write_at(&bytes, 0).expect("a write");
+                file.sync().expect("a sync");
+                started.elapsed()
+            };
+            (0..count).map(write).sum()
+        });
+    });
+    group.finish();
+}
+
+/// A directory that was closed, opened again; and its snapshot, read.
+fn open_clean(criterion: &mut Criterion, name: &str, rounds: i32) {
+    let directory = directory();
+    let (engine, _) = engine_with(directory.path(), amount(MILLION), rounds);
+    engine.dir.close().expect("a clean end");
+    let snapshot = snapshot_in(engine.log.directory());
+    drop(engine);
+    let mut group = group(criterion, &format!("open-clean/1000000 with {name}"));
+    group.bench_function("idemlog", |bench| {
+        bench.iter_custom(|count| {
+            let open = |_| {
+                let started = Instant::now();
+                let engine = Engine::open(directory.path(), buffered());
+                let took = started.elapsed();
+                assert_eq!(engine.log.metrics().producers as usize, amount(MILLION));
+                engine.dir.close().expect("a clean end");
+                took
+            };
+            (0..count).map(open).sum()
+        });
+    });
+    group.bench_function("limit", |bench| {
+        bench.iter(|| crc32c::crc32c(&fs::read(&snapshot).expect("the snapshot")));
+    });
+    group.finish();
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    memory();
+    turns(&mut criterion);
+    write_snapshot(&mut criterion);
+    open_clean(&mut criterion, "one batch", 1);
+    open_clean(&mut criterion, "five batches", 5);
+    criterion.final_summary();
+}
