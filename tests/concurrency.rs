@@ -61,7 +61,7 @@ impl Scene {
 
     /// Appends until the log is closed. Where batches were taken back, goes on behind what the log has.
     fn write(&self, id: i64) {
-        let mut sequence = 0;
+        let (mut sequence, mut refused) = (0, 0);
         loop {
             let sent = batch(id, 0, sequence, 1 + (sequence % 3) as usize);
             let begun = self.tick();
@@ -74,8 +74,13 @@ impl Scene {
                     self.acknowledged.lock().unwrap().push(acknowledged);
                     self.count.fetch_add(1, Ordering::AcqRel);
                     sequence += sent.header().record_count;
+                    refused = 0;
                 }
-                Err(Error::Rejected(_) | Error::Truncated) => sequence = self.next_sequence(id),
+                Err(error @ (Error::Rejected(_) | Error::Truncated)) => {
+                    sequence = self.next_sequence(id);
+                    refused += 1;
+                    assert!(refused < 10_000, "producer {id}, then at {sequence}: {error:?}");
+                }
                 Err(Error::Closed) => return,
                 Err(error) => panic!("producer {id}: {error}"),
             }
