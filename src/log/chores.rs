@@ -130,7 +130,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Opens the last segment for appending, once.
+    /// Opens the last segment for appending, once. A roll that comes first makes another one the last.
     pub(super) fn open_writer(&self) -> Result<()> {
         let _rolling = self.rolling.lock();
         if self.appender.lock().writer.is_some() {
@@ -144,7 +144,10 @@ impl Shared {
         let first_timestamp = first_timestamp(&segment)?;
         let sink = segment.file().open_sink(u64::from(self.options().segment_bytes))?;
         let writer = SegmentWriter::new(segment, sink, &summary, first_timestamp, self.now());
-        self.appender.lock().writer = Some(writer);
+        let mut appender = self.appender.lock();
+        if self.segments.load().last().is_some_and(|last| Arc::ptr_eq(last, writer.segment())) {
+            appender.writer = Some(writer);
+        }
         Ok(())
     }
 

@@ -142,3 +142,33 @@ fn read_through(log: &Log, held: &mut Vec<(idemlog::UncheckedBatch, u32)>) {
     }
     held.truncate(20);
 }
+
+/// An appender opened the last segment again, which a truncation had closed, while a roll began the next one: appends went to
+/// the segment in front of the last, or waited for ever for room in it.
+#[test]
+fn an_append_and_a_roll_right_behind_a_truncation_agree_on_the_last_segment() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = common::open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let (done, all_done) = std::sync::mpsc::channel();
+        let rounds = log.clone();
+        std::thread::spawn(move || {
+            for round in 0..150 {
+                (0..3).for_each(|number| drop(rounds.append(&marked(round, number))));
+                rounds.truncate_to(rounds.log_end_offset() + -1).unwrap();
+                std::thread::scope(|scope| {
+                    scope.spawn(|| drop(rounds.append(&marked(round, 3))));
+                    scope.spawn(|| rounds.roll().unwrap());
+                });
+            }
+            done.send(()).unwrap();
+        });
+        all_done.recv_timeout(Duration::from_secs(120)).expect("an append or a roll does not come back");
+        assert_eq!(stored(&log).len(), 450, "{mode:?}");
+        dir.close().unwrap();
+        let report =
+            idemlog::verify::verify(data.path(), &idemlog::verify::VerifyOptions::default()).unwrap();
+        assert!(!report.has_errors(), "{mode:?}: {:?}", report.problems);
+    }
+}
