@@ -1,9 +1,9 @@
 //! Appending: batches as bytes, through their checks, into a log that acknowledges them without a sync.
 //!
 //! Beside the engine stands the limit: the CRC, a bare walk over the records, and a copy into mapped pages that another
-//! thread has populated; for `Write` mode the CRC and a `pwrite` into a file that has its blocks. All append the same
-//! batches to a fresh file, which begins to be timed when some of them are in. None makes anything durable, but for the
-//! engine in the group `checkpoints`.
+//! thread has populated; and the CRC with a `pwrite` into a file that has its blocks, the limit of `Write` mode. All append
+//! the same batches to a fresh file, which begins to be timed when some of them are in. None makes anything durable, but
+//! for the engine in the group `checkpoints`.
 
 mod support;
 
@@ -38,6 +38,14 @@ fn compare<Measured: Target, Least: Target>(criterion: &mut Criterion, name: &st
     let mut group = group(criterion, name, shape);
     group.bench_function("idemlog", |bench| bench.iter_custom(|count| sample::<Measured>(&pool, count)));
     group.bench_function("limit", |bench| bench.iter_custom(|count| sample::<Least>(&pool, count)));
+    group.finish();
+}
+
+/// What a log would do that knows nothing of batches: the CRC and a `pwrite`, beside the others of its group.
+fn beside_pwrite(criterion: &mut Criterion, shape: Shape) {
+    let pool = LazyCell::new(|| Pool::new(shape, amount(POOL_BYTES)));
+    let mut group = group(criterion, "append", shape);
+    group.bench_function("pwrite", |bench| bench.iter_custom(|count| sample::<Pwrite>(&pool, count)));
     group.finish();
 }
 
@@ -80,6 +88,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     for shape in [SMALL, ONE_KIB, SIXTEEN_KIB, TEN_OF_ONE_KIB] {
         compare::<Engine, Limit>(&mut criterion, "append", shape);
+        beside_pwrite(&mut criterion, shape);
     }
     compare::<Engine, DecompressingLimit>(&mut criterion, "append", COMPRESSED);
     for shape in [ONE_KIB, SIXTEEN_KIB] {
