@@ -16,7 +16,7 @@ use support::batches::{
     COMPRESSED, ONE_KIB, Pool, SIXTEEN_KIB, SMALL, Shape, TEN_OF_ONE_KIB, crc_matches, walk,
 };
 use support::targets::{
-    DecompressingLimit, Engine, InWriteMode, Limit, Pwrite, Target, WithCheckpoints, buffered, sample,
+    DecompressingLimit, Engine, InWriteMode, Limit, Pwrite, WithCheckpoints, buffered, sample,
 };
 use support::{amount, directory};
 
@@ -32,20 +32,16 @@ fn group<'a>(criterion: &'a mut Criterion, name: &str, shape: Shape) -> Benchmar
     group
 }
 
-/// One target against its limit.
-fn compare<Measured: Target, Least: Target>(criterion: &mut Criterion, name: &str, shape: Shape) {
+/// How long some appends of a pool take.
+type Sample = fn(&Pool, u64) -> Duration;
+
+/// Targets side by side, over the same batches.
+fn compare(criterion: &mut Criterion, name: &str, shape: Shape, targets: &[(&str, Sample)]) {
     let pool = LazyCell::new(|| Pool::new(shape, amount(POOL_BYTES)));
     let mut group = group(criterion, name, shape);
-    group.bench_function("idemlog", |bench| bench.iter_custom(|count| sample::<Measured>(&pool, count)));
-    group.bench_function("limit", |bench| bench.iter_custom(|count| sample::<Least>(&pool, count)));
-    group.finish();
-}
-
-/// What a log would do that knows nothing of batches: the CRC and a `pwrite`, beside the others of its group.
-fn beside_pwrite(criterion: &mut Criterion, shape: Shape) {
-    let pool = LazyCell::new(|| Pool::new(shape, amount(POOL_BYTES)));
-    let mut group = group(criterion, "append", shape);
-    group.bench_function("pwrite", |bench| bench.iter_custom(|count| sample::<Pwrite>(&pool, count)));
+    for (target, sample) in targets {
+        group.bench_function(*target, |bench| bench.iter_custom(|count| sample(&pool, count)));
+    }
     group.finish();
 }
 
@@ -86,13 +82,23 @@ fn duplicate(criterion: &mut Criterion) {
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
+    let engine: (_, Sample) = ("idemlog", sample::<Engine>);
     for shape in [SMALL, ONE_KIB, SIXTEEN_KIB, TEN_OF_ONE_KIB] {
-        compare::<Engine, Limit>(&mut criterion, "append", shape);
-        beside_pwrite(&mut criterion, shape);
+        compare(
+            &mut criterion,
+            "append",
+            shape,
+            &[engine, ("limit", sample::<Limit>), ("pwrite", sample::<Pwrite>)],
+        );
     }
-    compare::<Engine, DecompressingLimit>(&mut criterion, "append", COMPRESSED);
+    compare(&mut criterion, "append", COMPRESSED, &[engine, ("limit", sample::<DecompressingLimit>)]);
     for shape in [ONE_KIB, SIXTEEN_KIB] {
-        compare::<InWriteMode, Pwrite>(&mut criterion, "write-mode", shape);
+        compare(
+            &mut criterion,
+            "write-mode",
+            shape,
+            &[("idemlog", sample::<InWriteMode>), ("limit", sample::<Pwrite>)],
+        );
     }
     checkpoints(&mut criterion);
     duplicate(&mut criterion);
