@@ -215,8 +215,7 @@ impl Partition {
     }
 
     fn is_file(&self, path: &Path) -> Result<bool> {
-        let entries = self.disk.list(&self.directory).at("list", &self.directory)?;
-        Ok(entries.iter().any(|entry| entry.kind == EntryKind::File && path.ends_with(&entry.name)))
+        Ok(self.disk.kind(path).at("look up", path)? == Some(EntryKind::File))
     }
 
     /// A name for a file that nothing has yet: what an earlier repair kept stays.

@@ -156,7 +156,9 @@ impl<'a> Recovery<'a> {
         let files: Vec<_> = inventory
             .logs
             .iter()
-            .map(|(&base, &len)| whole_file(request, SegmentFile::Log.name(base), base, len))
+            .map(|(&base, &len)| {
+                whole_file(request, request.directory.join(SegmentFile::Log.name(base)), base, len)
+            })
             .collect();
         let first = files.first().map_or(Offset::ZERO, |segment| segment.base_offset());
         let log_start = request.log_start.unwrap_or(first).max(first);
@@ -266,9 +268,9 @@ impl<'a> Recovery<'a> {
     fn adopt_prepared(&mut self) -> Result<()> {
         let Some(len) = self.inventory.prepared else { return Ok(()) };
         let name = PartitionFile::Prepared.name().unwrap_or_default();
-        let path = self.request.directory.join(&name);
+        let path = self.request.directory.join(name);
         let log_end = self.log_end();
-        let prepared = whole_file(self.request, name, log_end, len);
+        let prepared = whole_file(self.request, path.clone(), log_end, len);
         match first_sound(&prepared)? {
             Ok(first) if first.header.base_offset == log_end => {}
             Ok(first) => {
@@ -485,12 +487,8 @@ impl<'a> Recovery<'a> {
 
     /// The segments as they will be, of files that are not repaired yet.
     fn preview(&self) -> Vec<Arc<Segment>> {
-        let request = self.request;
-        let cut = |scanned: &ScannedSegment| {
-            let (disk, path) = (Arc::clone(&request.environment.disk), scanned.segment.file().path());
-            let file = LogFile::new(disk, request.mode, path, scanned.end, scanned.end);
-            let base = scanned.segment.base_offset();
-            Arc::new(Segment::sealed(base, file, request.options.indexes()))
+        let cut = |ScannedSegment { segment, end, .. }: &ScannedSegment| {
+            whole_file(self.request, segment.file().path(), segment.base_offset(), *end)
         };
         self.untouched_files().iter().cloned().chain(self.scanned.iter().map(cut)).collect()
     }
@@ -578,10 +576,9 @@ fn empty(segment: &Segment) -> Corruption {
     Corruption { path: segment.file().path(), position: 0, kind }
 }
 
-/// A file of the partition, all of it readable, valid or not.
-fn whole_file(request: &OpenRequest, name: String, base: Offset, len: u64) -> Arc<Segment> {
-    let disk = Arc::clone(&request.environment.disk);
-    let file = LogFile::new(disk, request.mode, request.directory.join(name), len, len);
+/// A file of the partition, its first `len` bytes readable, valid or not.
+fn whole_file(request: &OpenRequest, path: PathBuf, base: Offset, len: u64) -> Arc<Segment> {
+    let file = LogFile::new(Arc::clone(&request.environment.disk), request.mode, path, len, len);
     Arc::new(Segment::sealed(base, file, request.options.indexes()))
 }
 
