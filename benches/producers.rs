@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode};
-use idemlog::{Access, Disk, RealDisk};
+use idemlog::{Access, Disk, ProducerPolicy, RealDisk};
 use support::batches::{Pool, SMALL};
 use support::figures::record;
 use support::targets::{Engine, append_range, buffered};
@@ -60,7 +60,9 @@ fn memory() {
         for (name, rounds) in [("one batch", 1), ("five batches", 5)] {
             let producers = amount(producers);
             let directory = directory();
-            let mut engine = Engine::open(directory.path(), buffered());
+            // More than the default, which is a million.
+            let policy = ProducerPolicy::default().budget(2 * MILLION);
+            let mut engine = Engine::open(directory.path(), buffered().producers(policy));
             let mut pool = Pool::of_producers(SMALL, producers);
             append_range(&mut engine, &pool, 0..1, &mut Reserve::new(0));
             let before = own_bytes();

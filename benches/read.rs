@@ -68,7 +68,7 @@ fn sequential(criterion: &mut Criterion, stored: &Stored) {
         bench.iter(|| {
             let batches = stored.log.reader(Offset(0)).expect("a reader");
             let records = batches.flat_map(|batch| batch.expect("a batch").records());
-            let size = |record: idemlog::Record| record.value().map_or(0, |value| value.len());
+            let size = |record: idemlog::Record| record.value_slice().map_or(0, <[u8]>::len);
             records.map(|record| size(record.expect("a record"))).sum::<usize>()
         });
     });

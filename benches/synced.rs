@@ -130,10 +130,10 @@ fn in_flight(criterion: &mut Criterion) {
     const IN_FLIGHT: usize = 1000;
     let mut group = group(criterion, "submit/1000 in flight");
     let mut pool = Pool::new(ONE_KIB, amount(64 << 20));
-    let mut round = 0;
     group.bench_function("idemlog", |bench| {
         let directory = directory();
         let engine = Engine::open(directory.path(), LogOptions::default());
+        let mut round = 0;
         bench.iter_custom(|iterations| {
             pool.advance(1, round);
             round += 1;

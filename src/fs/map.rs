@@ -178,11 +178,27 @@ impl Map {
         }
     }
 
+    /// Takes the whole pages in `range` out of the mapping, until somebody touches them again; their bytes stay in the page
+    /// cache. Only ever a matter of speed: the kernel protects each mapped page from the writer before it writes it back,
+    /// and interrupts every processor for that.
+    pub(crate) fn unmap_pages(&self, range: Range<usize>) {
+        const PAGE: usize = 4096;
+        let (start, end) = (range.start.next_multiple_of(PAGE), range.end.min(self.capacity) / PAGE * PAGE);
+        if let Memory::File(mapping) = &self.memory
+            && start < end
+        {
+            // SAFETY: the mapping is a shared one of a file: what was stored is in the page cache, from where it is mapped
+            // again. The range lies within the mapping.
+            let _ = unsafe {
+                mapping.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
+            };
+        }
+    }
+
     /// Has the processor fetch `len` bytes from `start` on, a kilobyte at most, for storing: whoever stores there next,
     /// and then releases a lock, would wait for memory.
     #[inline]
     fn fetch_lines(&self, start: usize, len: usize) {
-        const LINE: usize = 64;
         const MOST: usize = 1024;
         let end = (start + len.min(MOST)).min(self.capacity);
         for position in (start..end).step_by(LINE) {
@@ -212,6 +228,22 @@ impl Map {
         // file's bytes), and nothing writes to it.
         unsafe { slice::from_raw_parts(self.base.as_ptr().add(range.start), range.len()) }
     }
+}
+
+/// What a processor fetches at once.
+const LINE: usize = 64;
+
+/// Has the processor fetch the `len` bytes at `start` in `bytes`, as far as they are there, for reading soon.
+#[inline]
+pub(crate) fn prefetch(bytes: &[u8], start: usize, len: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    for line in bytes.get(start..).unwrap_or_default().chunks(LINE).take(len.div_ceil(LINE)) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: the address is that of a byte of the slice; fetching is a hint, which never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = (bytes, start, len);
 }
 
 #[cfg(target_os = "linux")]

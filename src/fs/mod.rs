@@ -15,5 +15,6 @@ mod real;
 pub mod sim;
 
 pub use disk::{Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode};
+pub(crate) use map::prefetch;
 pub use map::{Map, MapObserver, MapSlice, MapWriter};
 pub use real::RealDisk;

@@ -9,11 +9,23 @@ use parking_lot::{Condvar, Mutex};
 
 /// Who has chores.
 pub(crate) trait Worked: Debug + Send + Sync {
-    /// Does everything that was asked for so far.
-    fn work(&self);
+    /// Does everything of this kind that was asked for so far.
+    fn work(&self, urgency: Urgency);
 }
 
-/// Partitions that have chores, in the order in which they asked, each at most once.
+/// How long somebody can wait for a chore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// An appender or a future waits, or soon will.
+    Quick,
+    /// Nobody does; it may take seconds.
+    Slow,
+}
+
+/// Partitions that have chores, in the order in which they asked.
+///
+/// Where there are two workers or more, one of them is always free of slow chores: a fast appender would come to pages
+/// that nobody has populated while all of them write snapshots.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -24,8 +36,25 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<Weak<dyn Worked>>,
+    quick: VecDeque<Weak<dyn Worked>>,
+    slow: VecDeque<Weak<dyn Worked>>,
+    /// How many workers are at slow chores.
+    slow_workers: usize,
     closed: bool,
+}
+
+impl State {
+    fn pop(&mut self, workers: usize) -> Option<(Weak<dyn Worked>, Urgency)> {
+        if let Some(partition) = self.quick.pop_front() {
+            return Some((partition, Urgency::Quick));
+        }
+        if self.slow_workers + 1 >= workers.max(2) {
+            return None;
+        }
+        let partition = self.slow.pop_front()?;
+        self.slow_workers += 1;
+        Some((partition, Urgency::Slow))
+    }
 }
 
 impl Queue {
@@ -34,8 +63,13 @@ impl Queue {
         self.workers.load(Ordering::Acquire) > 0
     }
 
-    pub(crate) fn push(&self, partition: Weak<dyn Worked>) {
-        self.state.lock().waiting.push_back(partition);
+    pub(crate) fn push(&self, partition: Weak<dyn Worked>, urgency: Urgency) {
+        let mut state = self.state.lock();
+        match urgency {
+            Urgency::Quick => state.quick.push_back(partition),
+            Urgency::Slow => state.slow.push_back(partition),
+        }
+        drop(state);
         self.wakeup.notify_one();
     }
 
@@ -46,22 +80,24 @@ impl Queue {
 
     /// Works until the queue is closed. The thread must have [`enlist`](Self::enlist)ed.
     pub(crate) fn run(&self) {
-        while let Some(partition) = self.pop() {
+        while let Some((partition, urgency)) = self.pop() {
             if let Some(partition) = partition.upgrade() {
-                partition.work();
+                partition.work(urgency);
+            }
+            if urgency == Urgency::Slow {
+                self.state.lock().slow_workers -= 1;
             }
         }
         self.workers.fetch_sub(1, Ordering::AcqRel);
     }
 
-    fn pop(&self) -> Option<Weak<dyn Worked>> {
+    /// `None` when the queue is closed and nothing is left, or only what another worker comes to.
+    fn pop(&self) -> Option<(Weak<dyn Worked>, Urgency)> {
         let mut state = self.state.lock();
         loop {
-            if let Some(partition) = state.waiting.pop_front() {
-                return Some(partition);
-            }
-            if state.closed {
-                return None;
+            let next = state.pop(self.workers.load(Ordering::Acquire));
+            if next.is_some() || state.closed {
+                return next;
             }
             self.wakeup.wait(&mut state);
         }
@@ -96,21 +132,33 @@ pub(crate) enum Chore {
     LeaderEpochs = 128,
 }
 
+impl Chore {
+    fn urgency(self) -> Urgency {
+        if QUICK & self as u32 != 0 { Urgency::Quick } else { Urgency::Slow }
+    }
+}
+
+/// The chores that are [`Urgency::Quick`].
+const QUICK: u32 = Chore::Populate as u32 | Chore::Sync as u32 | Chore::LeaderEpochs as u32;
+
 /// The chores asked of one partition and not yet begun.
 #[derive(Debug, Default)]
 pub(crate) struct Chores(AtomicU32);
 
 impl Chores {
-    /// Notes a request. `true` if it is new, and the partition must be pushed on the queue.
-    pub(crate) fn request(&self, chore: Chore) -> bool {
+    /// Notes a request. The answer is for whom it is new, and the partition must be pushed on the queue.
+    pub(crate) fn request(&self, chore: Chore) -> Option<Urgency> {
         let stands = |requested: u32| requested & chore as u32 != 0;
         // Cheap when the request stands already, which is what an appender mostly finds.
-        !stands(self.0.load(Ordering::Relaxed)) && !stands(self.0.fetch_or(chore as u32, Ordering::AcqRel))
+        let is_new = !stands(self.0.load(Ordering::Relaxed))
+            && !stands(self.0.fetch_or(chore as u32, Ordering::AcqRel));
+        is_new.then(|| chore.urgency())
     }
 
-    /// Takes all requests; a later one pushes again.
-    pub(crate) fn take(&self) -> Requested {
-        Requested(self.0.swap(0, Ordering::AcqRel))
+    /// Takes all requests of a kind; a later one pushes again.
+    pub(crate) fn take(&self, urgency: Urgency) -> Requested {
+        let mask = if urgency == Urgency::Quick { QUICK } else { !QUICK };
+        Requested(self.0.fetch_and(!mask, Ordering::AcqRel) & mask)
     }
 }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::background::{Chore, Requested};
+use super::background::{Chore, Urgency};
 use super::commit::{End, is_failed_sync};
 use super::metrics::LogMetrics;
 use super::options::LogOptions;
-use super::{Appender, Backlog, Pace, Prepared, Shared};
+use super::pace::{POPULATE_MAX, Pace};
+use super::{Appender, Backlog, Prepared, Sealing, Shared};
 use crate::error::{Error, IoContext, Result};
 use crate::fs::missing::remove_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile};
@@ -17,12 +18,6 @@ use crate::types::Offset;
 
 /// How long a worker waits before it tries again what a full disk, or a lack of descriptors, kept it from.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
-/// Pages are populated as far ahead of an appender as it comes in this time,
-const POPULATE_TIME: Duration = Duration::from_millis(4);
-/// in bytes at most,
-const POPULATE_MAX: u64 = 8 << 20;
-/// and not at all if that is less than this.
-const POPULATE_MIN: u64 = 64 << 10;
 /// The blocks that the next segment of a busy partition begins with.
 const PREPARED_BLOCKS: u64 = 16 << 20;
 
@@ -42,44 +37,28 @@ impl Backlog {
     }
 }
 
-impl Appender {
-    /// What to populate now, by how fast the appender came here; nothing for a slow one. Notes where to look again.
-    fn populate_next(&mut self) -> Option<(Arc<Segment>, u64, u64)> {
-        let writer = self.writer.as_ref()?;
-        let (segment, position) = (Arc::clone(writer.segment()), writer.position());
-        let ahead = self.pace.ahead(position, Instant::now());
-        let from = self.pace.populated.max(position);
-        let to = position + ahead;
-        self.pace.populated = from.max(to);
-        self.pace.look_again = position + (ahead / 2).max(POPULATE_MIN);
-        Some((segment, from, to))
-    }
-}
-
-impl Pace {
-    /// How far the appender comes in the time that populating must be ahead, in bytes.
-    fn ahead(&mut self, position: u64, now: Instant) -> u64 {
-        let last = self.last.replace((position, now));
-        let Some((last_position, last_time)) = last.filter(|&(last, _)| last <= position) else { return 0 };
-        let elapsed = (now - last_time).max(Duration::from_micros(1));
-        let ahead = (position - last_position) as f64 * POPULATE_TIME.as_secs_f64() / elapsed.as_secs_f64();
-        if ahead < POPULATE_MIN as f64 { 0 } else { (ahead as u64).min(POPULATE_MAX) }
-    }
-}
-
 impl Shared {
     /// Asks the workers for a chore. Without any, the request waits for [`do_chores`](Self::do_chores).
     pub(super) fn request(&self, chore: Chore) {
-        if self.chores.request(chore) && self.environment.queue.has_workers() {
-            self.environment.queue.push(self.itself.clone());
+        if let Some(urgency) = self.chores.request(chore)
+            && self.environment.queue.has_workers()
+        {
+            self.environment.queue.push(self.itself.clone(), urgency);
         }
     }
 
-    /// Does what was asked for, what appends wait for first. Errors come up again where they matter: a full disk in
-    /// the append that needs the blocks, a failed sync as poison.
+    /// Does what was asked for.
     pub(super) fn do_chores(&self) {
-        let requested = self.chores.take();
-        self.do_urgent(requested);
+        self.do_quick();
+        self.do_slow();
+    }
+
+    /// Errors come up again where they matter: a full disk in the append that needs the blocks, a failed sync as poison.
+    pub(super) fn do_quick(&self) {
+        let requested = self.chores.take(Urgency::Quick);
+        if requested.includes(Chore::Populate) {
+            self.report("populate", self.populate());
+        }
         if requested.includes(Chore::LeaderEpochs) {
             self.report("write leader epochs", self.write_leader_epochs_now());
         }
@@ -87,6 +66,13 @@ impl Shared {
             // Not a failed sync, but no way to it, and somebody may await it.
             std::thread::sleep(RETRY_PAUSE);
             self.request(Chore::Sync);
+        }
+    }
+
+    pub(super) fn do_slow(&self) {
+        let requested = self.chores.take(Urgency::Slow);
+        if requested.includes(Chore::Prepare) {
+            self.report("prepare", self.prepare());
         }
         if requested.includes(Chore::Seal) {
             self.report("seal", self.seal_rolled());
@@ -101,15 +87,6 @@ impl Shared {
             self.report("retention", self.apply_retention().map(drop));
         }
         self.report("write checkpoints", self.environment.write_checkpoints());
-    }
-
-    fn do_urgent(&self, requested: Requested) {
-        if requested.includes(Chore::Populate) {
-            self.report("populate", self.populate());
-        }
-        if requested.includes(Chore::Prepare) {
-            self.report("prepare", self.prepare());
-        }
     }
 
     /// A chore that failed changes nothing that was promised; it is tried again when it is asked for again.
@@ -155,14 +132,17 @@ impl Shared {
     pub(super) fn prepare(&self) -> Result<()> {
         let _rolling = self.rolling.lock();
         self.commit.check()?;
-        if self.appender.lock().prepared.is_some() {
+        let appender = self.appender.lock();
+        let (is_there, is_fast) = (appender.prepared.is_some(), appender.pace.is_fast());
+        drop(appender);
+        if is_there {
             return Ok(());
         }
         // The name of a prepared file is free only when the one before has got its own.
         self.name_rolled()?;
         let path = self.path(&PartitionFile::Prepared.name().unwrap_or_default());
         remove_if_present(&*self.environment.disk, &path)?;
-        let blocks = self.blocks_of_next();
+        let blocks = self.blocks_of_next(is_fast);
         let capacity = u64::from(self.options().segment_bytes);
         let disk = Arc::clone(&self.environment.disk);
         let made = LogFile::create(disk, self.mode, path.clone(), capacity, blocks);
@@ -177,11 +157,14 @@ impl Shared {
         Ok(())
     }
 
-    /// As much as the active segment's next step, within the budget; little for a partition's first segment.
-    fn blocks_of_next(&self) -> u64 {
+    /// As much as the active segment's next step, within the budget; little for a partition's first segment, and all that
+    /// a fast appender will need: it would come to the end of each step while the disk is busy with what is synced.
+    fn blocks_of_next(&self, is_fast: bool) -> u64 {
+        let (capacity, room) = (u64::from(self.options().segment_bytes), self.environment.space.room());
         let active = self.segments.load().last().map_or(0, |segment| segment.file().allocated());
-        let step = active.clamp(ALLOCATION_STEP_MIN, PREPARED_BLOCKS).min(self.environment.space.room());
-        step.max(ALLOCATION_STEP_MIN).min(u64::from(self.options().segment_bytes))
+        let step = active.clamp(ALLOCATION_STEP_MIN, PREPARED_BLOCKS).min(room);
+        let blocks = if is_fast { step.max(capacity.min(room / 2)) } else { step };
+        blocks.max(ALLOCATION_STEP_MIN).min(capacity)
     }
 
     /// Makes the prepared segment the active one, for offsets from `base` on. Under the append lock; no file is touched.
@@ -200,6 +183,7 @@ impl Shared {
         let summary = Summary::empty(base);
         appender.writer = Some(SegmentWriter::new(segment, prepared.sink, &summary, None, self.now()));
         appender.pace = Pace::default();
+        *self.ahead.lock() = None;
         appender.since_checkpoint = 0;
         event!(info, partition = %self.name, base_offset = base.0, "rolled");
     }
@@ -217,20 +201,6 @@ impl Shared {
         }
         drop(appender);
         self.seal_rolled()
-    }
-
-    /// Populates pages, and allocates blocks, ahead of the appender: as far as it comes in some milliseconds.
-    fn populate(&self) -> Result<()> {
-        let Some((segment, from, to)) = self.appender.lock().populate_next() else { return Ok(()) };
-        let capacity = u64::from(self.options().segment_bytes);
-        let allocated = segment.file().allocated();
-        if to > from && to + POPULATE_MAX > allocated && allocated < capacity {
-            let end = (allocated + 1).max(to).min(capacity);
-            let taken = segment.file().allocate(end, capacity, self.environment.space.room())?;
-            self.environment.space.take(taken);
-        }
-        segment.file().populate(from, to);
-        Ok(())
     }
 
     pub(super) fn sync(&self) -> Result<()> {
@@ -297,17 +267,20 @@ impl Shared {
     /// What a roll leaves to do: names, the index files and the snapshot of what was sealed, and the recovery point.
     pub(super) fn seal_rolled(&self) -> Result<()> {
         self.sync()?;
-        let _rolling = self.rolling.lock();
-        self.commit.check()?;
-        // With nothing to sync, nobody has named the new segment yet.
-        self.name_rolled()?;
+        let mut sealing = self.sealing.lock();
+        {
+            let _rolling = self.rolling.lock();
+            self.commit.check()?;
+            // With nothing to sync, nobody has named the new segment yet.
+            self.name_rolled()?;
+        }
         let segments = self.segments.load_full();
         let Some(active) = segments.last() else { return Ok(()) };
         let sealed = segments.iter().rev().skip(1);
         for segment in sealed.take_while(|segment| segment.base_offset() >= self.recovery_floor()) {
             segment.write_indexes(&*self.environment.disk, &self.directory)?;
         }
-        self.advance_recovery_point(active.base_offset())
+        self.advance_recovery_point(&mut sealing, active.base_offset())
     }
 
     /// The base offset of the segment that holds the recovery point: those from here on have no final index files.
@@ -321,34 +294,34 @@ impl Shared {
     /// A recovery point in the middle of a segment, so that opening never has much to read.
     pub(super) fn checkpoint(&self) -> Result<()> {
         self.seal_rolled()?;
-        let _rolling = self.rolling.lock();
+        let mut sealing = self.sealing.lock();
         self.commit.check()?;
         let durable = self.watermarks.durable();
         if let Some(active) = self.segments.load().last() {
             active.write_indexes(&*self.environment.disk, &self.directory)?;
         }
-        self.advance_recovery_point(durable)
+        self.advance_recovery_point(&mut sealing, durable)
     }
 
     /// Everything below `point` is durable, with its indexes: writes what else must be there, and moves the point.
-    fn advance_recovery_point(&self, point: Offset) -> Result<()> {
+    fn advance_recovery_point(&self, sealing: &mut Sealing, point: Offset) -> Result<()> {
         let point = self.watermarks.batch_end_at(point);
         if point < self.recovery_point() || self.log_is_empty() {
             return Ok(());
         }
         if point == self.recovery_point() {
             // That of an earlier opening may have been damaged, and removed.
-            return self.write_snapshot(point);
+            return self.write_snapshot(sealing, point);
         }
         self.write_leader_epochs()?;
-        self.write_snapshot(point)?;
+        self.write_snapshot(sealing, point)?;
         self.recovery_point.store(point.0, Ordering::Release);
         self.environment.checkpoints_stale.store(true, Ordering::Release);
         Ok(())
     }
 
     fn write_leader_epochs_now(&self) -> Result<()> {
-        let _rolling = self.rolling.lock();
+        let _sealing = self.sealing.lock();
         self.commit.check()?;
         self.write_leader_epochs()
     }
@@ -371,7 +344,7 @@ impl Shared {
     /// Leaves nothing to do for the next opening.
     fn finish(&self) -> Result<()> {
         self.checkpoint()?;
-        let _rolling = self.rolling.lock();
+        let _files = self.hold_files();
         let mut appender = self.appender.lock();
         let prepared = appender.prepared.take();
         let writer = appender.writer.take();
@@ -402,7 +375,7 @@ impl Shared {
 
     /// Ends the log because its directory is about to go: no chore touches it afterwards.
     pub(super) fn abandon(&self) {
-        let _rolling = self.rolling.lock();
+        let _files = self.hold_files();
         if matches!(self.commit.end(), Some(End::Gone)) {
             return;
         }

@@ -1,8 +1,9 @@
 //! One partition: batches in, offsets out, and everything that keeps the promise about them.
 //!
-//! Lock order: the right to sync (a leader's, or a pause's), then `rolling`, then `appender`, then the commit's state.
-//! Nothing slow happens under `appender` and the commit's: no sync, no file created or renamed, no snapshot; except by a
-//! truncation, which holds appends up. `rolling` is held over all of these and never needed to append or read.
+//! Lock order: the right to sync (a leader's, or a pause's), then `sealing`, then `rolling`, then `appender`, then the
+//! commit's state. Nothing slow happens under `appender` and the commit's: no sync, no file created or renamed, no
+//! snapshot; except by a truncation, which holds appends up. The slow things are done under `rolling`, or under `sealing`
+//! if a roll need not wait for them. Neither is needed to append or read.
 
 mod append;
 pub(crate) mod background;
@@ -14,6 +15,7 @@ pub(crate) mod environment;
 mod metadata;
 mod metrics;
 mod options;
+mod pace;
 mod pending;
 mod producer_states;
 mod read;
@@ -48,13 +50,14 @@ use crate::error::Result;
 use crate::fs::name::TopicPartition;
 use crate::producer::{ProducerInfo, ProducerTable, Verifications};
 use crate::segment::{LogFile, Segment, SegmentWriter, Sink};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 use crate::topic_id::TopicId;
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
-use background::{Chores, Worked};
+use background::{Chores, Urgency, Worked};
 use commit::{Commit, End};
 use environment::Environment;
 use metrics::Counters;
+use pace::{Ahead, Pace};
 use tail::Tail;
 use transactions::UnstableTransactions;
 use watermark::Watermarks;
@@ -99,9 +102,13 @@ struct Shared {
     commit: Commit,
     tail: Tail,
     transactions: UnstableTransactions,
-    /// Held while files are created, named, synced as a whole, or snapshots are written.
+    /// Held while index files and snapshots are written and the recovery point moves, and while anything leaves the log.
+    sealing: Mutex<Sealing>,
+    /// Held while segments are created, named, or synced as a whole.
     rolling: Mutex<()>,
     chores: Chores,
+    /// What is to be populated. Behind a lock that nothing is done under.
+    ahead: Mutex<Option<Ahead>>,
     counters: Counters,
     backlog: Backlog,
     /// Everything below is durable, with its indexes, leader epochs and a snapshot.
@@ -137,15 +144,19 @@ struct Appender {
     closing: bool,
 }
 
-/// How fast the active segment fills, and how far its pages are populated.
+/// What the lock `sealing` guards.
 #[derive(Debug, Default)]
-struct Pace {
-    /// Up to here pages are populated, or being so.
-    populated: u64,
-    /// Where the appender asks to populate more.
-    look_again: u64,
-    /// Where the appender was when it was looked at, and when.
-    last: Option<(u64, Instant)>,
+struct Sealing {
+    /// The newest snapshot that was written since the opening, and how many producers had been forgotten by then. If it is
+    /// still as many, all producers in it are known.
+    newest: Option<(Offset, u64)>,
+}
+
+/// `sealing` and `rolling`.
+#[derive(Debug)]
+struct HeldFiles<'a> {
+    sealing: MutexGuard<'a, Sealing>,
+    _rolling: MutexGuard<'a, ()>,
 }
 
 /// An empty segment file that has blocks and no name yet.
@@ -187,6 +198,11 @@ impl Shared {
 
     fn recovery_point(&self) -> Offset {
         Offset(self.recovery_point.load(Ordering::Acquire))
+    }
+
+    /// Keeps everybody else from the files, but for the appender and readers.
+    fn hold_files(&self) -> HeldFiles<'_> {
+        HeldFiles { sealing: self.sealing.lock(), _rolling: self.rolling.lock() }
     }
 
     fn log_is_empty(&self) -> bool {
@@ -249,8 +265,10 @@ impl Log {
             commit: Commit::default(),
             tail: Tail::default(),
             transactions,
+            sealing: Mutex::default(),
             rolling: Mutex::default(),
             chores: Chores::default(),
+            ahead: Mutex::default(),
             counters: Counters::default(),
             backlog: Backlog::default(),
             recovery_point: AtomicI64::new(recovery_point.0),
@@ -531,7 +549,10 @@ impl Log {
 }
 
 impl Worked for Shared {
-    fn work(&self) {
-        self.do_chores();
+    fn work(&self, urgency: Urgency) {
+        match urgency {
+            Urgency::Quick => self.do_quick(),
+            Urgency::Slow => self.do_slow(),
+        }
     }
 }

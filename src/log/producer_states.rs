@@ -65,7 +65,7 @@ impl Log {
 
 impl Shared {
     fn import_producers(&self, states: &ProducerStates) -> Result<()> {
-        let _rolling = self.rolling.lock();
+        let _files = self.hold_files();
         let mut appender = self.appender.lock();
         self.commit.check()?;
         let (start, end) = (self.watermarks.log_start(), self.watermarks.log_end());
@@ -74,11 +74,12 @@ impl Shared {
         }
         let path = self.segment_path(SegmentFile::Snapshot, states.offset);
         let policy = self.options().producers.clone();
-        let (producers, _) = snapshot::decode(&states.bytes, states.offset, policy, self.now())
+        let (mut producers, _) = snapshot::decode(&states.bytes, states.offset, policy, self.now())
             .map_err(|kind| Error::corrupt(&path, 0, kind))?;
         let encoded = snapshot::encode(&producers, None);
         atomic::replace_file(&*self.environment.disk, &path, &encoded)?;
         self.reset_transactions(&producers);
+        producers.succeed(&appender.producers);
         appender.producers = producers;
         Ok(())
     }

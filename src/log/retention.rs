@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::background::Chore;
-use super::{Appender, Log, LogOptions, Shared, snapshots};
+use super::{Appender, Log, LogOptions, Sealing, Shared, snapshots};
 use crate::error::{Error, Result};
 use crate::fs::missing::remove_if_present;
 use crate::fs::name::SegmentFile;
@@ -124,7 +124,7 @@ impl Shared {
             // The log may not come to end below its start.
             self.checkpoint()?;
         }
-        let _rolling = self.rolling.lock();
+        let _files = self.hold_files();
         self.commit.check()?;
         // A truncation may have come first.
         self.check_deletion(before)?;
@@ -142,7 +142,7 @@ impl Shared {
         if got > end { Err(Error::OffsetOutOfRange { got, start, end }) } else { Ok(()) }
     }
 
-    /// Moves the log start offset up, durably. The caller holds `rolling`.
+    /// Moves the log start offset up, durably. The caller holds the files.
     fn raise_log_start(&self, offset: Offset) -> Result<()> {
         let mut appender = self.appender.lock();
         let before = appender.leader_epochs.clone();
@@ -201,7 +201,7 @@ impl Shared {
 
     /// How many segments are due, and how many there are.
     fn look_for_due(&self) -> Result<(usize, usize)> {
-        let _rolling = self.rolling.lock();
+        let _files = self.hold_files();
         let segments = self.segments.load_full();
         let due = self.retention().due(&segments);
         self.count_all_open();
@@ -218,21 +218,21 @@ impl Shared {
             self.roll()?;
         }
         self.seal_rolled()?;
-        let _rolling = self.rolling.lock();
+        let mut files = self.hold_files();
         self.commit.check()?;
         let segments = self.segments.load_full();
         // Also of what was just rolled, the active one stays.
         let due = self.retention().due(&segments)?.min(segments.len().saturating_sub(1));
         if due > 0 {
-            self.delete_head(&segments, due)?;
+            self.delete_head(&mut files.sealing, &segments, due)?;
         }
         Ok(due)
     }
 
-    /// Deletes the first `count` segments; there are more. The caller holds `rolling`.
-    fn delete_head(&self, segments: &[Arc<Segment>], count: usize) -> Result<()> {
+    /// Deletes the first `count` segments; there are more. The caller holds the files.
+    fn delete_head(&self, sealing: &mut Sealing, segments: &[Arc<Segment>], count: usize) -> Result<()> {
         let (head, first) = (&segments[..count], segments[count].base_offset());
-        self.ensure_snapshot(first, segments)?;
+        self.ensure_snapshot(sealing, first, segments)?;
         self.raise_log_start(first)?;
         let appender = self.appender.lock();
         let left = self.segments.load()[count..].to_vec();
@@ -255,7 +255,12 @@ impl Shared {
     }
 
     /// Sees that there is a snapshot at `offset` that can be used: what it covers is about to go.
-    fn ensure_snapshot(&self, offset: Offset, segments: &[Arc<Segment>]) -> Result<()> {
+    fn ensure_snapshot(
+        &self,
+        sealing: &mut Sealing,
+        offset: Offset,
+        segments: &[Arc<Segment>],
+    ) -> Result<()> {
         let disk = &*self.environment.disk;
         let policy = &self.options().producers;
         let (newest, _) = snapshots::newest(disk, &self.directory, segments, offset, policy, self.now())?;
@@ -264,6 +269,6 @@ impl Shared {
         }
         let path = self.segment_path(SegmentFile::Snapshot, offset);
         remove_if_present(disk, &path)?;
-        self.write_snapshot(offset)
+        self.write_snapshot(sealing, offset)
     }
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Shared;
+use super::{Sealing, Shared};
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{Disk, atomic};
@@ -16,6 +16,9 @@ use crate::types::{Offset, Timestamp};
 
 /// No snapshot is larger: room for fifty million producers.
 const MAX_BYTES: u64 = 8 << 30;
+
+/// How many producers are looked at while appends wait.
+const LOOK_UPS: usize = 32;
 
 /// Producers as they were below an offset.
 #[derive(Debug)]
@@ -165,13 +168,12 @@ pub(super) fn identity(batch: &PlacedBatch) -> SnapshotIdentity {
 impl Shared {
     /// Forgets idle producers and those above the budget, with the append lock free between the steps.
     pub(super) fn expire_producers(&self) {
-        const STEP: usize = 100;
         let now = self.now();
         self.appender.lock().verifications.expire(now, self.options().producers.expiry_ms);
-        while self.appender.lock().producers.evict_excess(STEP, now) > 0 {}
+        while self.appender.lock().producers.evict_excess(LOOK_UPS, now) > 0 {}
         let mut cursor = Some(ExpiryCursor::START);
         while let Some(from) = cursor {
-            cursor = self.appender.lock().producers.expire_step(from, STEP, now);
+            cursor = self.appender.lock().producers.expire_step(from, LOOK_UPS, now);
         }
     }
 
@@ -188,7 +190,7 @@ impl Shared {
     }
 
     /// Writes the producers as they were at `point`, below which everything is durable.
-    pub(super) fn write_snapshot(&self, point: Offset) -> Result<()> {
+    pub(super) fn write_snapshot(&self, sealing: &mut Sealing, point: Offset) -> Result<()> {
         let path = self.segment_path(SegmentFile::Snapshot, point);
         let disk = &*self.environment.disk;
         if disk.exists(&path).at("look up", &path)? {
@@ -196,14 +198,30 @@ impl Shared {
         }
         let now = self.now();
         let segments = self.segments.load_full();
-        let Snapshot { mut producers, identity, .. } =
-            self.newest_snapshot(&segments, point, now)?.replay(&segments, point, now)?;
+        let before = self.newest_snapshot(&segments, point, now)?;
+        let base = before.offset;
+        let Snapshot { mut producers, identity, .. } = before.replay(&segments, point, now)?;
         self.count_all_open();
-        // Who expired or was evicted does not come back.
-        producers.retain(|id| self.appender.lock().producers.knows(id));
+        let forgotten = self.appender.lock().producers.forgotten();
+        if sealing.newest != Some((base, forgotten)) {
+            self.drop_forgotten(&mut producers);
+        }
         atomic::replace_file(disk, &path, &snapshot::encode(&producers, identity.as_ref()))?;
         event!(debug, partition = %self.name, offset = point.0, producers = producers.len(), "snapshot");
+        sealing.newest = Some((point, forgotten));
         self.remove_superseded(point, &segments)
+    }
+
+    /// Who expired or was evicted does not come back. Looks for a few at a time under the append lock.
+    fn drop_forgotten(&self, producers: &mut ProducerTable) {
+        let (mut appender, mut looked) = (None, 0);
+        producers.retain(|id| {
+            if looked % LOOK_UPS == 0 {
+                drop(appender.take());
+            }
+            looked += 1;
+            appender.get_or_insert_with(|| self.appender.lock()).producers.knows(id)
+        });
     }
 
     /// Removes the snapshots in the middle of a segment that the one at `newest` makes needless; those at the bases of

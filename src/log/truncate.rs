@@ -113,7 +113,7 @@ impl Shared {
         self.commit.check()
     }
 
-    /// Refuses when the log has ended or is about to. The caller holds `rolling`, which a close needs as well.
+    /// Refuses when the log has ended or is about to. The caller holds the files, which a close needs as well.
     fn check_not_closing(&self) -> Result<()> {
         self.commit.check()?;
         if self.appender.lock().closing { Err(Error::Closed) } else { Ok(()) }
@@ -136,7 +136,7 @@ impl Shared {
             self.sync()?;
         }
         let paused = self.commit.pause();
-        let _rolling = self.rolling.lock();
+        let _files = self.hold_files();
         self.check_not_closing()?;
         if target >= self.watermarks.log_end() {
             self.forget_epochs_behind_the_end()?;
@@ -154,7 +154,7 @@ impl Shared {
     fn truncate_fully(&self, new_start: Offset) -> Result<()> {
         self.check_target(new_start)?;
         let paused = self.commit.pause();
-        let _rolling = self.rolling.lock();
+        let _files = self.hold_files();
         self.check_not_closing()?;
         self.start_over(&paused, new_start)?;
         self.tail.notify();
@@ -173,7 +173,7 @@ impl Shared {
         Ok(())
     }
 
-    /// The caller holds `rolling`, and the log reaches beyond `target`.
+    /// The caller holds the files, and the log reaches beyond `target`.
     fn truncate_segments(&self, paused: &Paused<'_>, target: Offset) -> Result<()> {
         let remainder = self.remainder(target)?;
         let log_start = self.watermarks.lower_log_start(target);
@@ -283,7 +283,7 @@ impl Shared {
         made
     }
 
-    /// Empties the log. The caller holds `rolling`.
+    /// Empties the log. The caller holds the files.
     fn start_over(&self, paused: &Paused<'_>, new_start: Offset) -> Result<()> {
         self.recovery_point.store(0, Ordering::Release);
         self.watermarks.lower_high_watermark(new_start);
@@ -343,14 +343,16 @@ impl Shared {
     }
 
     /// Goes on with what is left. Under the append lock.
-    fn install(&self, appender: &mut Appender, segments: Vec<Arc<Segment>>, producers: ProducerTable) {
+    fn install(&self, appender: &mut Appender, segments: Vec<Arc<Segment>>, mut producers: ProducerTable) {
         self.segments.store(Arc::new(segments));
+        producers.succeed(&appender.producers);
         appender.producers = producers;
         for (id, epoch) in self.environment.fences.all() {
             appender.producers.raise_epoch(id, epoch);
         }
         self.reset_transactions(&appender.producers);
         appender.pace = Pace::default();
+        *self.ahead.lock() = None;
         self.backlog.all_durable();
     }
 

@@ -87,6 +87,17 @@ impl ProducerTable {
         self.evictions
     }
 
+    /// How many producers were forgotten at all.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.expiries + self.evictions
+    }
+
+    /// Goes on counting where `before` has stopped, in whose place it comes.
+    pub(crate) fn succeed(&mut self, before: &Self) {
+        self.expiries += before.expiries;
+        self.evictions += before.evictions;
+    }
+
     /// What is known of a producer.
     pub(crate) fn get(&self, id: ProducerId) -> Option<ProducerInfo> {
         self.find(id).map(|slot| self.info(slot))
@@ -377,7 +388,7 @@ impl ProducerTable {
     }
 
     /// Forgets the producers that `keep` does not want.
-    pub(crate) fn retain(&mut self, keep: impl Fn(ProducerId) -> bool) {
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(ProducerId) -> bool) {
         // Downwards: removing moves the last entry into the hole, and that one was looked at before.
         for slot in (0..self.len() as u32).rev() {
             if !keep(self.entries[slot].producer_id) {

@@ -16,6 +16,8 @@ use crate::fs::{Access, Disk, DiskFile, IoMode, Map, MapWriter, name};
 pub(crate) const ALLOCATION_STEP_MIN: u64 = 64 << 10;
 /// The largest step in which a file gets blocks.
 const ALLOCATION_STEP_MAX: u64 = 64 << 20;
+/// Pages are taken out of the mapping before they are synced if there are as many.
+const UNMAP_MIN: u64 = 1 << 20;
 /// How much of a file is copied at once.
 const COPY_STEP: u64 = 1 << 20;
 
@@ -39,7 +41,8 @@ pub(crate) struct LogFile {
     synced: AtomicU64,
     /// Up to here the file has blocks. Written only by the holder of `allocating`.
     allocated: AtomicU64,
-    allocating: Mutex<()>,
+    /// Holds whether there is a [`Sink`]: without one nothing is allocated.
+    allocating: Mutex<bool>,
 }
 
 /// Where a file is, and through what it can be seen.
@@ -113,7 +116,7 @@ impl LogFile {
             end: AtomicU64::new(end),
             synced: AtomicU64::new(synced),
             allocated: AtomicU64::new(end),
-            allocating: Mutex::new(()),
+            allocating: Mutex::new(false),
         }
     }
 
@@ -149,6 +152,7 @@ impl LogFile {
         };
         self.place.lock().note(&opened);
         self.opened.store(Some(Arc::new(opened)));
+        *self.allocating.lock() = true;
         Ok(sink)
     }
 
@@ -211,9 +215,9 @@ impl LogFile {
     ///
     /// The step doubles with what is there, from 64 KiB to 64 MiB, within `capacity` and `budget`.
     pub(crate) fn allocate(&self, end: u64, capacity: u64, budget: u64) -> Result<u64> {
-        let _turn = self.allocating.lock();
+        let has_sink = self.allocating.lock();
         let allocated = self.allocated();
-        if allocated >= end || self.is_retired() {
+        if allocated >= end || !*has_sink {
             return Ok(0);
         }
         let step =
@@ -249,7 +253,12 @@ impl LogFile {
             return Ok(false);
         }
         match self.opened.load_full().as_deref() {
-            Some(Opened::Map(map)) if map.capacity() as u64 >= to => map.sync(from as usize..to as usize),
+            Some(Opened::Map(map)) if map.capacity() as u64 >= to => {
+                if to - from >= UNMAP_MIN {
+                    map.unmap_pages(from as usize..to as usize);
+                }
+                map.sync(from as usize..to as usize)
+            }
             Some(Opened::File(file)) => file.sync(),
             _ => self.open(Access::Write)?.sync(),
         }
@@ -263,9 +272,11 @@ impl LogFile {
         self.synced.fetch_max(self.end(), Ordering::AcqRel);
     }
 
-    /// Cuts what lies behind the published end, which nobody can have seen, and makes the length durable.
+    /// Cuts what lies behind the published end, which nobody can have seen, and makes the length durable. There must be no
+    /// [`Sink`] any more.
     pub(crate) fn trim(&self) -> Result<()> {
-        let _turn = self.allocating.lock();
+        let mut has_sink = self.allocating.lock();
+        *has_sink = false;
         let end = self.end();
         if self.allocated() > end && !self.is_retired() {
             let file = self.open(Access::Write)?;
@@ -297,7 +308,8 @@ impl LogFile {
     /// any more, so that it may be cut. There must be no [`Sink`].
     pub(crate) fn retire(&self) -> bool {
         // Who is allocating finishes first; it would extend what is cut here.
-        let _turn = self.allocating.lock();
+        let mut has_sink = self.allocating.lock();
+        *has_sink = false;
         let mut place = self.place.lock();
         self.retired.store(true, Ordering::Release);
         // A swap counts those who are just looking at what is swapped out among its owners.

@@ -485,11 +485,9 @@ impl Shared {
         let Some(writer) = &appender.writer else { return false };
         let position = writer.position();
         if self.environment.queue.has_workers() {
-            if position >= appender.pace.look_again {
-                self.request(Chore::Populate);
-            }
-            let nearly_full = position > u64::from(options.segment_bytes) / 4 * 3;
-            if nearly_full && appender.prepared.is_none() {
+            self.request_pages(appender, position);
+            let is_half_full = position > u64::from(options.segment_bytes) / 2;
+            if is_half_full && appender.prepared.is_none() {
                 self.request(Chore::Prepare);
             }
         }

@@ -1,0 +1,116 @@
+//! Pages and blocks ahead of a fast appender, so that it does not wait for the kernel at each.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::background::Chore;
+use super::{Appender, Shared};
+use crate::error::Result;
+use crate::segment::{LogFile, Segment};
+
+/// Pages are populated as far ahead of an appender as it comes in this time,
+const POPULATE_TIME: Duration = Duration::from_millis(8);
+/// in bytes at most,
+pub(super) const POPULATE_MAX: u64 = 16 << 20;
+/// and not at all if that is less than this.
+const POPULATE_MIN: u64 = 64 << 10;
+
+/// An appender is fast for which as much is populated.
+const FAST: u64 = 1 << 20;
+/// There are blocks for as many times what is populated at once.
+const ALLOCATE_AHEAD: u64 = 4;
+
+/// How fast the active segment fills, and how far its pages are populated.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// Up to here pages are populated, or being so.
+    populated: u64,
+    /// Where the appender asks to populate more.
+    look_again: u64,
+    /// Where the appender was when it was looked at, and when.
+    last: Option<(u64, Instant)>,
+    /// How far ahead it was populated then.
+    ahead: u64,
+}
+
+/// What a worker is to populate.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    segment: Arc<Segment>,
+    from: u64,
+    to: u64,
+}
+
+impl Pace {
+    /// Whether the appender will be through a segment within seconds.
+    pub(super) fn is_fast(&self) -> bool {
+        self.ahead >= FAST
+    }
+
+    /// How far the appender comes in the time that populating must be ahead, in bytes.
+    fn ahead(&mut self, position: u64, now: Instant) -> u64 {
+        let last = self.last.replace((position, now));
+        let Some((last_position, last_time)) = last.filter(|&(last, _)| last <= position) else { return 0 };
+        let elapsed = (now - last_time).max(Duration::from_micros(1));
+        let ahead = (position - last_position) as f64 * POPULATE_TIME.as_secs_f64() / elapsed.as_secs_f64();
+        if ahead < POPULATE_MIN as f64 { 0 } else { (ahead as u64).min(POPULATE_MAX) }
+    }
+}
+
+impl Appender {
+    /// What to populate now, by how fast the appender came here; nothing for a slow one. Notes where to look again.
+    fn populate_next(&mut self) -> Option<Ahead> {
+        let writer = self.writer.as_ref()?;
+        let (segment, position) = (Arc::clone(writer.segment()), writer.position());
+        let ahead = self.pace.ahead(position, Instant::now());
+        self.pace.ahead = ahead;
+        let (from, to) = (self.pace.populated.max(position), position + ahead);
+        self.pace.populated = from.max(to);
+        self.pace.look_again = position + (ahead / 2).max(POPULATE_MIN);
+        (from < to).then_some(Ahead { segment, from, to })
+    }
+}
+
+impl Shared {
+    /// Asks for pages where the appender will be soon. It looks at its pace itself: a worker would have to wait for the
+    /// append lock, which a fast appender holds half of the time.
+    #[inline]
+    pub(super) fn request_pages(&self, appender: &mut Appender, position: u64) {
+        if position >= appender.pace.look_again {
+            self.request_pages_now(appender);
+        }
+    }
+
+    #[cold]
+    fn request_pages_now(&self, appender: &mut Appender) {
+        let Some(next) = appender.populate_next() else { return };
+        let mut ahead = self.ahead.lock();
+        let pending = ahead.take().filter(|pending| Arc::ptr_eq(&pending.segment, &next.segment));
+        let from = pending.map_or(next.from, |pending| pending.from);
+        *ahead = Some(Ahead { from, ..next });
+        drop(ahead);
+        self.request(Chore::Populate);
+    }
+
+    /// Populates pages, and allocates blocks, as far as was asked for.
+    pub(super) fn populate(&self) -> Result<()> {
+        let Some(Ahead { segment, from, to }) = self.ahead.lock().take() else { return Ok(()) };
+        let file = segment.file();
+        if to > file.allocated() {
+            self.allocate_ahead(file, to)?;
+        }
+        file.populate(from, to);
+        // A busy disk may take long to find blocks: they are there long before the appender is.
+        self.allocate_ahead(file, to + (to - from) * ALLOCATE_AHEAD)
+    }
+
+    /// A step further if there are no blocks up to `end`.
+    fn allocate_ahead(&self, file: &LogFile, end: u64) -> Result<()> {
+        let (allocated, capacity) = (file.allocated(), u64::from(self.options().segment_bytes));
+        if end > allocated && allocated < capacity {
+            let space = &self.environment.space;
+            space.take(file.allocate(allocated + 1, capacity, space.room())?);
+        }
+        Ok(())
+    }
+}
