@@ -1,10 +1,22 @@
 //! Those who wait at the tail of the log for new batches.
 
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex};
+
+/// With what the kernel adds to a short sleep, some 70 us.
+const NAP: Duration = Duration::from_micros(15);
+
+#[cfg(not(idemlog_shuttle))]
+fn nap(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// The model checker has no time.
+#[cfg(idemlog_shuttle)]
+fn nap(_time: Duration) {}
 
 /// Readers that wait. An appender that finds none pays a fence and a load.
 #[derive(Debug, Default)]
@@ -34,7 +46,15 @@ impl Tail {
     }
 
     /// Blocks until `ready` or the deadline. `false`: the deadline came first.
+    ///
+    /// Whoever comes to the tail of a busy log naps once before it counts as waiting: the next append finds nobody to wake,
+    /// which would cost it a call of the kernel.
     pub(crate) fn wait(&self, deadline: Option<Instant>, ready: impl Fn() -> bool) -> bool {
+        let left = deadline.map_or(NAP, |deadline| deadline.saturating_duration_since(Instant::now()));
+        nap(left.min(NAP));
+        if ready() {
+            return true;
+        }
         let mut wakers = self.wakers.lock();
         self.waiting.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
