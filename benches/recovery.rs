@@ -26,6 +26,7 @@ struct Partition {
 
 impl Partition {
     fn new(stored: &Stored, number: i32) -> Self {
+        stored.close();
         let path = stored.directory().to_owned();
         Self { path, number, bytes: stored.bytes, log_end: Offset(stored.count() as i64) }
     }
@@ -47,7 +48,9 @@ fn strip(directory: &Path) {
 fn recover(directory: &Path, partitions: &[&Partition]) -> Duration {
     strip(directory);
     let started = Instant::now();
-    let dir = LogDir::open(directory, options()).expect("logs that were recovered");
+    // Without threads, which would still write while the next one begins.
+    let options = options().background_threads(0);
+    let dir = LogDir::open(directory, options).expect("logs that were recovered");
     let took = started.elapsed();
     for partition in partitions {
         let log = dir.partition("bench", partition.number).expect("the partition");

@@ -444,6 +444,35 @@ fn idle_producers_expire_by_the_hosts_clock() {
     }
 }
 
+/// A snapshot goes on from the one before, whose producers are looked for in memory only if any was forgotten since.
+#[test]
+fn a_producer_that_expired_between_two_snapshots_does_not_come_back() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let clock = TestClock::at(1_700_000_000_000);
+        let open = || {
+            let policy = ProducerPolicy::default().expiry_ms(60_000);
+            let options = options(mode).log(small(mode).producers(policy)).clock(clock.clone());
+            LogDir::open(data.path(), options).unwrap()
+        };
+        let dir = open();
+        let log = dir.partition("t", 0).unwrap();
+        let known = |log: &Log| log.producers().iter().map(|p| p.producer_id.0).collect::<Vec<_>>();
+        for (round, expected) in [&[1, 2][..], &[1, 2], &[1, 2], &[2], &[2]].into_iter().enumerate() {
+            if round < 2 {
+                log.append(&batch(1, 0, round as i32, 1)).unwrap();
+            }
+            log.append(&batch(2, 0, round as i32, 1)).unwrap();
+            log.expire_producers();
+            assert_eq!(known(&log), expected, "round {round}");
+            log.roll().unwrap();
+            clock.advance(40_000);
+        }
+        dir.close().unwrap();
+        assert_eq!(known(&open().partition("t", 0).unwrap()), [2]);
+    }
+}
+
 /// The smallest executor: parks the thread until woken.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);

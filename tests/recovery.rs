@@ -457,3 +457,38 @@ fn behind_deleted_batches_a_log_may_go_on_with_a_lower_leader_epoch() {
         assert!(!report.has_errors(), "{mode:?}: {:?}", report.problems);
     }
 }
+
+/// Closing wrote the index files of the last segment of every partition anew, and synced each: of ten thousand that nobody
+/// had touched, that took minutes.
+#[test]
+fn closing_a_log_that_nothing_was_done_to_writes_nothing() {
+    use std::os::unix::fs::MetadataExt;
+
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        fill(data.path(), mode, 30, &[10, 20]);
+        let files = || {
+            let entries = std::fs::read_dir(data.path().join("t-0")).unwrap().map(|entry| entry.unwrap());
+            // A file that is replaced is another one.
+            let mut files: Vec<_> =
+                entries.map(|entry| (entry.file_name(), entry.metadata().unwrap().ino())).collect();
+            files.sort();
+            files
+        };
+        let before = files();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        assert_eq!(log.reader(Offset(0)).unwrap().count(), 30);
+        dir.close().unwrap();
+        assert!(matches!(log.append(&batch(1, 0, 30, 1)), Err(Error::Closed)));
+        assert_eq!(files(), before);
+
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        assert!(log.recovery().marked_clean);
+        log.append(&batch(1, 0, 30, 1)).unwrap();
+        dir.close().unwrap();
+        assert_ne!(files(), before, "else the check sees nothing");
+        assert_eq!(open(data.path(), mode).partition("t", 0).unwrap().log_end_offset(), Offset(31));
+    }
+}

@@ -10,8 +10,7 @@ use super::targets::buffered;
 
 /// A log of batches of one shape.
 pub(crate) struct Stored {
-    /// Open, and never closed.
-    _dir: LogDir,
+    dir: LogDir,
     pub(crate) log: Log,
     /// How many bytes the batches have.
     pub(crate) bytes: usize,
@@ -34,12 +33,17 @@ impl Stored {
             assert!(!log.append(&batch).expect("an append").is_duplicate());
         }
         log.sync().expect("a sync");
-        Self { _dir: dir, log, bytes: count * batch_size, batch_size }
+        Self { dir, log, bytes: count * batch_size, batch_size }
     }
 
     /// How many batches there are. Each holds one record, so these are the offsets.
     pub(crate) fn count(&self) -> usize {
         self.bytes / self.batch_size
+    }
+
+    /// Ends everything that is done in the background.
+    pub(crate) fn close(&self) {
+        self.dir.close().expect("a clean end");
     }
 
     pub(crate) fn directory(&self) -> &Path {

@@ -100,18 +100,21 @@ pub trait Disk: Debug + Send + Sync {
     /// The whole contents of a small file. An error (`InvalidData`) if it is longer than `limit` bytes.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         let file = self.open(path, Access::Read)?;
-        let len = file.len()?;
-        if len > limit {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{len} bytes, more than {limit}"),
-            ));
-        }
-        let mut bytes = vec![0; len as usize];
+        read_whole(&*file, file.len()?, limit)
+    }
+}
+
+/// All `len` bytes of a file, if they are not more than `limit`.
+pub(super) fn read_whole(file: &dyn DiskFile, len: u64, limit: u64) -> io::Result<Vec<u8>> {
+    if len > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{len} bytes, more than {limit}")));
+    }
+    let mut bytes = vec![0; len as usize];
+    if len > 0 {
         let read = file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
-        Ok(bytes)
     }
+    Ok(bytes)
 }
 
 /// An open file of a [`Disk`].

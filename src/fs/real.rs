@@ -37,12 +37,17 @@ struct RealFile(File);
 /// Opens a regular file. A link that somebody planted under its name must not lead reads and writes out of the directory, and
 /// nobody waits for the other end of a pipe. (The standard library adds `O_CLOEXEC` itself.)
 pub(super) fn open_file(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    open_with_length(options, path).map(|(file, _)| file)
+}
+
+fn open_with_length(options: &mut OpenOptions, path: &Path) -> io::Result<(File, u64)> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = options.custom_flags(flags.bits() as i32).open(path)?;
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    Ok(file)
+    Ok((file, metadata.len()))
 }
 
 fn kind_of(metadata: &fs::Metadata) -> EntryKind {
@@ -90,6 +95,11 @@ impl Disk for RealDisk {
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirectoryEntry>> {
         fs::read_dir(path)?.filter_map(|entry| entry.and_then(|entry| describe(&entry)).transpose()).collect()
+    }
+
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        let (file, len) = open_with_length(OpenOptions::new().read(true), path)?;
+        super::disk::read_whole(&RealFile(file), len, limit)
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {

@@ -171,3 +171,79 @@ impl Requested {
         self.0 & chore as u32 != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// Says what it is at, and is at slow work until it is told to go on.
+    #[derive(Debug)]
+    struct Partition {
+        at: Mutex<Sender<Urgency>>,
+        go_on: Mutex<Receiver<()>>,
+    }
+
+    impl Worked for Partition {
+        fn work(&self, urgency: Urgency) {
+            self.at.lock().send(urgency).unwrap();
+            if urgency == Urgency::Slow {
+                self.go_on.lock().recv().unwrap();
+            }
+        }
+    }
+
+    fn partition() -> (Arc<Partition>, Receiver<Urgency>, Sender<()>) {
+        let ((at, seen), (go, go_on)) = (channel(), channel());
+        (Arc::new(Partition { at: Mutex::new(at), go_on: Mutex::new(go_on) }), seen, go)
+    }
+
+    fn push(queue: &Queue, partition: &Arc<Partition>, urgency: Urgency) {
+        let partition: Weak<dyn Worked> = Arc::downgrade(partition) as Weak<dyn Worked>;
+        queue.push(partition, urgency);
+    }
+
+    #[test]
+    fn one_of_two_workers_is_free_of_slow_chores() {
+        let queue = Queue::default();
+        let (partition, seen, go) = partition();
+        (0..2).for_each(|_| queue.enlist());
+        thread::scope(|scope| {
+            (0..2).for_each(|_| drop(scope.spawn(|| queue.run())));
+            push(&queue, &partition, Urgency::Slow);
+            push(&queue, &partition, Urgency::Slow);
+            assert_eq!(seen.recv_timeout(SOON), Ok(Urgency::Slow));
+            push(&queue, &partition, Urgency::Quick);
+            assert_eq!(seen.recv_timeout(SOON), Ok(Urgency::Quick), "the second slow one waits");
+            assert!(seen.recv_timeout(Duration::from_millis(20)).is_err());
+            queue.close();
+            (0..2).for_each(|_| go.send(()).unwrap());
+            assert_eq!(
+                seen.recv_timeout(SOON),
+                Ok(Urgency::Slow),
+                "the one that is closed finishes what waits"
+            );
+        });
+        assert!(!queue.has_workers());
+    }
+
+    #[test]
+    fn a_worker_that_is_alone_does_everything() {
+        let queue = Queue::default();
+        let (partition, seen, go) = partition();
+        queue.enlist();
+        (0..2).for_each(|_| go.send(()).unwrap());
+        for urgency in [Urgency::Slow, Urgency::Quick, Urgency::Slow] {
+            push(&queue, &partition, urgency);
+        }
+        queue.close();
+        queue.run();
+        assert_eq!(seen.try_iter().collect::<Vec<_>>(), [Urgency::Quick, Urgency::Slow, Urgency::Slow]);
+    }
+}

@@ -110,6 +110,7 @@ impl Shared {
     /// Opens the last segment for appending, once. A roll that comes first makes another one the last.
     pub(super) fn open_writer(&self) -> Result<()> {
         let _rolling = self.rolling.lock();
+        self.touch();
         if self.appender.lock().writer.is_some() {
             return Ok(());
         }
@@ -132,6 +133,7 @@ impl Shared {
     pub(super) fn prepare(&self) -> Result<()> {
         let _rolling = self.rolling.lock();
         self.commit.check()?;
+        self.touch();
         let appender = self.appender.lock();
         let (is_there, is_fast) = (appender.prepared.is_some(), appender.pace.is_fast());
         drop(appender);
@@ -336,9 +338,22 @@ impl Shared {
             return Ok(());
         }
         self.appender.lock().closing = true;
+        if self.end_untouched() {
+            return Ok(());
+        }
         let closed = if self.environment.read_only { Ok(()) } else { self.finish() };
         self.end(End::Closed);
         closed
+    }
+
+    /// Ends a log to which nothing was done since a clean opening, if it is one.
+    fn end_untouched(&self) -> bool {
+        let _rolling = self.rolling.lock();
+        let is_untouched = self.untouched.load(Ordering::Acquire);
+        if is_untouched {
+            self.end(End::Closed);
+        }
+        is_untouched
     }
 
     /// Leaves nothing to do for the next opening.

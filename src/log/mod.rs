@@ -29,7 +29,7 @@ mod truncate;
 mod watermark;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -106,6 +106,8 @@ struct Shared {
     sealing: Mutex<Sealing>,
     /// Held while segments are created, named, or synced as a whole.
     rolling: Mutex<()>,
+    /// Whether the files are as a clean opening found them, so that a close has nothing to write.
+    untouched: AtomicBool,
     chores: Chores,
     /// What is to be populated. Behind a lock that nothing is done under.
     ahead: Mutex<Option<Ahead>>,
@@ -202,7 +204,14 @@ impl Shared {
 
     /// Keeps everybody else from the files, but for the appender and readers.
     fn hold_files(&self) -> HeldFiles<'_> {
-        HeldFiles { sealing: self.sealing.lock(), _rolling: self.rolling.lock() }
+        let held = HeldFiles { sealing: self.sealing.lock(), _rolling: self.rolling.lock() };
+        self.touch();
+        held
+    }
+
+    /// Says that files are about to change. The caller holds `rolling`, under which a close looks.
+    fn touch(&self) {
+        self.untouched.store(false, Ordering::Release);
     }
 
     fn log_is_empty(&self) -> bool {
@@ -250,6 +259,8 @@ impl Log {
             retained_at: environment.clock.recently(),
             closing: false,
         };
+        let is_in_snapshot = report.snapshot == Some(log_end);
+        let untouched = report.found_all_in_place() && recovery_point == log_end && is_in_snapshot;
         let watermarks = Watermarks::new(log_start, durable, log_end, options.durability);
         watermarks.keep_checkpointed(high_watermark);
         let shared = Arc::new_cyclic(|itself: &Weak<Shared>| Shared {
@@ -267,6 +278,7 @@ impl Log {
             transactions,
             sealing: Mutex::default(),
             rolling: Mutex::default(),
+            untouched: AtomicBool::new(untouched),
             chores: Chores::default(),
             ahead: Mutex::default(),
             counters: Counters::default(),

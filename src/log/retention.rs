@@ -263,7 +263,9 @@ impl Shared {
     ) -> Result<()> {
         let disk = &*self.environment.disk;
         let policy = &self.options().producers;
-        let (newest, _) = snapshots::newest(disk, &self.directory, segments, offset, policy, self.now())?;
+        let offsets = snapshots::list(disk, &self.directory)?;
+        let (newest, _) =
+            snapshots::newest(disk, &self.directory, &offsets, segments, offset, policy, self.now())?;
         if newest.is_some_and(|newest| newest.offset == offset) {
             return Ok(());
         }

@@ -115,17 +115,18 @@ pub(super) fn fits(snapshot: &Snapshot, segments: &[Arc<Segment>]) -> Result<boo
     })
 }
 
-/// The newest usable snapshot at or below `limit`, and those that were passed over.
+/// The newest usable snapshot at or below `limit` of those at `offsets`, newest first; and those that were passed over.
 pub(super) fn newest(
     disk: &dyn Disk,
     directory: &Path,
+    offsets: &[Offset],
     segments: &[Arc<Segment>],
     limit: Offset,
     policy: &ProducerPolicy,
     now: Timestamp,
 ) -> Result<(Option<Snapshot>, Vec<Unusable>)> {
     let mut unusable = Vec::new();
-    for offset in list(disk, directory)?.into_iter().filter(|&offset| offset <= limit) {
+    for &offset in offsets.iter().filter(|&&offset| offset <= limit) {
         let reason = match load(disk, directory, offset, policy, now) {
             Ok(snapshot) if fits(&snapshot, segments)? => return Ok((Some(snapshot), unusable)),
             Ok(_) => "its last batch is not in the log".to_owned(),
@@ -185,7 +186,8 @@ impl Shared {
         now: Timestamp,
     ) -> Result<Snapshot> {
         let (disk, policy) = (&*self.environment.disk, &self.options().producers);
-        let (found, _) = newest(disk, &self.directory, segments, limit, policy, now)?;
+        let offsets = list(disk, &self.directory)?;
+        let (found, _) = newest(disk, &self.directory, &offsets, segments, limit, policy, now)?;
         Ok(Snapshot::or_empty(found, policy))
     }
 

@@ -13,7 +13,7 @@ const LARGEST_CHUNK: usize = FIRST_CHUNK << DOUBLINGS;
 /// The entries in all chunks before the first of the largest size.
 const DOUBLING_ENTRIES: usize = LARGEST_CHUNK - FIRST_CHUNK;
 /// The chunks of a shelf: two steps of tables, so that neither is long when there are few entries.
-const SHELF: usize = 64;
+const SHELF: usize = 32;
 
 /// Slots that are filled one after the other.
 type Table<T> = Box<[OnceLock<T>]>;

@@ -399,6 +399,10 @@ impl LogFile {
         // In this order: what is opened in between is not taken for counted.
         self.counted.store(false, Ordering::Release);
         self.opened.store(None);
+        // Of a map that is gone a view still holds the memory, and many segments lie closed.
+        let mut place = self.place.lock();
+        place.views.retain(View::is_held);
+        place.views.shrink_to_fit();
     }
 
     /// Whether there is a map or descriptor that was not counted yet; from now on it is.

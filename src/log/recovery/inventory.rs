@@ -21,7 +21,7 @@ pub(super) struct Inventory {
     pub(super) offset_indexes: Vec<Offset>,
     pub(super) time_indexes: Vec<Offset>,
     transaction_indexes: Vec<Offset>,
-    /// Snapshots by offset.
+    /// Snapshots by offset, newest first.
     pub(super) snapshots: Vec<Offset>,
     /// The length of a segment that was prepared.
     pub(super) prepared: Option<u64>,
@@ -50,6 +50,7 @@ impl Inventory {
             inventory.add(file, path, entry.len)?;
         }
         inventory.add_orphans(directory);
+        inventory.snapshots.sort_unstable_by(|a, b| b.cmp(a));
         inventory.leader_epochs = read_leader_epochs(disk, directory)?;
         Ok(inventory)
     }

@@ -168,7 +168,7 @@ impl<'a> Recovery<'a> {
             recovery_point: request.recovery_point.0,
             ..RecoveryReport::default()
         };
-        let (snapshot, skipped) = load_snapshot(request, &files, Offset(i64::MAX))?;
+        let (snapshot, skipped) = load_snapshot(request, &inventory.snapshots, &files, Offset(i64::MAX))?;
         report.snapshots_skipped = skipped;
         let Snapshot { offset: replay_from, producers, .. } =
             Snapshot::or_empty(snapshot, &request.options.producers);
@@ -427,7 +427,7 @@ impl<'a> Recovery<'a> {
             return Ok(producers);
         }
         let segments = self.preview();
-        let (older, skipped) = load_snapshot(self.request, &segments, log_end)?;
+        let (older, skipped) = load_snapshot(self.request, &self.inventory.snapshots, &segments, log_end)?;
         self.report.snapshots_skipped.extend(skipped);
         self.snapshot = older.as_ref().map(|older| older.offset);
         let older = Snapshot::or_empty(older, &self.request.options.producers);
@@ -588,12 +588,13 @@ type Skipped = Vec<(PathBuf, String)>;
 /// The newest snapshot that the log bears out, and what was passed over.
 fn load_snapshot(
     request: &OpenRequest,
+    offsets: &[Offset],
     segments: &[Arc<Segment>],
     limit: Offset,
 ) -> Result<(Option<Snapshot>, Skipped)> {
     let now = request.environment.clock.now();
-    let disk = &*request.environment.disk;
+    let (disk, policy) = (&*request.environment.disk, &request.options.producers);
     let (snapshot, unusable) =
-        snapshots::newest(disk, &request.directory, segments, limit, &request.options.producers, now)?;
+        snapshots::newest(disk, &request.directory, offsets, segments, limit, policy, now)?;
     Ok((snapshot, unusable.into_iter().map(|unusable| (unusable.path, unusable.reason)).collect()))
 }

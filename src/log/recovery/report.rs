@@ -90,6 +90,16 @@ pub enum CutReason {
     Corruption,
 }
 
+impl RecoveryReport {
+    /// Whether the log was closed well, and nothing of what that leaves was missing or too much.
+    pub(crate) fn found_all_in_place(&self) -> bool {
+        let Self { snapshots_skipped, indexes_rebuilt, removed, not_written, .. } = self;
+        let is_whole = self.cut.is_none() && self.trimmed_bytes == 0 && !self.adopted_prepared;
+        let nothing_made = indexes_rebuilt.is_empty() && removed.is_empty() && not_written.is_empty();
+        self.marked_clean && is_whole && nothing_made && snapshots_skipped.is_empty()
+    }
+}
+
 impl fmt::Display for RecoveryReport {
     /// One line, and one more for each thing out of the ordinary.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
