@@ -276,13 +276,16 @@ impl Shared {
             // With nothing to sync, nobody has named the new segment yet.
             self.name_rolled()?;
         }
+        // Before the segments: what was rolled since is not durable as a whole.
+        let durable = self.watermarks.durable();
         let segments = self.segments.load_full();
-        let Some(active) = segments.last() else { return Ok(()) };
-        let sealed = segments.iter().rev().skip(1);
-        for segment in sealed.take_while(|segment| segment.base_offset() >= self.recovery_floor()) {
+        let begun = segments.partition_point(|segment| segment.base_offset() <= durable);
+        let Some((last, sealed)) = segments[..begun].split_last() else { return Ok(()) };
+        let floor = self.recovery_floor();
+        for segment in sealed.iter().rev().take_while(|segment| segment.base_offset() >= floor) {
             segment.write_indexes(&*self.environment.disk, &self.directory)?;
         }
-        self.advance_recovery_point(&mut sealing, active.base_offset())
+        self.advance_recovery_point(&mut sealing, last.base_offset())
     }
 
     /// The base offset of the segment that holds the recovery point: those from here on have no final index files.

@@ -535,6 +535,9 @@ impl Log {
     /// Waits until [`high_watermark`](Self::high_watermark) is above `offset`, at most for `timeout`. `false`: it is
     /// not yet. Returns at once when the log ends (closed, deleted, poisoned).
     ///
+    /// Who has to wait sleeps for some 70 us before it asks to be woken: to wake somebody costs an append a call of the
+    /// kernel, and at the tail of a busy log the next batch is there by then. [`readable`](Self::readable) is woken at once.
+    ///
     /// ```
     /// use std::time::Duration;
     /// # use idemlog::{LogDir, LogDirOptions};
