@@ -444,7 +444,7 @@ fn idle_producers_expire_by_the_hosts_clock() {
     }
 }
 
-/// A snapshot goes on from the one before, whose producers are looked for in memory only if any was forgotten since.
+/// A snapshot is folded from the one before and the log, and both tell of producers that were forgotten since.
 #[test]
 fn a_producer_that_expired_between_two_snapshots_does_not_come_back() {
     for mode in MODES {

@@ -9,7 +9,7 @@ use super::commit::{End, is_failed_sync};
 use super::metrics::LogMetrics;
 use super::options::LogOptions;
 use super::pace::{POPULATE_MAX, Pace};
-use super::{Appender, Backlog, Prepared, Sealing, Shared};
+use super::{Appender, Backlog, Prepared, Shared};
 use crate::error::{Error, IoContext, Result};
 use crate::fs::missing::remove_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile};
@@ -269,7 +269,7 @@ impl Shared {
     /// What a roll leaves to do: names, the index files and the snapshot of what was sealed, and the recovery point.
     pub(super) fn seal_rolled(&self) -> Result<()> {
         self.sync()?;
-        let mut sealing = self.sealing.lock();
+        let _sealing = self.sealing.lock();
         {
             let _rolling = self.rolling.lock();
             self.commit.check()?;
@@ -285,7 +285,7 @@ impl Shared {
         for segment in sealed.iter().rev().take_while(|segment| segment.base_offset() >= floor) {
             segment.write_indexes(&*self.environment.disk, &self.directory)?;
         }
-        self.advance_recovery_point(&mut sealing, last.base_offset())
+        self.advance_recovery_point(last.base_offset())
     }
 
     /// The base offset of the segment that holds the recovery point: those from here on have no final index files.
@@ -299,27 +299,27 @@ impl Shared {
     /// A recovery point in the middle of a segment, so that opening never has much to read.
     pub(super) fn checkpoint(&self) -> Result<()> {
         self.seal_rolled()?;
-        let mut sealing = self.sealing.lock();
+        let _sealing = self.sealing.lock();
         self.commit.check()?;
         let durable = self.watermarks.durable();
         if let Some(active) = self.segments.load().last() {
             active.write_indexes(&*self.environment.disk, &self.directory)?;
         }
-        self.advance_recovery_point(&mut sealing, durable)
+        self.advance_recovery_point(durable)
     }
 
     /// Everything below `point` is durable, with its indexes: writes what else must be there, and moves the point.
-    fn advance_recovery_point(&self, sealing: &mut Sealing, point: Offset) -> Result<()> {
+    fn advance_recovery_point(&self, point: Offset) -> Result<()> {
         let point = self.watermarks.batch_end_at(point);
         if point < self.recovery_point() || self.log_is_empty() {
             return Ok(());
         }
         if point == self.recovery_point() {
             // That of an earlier opening may have been damaged, and removed.
-            return self.write_snapshot(sealing, point);
+            return self.write_snapshot(point);
         }
         self.write_leader_epochs()?;
-        self.write_snapshot(sealing, point)?;
+        self.write_snapshot(point)?;
         self.recovery_point.store(point.0, Ordering::Release);
         self.environment.checkpoints_stale.store(true, Ordering::Release);
         Ok(())

@@ -103,7 +103,7 @@ struct Shared {
     tail: Tail,
     transactions: UnstableTransactions,
     /// Held while index files and snapshots are written and the recovery point moves, and while anything leaves the log.
-    sealing: Mutex<Sealing>,
+    sealing: Mutex<()>,
     /// Held while segments are created, named, or synced as a whole.
     rolling: Mutex<()>,
     /// Whether the files are as a clean opening found them, so that a close has nothing to write.
@@ -146,18 +146,10 @@ struct Appender {
     closing: bool,
 }
 
-/// What the lock `sealing` guards.
-#[derive(Debug, Default)]
-struct Sealing {
-    /// The newest snapshot that was written since the opening, and how many producers had been forgotten by then. If it is
-    /// still as many, all producers in it are known.
-    newest: Option<(Offset, u64)>,
-}
-
 /// `sealing` and `rolling`.
 #[derive(Debug)]
 struct HeldFiles<'a> {
-    sealing: MutexGuard<'a, Sealing>,
+    _sealing: MutexGuard<'a, ()>,
     _rolling: MutexGuard<'a, ()>,
 }
 
@@ -204,7 +196,7 @@ impl Shared {
 
     /// Keeps everybody else from the files, but for the appender and readers.
     fn hold_files(&self) -> HeldFiles<'_> {
-        let held = HeldFiles { sealing: self.sealing.lock(), _rolling: self.rolling.lock() };
+        let held = HeldFiles { _sealing: self.sealing.lock(), _rolling: self.rolling.lock() };
         self.touch();
         held
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::background::Chore;
-use super::{Appender, Log, LogOptions, Sealing, Shared, snapshots};
+use super::{Appender, Log, LogOptions, Shared, snapshots};
 use crate::error::{Error, Result};
 use crate::fs::missing::remove_if_present;
 use crate::fs::name::SegmentFile;
@@ -218,21 +218,21 @@ impl Shared {
             self.roll()?;
         }
         self.seal_rolled()?;
-        let mut files = self.hold_files();
+        let _files = self.hold_files();
         self.commit.check()?;
         let segments = self.segments.load_full();
         // Also of what was just rolled, the active one stays.
         let due = self.retention().due(&segments)?.min(segments.len().saturating_sub(1));
         if due > 0 {
-            self.delete_head(&mut files.sealing, &segments, due)?;
+            self.delete_head(&segments, due)?;
         }
         Ok(due)
     }
 
     /// Deletes the first `count` segments; there are more. The caller holds the files.
-    fn delete_head(&self, sealing: &mut Sealing, segments: &[Arc<Segment>], count: usize) -> Result<()> {
+    fn delete_head(&self, segments: &[Arc<Segment>], count: usize) -> Result<()> {
         let (head, first) = (&segments[..count], segments[count].base_offset());
-        self.ensure_snapshot(sealing, first, segments)?;
+        self.ensure_snapshot(first, segments)?;
         self.raise_log_start(first)?;
         let appender = self.appender.lock();
         let left = self.segments.load()[count..].to_vec();
@@ -255,12 +255,7 @@ impl Shared {
     }
 
     /// Sees that there is a snapshot at `offset` that can be used: what it covers is about to go.
-    fn ensure_snapshot(
-        &self,
-        sealing: &mut Sealing,
-        offset: Offset,
-        segments: &[Arc<Segment>],
-    ) -> Result<()> {
+    fn ensure_snapshot(&self, offset: Offset, segments: &[Arc<Segment>]) -> Result<()> {
         let disk = &*self.environment.disk;
         let policy = &self.options().producers;
         let offsets = snapshots::list(disk, &self.directory)?;
@@ -271,6 +266,6 @@ impl Shared {
         }
         let path = self.segment_path(SegmentFile::Snapshot, offset);
         remove_if_present(disk, &path)?;
-        self.write_snapshot(sealing, offset)
+        self.write_snapshot(offset)
     }
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Sealing, Shared};
+use super::Shared;
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{Disk, atomic};
@@ -192,7 +192,7 @@ impl Shared {
     }
 
     /// Writes the producers as they were at `point`, below which everything is durable.
-    pub(super) fn write_snapshot(&self, sealing: &mut Sealing, point: Offset) -> Result<()> {
+    pub(super) fn write_snapshot(&self, point: Offset) -> Result<()> {
         let path = self.segment_path(SegmentFile::Snapshot, point);
         let disk = &*self.environment.disk;
         if disk.exists(&path).at("look up", &path)? {
@@ -200,17 +200,14 @@ impl Shared {
         }
         let now = self.now();
         let segments = self.segments.load_full();
-        let before = self.newest_snapshot(&segments, point, now)?;
-        let base = before.offset;
-        let Snapshot { mut producers, identity, .. } = before.replay(&segments, point, now)?;
+        let Snapshot { mut producers, identity, .. } =
+            self.newest_snapshot(&segments, point, now)?.replay(&segments, point, now)?;
         self.count_all_open();
-        let forgotten = self.appender.lock().producers.forgotten();
-        if sealing.newest != Some((base, forgotten)) {
+        if self.appender.lock().producers.has_forgotten() {
             self.drop_forgotten(&mut producers);
         }
         atomic::replace_file(disk, &path, &snapshot::encode(&producers, identity.as_ref()))?;
         event!(debug, partition = %self.name, offset = point.0, producers = producers.len(), "snapshot");
-        sealing.newest = Some((point, forgotten));
         self.remove_superseded(point, &segments)
     }
 

@@ -87,9 +87,9 @@ impl ProducerTable {
         self.evictions
     }
 
-    /// How many producers were forgotten at all.
-    pub(crate) fn forgotten(&self) -> u64 {
-        self.expiries + self.evictions
+    /// Whether any producer was forgotten: if none was, all that the log tells of are here.
+    pub(crate) fn has_forgotten(&self) -> bool {
+        self.expiries + self.evictions > 0
     }
 
     /// Goes on counting where `before` has stopped, in whose place it comes.
