@@ -139,7 +139,7 @@ impl Chore {
 }
 
 /// The chores that are [`Urgency::Quick`].
-const QUICK: u32 = Chore::Populate as u32 | Chore::Sync as u32 | Chore::LeaderEpochs as u32;
+const QUICK: u32 = Chore::Populate as u32 | Chore::Sync as u32;
 
 /// The chores asked of one partition and not yet begun.
 #[derive(Debug, Default)]

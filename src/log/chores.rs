@@ -8,7 +8,7 @@ use super::background::{Chore, Urgency};
 use super::commit::{End, is_failed_sync};
 use super::metrics::LogMetrics;
 use super::options::LogOptions;
-use super::pace::{POPULATE_MAX, Pace};
+use super::pace::POPULATE_MAX;
 use super::{Appender, Backlog, Prepared, Shared};
 use crate::error::{Error, IoContext, Result};
 use crate::fs::missing::remove_if_present;
@@ -59,9 +59,6 @@ impl Shared {
         if requested.includes(Chore::Populate) {
             self.report("populate", self.populate());
         }
-        if requested.includes(Chore::LeaderEpochs) {
-            self.report("write leader epochs", self.write_leader_epochs_now());
-        }
         if requested.includes(Chore::Sync) && self.sync().is_err() && self.commit.end().is_none() {
             // Not a failed sync, but no way to it, and somebody may await it.
             std::thread::sleep(RETRY_PAUSE);
@@ -71,6 +68,9 @@ impl Shared {
 
     pub(super) fn do_slow(&self) {
         let requested = self.chores.take(Urgency::Slow);
+        if requested.includes(Chore::LeaderEpochs) {
+            self.report("write leader epochs", self.write_leader_epochs_now());
+        }
         if requested.includes(Chore::Prepare) {
             self.report("prepare", self.prepare());
         }
@@ -100,10 +100,13 @@ impl Shared {
     /// Gives the active segment blocks up to `end` at least.
     pub(super) fn allocate(&self, end: u64) -> Result<()> {
         let Some(segment) = self.segments.load().last().cloned() else { return Ok(()) };
-        let space = &self.environment.space;
-        let capacity = u64::from(self.options().segment_bytes);
-        let taken = segment.file().allocate(end, capacity, space.room())?;
-        space.take(taken);
+        self.allocate_in(segment.file(), end)
+    }
+
+    /// Gives a file blocks up to `end` at least, and counts them.
+    pub(super) fn allocate_in(&self, file: &LogFile, end: u64) -> Result<()> {
+        let (space, capacity) = (&self.environment.space, u64::from(self.options().segment_bytes));
+        space.take(file.allocate(end, capacity, space.room())?);
         Ok(())
     }
 
@@ -184,8 +187,7 @@ impl Shared {
         self.segments.store(Arc::new(segments));
         let summary = Summary::empty(base);
         appender.writer = Some(SegmentWriter::new(segment, prepared.sink, &summary, None, self.now()));
-        appender.pace = Pace::default();
-        *self.ahead.lock() = None;
+        self.restart_pace(appender);
         appender.since_checkpoint = 0;
         event!(info, partition = %self.name, base_offset = base.0, "rolled");
     }

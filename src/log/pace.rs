@@ -72,6 +72,12 @@ impl Appender {
 }
 
 impl Shared {
+    /// Begins anew: the appender has come to another segment.
+    pub(super) fn restart_pace(&self, appender: &mut Appender) {
+        appender.pace = Pace::default();
+        *self.ahead.lock() = None;
+    }
+
     /// Asks for pages where the appender will be soon. It looks at its pace itself: a worker would have to wait for the
     /// append lock, which a fast appender holds half of the time.
     #[inline]
@@ -96,9 +102,7 @@ impl Shared {
     pub(super) fn populate(&self) -> Result<()> {
         let Some(Ahead { segment, from, to }) = self.ahead.lock().take() else { return Ok(()) };
         let file = segment.file();
-        if to > file.allocated() {
-            self.allocate_ahead(file, to)?;
-        }
+        self.allocate_ahead(file, to)?;
         file.populate(from, to);
         // A busy disk may take long to find blocks: they are there long before the appender is.
         self.allocate_ahead(file, to + (to - from) * ALLOCATE_AHEAD)
@@ -107,10 +111,6 @@ impl Shared {
     /// A step further if there are no blocks up to `end`.
     fn allocate_ahead(&self, file: &LogFile, end: u64) -> Result<()> {
         let (allocated, capacity) = (file.allocated(), u64::from(self.options().segment_bytes));
-        if end > allocated && allocated < capacity {
-            let space = &self.environment.space;
-            space.take(file.allocate(allocated + 1, capacity, space.room())?);
-        }
-        Ok(())
+        if end > allocated && allocated < capacity { self.allocate_in(file, allocated + 1) } else { Ok(()) }
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::background::Chore;
-use super::{Appender, Log, LogOptions, Shared, snapshots};
+use super::{Appender, Log, LogOptions, Shared};
 use crate::error::{Error, Result};
 use crate::fs::missing::remove_if_present;
 use crate::fs::name::SegmentFile;
@@ -201,7 +201,7 @@ impl Shared {
 
     /// How many segments are due, and how many there are.
     fn look_for_due(&self) -> Result<(usize, usize)> {
-        let _files = self.hold_files();
+        let _sealing = self.sealing.lock();
         let segments = self.segments.load_full();
         let due = self.retention().due(&segments);
         self.count_all_open();
@@ -256,16 +256,11 @@ impl Shared {
 
     /// Sees that there is a snapshot at `offset` that can be used: what it covers is about to go.
     fn ensure_snapshot(&self, offset: Offset, segments: &[Arc<Segment>]) -> Result<()> {
-        let disk = &*self.environment.disk;
-        let policy = &self.options().producers;
-        let offsets = snapshots::list(disk, &self.directory)?;
-        let (newest, _) =
-            snapshots::newest(disk, &self.directory, &offsets, segments, offset, policy, self.now())?;
-        if newest.is_some_and(|newest| newest.offset == offset) {
+        if self.newest_snapshot(segments, offset, self.now())?.offset == offset {
             return Ok(());
         }
         let path = self.segment_path(SegmentFile::Snapshot, offset);
-        remove_if_present(disk, &path)?;
+        remove_if_present(&*self.environment.disk, &path)?;
         self.write_snapshot(offset)
     }
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 
 use super::commit::{End, Paused, cause};
 use super::snapshots::Snapshot;
-use super::{Appender, Backlog, Log, Pace, Shared};
+use super::{Appender, Backlog, Log, Shared};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Result};
 use crate::producer::ProducerTable;
@@ -351,8 +351,7 @@ impl Shared {
             appender.producers.raise_epoch(id, epoch);
         }
         self.reset_transactions(&appender.producers);
-        appender.pace = Pace::default();
-        *self.ahead.lock() = None;
+        self.restart_pace(appender);
         self.backlog.all_durable();
     }
 

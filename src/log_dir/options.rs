@@ -26,9 +26,9 @@ pub struct LogDirOptions {
     /// How each partition stores its batches.
     pub log: LogOptions,
     /// How many threads prepare pages and segments ahead of the appenders, write snapshots, and sync for futures.
-    /// Of two or more, one is always free of what takes long. Default: 0, the engine starts no thread; the appender does that work itself when it comes to it, and awaiting a
-    /// [`Pending`](crate::Pending) is an error, unless the host has threads in
-    /// [`LogDir::run_background`](crate::LogDir::run_background).
+    /// Of two or more, one is always free of what takes long. Default: 0, the engine starts no thread; the appender does
+    /// that work itself when it comes to it, and awaiting a [`Pending`](crate::Pending) is an error, unless the host has
+    /// threads in [`LogDir::run_background`](crate::LogDir::run_background).
     pub background_threads: usize,
     /// How many threads recover partitions while the directory opens. Default: 0, as many as there are cores.
     pub recovery_threads: usize,
