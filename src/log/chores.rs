@@ -1,12 +1,12 @@
 //! What happens beside the append path: files made, synced, named, trimmed; and the end of the log.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::background::{Chore, Urgency};
 use super::commit::{End, is_failed_sync};
-use super::metrics::LogMetrics;
+use super::metrics::{Counters, LogMetrics};
 use super::options::LogOptions;
 use super::pace::POPULATE_MAX;
 use super::{Appender, Backlog, Prepared, Shared};
@@ -23,17 +23,29 @@ const PREPARED_BLOCKS: u64 = 16 << 20;
 
 impl Backlog {
     /// The bound that is exceeded, if one is.
-    pub(super) fn exceeds(&self, options: &LogOptions) -> Option<&'static str> {
-        let behind = |appended: &std::sync::atomic::AtomicU64, durable: &std::sync::atomic::AtomicU64| {
-            appended.load(Ordering::Relaxed).saturating_sub(durable.load(Ordering::Relaxed))
-        };
+    #[inline]
+    pub(super) fn exceeds(&self, counters: &Counters, options: &LogOptions) -> Option<&'static str> {
         if options.durability == super::Durability::Buffered {
-            return None;
+            None
+        } else {
+            self.exceeded(counters, options)
         }
-        if behind(&self.appended_bytes, &self.durable_bytes) >= options.max_unsynced_bytes {
+    }
+
+    fn exceeded(&self, counters: &Counters, options: &LogOptions) -> Option<&'static str> {
+        let behind =
+            |appended: u64, durable: &AtomicU64| appended.saturating_sub(durable.load(Ordering::Relaxed));
+        if behind(counters.appended_bytes.get(), &self.durable_bytes) >= options.max_unsynced_bytes {
             return Some("max_unsynced_bytes");
         }
-        (behind(&self.appended, &self.durable) >= options.max_pending).then_some("max_pending")
+        let batches = behind(counters.appended_batches.get(), &self.durable_batches);
+        (batches >= options.max_pending).then_some("max_pending")
+    }
+
+    /// So much of what was appended is durable.
+    pub(super) fn raise(&self, bytes: u64, batches: u64) {
+        self.durable_bytes.fetch_max(bytes, Ordering::Relaxed);
+        self.durable_batches.fetch_max(batches, Ordering::Relaxed);
     }
 }
 
@@ -217,10 +229,7 @@ impl Shared {
     /// of the commit.
     pub(super) fn sync_appended(&self) -> Result<Offset> {
         let started = Instant::now();
-        let (bytes, count) = (
-            self.backlog.appended_bytes.load(Ordering::Relaxed),
-            self.backlog.appended.load(Ordering::Relaxed),
-        );
+        let (bytes, batches) = (self.counters.appended_bytes.get(), self.counters.appended_batches.get());
         let end = self.watermarks.log_end();
         // Loaded after the end, so the last of these, whatever is rolled meanwhile, is where the end lies.
         let segments = self.segments.load_full();
@@ -231,8 +240,7 @@ impl Shared {
             }
             active.file().sync()?;
         }
-        self.backlog.durable_bytes.fetch_max(bytes, Ordering::Relaxed);
-        self.backlog.durable.fetch_max(count, Ordering::Relaxed);
+        self.backlog.raise(bytes, batches);
         self.counters.synced(started.elapsed());
         Ok(end)
     }

@@ -98,7 +98,13 @@ impl Commit {
     }
 
     /// Refuses when the log takes nothing more.
+    #[inline]
     pub(crate) fn check(&self) -> Result<()> {
+        if self.ended.load(Ordering::Acquire) { self.refuse() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn refuse(&self) -> Result<()> {
         self.end().map_or(Ok(()), |end| Err(end.error()))
     }
 

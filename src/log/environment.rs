@@ -156,8 +156,14 @@ pub(crate) struct Fences {
 
 impl Fences {
     /// The lowest epoch accepted from `id`, if it is fenced at all.
+    #[inline]
     pub(crate) fn get(&self, id: ProducerId) -> Option<ProducerEpoch> {
-        if self.count.load(Ordering::Acquire) == 0 { None } else { self.epochs.read().get(&id).copied() }
+        if self.count.load(Ordering::Acquire) == 0 { None } else { self.search(id) }
+    }
+
+    #[cold]
+    fn search(&self, id: ProducerId) -> Option<ProducerEpoch> {
+        self.epochs.read().get(&id).copied()
     }
 
     pub(crate) fn raise(&self, id: ProducerId, epoch: ProducerEpoch) {

@@ -160,13 +160,11 @@ struct Prepared {
     sink: Sink,
 }
 
-/// How much was appended and how much of it is durable, in bytes and batches, since the log was opened.
+/// How much of what the counters say was appended is durable.
 #[derive(Debug, Default)]
 struct Backlog {
-    appended_bytes: AtomicU64,
-    appended: AtomicU64,
     durable_bytes: AtomicU64,
-    durable: AtomicU64,
+    durable_batches: AtomicU64,
 }
 
 impl Appender {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::background::Chore;
-use super::{Appender, Log, LogOptions, Shared};
+use super::{Log, Shared};
 use crate::error::{Error, Result};
 use crate::fs::missing::remove_if_present;
 use crate::fs::name::SegmentFile;
@@ -167,18 +167,9 @@ impl Shared {
         }
     }
 
-    /// Asks for retention every so often. `true` if it did.
-    pub(super) fn request_due_retention(
-        &self,
-        appender: &mut Appender,
-        options: &LogOptions,
-        now: Timestamp,
-    ) -> bool {
-        let interval = options.retention_interval_ms;
-        if now.0.saturating_sub(appender.retained_at.0) < interval {
-            return false;
-        }
-        appender.retained_at = now;
+    /// Asks for retention if anything may have to go. `true` if it did.
+    #[cold]
+    pub(super) fn request_due_retention(&self) -> bool {
         let second = self.segments.load().get(1).map(|second| second.base_offset());
         let is_due = self.is_limited() || second.is_some_and(|second| second <= self.watermarks.log_start());
         if is_due {

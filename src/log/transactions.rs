@@ -170,6 +170,7 @@ impl Shared {
 
     /// Takes over what stored batches did, before their end is published: who sees a transaction's batches knows that it
     /// is open, and who sees a marker finds the aborted transaction.
+    #[inline]
     pub(super) fn note_effects(&self, segment: &Segment, effects: &[TransactionEffect]) {
         for effect in effects {
             if let Some(aborted) = self.transactions.note(*effect)

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 
 use super::commit::{End, Paused, cause};
 use super::snapshots::Snapshot;
-use super::{Appender, Backlog, Log, Shared};
+use super::{Appender, Log, Shared};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Result};
 use crate::producer::ProducerTable;
@@ -352,7 +352,7 @@ impl Shared {
         }
         self.reset_transactions(&appender.producers);
         self.restart_pace(appender);
-        self.backlog.all_durable();
+        self.backlog.raise(self.counters.appended_bytes.get(), self.counters.appended_batches.get());
     }
 
     /// Tells those who wait, if the disk has what memory has; else ends the log.
@@ -363,14 +363,6 @@ impl Shared {
         }
         event!(info, partition = %self.name, target = target.0, ok = removed.is_ok(), "truncated");
         removed
-    }
-}
-
-impl Backlog {
-    /// Nothing that was appended waits for a sync any more.
-    fn all_durable(&self) {
-        self.durable_bytes.store(self.appended_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.durable.store(self.appended.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 

@@ -178,7 +178,7 @@ impl ProducerTable {
             let slot = self.find_or_create(header, spare, now);
             let was_open = self.side(slot).transaction_first.is_some();
             let effect = self.absorb_data(slot, header, was_open);
-            self.touch(slot, was_open, now);
+            self.touch(slot, was_open);
             return effect;
         }
         // Compaction leaves the headers of empty control batches behind: those say nothing.
@@ -190,7 +190,7 @@ impl ProducerTable {
         let slot = self.find_or_create(header, spare, now);
         let opened = self.side(slot).transaction_first;
         self.absorb_marker(slot, header, coordinator_epoch);
-        self.touch(slot, opened.is_some(), now);
+        self.touch(slot, opened.is_some());
         let (producer_id, marker) = (header.producer_id, header.base_offset);
         opened.map(|first_offset| TransactionEffect::Ended { producer_id, first_offset, marker, aborted })
     }
@@ -199,7 +199,7 @@ impl ProducerTable {
         if header.producer_epoch >= self.entries[slot].epoch {
             self.enter_epoch(slot, header.producer_epoch);
             self.remember(slot, StoredBatch::of(header));
-            self.update_side(slot, |side| side.marker_timestamp = None);
+            self.forget_in_side(slot, |side| side.marker_timestamp = None);
         }
         if was_open || !header.is_transactional() {
             return None;
@@ -223,17 +223,22 @@ impl ProducerTable {
         });
     }
 
-    /// A batch or marker of an epoch not older than the current one came. The window of an older one goes.
+    /// A batch or marker of an epoch not older than the current one came.
     #[inline]
     fn enter_epoch(&mut self, slot: u32, epoch: ProducerEpoch) {
-        let entry = &mut self.entries[slot];
-        let raised = epoch > entry.epoch;
-        entry.epoch = epoch;
-        if entry.side == NONE && !raised {
-            return;
+        let entry = &self.entries[slot];
+        if epoch > entry.epoch || entry.side != NONE {
+            self.leave_older_epoch(slot, epoch);
         }
+    }
+
+    /// The window of an older epoch goes.
+    #[inline(never)]
+    fn leave_older_epoch(&mut self, slot: u32, epoch: ProducerEpoch) {
+        let before = std::mem::replace(&mut self.entries[slot].epoch, epoch);
+        let raised = epoch > before;
         let fenced = self.side(slot).fenced_epoch.is_some();
-        self.update_side(slot, |side| side.fenced_epoch = None);
+        self.forget_in_side(slot, |side| side.fenced_epoch = None);
         if raised || fenced {
             match self.policy.sequence_rule {
                 SequenceRule::Contiguous => self.forget_window(slot),
@@ -298,11 +303,16 @@ impl ProducerTable {
 
     /// The producer was seen now. It is in the recency list unless its transaction is open.
     #[inline]
-    fn touch(&mut self, slot: u32, was_open: bool, now: Timestamp) {
-        self.entries[slot].last_seen = self.clock.seconds(now);
-        if self.recency.is_most_recent(slot) && self.entries[slot].side == NONE {
-            return;
+    fn touch(&mut self, slot: u32, was_open: bool) {
+        let entry = &mut self.entries[slot];
+        entry.last_seen = self.clock.second();
+        if !self.recency.is_most_recent(slot) || entry.side != NONE {
+            self.make_most_recent(slot, was_open);
         }
+    }
+
+    #[inline(never)]
+    fn make_most_recent(&mut self, slot: u32, was_open: bool) {
         if !was_open {
             self.recency.remove(&mut self.entries, slot);
         }
@@ -426,7 +436,14 @@ impl ProducerTable {
         if handle == NONE { &Side::NOTHING } else { &self.sides.blocks[handle] }
     }
 
+    /// Forgets something of a side, if there is one.
     #[inline]
+    fn forget_in_side(&mut self, slot: u32, forget: impl FnOnce(&mut Side)) {
+        if self.entries[slot].side != NONE {
+            self.update_side(slot, forget);
+        }
+    }
+
     fn update_side(&mut self, slot: u32, change: impl FnOnce(&mut Side)) {
         let before = *self.side(slot);
         let mut side = before;

@@ -95,21 +95,22 @@ impl SegmentWriter {
     /// # Errors
     ///
     /// The disk's, in [`IoMode::Write`](crate::IoMode); nothing is published and the batches are forgotten.
-    pub(crate) fn publish(&mut self, each: impl FnMut(&PlacedBatch)) -> Result<()> {
+    pub(crate) fn publish(&mut self, mut each: impl FnMut(&PlacedBatch)) -> Result<()> {
         let from = self.file().end();
         if let Err(error) = self.sink.flush(from) {
             self.discard();
             return Err(error).at("write", &self.file().path());
         }
         self.sink.publish(self.segment.file(), self.position);
-        if let Some(indexes) = self.segment.indexes.get() {
-            for batch in &self.pending {
-                self.first_timestamp.get_or_insert(batch.header.max_timestamp);
+        let indexes = self.segment.indexes.get();
+        for batch in &self.pending {
+            self.first_timestamp.get_or_insert(batch.header.max_timestamp);
+            if let Some(indexes) = indexes {
                 self.filler.add(indexes, batch);
             }
+            each(batch);
         }
         self.segment.publish(&self.filler.summary(self.next_offset));
-        self.pending.iter().for_each(each);
         self.pending.clear();
         Ok(())
     }

@@ -1,9 +1,5 @@
 //! The batches of a call, checked as far as that goes without knowing the log.
 
-use std::borrow::Cow;
-
-use smallvec::SmallVec;
-
 use super::options::{AppendOptions, Origin};
 use crate::batch::{Batch, ControlRecord, TimestampType};
 use crate::error::{BatchError, Error, Result};
@@ -14,39 +10,55 @@ use crate::types::{LeaderEpoch, Offset, Timestamp};
 /// Batches that may be judged.
 #[derive(Debug)]
 pub(super) struct Incoming<'a> {
-    pub(super) batches: Cow<'a, [Batch]>,
-    /// What the control batches say; as many as there are batches.
-    controls: SmallVec<[Option<ControlRecord>; 1]>,
+    pub(super) batches: &'a [Batch],
+    /// What the control batches say, up to the last one of them: none at all where there is only data.
+    controls: Vec<Option<ControlRecord>>,
     pub(super) options: &'a AppendOptions,
 }
 
 impl<'a> Incoming<'a> {
-    /// To be [`check`](Self::check)ed.
-    pub(super) fn new(batches: &'a [Batch], options: &'a AppendOptions) -> Self {
-        Self { batches: Cow::Borrowed(batches), controls: SmallVec::new(), options }
+    /// Checks what can be said of batches without knowing the log.
+    #[inline(always)]
+    pub(super) fn check(batches: &'a [Batch], options: &'a AppendOptions, log: &LogOptions) -> Result<Self> {
+        let mut controls = Vec::new();
+        let (mut bytes, mut offsets) = (0, 0);
+        for (index, batch) in batches.iter().enumerate() {
+            check_one(batch, options.origin, log)?;
+            bytes += batch.bytes().len();
+            offsets += i64::from(batch.header().last_offset_delta) + 1;
+            if batch.header().is_control() {
+                controls.resize(index, None);
+                controls.push(batch.control()?);
+            }
+        }
+        if let (Origin::Replication, [first, .., last]) = (options.origin, batches) {
+            offsets = last.header().next_offset() - first.header().base_offset;
+        }
+        limit(bytes, log.segment_bytes, "segment_bytes")?;
+        check_span(offsets)?;
+        Ok(Self { batches, controls, options })
     }
 
-    /// Checks what can be said of batches without knowing the log, and stamps them with the time of the append where
-    /// the log does.
-    pub(super) fn check(&mut self, log: &LogOptions, now: impl Fn() -> Timestamp) -> Result<()> {
-        let (mut total, origin) = (0, self.options.origin);
-        for batch in &*self.batches {
-            check_one(batch, origin, log)?;
-            self.controls.push(if batch.header().is_control() { batch.control()? } else { None });
-            total += batch.bytes().len();
-        }
-        limit(total, log.segment_bytes, "segment_bytes")?;
-        check_span(&self.batches, origin)?;
-        if log.timestamp_type == TimestampType::LogAppendTime && origin != Origin::Replication {
-            let now = now();
-            self.batches = self.batches.iter().map(|batch| batch.with_append_time(now)).collect();
-        }
-        Ok(())
+    /// Whether the log puts the time of the append into the batches.
+    pub(super) fn must_be_stamped(&self, log: &LogOptions) -> bool {
+        log.timestamp_type == TimestampType::LogAppendTime && !self.is_replicated()
+    }
+
+    /// The batches with `now` as the time of their append.
+    pub(super) fn stamped(&self, now: Timestamp) -> Vec<Batch> {
+        self.batches.iter().map(|batch| batch.with_append_time(now)).collect()
+    }
+
+    /// The same with other batches in place of these, of which only the timestamps differ.
+    pub(super) fn with_batches<'b>(&'b self, batches: &'b [Batch]) -> Incoming<'b> {
+        Incoming { batches, controls: self.controls.clone(), options: self.options }
     }
 
     /// Every batch, with what it says if it is a control batch.
+    #[inline]
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Batch, Option<ControlRecord>)> {
-        self.batches.iter().zip(self.controls.iter().copied())
+        let control = |index| self.controls.get(index).copied().flatten();
+        self.batches.iter().enumerate().map(move |(index, batch)| (batch, control(index)))
     }
 
     pub(super) fn is_replicated(&self) -> bool {
@@ -68,7 +80,7 @@ impl<'a> Incoming<'a> {
     /// Replicated batches come with their offsets and leader epochs: whether these may stand behind `log_end`.
     pub(super) fn check_order(&self, log_end: Offset, latest: LeaderEpoch) -> Result<()> {
         let (mut expected, mut epoch) = (log_end, latest);
-        for batch in self.batches.iter() {
+        for batch in self.batches {
             let header = batch.header();
             if header.base_offset < expected {
                 return Err(Error::UnexpectedOffset { expected, got: header.base_offset });
@@ -95,15 +107,10 @@ fn check_one(batch: &Batch, origin: Origin, log: &LogOptions) -> Result<()> {
 }
 
 /// The batches of a call go into one segment, whose indexes count offsets from its base in four bytes.
-fn check_span(batches: &[Batch], origin: Origin) -> Result<()> {
+fn check_span(offsets: i64) -> Result<()> {
     const MOST: i64 = 1 << 31;
-    let headers = || batches.iter().map(Batch::header);
-    let got = match (origin, headers().next(), headers().last()) {
-        (Origin::Replication, Some(first), Some(last)) => last.next_offset() - first.base_offset,
-        _ => headers().map(|header| i64::from(header.last_offset_delta) + 1).sum(),
-    };
     let expected = "the batches of one call must take 2^31 offsets at most";
-    if got > MOST { Err(BatchError::ClientRule { expected, got }.into()) } else { Ok(()) }
+    if offsets > MOST { Err(BatchError::ClientRule { expected, got: offsets }.into()) } else { Ok(()) }
 }
 
 fn limit(got: usize, limit: u32, option: &'static str) -> Result<()> {

@@ -1,10 +1,12 @@
-//! The append path: check without the lock; under it judge, copy, stamp, index, apply, publish.
+//! The append path: check without the lock; under it judge, plan, copy, stamp, index, apply, publish.
+//!
+//! The way of a call is inlined twice: into [`Log::append`], where the compiler knows that there is one batch and drops a
+//! third of the instructions, and into `place_all` for any number of them.
 
 mod incoming;
 mod options;
 mod outcome;
-
-use std::sync::atomic::Ordering;
+mod plan;
 
 use smallvec::SmallVec;
 
@@ -18,24 +20,12 @@ use crate::error::{Error, Rejection, Result};
 use crate::producer::{Context, Decision, Staging};
 use crate::segment::{ALLOCATION_STEP_MIN, Stamps};
 use crate::transaction::TransactionEffect;
-use crate::types::{LeaderEpoch, Offset, Timestamp};
+use crate::types::{Offset, Timestamp};
 use incoming::Incoming;
 pub use options::{AppendOptions, Origin};
 pub use outcome::AppendOutcome;
-
-/// What the append path found for each batch of a call.
-type Decisions = SmallVec<[Decision; 1]>;
-/// One outcome per batch of a call.
-pub(super) type Outcomes = SmallVec<[AppendOutcome; 1]>;
-
-/// Adds a decision where it is to stay: moving it there would take longer than coming to it.
-#[inline]
-fn add(decisions: &mut Decisions, decision: Decision) {
-    match decision {
-        Decision::Append => decisions.push(Decision::Append),
-        Decision::Duplicate(duplicate) => decisions.push(Decision::Duplicate(duplicate)),
-    }
-}
+pub(super) use plan::Outcomes;
+use plan::{Demand, Plan};
 
 /// What an append lacks before it can go on. Made without the append lock.
 #[derive(Clone, Copy, Debug)]
@@ -48,37 +38,6 @@ enum Need {
     Segment,
     /// More offsets than there are.
     Offsets,
-}
-
-/// The room that the new batches of a call take.
-#[derive(Clone, Copy, Debug)]
-struct Demand {
-    bytes: u64,
-    /// Where the first one will stand. Above the log end offset where a replicated log has a gap.
-    first_offset: Offset,
-    last_offset: Offset,
-    /// That of the first batch.
-    timestamp: Timestamp,
-}
-
-impl Demand {
-    /// `None` if no batch is new.
-    fn of(incoming: &Incoming<'_>, decisions: &Decisions, log_end: Offset) -> Option<Self> {
-        let mut demand: Option<Self> = None;
-        for (batch, decision) in incoming.batches.iter().zip(decisions) {
-            if matches!(decision, Decision::Append) {
-                let header = batch.header();
-                let next = demand.map_or(log_end, |demand| demand.last_offset + 1);
-                let first_offset = if incoming.is_replicated() { header.base_offset } else { next };
-                let nothing =
-                    Self { bytes: 0, first_offset, last_offset: next, timestamp: header.max_timestamp };
-                let demand = demand.get_or_insert(nothing);
-                demand.bytes += header.size() as u64;
-                demand.last_offset = first_offset + i64::from(header.last_offset_delta);
-            }
-        }
-        demand
-    }
 }
 
 /// What placing a call's batches came to.
@@ -108,7 +67,8 @@ impl Log {
         let (mut outcomes, options) = (Outcomes::new(), AppendOptions::default());
         let ticket = self.shared.place(std::slice::from_ref(batch), &options, true, &mut outcomes)?;
         self.shared.settle(ticket)?;
-        outcomes.pop().ok_or(Error::Closed)
+        let Some(outcome) = outcomes.pop() else { return Err(Error::Closed) };
+        Ok(outcome)
     }
 
     /// The same for several batches, which are judged one after the other: duplicates are answered, new ones stored,
@@ -120,7 +80,7 @@ impl Log {
     /// offsets.
     pub fn append_all(&self, batches: &[Batch]) -> Result<Vec<AppendOutcome>> {
         let mut outcomes = Outcomes::new();
-        let ticket = self.shared.place(batches, &AppendOptions::default(), true, &mut outcomes)?;
+        let ticket = self.shared.place_all(batches, &AppendOptions::default(), true, &mut outcomes)?;
         self.shared.settle(ticket)?;
         Ok(outcomes.into_vec())
     }
@@ -133,7 +93,7 @@ impl Log {
     /// As [`append`](Self::append), but for what can happen while waiting.
     pub fn submit(&self, batches: &[Batch], options: AppendOptions) -> Result<Pending> {
         let mut outcomes = Outcomes::new();
-        let ticket = self.shared.place(batches, &options, true, &mut outcomes)?;
+        let ticket = self.shared.place_all(batches, &options, true, &mut outcomes)?;
         self.shared.request_sync(ticket);
         Ok(Pending::new(self.shared.clone(), outcomes, ticket))
     }
@@ -145,14 +105,27 @@ impl Log {
     /// [`Error::WouldBlock`] where `submit` would wait; nothing is stored.
     pub fn try_submit(&self, batches: &[Batch], options: AppendOptions) -> Result<Pending> {
         let mut outcomes = Outcomes::new();
-        let ticket = self.shared.place(batches, &options, false, &mut outcomes)?;
+        let ticket = self.shared.place_all(batches, &options, false, &mut outcomes)?;
         self.shared.request_sync(ticket);
         Ok(Pending::new(self.shared.clone(), outcomes, ticket))
     }
 }
 
 impl Shared {
+    /// [`place`](Self::place) for any number of batches.
+    #[inline(never)]
+    fn place_all(
+        &self,
+        batches: &[Batch],
+        options: &AppendOptions,
+        may_wait: bool,
+        outcomes: &mut Outcomes,
+    ) -> Result<Option<Ticket>> {
+        self.place(batches, options, may_wait, outcomes)
+    }
+
     /// Stores batches, and adds their outcomes. The ticket is `None` when they are as durable as they must be.
+    #[inline(always)]
     fn place(
         &self,
         batches: &[Batch],
@@ -164,10 +137,13 @@ impl Shared {
             return Err(Error::ReadOnly { path: self.directory.clone() });
         }
         let log_options = self.options();
-        let mut incoming = Incoming::new(batches, options);
-        incoming.check(&log_options, || self.environment.clock.now())?;
+        let incoming = Incoming::check(batches, options, &log_options)?;
         self.within_bounds(&log_options, may_wait)?;
-        let placed = self.place_checked(&incoming, &log_options, outcomes)?;
+        let placed = if incoming.must_be_stamped(&log_options) {
+            self.place_stamped(&incoming, &log_options, outcomes)
+        } else {
+            self.place_checked(&incoming, &log_options, outcomes)
+        }?;
         if placed.left_gap {
             // A segment without a name is found again only if it goes on where the log ends.
             self.sync()?;
@@ -182,7 +158,7 @@ impl Shared {
 
     /// Waits while too much is not durable yet.
     fn within_bounds(&self, options: &LogOptions, may_wait: bool) -> Result<()> {
-        while let Some(bound) = self.backlog.exceeds(options) {
+        while let Some(bound) = self.backlog.exceeds(&self.counters, options) {
             if !may_wait {
                 return Err(Error::WouldBlock { bound });
             }
@@ -192,64 +168,105 @@ impl Shared {
         Ok(())
     }
 
+    /// Stores the batches with the time of the append as theirs.
+    #[inline(never)]
+    fn place_stamped(
+        &self,
+        incoming: &Incoming<'_>,
+        options: &LogOptions,
+        outcomes: &mut Outcomes,
+    ) -> Result<Placed> {
+        let stamped = incoming.stamped(self.environment.clock.now());
+        self.place_checked(&incoming.with_batches(&stamped), options, outcomes)
+    }
+
     /// Judges and stores under the lock; lets go of it to get what is missing, and then judges again.
+    #[inline(always)]
     fn place_checked(
         &self,
         incoming: &Incoming<'_>,
         options: &LogOptions,
         outcomes: &mut Outcomes,
     ) -> Result<Placed> {
-        loop {
-            let mut appender = self.appender.lock();
-            self.commit.check()?;
-            if appender.closing {
-                return Err(Error::Closed);
-            }
-            let now = self.now();
-            let mut decisions = Decisions::new();
-            self.judge(&appender, incoming, options, now, &mut decisions)?;
-            let demand = Demand::of(incoming, &decisions, self.watermarks.log_end());
-            let rolled = match self.make_room(&mut appender, demand.as_ref(), options, now) {
-                Ok(rolled) => rolled,
-                Err(need) => {
-                    drop(appender);
-                    self.commit.unless_over(self.provide(need))?;
-                    continue;
-                }
-            };
-            let left_gap = rolled && demand.is_some_and(|demand| self.leaves_gap(&demand));
-            let target = self.store(&mut appender, incoming, &decisions, now, outcomes)?;
-            let generation = self.commit.generation();
-            let has_chores = self.request_chores(&mut appender, options, now) || rolled;
-            drop(appender);
-            let ticket = target.map(|target| Ticket { target, generation });
-            return Ok(Placed { ticket, has_chores, left_gap });
+        match self.try_place(incoming, options, outcomes)? {
+            Ok(placed) => Ok(placed),
+            Err(need) => self.place_with(need, incoming, options, outcomes),
         }
     }
 
+    #[cold]
+    fn place_with(
+        &self,
+        mut need: Need,
+        incoming: &Incoming<'_>,
+        options: &LogOptions,
+        outcomes: &mut Outcomes,
+    ) -> Result<Placed> {
+        loop {
+            self.commit.unless_over(self.provide(need))?;
+            match self.try_place(incoming, options, outcomes)? {
+                Ok(placed) => return Ok(placed),
+                Err(next) => need = next,
+            }
+        }
+    }
+
+    /// The same, as far as it goes without letting go of the lock.
+    #[inline(always)]
+    fn try_place(
+        &self,
+        incoming: &Incoming<'_>,
+        options: &LogOptions,
+        outcomes: &mut Outcomes,
+    ) -> Result<Result<Placed, Need>> {
+        let mut appender = self.appender.lock();
+        self.commit.check()?;
+        if appender.closing {
+            return Err(Error::Closed);
+        }
+        let now = self.now();
+        let mut plan = Plan::new(self.watermarks.log_end(), outcomes);
+        self.judge(&appender, incoming, options, now, &mut plan)?;
+        let rolled = match self.make_room(&mut appender, plan.demand.as_ref(), options, now) {
+            Ok(rolled) => rolled,
+            Err(need) => return Ok(Err(need)),
+        };
+        let left_gap = rolled && plan.demand.is_some_and(|demand| self.leaves_gap(&demand));
+        self.counters.duplicates.add_locked(plan.duplicates);
+        if plan.demand.is_some() {
+            self.store(&mut appender, incoming, &plan, now)?;
+        }
+        let generation = self.commit.generation();
+        let has_chores = self.request_chores(&mut appender, options, now) || rolled;
+        let ticket = plan.target.map(|target| Ticket { target, generation });
+        Ok(Ok(Placed { ticket, has_chores, left_gap }))
+    }
+
+    #[inline(always)]
     fn judge(
         &self,
         appender: &Appender,
         incoming: &Incoming<'_>,
         options: &LogOptions,
         now: Timestamp,
-        decisions: &mut Decisions,
+        plan: &mut Plan<'_>,
     ) -> Result<()> {
         if incoming.is_replicated() {
             incoming.check_order(self.watermarks.log_end(), appender.latest_epoch())?;
-            decisions.resize(incoming.batches.len(), Decision::Append);
+            let headers = incoming.batches.iter().map(Batch::header);
+            headers.for_each(|header| plan.add_new(header, header.base_offset));
             return Ok(());
         }
-        let decided = match &*incoming.batches {
+        let judged = match incoming.batches {
             [batch] => {
                 let header = batch.header();
                 let control = incoming.iter().next().and_then(|(_, control)| control);
                 let context = self.context(appender, incoming, header, control, options, now);
-                appender.producers.decide(header, &context).map(|decision| add(decisions, decision))
+                appender.producers.decide(header, &context).map(|decision| plan.add(header, decision))
             }
-            _ => self.judge_all(appender, incoming, options, now, decisions),
+            _ => self.judge_all(appender, incoming, options, now, plan),
         };
-        decided.map_err(|rejection| {
+        judged.map_err(|rejection| {
             self.counters.refused(rejection.reason);
             rejection.into()
         })
@@ -262,24 +279,23 @@ impl Shared {
         incoming: &Incoming<'_>,
         options: &LogOptions,
         now: Timestamp,
-        decisions: &mut Decisions,
+        plan: &mut Plan<'_>,
     ) -> Result<(), Rejection> {
         let mut staging = Staging::new(&appender.producers);
-        let mut next_offset = self.watermarks.log_end();
         for (batch, control) in incoming.iter() {
             let header = batch.header();
             let context = self.context(appender, incoming, header, control, options, now);
             let decision = staging.decide(header, &context)?;
             if matches!(decision, Decision::Append) {
-                let placed = BatchHeader { base_offset: next_offset, ..*header };
+                let placed = BatchHeader { base_offset: plan.next_offset, ..*header };
                 staging.stage(&placed, control, now);
-                next_offset = placed.next_offset();
             }
-            add(decisions, decision);
+            plan.add(header, decision);
         }
         Ok(())
     }
 
+    #[inline(always)]
     fn context(
         &self,
         appender: &Appender,
@@ -305,6 +321,7 @@ impl Shared {
     }
 
     /// Sees that the active segment can take the batches, rolling if the next one is ready. `true` if it rolled.
+    #[inline(always)]
     fn make_room(
         &self,
         appender: &mut Appender,
@@ -343,6 +360,7 @@ impl Shared {
 
     /// Kafka's rule (`LogSegment.shouldRoll`): the segment would become too large, is too old, an index is full, or the
     /// last offset is too far from the base.
+    #[inline(always)]
     fn must_roll(
         &self,
         appender: &Appender,
@@ -386,47 +404,36 @@ impl Shared {
         }
     }
 
-    /// Copies the new batches, applies them to the producers, publishes them, and adds the outcomes. Returns up to where
-    /// the log must be durable for all of them to be.
+    /// Copies the new batches, applies them to the producers, and publishes them.
+    #[inline(always)]
     fn store(
         &self,
         appender: &mut Appender,
         incoming: &Incoming<'_>,
-        decisions: &Decisions,
+        plan: &Plan<'_>,
         now: Timestamp,
-        outcomes: &mut Outcomes,
-    ) -> Result<Option<Offset>> {
-        let mut target = None;
+    ) -> Result<()> {
         // Recovery takes no batch behind one of a higher leader epoch, so none is written.
         let epoch = incoming.options.leader_epoch.unwrap_or(appender.leader_epoch);
         let leader_epoch = epoch.max(appender.latest_epoch());
-        for (batch, decision) in incoming.batches.iter().zip(decisions) {
-            let durable_at = match decision {
-                Decision::Duplicate(duplicate) => {
-                    self.counters.duplicates.add_locked(1);
-                    outcomes.push(AppendOutcome::duplicate(duplicate));
-                    duplicate.durable_at
-                }
-                Decision::Append => {
-                    let stamps = incoming.is_replicated().then(|| Stamps::of(batch.header()));
-                    let base_offset = write(appender, batch, stamps, leader_epoch)?;
-                    outcomes.push(AppendOutcome::appended(batch.header(), base_offset));
-                    base_offset + i64::from(batch.header().last_offset_delta) + 1
-                }
+        let Some(writer) = appender.writer.as_mut() else { return Err(Error::Closed) };
+        for (batch, _) in plan.new_batches(incoming) {
+            let stamps = if incoming.is_replicated() {
+                Stamps::of(batch.header())
+            } else {
+                Stamps { base_offset: writer.next_offset(), leader_epoch }
             };
-            target = target.max(Some(durable_at));
+            writer.write(batch.header(), &stamps, batch.bytes())?;
         }
-        if decisions.iter().any(|decision| matches!(decision, Decision::Append)) {
-            self.publish(appender, incoming, decisions, now)?;
-        }
-        Ok(target)
+        self.publish(appender, incoming, plan, now)
     }
 
+    #[inline(always)]
     fn publish(
         &self,
         appender: &mut Appender,
         incoming: &Incoming<'_>,
-        decisions: &Decisions,
+        plan: &Plan<'_>,
         now: Timestamp,
     ) -> Result<()> {
         let Appender {
@@ -439,14 +446,13 @@ impl Shared {
             filled,
             ..
         } = appender;
-        let writer = writer.as_mut().ok_or(Error::Closed)?;
+        let Some(writer) = writer.as_mut() else { return Err(Error::Closed) };
         let from = writer.segment().file().end();
         let mut count = 0;
         let mut effects: SmallVec<[TransactionEffect; 1]> = SmallVec::new();
-        let mut stored =
-            incoming.iter().zip(decisions).filter(|(_, decision)| matches!(decision, Decision::Append));
+        let mut stored = plan.new_batches(incoming);
         writer.publish(|batch| {
-            let control = stored.next().and_then(|((_, control), _)| control);
+            let control = stored.next().and_then(|(_, control)| control);
             if let Some(effect) = producers.apply(&batch.header, control, now) {
                 effects.push(effect);
             }
@@ -463,8 +469,6 @@ impl Shared {
         *since_checkpoint += bytes;
         self.counters.appended_batches.add_locked(count);
         self.counters.appended_bytes.add_locked(bytes);
-        self.backlog.appended_bytes.store(self.counters.appended_bytes.get(), Ordering::Relaxed);
-        self.backlog.appended.store(self.counters.appended_batches.get(), Ordering::Relaxed);
         *filled += bytes;
         if *filled >= ALLOCATION_STEP_MIN {
             self.environment.space.give_back(std::mem::take(filled));
@@ -481,6 +485,7 @@ impl Shared {
     }
 
     /// Asks for what the next appends will need. `true` if somebody must do it now when there are no workers.
+    #[inline(always)]
     fn request_chores(&self, appender: &mut Appender, options: &LogOptions, now: Timestamp) -> bool {
         let Some(writer) = &appender.writer else { return false };
         let position = writer.position();
@@ -496,17 +501,16 @@ impl Shared {
             appender.since_checkpoint = 0;
             self.request(Chore::Checkpoint);
         }
-        let interval = options.expiry_interval_ms;
-        let expire = now.0.saturating_sub(appender.expired_at.0) >= interval;
+        let expire = is_time(&mut appender.expired_at, options.expiry_interval_ms, now);
         if expire {
-            appender.expired_at = now;
             self.request(Chore::Expire);
         }
         let epochs = std::mem::take(&mut appender.epochs_untold);
         if epochs {
             self.request(Chore::LeaderEpochs);
         }
-        let retain = self.request_due_retention(appender, options, now);
+        let retain = is_time(&mut appender.retained_at, options.retention_interval_ms, now)
+            && self.request_due_retention();
         checkpoint || expire || epochs || retain
     }
 
@@ -526,15 +530,12 @@ impl Shared {
     }
 }
 
-/// Copies one batch behind the others of its call, and returns its base offset. Nobody sees it yet.
-fn write(
-    appender: &mut Appender,
-    batch: &Batch,
-    stamps: Option<Stamps>,
-    leader_epoch: LeaderEpoch,
-) -> Result<Offset> {
-    let writer = appender.writer.as_mut().ok_or(Error::Closed)?;
-    let stamps = stamps.unwrap_or(Stamps { base_offset: writer.next_offset(), leader_epoch });
-    writer.write(batch.header(), &stamps, batch.bytes())?;
-    Ok(stamps.base_offset)
+/// Whether something that is done every `interval` milliseconds is to be done again. Notes that it was.
+#[inline]
+fn is_time(last: &mut Timestamp, interval: i64, now: Timestamp) -> bool {
+    let is_time = now.0.saturating_sub(last.0) >= interval;
+    if is_time {
+        *last = now;
+    }
+    is_time
 }

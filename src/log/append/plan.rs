@@ -1,0 +1,83 @@
+//! What the batches of a call come to once they are judged, before anything is stored. Offsets depend on the log end
+//! alone, so every outcome is known by then.
+
+use smallvec::SmallVec;
+
+use super::incoming::Incoming;
+use super::outcome::AppendOutcome;
+use crate::batch::{Batch, BatchHeader, ControlRecord};
+use crate::producer::Decision;
+use crate::types::{Offset, Timestamp};
+
+/// One outcome per batch of a call.
+pub(in crate::log) type Outcomes = SmallVec<[AppendOutcome; 1]>;
+
+/// The room that the new batches of a call take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Demand {
+    pub(super) bytes: u64,
+    /// Where the first one will stand. Above the log end offset where a replicated log has a gap.
+    pub(super) first_offset: Offset,
+    pub(super) last_offset: Offset,
+    /// That of the first batch.
+    pub(super) timestamp: Timestamp,
+}
+
+/// What a call will do.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    /// Where the next new batch will stand.
+    pub(super) next_offset: Offset,
+    /// `None` if no batch is new.
+    pub(super) demand: Option<Demand>,
+    /// Up to where the log must be durable for all batches to be; `None` without batches.
+    pub(super) target: Option<Offset>,
+    pub(super) duplicates: u64,
+    outcomes: &'a mut Outcomes,
+}
+
+impl<'a> Plan<'a> {
+    /// Of no batch yet, for a log that ends at `log_end`.
+    #[inline]
+    pub(super) fn new(log_end: Offset, outcomes: &'a mut Outcomes) -> Self {
+        outcomes.clear();
+        Self { next_offset: log_end, demand: None, target: None, duplicates: 0, outcomes }
+    }
+
+    /// Adds the next batch of the call.
+    #[inline]
+    pub(super) fn add(&mut self, header: &BatchHeader, decision: Decision) {
+        match decision {
+            Decision::Append => self.add_new(header, self.next_offset),
+            Decision::Duplicate(duplicate) => {
+                self.outcomes.push(AppendOutcome::duplicate(&duplicate));
+                self.target = self.target.max(Some(duplicate.durable_at));
+                self.duplicates += 1;
+            }
+        }
+    }
+
+    /// Adds a batch that will be stored at `base_offset`.
+    #[inline]
+    pub(super) fn add_new(&mut self, header: &BatchHeader, base_offset: Offset) {
+        let last_offset = base_offset + i64::from(header.last_offset_delta);
+        let (bytes, first_offset) =
+            self.demand.map_or((0, base_offset), |demand| (demand.bytes, demand.first_offset));
+        let timestamp = self.demand.map_or(header.max_timestamp, |demand| demand.timestamp);
+        let bytes = bytes + header.size() as u64;
+        self.demand = Some(Demand { bytes, first_offset, last_offset, timestamp });
+        self.next_offset = last_offset + 1;
+        self.target = self.target.max(Some(self.next_offset));
+        self.outcomes.push(AppendOutcome::appended(header, base_offset));
+    }
+
+    /// The new batches, with what they say if they are control batches.
+    #[inline]
+    pub(super) fn new_batches<'b>(
+        &'b self,
+        incoming: &'b Incoming<'_>,
+    ) -> impl Iterator<Item = (&'b Batch, Option<ControlRecord>)> {
+        let is_new = |(_, outcome): &(_, &AppendOutcome)| !outcome.is_duplicate();
+        incoming.iter().zip(self.outcomes.as_slice()).filter(is_new).map(|(batch, _)| batch)
+    }
+}
