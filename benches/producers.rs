@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
@@ -55,26 +56,41 @@ fn turns(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What asks this program for the memory of so many producers with so many batches each, and nothing else.
+const MEMORY_OF: &str = "MEMORY_OF";
+
+/// Each figure from a process of its own: what one gave back the next would take for its own.
 fn memory() {
     for producers in [MILLION, MILLION + MILLION / 10] {
         for (name, rounds) in [("one batch", 1), ("five batches", 5)] {
-            let producers = amount(producers);
-            let directory = directory();
-            // More than the default, which is a million.
-            let policy = ProducerPolicy::default().budget(2 * MILLION);
-            let mut engine = Engine::open(directory.path(), buffered().producers(policy));
-            let mut pool = Pool::of_producers(SMALL, producers);
-            append_range(&mut engine, &pool, 0..1, &mut Reserve::new(0));
-            let before = own_bytes();
-            for round in 0..rounds {
-                pool.advance(producers, round);
-                let known = usize::from(round == 0);
-                append_range(&mut engine, &pool, known..producers, &mut Reserve::new(0));
-            }
-            let bytes = (own_bytes() - before) / producers as f64;
-            record(&format!("memory/{producers} producers"), name, bytes);
+            let program = std::env::current_exe().expect("this program");
+            let of = format!("{} {rounds}", amount(producers));
+            let output = Command::new(program).env(MEMORY_OF, of).output().expect("a process");
+            let bytes = String::from_utf8_lossy(&output.stdout);
+            record(
+                &format!("memory/{producers} producers"),
+                name,
+                bytes.trim().parse().expect("bytes per producer"),
+            );
         }
     }
+}
+
+/// The bytes for each of so many producers with so many batches.
+fn memory_of(producers: usize, rounds: i32) -> f64 {
+    let directory = directory();
+    // More than the default, which is a million.
+    let policy = ProducerPolicy::default().budget(2 * MILLION);
+    let mut engine = Engine::open(directory.path(), buffered().producers(policy));
+    let mut pool = Pool::of_producers(SMALL, producers);
+    append_range(&mut engine, &pool, 0..1, &mut Reserve::new(0));
+    let before = own_bytes();
+    for round in 0..rounds {
+        pool.advance(producers, round);
+        let known = usize::from(round == 0);
+        append_range(&mut engine, &pool, known..producers, &mut Reserve::new(0));
+    }
+    (own_bytes() - before) / producers as f64
 }
 
 /// The newest snapshot in a partition.
@@ -153,6 +169,12 @@ fn open_clean(criterion: &mut Criterion, name: &str, rounds: i32) {
 }
 
 fn main() {
+    if let Ok(of) = std::env::var(MEMORY_OF) {
+        let (producers, rounds) = of.split_once(' ').expect("two numbers");
+        let (producers, rounds) =
+            (producers.parse().expect("producers"), rounds.parse().expect("batches of each"));
+        return println!("{}", memory_of(producers, rounds));
+    }
     let mut criterion = Criterion::default().configure_from_args();
     memory();
     turns(&mut criterion);

@@ -29,23 +29,22 @@ fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, Wal
 }
 
 /// Calls `each` with the numbers of `threads` threads at once; returns the time from the start of the first to the end
-/// of the last.
+/// of the last. They look at the clock themselves: a thread that waits for them would be late on a busy processor.
 fn at_once(threads: usize, each: impl Fn(usize) + Sync) -> Duration {
-    let (barrier, each) = (Barrier::new(threads + 1), &each);
-    std::thread::scope(|scope| {
-        let barrier = &barrier;
-        for thread in 0..threads {
-            scope.spawn(move || {
-                barrier.wait();
-                each(thread);
-                barrier.wait();
-            });
-        }
+    let barrier = Barrier::new(threads);
+    let timed = |thread| {
         barrier.wait();
         let started = Instant::now();
-        barrier.wait();
-        started.elapsed()
-    })
+        each(thread);
+        (started, Instant::now())
+    };
+    let times: Vec<_> = std::thread::scope(|scope| {
+        let timed = &timed;
+        let spawned: Vec<_> = (0..threads).map(|thread| scope.spawn(move || timed(thread))).collect();
+        spawned.into_iter().map(|thread| thread.join().expect("its appends")).collect()
+    });
+    let first = times.iter().map(|&(started, _)| started).min().expect("a thread");
+    times.iter().map(|&(_, ended)| ended).max().expect("a thread") - first
 }
 
 /// The batches of one of `threads` threads: every so many-th.
