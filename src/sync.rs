@@ -43,6 +43,10 @@ mod shuttled {
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             MutexGuard { mutex: &self.0, inner: Some(lock(&self.0)) }
         }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock().ok().map(|inner| MutexGuard { mutex: &self.0, inner: Some(inner) })
+        }
     }
 
     /// A thread that panicked fails the model: whoever comes later need not care.

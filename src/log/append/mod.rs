@@ -19,6 +19,7 @@ use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Rejection, Result};
 use crate::producer::{Context, Decision, Staging};
 use crate::segment::{ALLOCATION_STEP_MIN, Stamps};
+use crate::sync::MutexGuard;
 use crate::transaction::TransactionEffect;
 use crate::types::{Offset, Timestamp};
 use incoming::Incoming;
@@ -26,6 +27,11 @@ pub use options::{AppendOptions, Origin};
 pub use outcome::AppendOutcome;
 pub(super) use plan::Outcomes;
 use plan::{Demand, Plan};
+
+/// How many turns of an idle loop pass between the looks of whoever finds the append lock taken, before it goes to sleep.
+/// A batch is placed in less time than a thread takes to sleep and wake up; and a lock that changes hands at every batch
+/// moves all that it guards from one processor's cache to the other's each time.
+const PAUSES: [u32; 4] = [64, 128, 256, 512];
 
 /// What an append lacks before it can go on. Made without the append lock.
 #[derive(Clone, Copy, Debug)]
@@ -219,7 +225,7 @@ impl Shared {
         options: &LogOptions,
         outcomes: &mut Outcomes,
     ) -> Result<Result<Placed, Need>> {
-        let mut appender = self.appender.lock();
+        let mut appender = self.lock_appender();
         self.commit.check()?;
         if appender.closing {
             return Err(Error::Closed);
@@ -240,6 +246,22 @@ impl Shared {
         let has_chores = self.request_chores(&mut appender, options, now) || rolled;
         let ticket = plan.target.map(|target| Ticket { target, generation });
         Ok(Ok(Placed { ticket, has_chores, left_gap }))
+    }
+
+    #[inline(always)]
+    fn lock_appender(&self) -> MutexGuard<'_, Appender> {
+        self.appender.try_lock().unwrap_or_else(|| self.wait_for_appender())
+    }
+
+    #[cold]
+    fn wait_for_appender(&self) -> MutexGuard<'_, Appender> {
+        for pause in PAUSES {
+            (0..pause).for_each(|_| std::hint::spin_loop());
+            if let Some(appender) = self.appender.try_lock() {
+                return appender;
+            }
+        }
+        self.appender.lock()
     }
 
     #[inline(always)]
