@@ -105,7 +105,7 @@ pub trait Disk: Debug + Send + Sync {
 }
 
 /// All `len` bytes of a file, if they are not more than `limit`.
-pub(super) fn read_whole(file: &dyn DiskFile, len: u64, limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_whole(file: &dyn DiskFile, len: u64, limit: u64) -> io::Result<Vec<u8>> {
     if len > limit {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{len} bytes, more than {limit}")));
     }

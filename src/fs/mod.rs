@@ -14,6 +14,7 @@ pub(crate) mod name;
 mod real;
 pub mod sim;
 
+pub(crate) use disk::read_whole;
 pub use disk::{Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode};
 pub(crate) use map::prefetch;
 pub use map::{Map, MapObserver, MapSlice, MapWriter};

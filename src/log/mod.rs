@@ -467,9 +467,9 @@ impl Log {
         self.shared.segments.load_full()
     }
 
-    /// The highest producer id that this partition knows.
+    /// The highest producer id that this partition has known.
     pub(crate) fn highest_producer_id(&self) -> Option<ProducerId> {
-        self.shared.appender.lock().producers.iter().map(|producer| producer.producer_id).max()
+        self.shared.appender.lock().producers.highest_id()
     }
 
     /// Forgets the producers that were idle for too long, a thousand at a time under the append lock. Also happens on its

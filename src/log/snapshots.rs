@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Shared;
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
-use crate::fs::{Disk, atomic};
+use crate::fs::{Access, Disk, IoMode, atomic, read_whole};
 use crate::producer::snapshot;
 use crate::producer::{ExpiryCursor, ProducerPolicy, ProducerTable, SnapshotIdentity};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
@@ -16,6 +18,9 @@ use crate::types::{Offset, Timestamp};
 
 /// No snapshot is larger: room for fifty million producers.
 const MAX_BYTES: u64 = 8 << 30;
+
+/// A snapshot as large as this is mapped, where maps are: to read it takes as much memory again.
+const MAPPED_FROM: u64 = 1 << 20;
 
 /// How many producers are looked at while appends wait.
 const LOOK_UPS: usize = 32;
@@ -56,6 +61,26 @@ impl Snapshot {
     }
 }
 
+/// Where the files of a partition are, and how they are read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) directory: &'a Path,
+    pub(super) mode: IoMode,
+}
+
+impl Place<'_> {
+    fn read(&self, path: &Path) -> Result<Bytes> {
+        let file = self.disk.open(path, Access::Read).at("open", path)?;
+        let len = file.len().at("read", path)?;
+        if self.mode == IoMode::Write || !(MAPPED_FROM..=MAX_BYTES).contains(&len) {
+            return Ok(read_whole(&*file, len, MAX_BYTES).at("read", path)?.into());
+        }
+        let map = file.map_read(len as usize).at("map", path)?;
+        Ok(map.bytes(0..len as usize).unwrap_or_default())
+    }
+}
+
 /// A snapshot file that cannot be used, and why.
 #[derive(Clone, Debug)]
 pub(super) struct Unusable {
@@ -84,14 +109,13 @@ pub(crate) fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<Offset>> {
 ///
 /// [`Error::Corrupt`] if its bytes are not a snapshot; the disk's.
 pub(super) fn load(
-    disk: &dyn Disk,
-    directory: &Path,
+    place: Place<'_>,
     offset: Offset,
     policy: &ProducerPolicy,
     now: Timestamp,
 ) -> Result<Snapshot> {
-    let path = directory.join(SegmentFile::Snapshot.name(offset));
-    let bytes = disk.read(&path, MAX_BYTES).at("read", &path)?;
+    let path = place.directory.join(SegmentFile::Snapshot.name(offset));
+    let bytes = place.read(&path)?;
     let (producers, identity) = snapshot::decode(&bytes, offset, policy.clone(), now)
         .map_err(|kind| Error::corrupt(&path, 0, kind))?;
     Ok(Snapshot { offset, producers, identity })
@@ -117,8 +141,7 @@ pub(super) fn fits(snapshot: &Snapshot, segments: &[Arc<Segment>]) -> Result<boo
 
 /// The newest usable snapshot at or below `limit` of those at `offsets`, newest first; and those that were passed over.
 pub(super) fn newest(
-    disk: &dyn Disk,
-    directory: &Path,
+    place: Place<'_>,
     offsets: &[Offset],
     segments: &[Arc<Segment>],
     limit: Offset,
@@ -127,14 +150,14 @@ pub(super) fn newest(
 ) -> Result<(Option<Snapshot>, Vec<Unusable>)> {
     let mut unusable = Vec::new();
     for &offset in offsets.iter().filter(|&&offset| offset <= limit) {
-        let reason = match load(disk, directory, offset, policy, now) {
+        let reason = match load(place, offset, policy, now) {
             Ok(snapshot) if fits(&snapshot, segments)? => return Ok((Some(snapshot), unusable)),
             Ok(_) => "its last batch is not in the log".to_owned(),
             Err(error) if is_newer_version(&error) => return Err(error),
             Err(Error::Corrupt(corruption)) => corruption.kind.to_string(),
             Err(error) => return Err(error),
         };
-        unusable.push(Unusable { path: directory.join(SegmentFile::Snapshot.name(offset)), reason });
+        unusable.push(Unusable { path: place.directory.join(SegmentFile::Snapshot.name(offset)), reason });
     }
     Ok((None, unusable))
 }
@@ -185,9 +208,11 @@ impl Shared {
         limit: Offset,
         now: Timestamp,
     ) -> Result<Snapshot> {
-        let (disk, policy) = (&*self.environment.disk, &self.options().producers);
-        let offsets = list(disk, &self.directory)?;
-        let (found, _) = newest(disk, &self.directory, &offsets, segments, limit, policy, now)?;
+        let policy = &self.options().producers;
+        let (disk, directory) = (&*self.environment.disk, &*self.directory);
+        let offsets = list(disk, directory)?;
+        let place = Place { disk, directory, mode: self.mode };
+        let (found, _) = newest(place, &offsets, segments, limit, policy, now)?;
         Ok(Snapshot::or_empty(found, policy))
     }
 

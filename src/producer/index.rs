@@ -25,22 +25,22 @@ impl Index {
         Self { seed: RandomState::new().hash_one(0_u8), buckets: Slab::new(1), found: Cell::new(NONE) }
     }
 
-    /// The index of `entries`. Much faster than one insertion after the other: nothing waits for memory. `None` if a
-    /// producer is there twice.
-    pub(super) fn of(entries: &mut Slab<Entry>) -> Option<Self> {
-        let mut index = Self::new();
-        for _ in 0..entries.len() {
-            index.buckets.push(NONE);
-        }
-        let mut seen = Seen::of(entries.len());
-        for slot in 0..entries.len() as u32 {
-            let id = entries[slot].producer_id;
-            if seen.insert(index.hash(id)) && index.find(entries, id).is_some() {
+    /// The index of `count` entries in the order of their slots, and each entry's link in its chain. `None` if a producer
+    /// is there twice.
+    pub(super) fn of(count: usize, id: impl Fn(usize) -> ProducerId) -> Option<(Self, Vec<u32>)> {
+        let (seed, mask) = (Self::new().seed, Mask::of(count));
+        let (mut buckets, mut chains) = (vec![NONE; count], vec![NONE; count]);
+        let mut seen = Seen::of(count);
+        for slot in 0..count {
+            let this = id(slot);
+            let first = &mut buckets[mask.bucket(hash(this, seed))];
+            if seen.insert(this) && is_in_chain(*first, &chains, |slot| id(slot) == this) {
                 return None;
             }
-            index.push(entries, slot);
+            chains[slot] = std::mem::replace(first, slot as u32);
         }
-        Some(index)
+        let buckets = Slab::of(&buckets);
+        Some((Self { seed, buckets, found: Cell::new(NONE) }, chains))
     }
 
     #[inline]
@@ -119,18 +119,8 @@ impl Index {
     }
 
     #[inline]
-    fn hash(&self, id: ProducerId) -> u64 {
-        mix(id.0 as u64 ^ self.seed)
-    }
-
-    /// As many low bits of the hash as name an existing bucket.
-    #[inline]
     fn bucket(&self, id: ProducerId) -> u32 {
-        let hash = self.hash(id);
-        let buckets = self.buckets.len() as u64;
-        let mask = buckets.next_power_of_two() - 1;
-        let bucket = hash & mask;
-        (if bucket < buckets { bucket } else { bucket & (mask >> 1) }) as u32
+        Mask::of(self.buckets.len()).bucket(hash(id, self.seed)) as u32
     }
 
     #[cfg(test)]
@@ -139,28 +129,58 @@ impl Index {
     }
 }
 
-/// A set of hashes that takes few for one another: bits, by the high bits of the hash. It fits into a cache where the
-/// entries do not, so of a million of them hardly any chain is walked.
+/// As many low bits of a hash as name an existing bucket.
+struct Mask {
+    buckets: u64,
+    mask: u64,
+}
+
+impl Mask {
+    #[inline]
+    fn of(buckets: usize) -> Self {
+        Self { buckets: buckets as u64, mask: (buckets as u64).next_power_of_two() - 1 }
+    }
+
+    #[inline]
+    fn bucket(&self, hash: u64) -> usize {
+        let bucket = hash & self.mask;
+        (if bucket < self.buckets { bucket } else { bucket & (self.mask >> 1) }) as usize
+    }
+}
+
+#[cold]
+fn is_in_chain(first: u32, chains: &[u32], is_it: impl Fn(usize) -> bool) -> bool {
+    let link = |slot: u32| (slot != NONE).then_some(slot);
+    let mut chain = std::iter::successors(link(first), |&slot| link(chains[slot as usize]));
+    chain.any(|slot| is_it(slot as usize))
+}
+
+/// A set of producer ids that takes few for one another: bits, by the low bits of the id. Ids are given out in turn, so
+/// it mostly looks where it has just looked, and none is taken for another.
 struct Seen {
     bits: Vec<u64>,
-    shift: u32,
 }
 
 impl Seen {
-    /// For so many hashes, 16 bits for each or more.
+    /// For so many ids, 16 bits for each or more.
     fn of(count: usize) -> Self {
-        let words = (count / 4 + 1).next_power_of_two();
-        Self { bits: vec![0; words], shift: u64::BITS - (words as u64 * 64).ilog2() }
+        Self { bits: vec![0; (count / 4 + 1).next_power_of_two()] }
     }
 
     /// Whether it, or one like it, was there already.
-    fn insert(&mut self, hash: u64) -> bool {
-        let bit = hash >> self.shift;
-        let (word, mask) = (&mut self.bits[(bit / 64) as usize], 1 << (bit % 64));
+    #[inline]
+    fn insert(&mut self, id: ProducerId) -> bool {
+        let bit = id.0 as usize & (self.bits.len() * 64 - 1);
+        let (word, mask) = (&mut self.bits[bit / 64], 1 << (bit % 64));
         let was_there = *word & mask != 0;
         *word |= mask;
         was_there
     }
+}
+
+#[inline]
+fn hash(id: ProducerId, seed: u64) -> u64 {
+    mix(id.0 as u64 ^ seed)
 }
 
 /// Spreads every bit of the id over the low bits (the finalizer of splitmix64).
@@ -175,24 +195,6 @@ fn mix(id: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::types::ProducerEpoch;
-
-    #[test]
-    fn an_entry_that_is_there_twice_is_found_out() {
-        let entries = |ids: &[i64]| {
-            let mut entries = Slab::new(1);
-            for &id in ids {
-                entries.push(Entry::new(ProducerId(id), ProducerEpoch(0), 0));
-            }
-            entries
-        };
-        let many: Vec<i64> = (0..5000).collect();
-        for ids in [&[][..], &[7], &[7, 8], &many] {
-            assert!(Index::of(&mut entries(ids)).is_some());
-        }
-        for ids in [&[7, 7][..], &[7, 8, 7], &[&many[..], &[2500]].concat()] {
-            assert!(Index::of(&mut entries(ids)).is_none());
-        }
-    }
 
     #[test]
     fn every_entry_is_found_while_the_index_grows_and_shrinks() {

@@ -5,7 +5,7 @@
 //! - `table`: all producers of a partition, over `entry`, `slab`, `index`, `recency` and `clock`.
 //! - `staging`: several batches in one call.
 //! - `verification`: the transactions that a coordinator was asked about.
-//! - `snapshot`: the table as bytes.
+//! - `snapshot`: the table as bytes; `restore`: a table of all that is in them.
 //! - `policy`: what a host can choose.
 
 mod clock;
@@ -14,6 +14,7 @@ mod entry;
 mod index;
 mod policy;
 mod recency;
+mod restore;
 mod slab;
 pub(crate) mod snapshot;
 mod staging;

@@ -28,6 +28,16 @@ impl<T: Copy> Slab<T> {
         self.len
     }
 
+    /// Blocks of one value each.
+    pub(super) fn of(values: &[T]) -> Self {
+        Self { chunks: values.chunks(CHUNK).map(<[T]>::to_vec).collect(), stride: 1, len: values.len() }
+    }
+
+    /// All values, block by block.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flatten()
+    }
+
     /// Appends a block of copies of `value`; its slot is the old length.
     pub(super) fn push(&mut self, value: T) -> u32 {
         if self.len.is_multiple_of(CHUNK) {
@@ -116,6 +126,11 @@ impl<T: Copy> Pool<T> {
     pub(super) fn allocate(&mut self, owner: u32, value: T) -> u32 {
         self.owners.push(owner);
         self.blocks.push(value)
+    }
+
+    /// The blocks of one value each, with their owners.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&T, u32)> {
+        self.blocks.iter().zip(self.owners.iter().copied())
     }
 
     /// Frees a block. `Some(owner)`: the handle of that entry's block is now the freed one.

@@ -50,6 +50,7 @@
 use super::clock::to_seconds;
 use super::entry::{Entry, EntryView, Side, StoredBatch};
 use super::policy::ProducerPolicy;
+use super::restore::Restoring;
 use super::table::ProducerTable;
 use crate::batch::layout::{read_i16, read_i32, read_i64, read_u32};
 use crate::error::CorruptionKind;
@@ -87,18 +88,13 @@ pub(crate) struct SnapshotIdentity {
 
 /// The file's bytes.
 pub(crate) fn encode(table: &ProducerTable, identity: Option<&SnapshotIdentity>) -> Vec<u8> {
-    let slots = || 0..table.len() as u32;
-    let older_batches = slots().map(|slot| table.view(slot).older.len()).sum();
-    let supplements = slots().filter(|slot| supplement(&table.view(*slot)).is_some()).count();
-    let sizes = Sizes { entries: table.len(), older_batches, supplements };
-
-    let mut bytes = vec![0; sizes.file()];
-    let mut parts = sizes.split(&mut bytes);
-    put(parts.head, 0, VERSION.to_be_bytes());
-    put(parts.head, COVERED_FROM, (sizes.entries as u32).to_be_bytes());
-    encode_trailer_head(parts.trailer_head, &sizes, identity);
+    let room = Sizes::at_most(table);
+    let mut bytes = vec![0; room.file()];
+    let mut parts = room.split(&mut bytes);
+    let tail = parts.older_batches.len();
+    let mut supplements: Vec<u8> = Vec::new();
     let rows = parts.entries.chunks_exact_mut(ENTRY_SIZE).zip(parts.rows.chunks_exact_mut(ROW_SIZE));
-    for (slot, (entry, row)) in slots().zip(rows) {
+    for (slot, (entry, row)) in (0..).zip(rows) {
         let view = table.view(slot);
         let supplement = supplement(&view);
         encode_entry(entry, &view);
@@ -106,10 +102,15 @@ pub(crate) fn encode(table: &ProducerTable, identity: Option<&SnapshotIdentity>)
         for batch in view.older {
             encode_batch(take(&mut parts.older_batches, BATCH_SIZE), *batch);
         }
-        if let Some(supplement) = supplement {
-            take(&mut parts.supplements, SUPPLEMENT_SIZE).copy_from_slice(&supplement);
-        }
+        supplements.extend(supplement.iter().flatten());
     }
+    let older_batches = (tail - parts.older_batches.len()) / BATCH_SIZE;
+    take(&mut parts.older_batches, supplements.len()).copy_from_slice(&supplements);
+    let sizes = Sizes { older_batches, supplements: supplements.len() / SUPPLEMENT_SIZE, ..room };
+    put(parts.head, 0, VERSION.to_be_bytes());
+    put(parts.head, COVERED_FROM, (sizes.entries as u32).to_be_bytes());
+    encode_trailer_head(parts.trailer_head, &sizes, identity);
+    bytes.truncate(sizes.file());
     let crc = crc32c::crc32c(&bytes[COVERED_FROM..]);
     put(&mut bytes, CRC_AT, crc.to_be_bytes());
     bytes
@@ -128,16 +129,18 @@ pub(crate) fn decode(
     let mut trailer = Trailer::decode(trailer, entries.len() / ENTRY_SIZE, offset)?;
     let mut table = ProducerTable::new(policy);
     table.clock.observe(now);
+    let id = |slot| ProducerId(read_i64(entries, slot * ENTRY_SIZE));
+    let mut table = Restoring::new(table, entries.len() / ENTRY_SIZE, id)
+        .ok_or(CorruptionKind::Format("a producer that is there twice"))?;
     let mut older = Vec::new();
     for entry in entries.chunks_exact(ENTRY_SIZE) {
         let (mut entry, mut side) = decode_entry(entry, offset, to_seconds(now.0))?;
         older.clear();
         trailer.complete(&mut entry, &mut side, &mut older)?;
-        table.restore(entry, &older, side);
+        table.add(entry, &older, side);
     }
     trailer.expect_end()?;
-    table.finish_restoring().ok_or(CorruptionKind::Format("a producer that is there twice"))?;
-    Ok((table, trailer.identity))
+    Ok((table.finish(), trailer.identity))
 }
 
 /// Checks version, size and CRC. Returns the number of entries, which are all there.
@@ -176,11 +179,17 @@ struct Parts<'a> {
     entries: &'a mut [u8],
     trailer_head: &'a mut [u8],
     rows: &'a mut [u8],
+    /// And the supplements behind them.
     older_batches: &'a mut [u8],
-    supplements: &'a mut [u8],
 }
 
 impl Sizes {
+    /// Room for the snapshot of a table, to be cut when it is known what it takes. Pages that are not written cost nothing.
+    fn at_most(table: &ProducerTable) -> Self {
+        let (older_batches, supplements) = table.most_older_batches_and_sides();
+        Self { entries: table.len(), older_batches, supplements }
+    }
+
     fn file(&self) -> usize {
         HEAD_SIZE
             + self.entries * (ENTRY_SIZE + ROW_SIZE)
@@ -195,8 +204,7 @@ impl Sizes {
             entries: take(&mut bytes, self.entries * ENTRY_SIZE),
             trailer_head: take(&mut bytes, TRAILER_HEAD_SIZE),
             rows: take(&mut bytes, self.entries * ROW_SIZE),
-            older_batches: take(&mut bytes, self.older_batches * BATCH_SIZE),
-            supplements: bytes,
+            older_batches: bytes,
         }
     }
 }

@@ -38,10 +38,11 @@ enum Spare {
 pub(crate) struct ProducerTable {
     pub(super) policy: ProducerPolicy,
     pub(super) entries: Slab<Entry>,
-    index: Index,
+    pub(super) index: Index,
     pub(super) recency: Recency,
     pub(super) older: Pool<StoredBatch>,
     sides: Pool<Side>,
+    highest_id: Option<ProducerId>,
     pub(super) clock: HostClock,
     expiries: u64,
     evictions: u64,
@@ -58,6 +59,7 @@ impl ProducerTable {
             recency: Recency::new(),
             older,
             sides: Pool::new(1),
+            highest_id: None,
             clock: HostClock::default(),
             expiries: 0,
             evictions: 0,
@@ -118,10 +120,17 @@ impl ProducerTable {
         (0..self.len() as u32).map(|slot| self.info(slot))
     }
 
+    /// The highest producer id that was ever known.
+    pub(crate) fn highest_id(&self) -> Option<ProducerId> {
+        self.highest_id
+    }
+
     /// The open transactions, in no order.
     pub(crate) fn open_transactions(&self) -> impl Iterator<Item = (Offset, ProducerId)> {
-        let open = |slot| Some((self.side(slot).transaction_first?, self.entries[slot].producer_id));
-        (0..self.len() as u32).filter_map(open)
+        // Few have a side, so the entries are not looked through.
+        let open =
+            |(side, owner): (&Side, u32)| Some((side.transaction_first?, self.entries[owner].producer_id));
+        self.sides.iter().filter_map(open)
     }
 
     /// Judges a batch. Changes nothing.
@@ -392,6 +401,7 @@ impl ProducerTable {
             self.evict_one(spare, now);
         }
         let slot = self.entries.push(Entry::new(header.producer_id, header.producer_epoch, 0));
+        self.highest_id = self.highest_id.max(Some(header.producer_id));
         self.index.insert(&mut self.entries, slot);
         self.recency.push(&mut self.entries, slot);
         slot
@@ -482,10 +492,17 @@ impl ProducerTable {
         self.view(slot).info(self.clock.to_host(self.entries[slot].last_seen))
     }
 
-    /// Adds a producer that is not known, with all that is remembered of it. To be followed by
-    /// [`finish_restoring`](Self::finish_restoring).
+    /// How many older batches and sides there are at most.
+    pub(super) fn most_older_batches_and_sides(&self) -> (usize, usize) {
+        let blocks = self.older.blocks.len();
+        (blocks * usize::from(self.policy.window.max(2) - 1), self.sides.blocks.len())
+    }
+
+    /// Adds a producer that is not known, with all that is remembered of it: as the most recent, but to the index.
+    #[inline]
     pub(super) fn restore(&mut self, entry: Entry, older: &[StoredBatch], side: Side) -> u32 {
         let slot = self.entries.push(Entry { older: NONE, older_len: 0, side: NONE, ..entry });
+        self.highest_id = self.highest_id.max(Some(entry.producer_id));
         let room = usize::from(self.policy.window) - 1;
         let older = &older[older.len().saturating_sub(room)..];
         if !older.is_empty() {
@@ -495,40 +512,21 @@ impl ProducerTable {
             self.entries[slot].older_len = older.len() as u8;
         }
         self.set_side(slot, side);
+        if side.transaction_first.is_none() {
+            self.recency.push(&mut self.entries, slot);
+        }
         slot
     }
 
-    /// Makes the index and the recency list of all restored producers, and forgets those above the budget. `None` if a
-    /// producer was restored twice.
-    pub(super) fn finish_restoring(&mut self) -> Option<()> {
-        self.index = Index::of(&mut self.entries)?;
-        self.order_by_recency();
+    /// Forgets the least recent of more producers than the budget.
+    pub(super) fn evict_to_budget(&mut self) {
         while self.len() > self.policy.budget && self.evict_one(Spare::Nobody, Timestamp::NONE) {}
-        Some(())
-    }
-
-    /// By when they were seen, then by their last offsets.
-    fn order_by_recency(&mut self) {
-        let listed = |&slot: &u32| self.side(slot).transaction_first.is_none();
-        let key = |slot| {
-            let entry = &self.entries[slot];
-            (entry.last_seen, entry.last.last_offset, slot)
-        };
-        let mut order: Vec<_> = (0..self.len() as u32).filter(listed).map(key).collect();
-        order.sort_unstable();
-        self.recency = Recency::new();
-        for (_, _, slot) in order {
-            self.recency.push(&mut self.entries, slot);
-        }
     }
 
     /// Adds a copy of another table's producer, as the most recent.
     pub(super) fn adopt(&mut self, view: &EntryView<'_>) {
         let slot = self.restore(*view.entry, view.older, *view.side);
         self.index.insert(&mut self.entries, slot);
-        if view.side.transaction_first.is_none() {
-            self.recency.push(&mut self.entries, slot);
-        }
     }
 
     #[cfg(test)]

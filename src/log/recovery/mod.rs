@@ -17,7 +17,7 @@ pub use report::{Cut, CutReason, RecoveryReport};
 use super::environment::Environment;
 use super::metadata;
 use super::options::{CorruptionPolicy, LogOptions};
-use super::snapshots::{self, Snapshot};
+use super::snapshots::{self, Place, Snapshot};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Corruption, CorruptionKind, Error, Result};
 use crate::fs::IoMode;
@@ -594,7 +594,7 @@ fn load_snapshot(
 ) -> Result<(Option<Snapshot>, Skipped)> {
     let now = request.environment.clock.now();
     let (disk, policy) = (&*request.environment.disk, &request.options.producers);
-    let (snapshot, unusable) =
-        snapshots::newest(disk, &request.directory, offsets, segments, limit, policy, now)?;
+    let place = Place { disk, directory: &request.directory, mode: request.mode };
+    let (snapshot, unusable) = snapshots::newest(place, offsets, segments, limit, policy, now)?;
     Ok((snapshot, unusable.into_iter().map(|unusable| (unusable.path, unusable.reason)).collect()))
 }

@@ -1,0 +1,106 @@
+//! A table made of many producers at once, as a snapshot has them.
+//!
+//! The index comes first, from the ids alone: in a loop so short the processor fetches several buckets at once. Then each
+//! entry is written once, with all its links.
+
+use super::entry::{Entry, Side, StoredBatch};
+use super::index::Index;
+use super::recency::Recency;
+use super::table::ProducerTable;
+use crate::types::{Offset, ProducerId};
+
+/// A table that is being filled.
+pub(super) struct Restoring {
+    table: ProducerTable,
+    /// The links between entries of the same bucket.
+    chains: Vec<u32>,
+    /// When the producer before was seen, and its last offset.
+    previous: (u32, Offset),
+    /// Whether they came in the order of the recency list so far.
+    in_order: bool,
+}
+
+impl Restoring {
+    /// Fills `table`, which is empty, with the producers of these ids; `None` if one is there twice. Takes memory in
+    /// proportion.
+    pub(super) fn new(
+        mut table: ProducerTable,
+        count: usize,
+        id: impl Fn(usize) -> ProducerId,
+    ) -> Option<Self> {
+        let (index, chains) = Index::of(count, id)?;
+        table.index = index;
+        Some(Self { table, chains, previous: (0, Offset(i64::MIN)), in_order: true })
+    }
+
+    /// Adds the next producer with all that is remembered of it.
+    #[inline]
+    pub(super) fn add(&mut self, entry: Entry, older: &[StoredBatch], side: Side) {
+        let key = recency_key(&entry);
+        let chain = self.chains[self.table.len()];
+        self.table.restore(Entry { chain, ..entry }, older, side);
+        self.in_order &= self.previous <= key;
+        self.previous = key;
+    }
+
+    /// The table, without those above the budget.
+    pub(super) fn finish(mut self) -> ProducerTable {
+        if !self.in_order {
+            order_by_recency(&mut self.table);
+        }
+        self.table.evict_to_budget();
+        self.table
+    }
+}
+
+/// By when they were seen, then by their last offsets.
+fn recency_key(entry: &Entry) -> (u32, Offset) {
+    (entry.last_seen, entry.last.last_offset)
+}
+
+fn order_by_recency(table: &mut ProducerTable) {
+    let listed = |&slot: &u32| table.side(slot).transaction_first.is_none();
+    let key = |slot| {
+        let (seen, offset) = recency_key(&table.entries[slot]);
+        // One number, because comparing that does not branch. Offsets begin at -1.
+        (u128::from(seen) << 96) | (u128::from((offset.0 + 1) as u64) << 32) | u128::from(slot)
+    };
+    let mut order: Vec<u128> = (0..table.len() as u32).filter(listed).map(key).collect();
+    // Stable, because that sorts what is nearly in order in one go.
+    order.sort();
+    table.recency = Recency::new();
+    for key in order {
+        table.recency.push(&mut table.entries, key as u32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::producer::ProducerPolicy;
+    use crate::types::ProducerEpoch;
+
+    fn restored(ids: &[i64]) -> Option<ProducerTable> {
+        let table = ProducerTable::new(ProducerPolicy::default());
+        let mut restoring = Restoring::new(table, ids.len(), |slot| ProducerId(ids[slot]))?;
+        for &id in ids {
+            restoring.add(Entry::new(ProducerId(id), ProducerEpoch(0), 0), &[], Side::NOTHING);
+        }
+        Some(restoring.finish())
+    }
+
+    #[test]
+    fn a_producer_that_is_there_twice_is_found_out() {
+        let many: Vec<i64> = (0..5000).collect();
+        // All take one another for the same.
+        let alike: Vec<i64> = (0..5000).map(|number| number << 40).collect();
+        for ids in [&[][..], &[7], &[7, 8], &many, &alike] {
+            let table = restored(ids).unwrap();
+            assert!(ids.iter().all(|&id| table.knows(ProducerId(id))));
+            assert!(!table.knows(ProducerId(5001)));
+        }
+        for ids in [&[7, 7][..], &[7, 8, 7], &[&many[..], &[2500]].concat(), &[&alike[..], &[0]].concat()] {
+            assert!(restored(ids).is_none());
+        }
+    }
+}
