@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use common::{MODES, batch, change, open, options, small, stored};
 use idemlog::{
-    AppendOptions, Batch, BatchBuilder, BatchError, CorruptionPolicy, CutReason, Error, IoMode, LeaderEpoch,
-    LogDir, LogDirOptions, Offset, Origin, RecordCheck,
+    AppendOptions, Batch, BatchBuilder, BatchError, CorruptionPolicy, CutReason, Durability, Error, IoMode,
+    LeaderEpoch, LogDir, LogDirOptions, LogOptions, Offset, Origin, RecordCheck,
 };
 
 fn cut_and_keep(mode: IoMode) -> LogDirOptions {
@@ -131,6 +131,38 @@ fn a_snapshot_that_tells_of_batches_to_come_is_passed_over() {
         assert_eq!(log.recovery().snapshots_skipped.len(), 1, "{mode:?}");
         let again = log.append(&batch(1, 0, 2, 1)).unwrap();
         assert!(again.is_duplicate() && again.base_offset() == Offset(2));
+    }
+}
+
+/// One that is mapped, where maps are, instead of being read.
+#[test]
+fn a_large_snapshot_is_as_good_as_a_small_one_and_checked_as_well() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let log = LogOptions::default().io_mode(Some(mode)).durability(Durability::Buffered);
+        let buffered = || options(mode).log(log.clone());
+        let dir = LogDir::open(data.path(), buffered()).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        for id in 0..20_000 {
+            log.append(&batch(id, 0, 0, 1)).unwrap();
+        }
+        dir.close().unwrap();
+        let path = file(data.path(), 20_000, "snapshot");
+        let mut bytes = std::fs::read(&path).unwrap();
+        assert!(bytes.len() > 1 << 20, "else it is read");
+
+        let dir = LogDir::open(data.path(), buffered()).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        assert_eq!((log.metrics().producers, log.recovery().snapshots_skipped.len()), (20_000, 0));
+        assert!(log.append(&batch(19_999, 0, 0, 1)).unwrap().is_duplicate());
+        dir.close().unwrap();
+        drop((dir, log));
+
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let log = LogDir::open(data.path(), buffered()).unwrap().partition("t", 0).unwrap();
+        assert_eq!((log.metrics().producers, log.recovery().snapshots_skipped.len()), (20_000, 1));
     }
 }
 

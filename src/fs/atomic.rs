@@ -1,8 +1,9 @@
 //! Changes that a crash leaves done or not done, never half.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Access, Disk};
+use super::disk::{Access, Disk, DiskFile};
 use super::missing::remove_if_present;
 use super::name;
 use crate::error::{IoContext, Result};
@@ -20,9 +21,18 @@ use crate::error::{IoContext, Result};
 /// On an error before the rename nothing changed, and the temporary file is removed as far as that works (a full disk
 /// gets its space back). After an error of the last step the new file is in place but may not survive a crash.
 pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
+    replace_file_by(disk, path, |file| file.write_at(bytes, 0))
+}
+
+/// As [`replace_file`], with what `write` puts into the new file.
+pub(crate) fn replace_file_by(
+    disk: &dyn Disk,
+    path: &Path,
+    write: impl FnOnce(&dyn DiskFile) -> io::Result<()>,
+) -> Result<()> {
     let temporary = name::temporary(path);
     let renamed =
-        write_new(disk, &temporary, bytes).and_then(|()| disk.rename(&temporary, path).at("rename", path));
+        write_new(disk, &temporary, write).and_then(|()| disk.rename(&temporary, path).at("rename", path));
     if renamed.is_err() {
         let _ = disk.remove_file(&temporary);
     }
@@ -30,10 +40,14 @@ pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result
     sync_parent(disk, path)
 }
 
-fn write_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
+fn write_new(
+    disk: &dyn Disk,
+    path: &Path,
+    write: impl FnOnce(&dyn DiskFile) -> io::Result<()>,
+) -> Result<()> {
     remove_if_present(disk, path)?;
     let file = disk.open(path, Access::CreateNew).at("create", path)?;
-    file.write_at(bytes, 0).at("write", path)?;
+    write(&*file).at("write", path)?;
     file.sync().at("sync", path)
 }
 

@@ -1,6 +1,7 @@
 //! The producer table on disk. A snapshot at an offset is a cache of the log below it, and of what the log no longer
 //! shows: it is folded from the one before and the headers in between, not copied from the table under the append lock.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use super::Shared;
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
-use crate::fs::{Access, Disk, IoMode, atomic, read_whole};
+use crate::fs::{Access, Disk, DiskFile, IoMode, atomic, read_whole};
 use crate::producer::snapshot;
 use crate::producer::{ExpiryCursor, ProducerPolicy, ProducerTable, SnapshotIdentity};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
@@ -189,6 +190,20 @@ pub(super) fn identity(batch: &PlacedBatch) -> SnapshotIdentity {
     }
 }
 
+fn write_into(
+    file: &dyn DiskFile,
+    producers: &ProducerTable,
+    identity: Option<&SnapshotIdentity>,
+) -> io::Result<()> {
+    let mut end = 0;
+    let head = snapshot::write(producers, identity, |piece| {
+        file.write_at(piece, end)?;
+        end += piece.len() as u64;
+        io::Result::Ok(())
+    })?;
+    file.write_at(&head, 0)
+}
+
 impl Shared {
     /// Forgets idle producers and those above the budget, with the append lock free between the steps.
     pub(super) fn expire_producers(&self) {
@@ -231,7 +246,7 @@ impl Shared {
         if self.appender.lock().producers.has_forgotten() {
             self.drop_forgotten(&mut producers);
         }
-        atomic::replace_file(disk, &path, &snapshot::encode(&producers, identity.as_ref()))?;
+        atomic::replace_file_by(disk, &path, |file| write_into(file, &producers, identity.as_ref()))?;
         event!(debug, partition = %self.name, offset = point.0, producers = producers.len(), "snapshot");
         self.remove_superseded(point, &segments)
     }

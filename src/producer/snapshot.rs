@@ -47,6 +47,8 @@
 //! Of a producer that was fenced since its last batch, Kafka's entry shows no batch: it is of an older epoch. A trailer
 //! of a newer version is refused, because skipping it would forget batches.
 
+use std::convert::Infallible;
+
 use super::clock::to_seconds;
 use super::entry::{Entry, EntryView, Side, StoredBatch};
 use super::policy::ProducerPolicy;
@@ -88,32 +90,96 @@ pub(crate) struct SnapshotIdentity {
 
 /// The file's bytes.
 pub(crate) fn encode(table: &ProducerTable, identity: Option<&SnapshotIdentity>) -> Vec<u8> {
-    let room = Sizes::at_most(table);
-    let mut bytes = vec![0; room.file()];
-    let mut parts = room.split(&mut bytes);
-    let tail = parts.older_batches.len();
-    let mut supplements: Vec<u8> = Vec::new();
-    let rows = parts.entries.chunks_exact_mut(ENTRY_SIZE).zip(parts.rows.chunks_exact_mut(ROW_SIZE));
-    for (slot, (entry, row)) in (0..).zip(rows) {
-        let view = table.view(slot);
-        let supplement = supplement(&view);
-        encode_entry(entry, &view);
-        encode_row(row, &view, table.clock.to_host(view.entry.last_seen), supplement.is_some());
-        for batch in view.older {
-            encode_batch(take(&mut parts.older_batches, BATCH_SIZE), *batch);
-        }
-        supplements.extend(supplement.iter().flatten());
-    }
-    let older_batches = (tail - parts.older_batches.len()) / BATCH_SIZE;
-    take(&mut parts.older_batches, supplements.len()).copy_from_slice(&supplements);
-    let sizes = Sizes { older_batches, supplements: supplements.len() / SUPPLEMENT_SIZE, ..room };
-    put(parts.head, 0, VERSION.to_be_bytes());
-    put(parts.head, COVERED_FROM, (sizes.entries as u32).to_be_bytes());
-    encode_trailer_head(parts.trailer_head, &sizes, identity);
-    bytes.truncate(sizes.file());
-    let crc = crc32c::crc32c(&bytes[COVERED_FROM..]);
-    put(&mut bytes, CRC_AT, crc.to_be_bytes());
+    let mut bytes = Vec::with_capacity(HEAD_SIZE + table.len() * (ENTRY_SIZE + ROW_SIZE) + TRAILER_HEAD_SIZE);
+    let Ok(head) = write(table, identity, |piece| {
+        bytes.extend_from_slice(piece);
+        Ok::<(), Infallible>(())
+    });
+    put(&mut bytes, 0, head);
     bytes
+}
+
+/// Hands out the file's bytes in pieces, one behind the other, and returns those that are to replace the first ones. Takes
+/// no memory for the whole file: to get its pages costs as much as to fill them.
+pub(crate) fn write<E>(
+    table: &ProducerTable,
+    identity: Option<&SnapshotIdentity>,
+    sink: impl FnMut(&[u8]) -> std::result::Result<(), E>,
+) -> std::result::Result<[u8; HEAD_SIZE], E> {
+    let mut head = [0; HEAD_SIZE];
+    put(&mut head, 0, VERSION.to_be_bytes());
+    put(&mut head, COVERED_FROM, (table.len() as u32).to_be_bytes());
+    let mut pieces = Pieces { buffer: head.to_vec(), covered_from: COVERED_FROM, crc: 0, sink };
+    let Rest { rows, older_batches, supplements } = write_entries(table, &mut pieces)?;
+    pieces.push(encode_trailer_head(older_batches, supplements.len() / SUPPLEMENT_SIZE, identity))?;
+    pieces.push_all(rows)?;
+    if older_batches > 0 {
+        for batch in (0..table.len() as u32).flat_map(|slot| table.view(slot).older) {
+            pieces.push(encode_batch(*batch))?;
+        }
+    }
+    pieces.push_all(supplements)?;
+    put(&mut head, CRC_AT, pieces.crc.to_be_bytes());
+    Ok(head)
+}
+
+/// What stands behind the entries and comes to light with them.
+struct Rest {
+    rows: Vec<u8>,
+    older_batches: usize,
+    supplements: Vec<u8>,
+}
+
+fn write_entries<E, W>(table: &ProducerTable, pieces: &mut Pieces<W>) -> std::result::Result<Rest, E>
+where
+    W: FnMut(&[u8]) -> std::result::Result<(), E>,
+{
+    let rows = Vec::with_capacity(table.len() * ROW_SIZE);
+    let mut rest = Rest { rows, older_batches: 0, supplements: Vec::new() };
+    for view in (0..table.len() as u32).map(|slot| table.view(slot)) {
+        let supplement = supplement(&view);
+        pieces.push(encode_entry(&view))?;
+        let last_seen = table.clock.to_host(view.entry.last_seen);
+        rest.rows.extend_from_slice(&encode_row(&view, last_seen, supplement.is_some()));
+        rest.older_batches += view.older.len();
+        rest.supplements.extend(supplement.iter().flatten());
+    }
+    Ok(rest)
+}
+
+/// Bytes on their way, as many at a time as are worth a call, and few enough to stay in a cache between all who look at
+/// them.
+struct Pieces<W> {
+    buffer: Vec<u8>,
+    /// Where in the buffer the CRC begins.
+    covered_from: usize,
+    crc: u32,
+    sink: W,
+}
+
+impl<E, W: FnMut(&[u8]) -> std::result::Result<(), E>> Pieces<W> {
+    const SIZE: usize = 256 << 10;
+
+    #[inline]
+    fn push<const N: usize>(&mut self, bytes: [u8; N]) -> std::result::Result<(), E> {
+        self.buffer.extend_from_slice(&bytes);
+        if self.buffer.len() < Self::SIZE { Ok(()) } else { self.flush() }
+    }
+
+    /// What is pushed behind the entries as a whole.
+    fn push_all(&mut self, bytes: Vec<u8>) -> std::result::Result<(), E> {
+        self.flush()?;
+        self.buffer = bytes;
+        self.flush()
+    }
+
+    fn flush(&mut self) -> std::result::Result<(), E> {
+        let covered = std::mem::take(&mut self.covered_from);
+        self.crc = crc32c::crc32c_append(self.crc, &self.buffer[covered..]);
+        (self.sink)(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
 }
 
 /// The table in the bytes of the file of `offset`, and which log it belongs to. Idle producers are in it, too; of more
@@ -166,105 +232,67 @@ fn expect_length(bytes: &[u8], expected: u64) -> Result<()> {
     if got < expected { Err(CorruptionKind::Length { expected, got }) } else { Ok(()) }
 }
 
-/// How much of everything a file holds.
-struct Sizes {
-    entries: usize,
-    older_batches: usize,
-    supplements: usize,
-}
-
-/// The parts of a file that is being written.
-struct Parts<'a> {
-    head: &'a mut [u8],
-    entries: &'a mut [u8],
-    trailer_head: &'a mut [u8],
-    rows: &'a mut [u8],
-    /// And the supplements behind them.
-    older_batches: &'a mut [u8],
-}
-
-impl Sizes {
-    /// Room for the snapshot of a table, to be cut when it is known what it takes. Pages that are not written cost nothing.
-    fn at_most(table: &ProducerTable) -> Self {
-        let (older_batches, supplements) = table.most_older_batches_and_sides();
-        Self { entries: table.len(), older_batches, supplements }
-    }
-
-    fn file(&self) -> usize {
-        HEAD_SIZE
-            + self.entries * (ENTRY_SIZE + ROW_SIZE)
-            + TRAILER_HEAD_SIZE
-            + self.older_batches * BATCH_SIZE
-            + self.supplements * SUPPLEMENT_SIZE
-    }
-
-    fn split<'a>(&self, mut bytes: &'a mut [u8]) -> Parts<'a> {
-        Parts {
-            head: take(&mut bytes, HEAD_SIZE),
-            entries: take(&mut bytes, self.entries * ENTRY_SIZE),
-            trailer_head: take(&mut bytes, TRAILER_HEAD_SIZE),
-            rows: take(&mut bytes, self.entries * ROW_SIZE),
-            older_batches: bytes,
-        }
-    }
-}
-
-/// Splits off the first `size` bytes. The caller has counted them.
-fn take<'a>(bytes: &mut &'a mut [u8], size: usize) -> &'a mut [u8] {
-    let (taken, rest) = std::mem::take(bytes).split_at_mut(size);
-    *bytes = rest;
-    taken
-}
-
 #[inline]
 fn put<const N: usize>(bytes: &mut [u8], at: usize, field: [u8; N]) {
     bytes[at..at + N].copy_from_slice(&field);
 }
 
-fn encode_trailer_head(bytes: &mut [u8], sizes: &Sizes, identity: Option<&SnapshotIdentity>) {
-    put(bytes, 0, MAGIC.to_be_bytes());
-    put(bytes, 4, TRAILER_VERSION.to_be_bytes());
+fn encode_trailer_head(
+    older_batches: usize,
+    supplements: usize,
+    identity: Option<&SnapshotIdentity>,
+) -> [u8; TRAILER_HEAD_SIZE] {
+    let mut bytes = [0; TRAILER_HEAD_SIZE];
+    put(&mut bytes, 0, MAGIC.to_be_bytes());
+    put(&mut bytes, 4, TRAILER_VERSION.to_be_bytes());
     if let Some(identity) = identity {
-        put(bytes, 6, HAS_IDENTITY.to_be_bytes());
-        put(bytes, 8, identity.leader_epoch.0.to_be_bytes());
-        put(bytes, 12, identity.base_offset.0.to_be_bytes());
-        put(bytes, 20, identity.position.to_be_bytes());
-        put(bytes, 28, identity.crc.to_be_bytes());
+        put(&mut bytes, 6, HAS_IDENTITY.to_be_bytes());
+        put(&mut bytes, 8, identity.leader_epoch.0.to_be_bytes());
+        put(&mut bytes, 12, identity.base_offset.0.to_be_bytes());
+        put(&mut bytes, 20, identity.position.to_be_bytes());
+        put(&mut bytes, 28, identity.crc.to_be_bytes());
     }
-    put(bytes, 32, (sizes.older_batches as u32).to_be_bytes());
-    put(bytes, 36, (sizes.supplements as u32).to_be_bytes());
+    put(&mut bytes, 32, (older_batches as u32).to_be_bytes());
+    put(&mut bytes, 36, (supplements as u32).to_be_bytes());
+    bytes
 }
 
 /// What Kafka would write.
 #[inline]
-fn encode_entry(bytes: &mut [u8], view: &EntryView<'_>) {
+fn encode_entry(view: &EntryView<'_>) -> [u8; ENTRY_SIZE] {
     let last = if view.side.fenced_epoch.is_some() { StoredBatch::ABSENT } else { view.entry.last };
-    put(bytes, 0, view.entry.producer_id.0.to_be_bytes());
-    put(bytes, 8, view.entry.epoch.0.to_be_bytes());
-    put(bytes, 10, last.last_sequence.0.to_be_bytes());
-    put(bytes, 14, last.last_offset.0.to_be_bytes());
-    put(bytes, 22, last.offset_delta.to_be_bytes());
-    put(bytes, 26, view.last_timestamp().0.to_be_bytes());
-    put(bytes, 34, view.side.coordinator_epoch.unwrap_or(-1).to_be_bytes());
-    put(bytes, 38, view.side.transaction_first.map_or(-1, |offset| offset.0).to_be_bytes());
+    let mut bytes = [0; ENTRY_SIZE];
+    put(&mut bytes, 0, view.entry.producer_id.0.to_be_bytes());
+    put(&mut bytes, 8, view.entry.epoch.0.to_be_bytes());
+    put(&mut bytes, 10, last.last_sequence.0.to_be_bytes());
+    put(&mut bytes, 14, last.last_offset.0.to_be_bytes());
+    put(&mut bytes, 22, last.offset_delta.to_be_bytes());
+    put(&mut bytes, 26, view.last_timestamp().0.to_be_bytes());
+    put(&mut bytes, 34, view.side.coordinator_epoch.unwrap_or(-1).to_be_bytes());
+    put(&mut bytes, 38, view.side.transaction_first.map_or(-1, |offset| offset.0).to_be_bytes());
+    bytes
 }
 
 #[inline]
-fn encode_row(bytes: &mut [u8], view: &EntryView<'_>, last_seen: Timestamp, has_supplement: bool) {
-    put(bytes, 0, to_seconds(last_seen.0).to_be_bytes());
-    put(bytes, 4, view.entry.last.crc.to_be_bytes());
+fn encode_row(view: &EntryView<'_>, last_seen: Timestamp, has_supplement: bool) -> [u8; ROW_SIZE] {
+    let mut bytes = [0; ROW_SIZE];
+    put(&mut bytes, 0, to_seconds(last_seen.0).to_be_bytes());
+    put(&mut bytes, 4, view.entry.last.crc.to_be_bytes());
     bytes[8] = view.entry.older_len;
     bytes[9] = if has_supplement { HAS_SUPPLEMENT } else { 0 };
+    bytes
 }
 
 #[inline]
-fn encode_batch(bytes: &mut [u8], batch: StoredBatch) {
+fn encode_batch(batch: StoredBatch) -> [u8; BATCH_SIZE] {
     let StoredBatch { last_offset, timestamp, last_sequence, offset_delta, crc } = batch;
-    put(bytes, 0, last_offset.0.to_be_bytes());
-    put(bytes, 8, timestamp.0.to_be_bytes());
-    put(bytes, 16, last_sequence.0.to_be_bytes());
-    put(bytes, 20, offset_delta.to_be_bytes());
-    put(bytes, 24, crc.to_be_bytes());
+    let mut bytes = [0; BATCH_SIZE];
+    put(&mut bytes, 0, last_offset.0.to_be_bytes());
+    put(&mut bytes, 8, timestamp.0.to_be_bytes());
+    put(&mut bytes, 16, last_sequence.0.to_be_bytes());
+    put(&mut bytes, 20, offset_delta.to_be_bytes());
+    put(&mut bytes, 24, crc.to_be_bytes());
+    bytes
 }
 
 /// The last batch, where Kafka's entry does not show it or not its timestamp.
@@ -278,9 +306,7 @@ fn supplement(view: &EntryView<'_>) -> Option<[u8; SUPPLEMENT_SIZE]> {
     bytes[0] |= if marker_timestamp.is_some() { MARKER_IS_LAST } else { 0 };
     bytes[0] |= if fenced_epoch.is_some() { FENCED } else { 0 };
     put(&mut bytes, 1, fenced_epoch.unwrap_or(ProducerEpoch::NONE).0.to_be_bytes());
-    let mut batch = [0; BATCH_SIZE];
-    encode_batch(&mut batch, last);
-    bytes[3..].copy_from_slice(&batch[..SUPPLEMENT_SIZE - 3]);
+    bytes[3..].copy_from_slice(&encode_batch(last)[..SUPPLEMENT_SIZE - 3]);
     Some(bytes)
 }
 

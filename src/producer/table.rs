@@ -492,12 +492,6 @@ impl ProducerTable {
         self.view(slot).info(self.clock.to_host(self.entries[slot].last_seen))
     }
 
-    /// How many older batches and sides there are at most.
-    pub(super) fn most_older_batches_and_sides(&self) -> (usize, usize) {
-        let blocks = self.older.blocks.len();
-        (blocks * usize::from(self.policy.window.max(2) - 1), self.sides.blocks.len())
-    }
-
     /// Adds a producer that is not known, with all that is remembered of it: as the most recent, but to the index.
     #[inline]
     pub(super) fn restore(&mut self, entry: Entry, older: &[StoredBatch], side: Side) -> u32 {

@@ -85,6 +85,55 @@ fn a_table_is_read_back_with_everything_in_it() {
     assert_eq!(encode(&read, identity.as_ref()), bytes, "and writes the same bytes");
 }
 
+/// More producers than one piece of the file holds, in the order of their last batches and not.
+#[test]
+fn a_file_that_is_written_in_pieces_is_read_back_whole() {
+    for turn in [1, 7919] {
+        let mut log = Log::new(policy());
+        for number in 0..20_000_i64 {
+            let producer_id = ProducerId(number * turn % 20_000);
+            log.store(BatchHeader { producer_id, ..data(0, 0, 1) }, None);
+        }
+        (0..20_000).step_by(turn as usize).for_each(|id| {
+            log.store(BatchHeader { producer_id: ProducerId(id), ..data(0, 1, 1) }, None);
+        });
+        let (mut pieces, mut count) = (Vec::new(), 0);
+        let written = snapshot::write(&log.table, Some(&IDENTITY), |piece| {
+            pieces.extend_from_slice(piece);
+            count += 1;
+            Ok::<(), ()>(())
+        });
+        pieces[..10].copy_from_slice(&written.unwrap());
+        assert!(count > 3);
+        assert_eq!(pieces, encode(&log.table, Some(&IDENTITY)));
+        let (read, _) = snapshot::decode(&pieces, log.end, policy(), log.now).unwrap();
+        assert_eq!(sorted(&read), sorted(&log.table));
+        let victim = |table: ProducerTable| table.recency.least_recent;
+        assert_eq!(victim(read), victim(log.table));
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_on_ends_with_the_error() {
+    let mut left = 2;
+    let written = snapshot::write(&populated(), None, |_| {
+        left -= 1;
+        if left > 0 { Ok(()) } else { Err("the disk is full") }
+    });
+    assert_eq!((written, left), (Err("the disk is full"), 0));
+}
+
+#[test]
+fn the_highest_id_is_known_whoever_was_read_or_appended() {
+    let mut log = Log::new(policy());
+    assert_eq!(log.table.highest_id(), None);
+    log.store(BatchHeader { producer_id: ProducerId(9), ..data(0, 0, 1) }, None);
+    log.store(BatchHeader { producer_id: ProducerId(4), ..data(0, 0, 1) }, None);
+    assert_eq!(log.table.highest_id(), Some(ProducerId(9)));
+    let (read, _) = decode(&encode(&log.table, None), policy(), NOW).unwrap();
+    assert_eq!(read.highest_id(), Some(ProducerId(9)));
+}
+
 #[test]
 fn the_beginning_is_what_kafka_would_write() {
     let mut log = Log::new(policy());
