@@ -124,10 +124,10 @@ fn write_snapshot(criterion: &mut Criterion) {
             (0..count).map(roll).sum()
         });
     });
+    // The files stay, as snapshots at the bases of segments do: one that goes leaves its pages to the next one, which then
+    // costs a fraction.
+    let mut written = 0;
     group.bench_function("limit", |bench| {
-        // The files stay, as snapshots at the bases of segments do: one that goes leaves its pages to the next one, which
-        // then costs a fraction.
-        let mut written = 0;
         bench.iter_custom(|count| {
             let write = |_| {
                 written += 1;

@@ -20,6 +20,7 @@ impl Recency {
     }
 
     /// Adds an entry that is not in the list.
+    #[inline]
     pub(super) fn push(&mut self, entries: &mut Slab<Entry>, slot: u32) {
         let previous = std::mem::replace(&mut self.most_recent, slot);
         entries[slot].less_recent = previous;

@@ -3,7 +3,7 @@
 //! The index comes first, from the ids alone: in a loop so short the processor fetches several buckets at once. Then each
 //! entry is written once, with all its links.
 
-use super::entry::{Entry, Side, StoredBatch};
+use super::entry::{Entry, EntryView, Side, StoredBatch};
 use super::index::Index;
 use super::recency::Recency;
 use super::table::ProducerTable;
@@ -59,13 +59,14 @@ fn recency_key(entry: &Entry) -> (u32, Offset) {
 }
 
 fn order_by_recency(table: &mut ProducerTable) {
-    let listed = |&slot: &u32| table.side(slot).transaction_first.is_none();
-    let key = |slot| {
-        let (seen, offset) = recency_key(&table.entries[slot]);
+    let key = |(slot, view): (u32, EntryView<'_>)| {
+        let (seen, offset) = recency_key(view.entry);
         // One number, because comparing that does not branch. Offsets begin at -1.
         (u128::from(seen) << 96) | (u128::from((offset.0 + 1) as u64) << 32) | u128::from(slot)
     };
-    let mut order: Vec<u128> = (0..table.len() as u32).filter(listed).map(key).collect();
+    let mut order = Vec::with_capacity(table.len());
+    let listed = |(_, view): &(u32, EntryView<'_>)| view.side.transaction_first.is_none();
+    order.extend((0..).zip(table.views()).filter(listed).map(key));
     // Stable, because that sorts what is nearly in order in one go.
     order.sort();
     table.recency = Recency::new();

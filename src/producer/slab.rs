@@ -39,6 +39,7 @@ impl<T: Copy> Slab<T> {
     }
 
     /// Appends a block of copies of `value`; its slot is the old length.
+    #[inline]
     pub(super) fn push(&mut self, value: T) -> u32 {
         if self.len.is_multiple_of(CHUNK) {
             // The first chunk grows with its contents: most partitions have few producers.

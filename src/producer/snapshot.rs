@@ -114,7 +114,7 @@ pub(crate) fn write<E>(
     pieces.push(encode_trailer_head(older_batches, supplements.len() / SUPPLEMENT_SIZE, identity))?;
     pieces.push_all(rows)?;
     if older_batches > 0 {
-        for batch in (0..table.len() as u32).flat_map(|slot| table.view(slot).older) {
+        for batch in table.views().flat_map(|view| view.older) {
             pieces.push(encode_batch(*batch))?;
         }
     }
@@ -136,7 +136,7 @@ where
 {
     let rows = Vec::with_capacity(table.len() * ROW_SIZE);
     let mut rest = Rest { rows, older_batches: 0, supplements: Vec::new() };
-    for view in (0..table.len() as u32).map(|slot| table.view(slot)) {
+    for view in table.views() {
         let supplement = supplement(&view);
         pieces.push(encode_entry(&view))?;
         let last_seen = table.clock.to_host(view.entry.last_seen);

@@ -482,10 +482,20 @@ impl ProducerTable {
 
     #[inline]
     pub(super) fn view(&self, slot: u32) -> EntryView<'_> {
-        let entry = &self.entries[slot];
+        self.view_of(&self.entries[slot])
+    }
+
+    /// All producers, in the order of their slots.
+    pub(super) fn views(&self) -> impl Iterator<Item = EntryView<'_>> {
+        self.entries.iter().map(|entry| self.view_of(entry))
+    }
+
+    #[inline]
+    fn view_of<'a>(&'a self, entry: &'a Entry) -> EntryView<'a> {
         let older: &[StoredBatch] =
             if entry.older == NONE { &[] } else { self.older.blocks.block(entry.older) };
-        EntryView { entry, older: &older[..usize::from(entry.older_len)], side: self.side(slot) }
+        let side = if entry.side == NONE { &Side::NOTHING } else { &self.sides.blocks[entry.side] };
+        EntryView { entry, older: &older[..usize::from(entry.older_len)], side }
     }
 
     fn info(&self, slot: u32) -> ProducerInfo {
