@@ -61,8 +61,9 @@ fn recency_key(entry: &Entry) -> (u32, Offset) {
 fn order_by_recency(table: &mut ProducerTable) {
     let key = |(slot, view): (u32, EntryView<'_>)| {
         let (seen, offset) = recency_key(view.entry);
-        // One number, because comparing that does not branch. Offsets begin at -1.
-        (u128::from(seen) << 96) | (u128::from((offset.0 + 1) as u64) << 32) | u128::from(slot)
+        // One number, because comparing that does not branch; without its sign an offset keeps its place.
+        let offset = offset.0 as u64 ^ (1 << 63);
+        (u128::from(seen) << 96) | (u128::from(offset) << 32) | u128::from(slot)
     };
     let mut order = Vec::with_capacity(table.len());
     let listed = |(_, view): &(u32, EntryView<'_>)| view.side.transaction_first.is_none();
@@ -77,6 +78,7 @@ fn order_by_recency(table: &mut ProducerTable) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::slab::NONE;
     use super::*;
     use crate::producer::ProducerPolicy;
     use crate::types::ProducerEpoch;
@@ -88,6 +90,22 @@ mod tests {
             restoring.add(Entry::new(ProducerId(id), ProducerEpoch(0), 0), &[], Side::NOTHING);
         }
         Some(restoring.finish())
+    }
+
+    #[test]
+    fn producers_in_no_order_are_listed_by_when_they_were_seen_and_then_by_offset() {
+        let seen = [(1, i64::MAX), (0, 5), (1, -1), (0, -1)];
+        let table = ProducerTable::new(ProducerPolicy::default());
+        let mut restoring = Restoring::new(table, seen.len(), |slot| ProducerId(slot as i64)).unwrap();
+        for (id, (seconds, offset)) in (0..).zip(seen) {
+            let mut entry = Entry::new(ProducerId(id), ProducerEpoch(0), seconds);
+            entry.last.last_offset = Offset(offset);
+            restoring.add(entry, &[], Side::NOTHING);
+        }
+        let table = restoring.finish();
+        let more_recent = |&slot: &u32| Some(table.entries[slot].more_recent).filter(|&slot| slot != NONE);
+        let listed = std::iter::successors(Some(table.recency.least_recent), more_recent);
+        assert_eq!(listed.collect::<Vec<_>>(), [3, 1, 2, 0]);
     }
 
     #[test]
