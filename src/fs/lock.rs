@@ -17,29 +17,58 @@ use std::path::Path;
 
 use super::real::open_file;
 
-/// `None`: somebody else holds it. The lock is released when the file is closed.
-pub(super) fn lock(path: &Path) -> io::Result<Option<File>> {
+/// A lock that is held.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a child process that was forked a moment ago, and has not come to its program yet,
+    /// has it open as well.
+    fn drop(&mut self) {
+        let _ = release(&self.0);
+    }
+}
+
+/// `None`: somebody else holds it.
+pub(super) fn lock(path: &Path) -> io::Result<Option<Lock>> {
     let file = open_file(OpenOptions::new().read(true).write(true).create(true), path)?;
-    Ok(exclusive(&file)?.then_some(file))
+    Ok(exclusive(&file)?.then_some(Lock(file)))
 }
 
 #[cfg(target_os = "linux")]
 fn exclusive(file: &File) -> io::Result<bool> {
     use nix::errno::Errno;
+
+    match set(file, nix::libc::F_WRLCK) {
+        Ok(()) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn release(file: &File) -> io::Result<()> {
+    Ok(set(file, nix::libc::F_UNLCK)?)
+}
+
+/// Locks or unlocks the whole file for this opening of it.
+#[cfg(target_os = "linux")]
+fn set(file: &File, kind: nix::libc::c_int) -> nix::Result<()> {
     use nix::fcntl::{FcntlArg, fcntl};
 
     let whole_file = nix::libc::flock {
-        l_type: nix::libc::F_WRLCK as nix::libc::c_short,
+        l_type: kind as nix::libc::c_short,
         l_whence: nix::libc::SEEK_SET as nix::libc::c_short,
         l_start: 0,
         l_len: 0,
         l_pid: 0,
     };
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file)) {
-        Ok(_) => Ok(true),
-        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file)).map(drop)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn release(file: &File) -> io::Result<()> {
+    file.unlock()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -63,6 +92,20 @@ mod tests {
         assert!(first.is_some());
         assert!(lock(&path).unwrap().is_none());
         drop(first);
+        assert!(lock(&path).unwrap().is_some());
+    }
+
+    /// An opening right behind a close was refused now and then, as if the directory were in use: while another thread
+    /// started a program, its child had the file open between the fork and the exec.
+    #[test]
+    fn a_lock_is_released_while_a_forked_child_still_has_the_file_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(".lock");
+        let held = lock(&path).unwrap().unwrap();
+        // As a fork does it: another descriptor of the same opening.
+        let _of_the_child = held.0.try_clone().unwrap();
+        assert!(lock(&path).unwrap().is_none());
+        drop(held);
         assert!(lock(&path).unwrap().is_some());
     }
 
