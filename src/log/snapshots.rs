@@ -169,16 +169,21 @@ fn is_newer_version(error: &Error) -> bool {
 }
 
 /// Applies one batch of the log to the producers, as recovery does: nothing is refused.
+#[inline]
 pub(super) fn apply(
     producers: &mut ProducerTable,
     cursor: &BatchCursor,
     batch: &PlacedBatch,
     now: Timestamp,
 ) -> Result<Option<TransactionEffect>> {
-    if !batch.header.is_idempotent() {
+    let header = &batch.header;
+    if !header.is_idempotent() {
         return Ok(None);
     }
-    Ok(producers.replay(&batch.header, cursor.control(batch)?, now))
+    // Not left to the cursor: what a call returns through memory is waited for until all before it is done, which here is
+    // the CRC.
+    let control = if header.is_control() { cursor.control(batch)? } else { None };
+    Ok(producers.replay(header, control, now))
 }
 
 pub(super) fn identity(batch: &PlacedBatch) -> SnapshotIdentity {

@@ -54,18 +54,22 @@ impl BatchCursor {
     /// # Errors
     ///
     /// [`Error::Corrupt`] where the bytes are not a batch that ends inside the file; the disk's errors.
-    #[inline]
+    // Always: a header that is returned through memory is waited for until all before it is done, a CRC for instance.
+    #[inline(always)]
     pub(crate) fn peek(&mut self) -> Result<Option<PlacedBatch>> {
         let end = self.file().end();
         if self.position >= end {
             return Ok(None);
         }
-        if !self.has(BatchHeader::SIZE) {
+        if self.rest().len() < BatchHeader::SIZE {
             self.fetch(BatchHeader::SIZE as u64)?;
         }
-        let header = BatchHeader::decode(self.rest()).map_err(|error| self.invalid(error))?;
+        let header = match BatchHeader::decode(self.rest()) {
+            Ok(header) => header,
+            Err(error) => return Err(self.invalid(error)),
+        };
         let size = header.size();
-        if !self.has(size) {
+        if self.rest().len() < size {
             if self.position + size as u64 > end {
                 let got = (end - self.position) as usize;
                 return Err(self.invalid(BatchError::TooShort { expected: size, got }));
@@ -75,16 +79,22 @@ impl BatchCursor {
         Ok(Some(PlacedBatch { header, position: self.position }))
     }
 
-    /// Moves behind `batch`, which [`peek`](Self::peek) just returned.
+    /// Moves behind `batch`, which [`peek`](Self::peek) just returned, and all of which was read: the processor has seen by
+    /// itself where this leads, and fetching from a page that is not mapped yet costs more than it saves.
+    #[inline]
+    pub(crate) fn pass(&mut self, batch: &PlacedBatch) {
+        self.position = batch.position + batch.header.size() as u64;
+    }
+
+    /// Moves behind `batch`, which [`peek`](Self::peek) just returned, and of which the header was read.
     ///
     /// Where the next header lies is known only once the one before it is there, so a walk over headers waits for memory
     /// at each. Most batches are about as large as the one before: the headers are fetched where they then will be.
     #[inline]
     pub(crate) fn skip(&mut self, batch: &PlacedBatch) {
         const AHEAD: usize = 3;
-        let size = batch.header.size();
-        self.position = batch.position + size as u64;
-        prefetch(self.rest(), AHEAD * size, BatchHeader::SIZE);
+        self.pass(batch);
+        prefetch(self.rest(), AHEAD * batch.header.size(), BatchHeader::SIZE);
     }
 
     /// The batch at the position, and moves behind it.
@@ -131,15 +141,20 @@ impl BatchCursor {
 
     /// Checks the CRC of `batch`, and that a control batch, whose contents matter, is well formed and can be understood: it
     /// must not depend on what is replayed whether a batch counts as sound.
+    #[inline]
     pub(crate) fn check(&self, batch: &PlacedBatch, scratch: &mut Vec<u8>) -> Result<()> {
-        let bytes = self.slice(batch);
-        check_crc(&batch.header, bytes).map_err(|error| self.invalid_at(batch.position, error))?;
-        if batch.header.is_control() {
-            check_records(&batch.header, bytes, DEFAULT_MAX_DECOMPRESSED, scratch)
-                .map_err(|error| self.invalid_at(batch.position, error))?;
-            self.control(batch)?;
+        if let Err(error) = check_crc(&batch.header, self.slice(batch)) {
+            return Err(self.invalid_at(batch.position, error));
         }
-        Ok(())
+        if batch.header.is_control() { self.check_control(batch, scratch) } else { Ok(()) }
+    }
+
+    /// Checks what a control batch holds.
+    #[inline(never)]
+    fn check_control(&self, batch: &PlacedBatch, scratch: &mut Vec<u8>) -> Result<()> {
+        check_records(&batch.header, self.slice(batch), DEFAULT_MAX_DECOMPRESSED, scratch)
+            .map_err(|error| self.invalid_at(batch.position, error))?;
+        self.control(batch).map(|_| ())
     }
 
     /// What `batch` says, if it is one that may end a transaction.
@@ -155,18 +170,11 @@ impl BatchCursor {
         self.segment.file()
     }
 
-    /// The fetched bytes from the position on.
+    /// The fetched bytes from the position on, which never moves back behind the first of them.
     #[inline]
     fn rest(&self) -> &[u8] {
-        let start = self.position.saturating_sub(self.chunk_start).min(self.chunk.len() as u64);
-        &self.chunk[start as usize..]
-    }
-
-    /// Whether `len` bytes from the position on are fetched.
-    #[inline]
-    fn has(&self, len: usize) -> bool {
-        self.position >= self.chunk_start
-            && self.position + len as u64 <= self.chunk_start + self.chunk.len() as u64
+        let start = self.position - self.chunk_start;
+        self.chunk.get(start as usize..).unwrap_or_default()
     }
 
     #[inline(never)]

@@ -6,7 +6,7 @@ use crate::batch::{BatchHeader, layout};
 use crate::epoch::LeaderEpochs;
 use crate::error::{BatchError, Corruption, CorruptionKind, Error, Result};
 use crate::log::snapshots;
-use crate::producer::{ProducerTable, SnapshotIdentity};
+use crate::producer::ProducerTable;
 use crate::segment::{BatchCursor, IndexFiller, Indexes, PlacedBatch, Segment, Summary, TransactionIndex};
 use crate::transaction::{TransactionEffect, Transactions};
 use crate::types::{LeaderEpoch, Offset, Timestamp};
@@ -27,7 +27,8 @@ pub(super) struct Scan {
     pub(super) next_offset: Offset,
     /// The lowest leader epoch that the next batch may have.
     pub(super) leader_epoch: LeaderEpoch,
-    pub(super) last_batch: Option<SnapshotIdentity>,
+    /// Whether any batch was taken.
+    has_begun: bool,
     pub(super) now: Timestamp,
     pub(super) stats: Stats,
     scratch: Vec<u8>,
@@ -73,7 +74,7 @@ impl Scan {
             leader_epochs,
             next_offset: Offset::ZERO,
             leader_epoch: LeaderEpoch::UNKNOWN,
-            last_batch: None,
+            has_begun: false,
             now,
             stats: Stats::default(),
             scratch: Vec::new(),
@@ -90,9 +91,9 @@ impl Scan {
     ) -> Result<ScannedSegment> {
         let options = segment.index_options();
         let indexes = known.unwrap_or_else(|| Indexes::new(segment.base_offset(), options));
-        let mut summary = Summary::of_entries(segment.base_offset(), &indexes);
         let start = indexes.last_position();
-        let mut filler = IndexFiller::resume(options, &summary);
+        let mut filler = IndexFiller::resume(options, &Summary::of_entries(segment.base_offset(), &indexes));
+        let mut next_offset = segment.base_offset();
         let mut cursor = BatchCursor::new(Arc::clone(segment), start);
         self.next_offset = self.next_offset.max(segment.base_offset());
         let mut transactions = self.known_transactions(segment);
@@ -103,20 +104,14 @@ impl Scan {
                 Err(Error::Corrupt(found)) => break Some(found),
                 Err(error) => return Err(error),
             };
-            match self.take(&cursor, &batch, next_base) {
-                Ok(None) => {}
-                Ok(Some(effect)) => {
-                    let aborted = self.transactions.note(effect);
-                    if let (Some(transactions), Some(aborted)) = (&mut transactions, aborted) {
-                        transactions.append(aborted);
-                    }
-                }
+            match self.take(&cursor, &batch, next_base, transactions.as_mut()) {
+                Ok(()) => {}
                 Err(Error::Corrupt(found)) => break Some(found),
                 Err(error) => return Err(error),
             }
             filler.add(&indexes, &batch);
-            summary.add(&batch);
-            cursor.skip(&batch);
+            next_offset = batch.header.next_offset();
+            if self.checks(&batch.header) { cursor.pass(&batch) } else { cursor.skip(&batch) }
         };
         if start > 0 && cursor.position() == start {
             return self.segment(segment, None, next_base);
@@ -124,7 +119,7 @@ impl Scan {
         // Kafka takes the last entry for the largest timestamp of the segment (`LogSegment.recover`).
         filler.seal(&indexes);
         self.stats.bytes_read += cursor.position() - start;
-        let (segment, end) = (Arc::clone(segment), cursor.position());
+        let (segment, end, summary) = (Arc::clone(segment), cursor.position(), filler.summary(next_offset));
         Ok(ScannedSegment { segment, indexes, transactions, summary, end, stop })
     }
 
@@ -138,38 +133,55 @@ impl Scan {
         Some(known)
     }
 
+    /// Whether the CRC of a batch is checked.
+    fn checks(&self, header: &BatchHeader) -> bool {
+        header.last_offset() >= self.checked_from
+    }
+
     /// Takes the batch at the cursor, if it is one that may stand there.
     fn take(
         &mut self,
         cursor: &BatchCursor,
         batch: &PlacedBatch,
         next_base: Option<Offset>,
-    ) -> Result<Option<TransactionEffect>> {
+        transactions: Option<&mut TransactionIndex>,
+    ) -> Result<()> {
         self.forget_deleted_epochs(&batch.header);
         self.check_place(cursor, batch, next_base)?;
-        if batch.header.last_offset() >= self.checked_from {
+        if self.checks(&batch.header) {
             cursor.check(batch, &mut self.scratch)?;
             self.stats.batches_checked += 1;
         }
-        let mut effect = None;
         if batch.header.base_offset >= self.replay_from {
-            effect = snapshots::apply(&mut self.producers, cursor, batch, self.now)?;
+            if let Some(effect) = snapshots::apply(&mut self.producers, cursor, batch, self.now)? {
+                self.note(effect, transactions);
+            }
             self.stats.batches_replayed += 1;
         }
-        if self.last_batch.is_none() {
+        if !self.has_begun {
             // What the checkpoint says of batches from here on is seen again.
             self.leader_epochs.truncate_from_end(batch.header.base_offset);
+            self.has_begun = true;
         }
-        self.leader_epochs.assign(batch.header.leader_epoch, batch.header.base_offset);
-        self.leader_epoch = self.leader_epoch.max(batch.header.leader_epoch);
+        if batch.header.leader_epoch > self.leader_epoch {
+            self.leader_epochs.assign(batch.header.leader_epoch, batch.header.base_offset);
+            self.leader_epoch = batch.header.leader_epoch;
+        }
         self.next_offset = batch.header.next_offset();
-        self.last_batch = Some(snapshots::identity(batch));
-        Ok(effect)
+        Ok(())
+    }
+
+    /// Takes over what a batch did to a transaction. If it was aborted, the segment's index holds it.
+    fn note(&mut self, effect: TransactionEffect, transactions: Option<&mut TransactionIndex>) {
+        let aborted = self.transactions.note(effect);
+        if let (Some(transactions), Some(aborted)) = (transactions, aborted) {
+            transactions.append(aborted);
+        }
     }
 
     /// Behind batches that are all deleted a lower leader epoch may follow: theirs was forgotten with them.
     fn forget_deleted_epochs(&mut self, next: &BatchHeader) {
-        if self.next_offset <= self.log_start && next.leader_epoch < self.leader_epoch {
+        if next.leader_epoch < self.leader_epoch && self.next_offset <= self.log_start {
             self.leader_epoch = LeaderEpoch::UNKNOWN;
             self.leader_epochs = LeaderEpochs::default();
         }
