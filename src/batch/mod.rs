@@ -25,7 +25,7 @@ pub use record::{Record, RecordHeaders, Records};
 pub use unchecked::{Batches, UncheckedBatch};
 
 pub(crate) use checked::check_crc;
-pub(crate) use record::{check_records, read_control};
+pub(crate) use record::{check_records, find_record, read_control};
 
 /// The default bound for the records of one compressed batch after decompression: 64 MiB.
 ///

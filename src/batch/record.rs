@@ -17,6 +17,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::DEFAULT_MAX_DECOMPRESSED;
 use super::compression;
 use super::control::ControlRecord;
 use super::header::{BatchHeader, Compression, TimestampType};
@@ -44,6 +45,25 @@ pub(super) fn check_plain(header: &BatchHeader, records: &[u8]) -> Result<(), Ba
     let mut walk = Walk::new(header);
     while walk.step(records).map_err(|problem| walk.error(problem))?.is_some() {}
     Ok(())
+}
+
+/// The offset and the timestamp of the first record that is `wanted`, those before it checked as by a walk over
+/// [`Records`]. Compressed ones may have [`DEFAULT_MAX_DECOMPRESSED`] bytes.
+pub(crate) fn find_record(
+    header: &BatchHeader,
+    batch: &[u8],
+    scratch: &mut Vec<u8>,
+    wanted: impl Fn(Offset, Timestamp) -> bool,
+) -> Result<Option<(Offset, Timestamp)>, BatchError> {
+    let records = plain_records(header, batch, DEFAULT_MAX_DECOMPRESSED, scratch)?;
+    let mut walk = Walk::new(header);
+    while let Some((_, parts)) = walk.step(records).map_err(|problem| walk.error(problem))? {
+        let (offset, timestamp) = (parts.offset(header), parts.timestamp(header));
+        if wanted(offset, timestamp) {
+            return Ok(Some((offset, timestamp)));
+        }
+    }
+    Ok(None)
 }
 
 /// What a control batch says: `None` for a batch of data, and for one whose record compaction has removed.
@@ -174,6 +194,21 @@ impl Parts {
             at = skip_headers(body, at, headers)?;
         }
         if at == body.len() { Ok(parts) } else { Err("it is longer than its parts") }
+    }
+
+    #[inline]
+    fn offset(&self, header: &BatchHeader) -> Offset {
+        header.base_offset + i64::from(self.offset_delta)
+    }
+
+    #[inline]
+    fn timestamp(&self, header: &BatchHeader) -> Timestamp {
+        match header.timestamp_type() {
+            TimestampType::LogAppendTime => header.max_timestamp,
+            TimestampType::CreateTime => {
+                Timestamp(header.base_timestamp.0.wrapping_add(self.timestamp_delta))
+            }
+        }
     }
 }
 
@@ -317,17 +352,11 @@ pub struct Record {
 impl Record {
     #[inline]
     fn new(header: &BatchHeader, body: Bytes, parts: Parts) -> Self {
-        let timestamp = match header.timestamp_type() {
-            TimestampType::LogAppendTime => header.max_timestamp,
-            TimestampType::CreateTime => {
-                Timestamp(header.base_timestamp.0.wrapping_add(parts.timestamp_delta))
-            }
-        };
         let base = header.base_sequence;
         Self {
             body,
-            offset: header.base_offset + i64::from(parts.offset_delta),
-            timestamp,
+            offset: parts.offset(header),
+            timestamp: parts.timestamp(header),
             sequence: (base.0 >= 0).then(|| base.plus(parts.offset_delta)),
             key: parts.key,
             value: parts.value,

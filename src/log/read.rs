@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::{Log, Shared};
-use crate::batch::{BatchHeader, Batches, UncheckedBatch};
+use crate::batch::{BatchHeader, Batches, UncheckedBatch, find_record};
 use crate::error::{CorruptionKind, Error, Result};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
 use crate::transaction::{AbortedRanges, AbortedTransaction};
@@ -144,9 +144,8 @@ fn first_at(
     start: Offset,
     end: Offset,
 ) -> Result<Option<OffsetAndTimestamp>> {
-    // The entry is the latest one earlier than the target: nothing before it can be late enough.
-    let (_, from) = segment.indexes()?.time.lookup(Timestamp(timestamp.0.saturating_sub(1)));
-    let mut cursor = segment.cursor_at(from.max(start))?;
+    let mut cursor = segment.cursor_at_time(timestamp, start)?;
+    let mut scratch = Vec::new();
     while let Some(batch) = cursor.next()? {
         if batch.header.base_offset >= end {
             break;
@@ -157,12 +156,11 @@ fn first_at(
         let invalid = |error| {
             Error::corrupt(&cursor.segment().file().path(), batch.position, CorruptionKind::Batch(error))
         };
-        for record in UncheckedBatch::decode(&cursor.bytes(&batch)).map_err(invalid)?.records() {
-            let record = record.map_err(invalid)?;
-            if record.timestamp() >= timestamp && record.offset() >= start {
-                let (offset, timestamp) = (record.offset(), record.timestamp());
-                return Ok(Some(OffsetAndTimestamp { offset, timestamp }));
-            }
+        let is_late = |offset, at| at >= timestamp && offset >= start;
+        let found =
+            find_record(&batch.header, cursor.slice(&batch), &mut scratch, is_late).map_err(invalid)?;
+        if let Some((offset, timestamp)) = found {
+            return Ok(Some(OffsetAndTimestamp { offset, timestamp }));
         }
     }
     Ok(None)
@@ -203,7 +201,7 @@ impl Shared {
     /// The first record as late as `timestamp`, among those that readers see.
     fn first_from(&self, timestamp: Timestamp) -> Result<Option<OffsetAndTimestamp>> {
         let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
-        for segment in self.segments.load_full().iter().take_while(|segment| segment.base_offset() < end) {
+        for segment in self.segments.load().iter().take_while(|segment| segment.base_offset() < end) {
             let summary = segment.summary()?;
             let is_late = summary.next_offset > start && summary.largest_timestamp >= timestamp;
             let found = if is_late { first_at(segment, timestamp, start, end)? } else { None };

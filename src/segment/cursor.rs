@@ -16,6 +16,9 @@ use crate::types::Offset;
 /// How much is fetched at once where bytes must be read instead of mapped.
 const READ_AHEAD: u64 = 256 << 10;
 
+/// How many headers a walk has fetched ahead of it.
+const AHEAD: usize = 3;
+
 /// A position in a `.log` file that moves from batch to batch. Sees what is published when it looks.
 #[derive(Clone, Debug)]
 pub(crate) struct BatchCursor {
@@ -92,9 +95,17 @@ impl BatchCursor {
     /// at each. Most batches are about as large as the one before: the headers are fetched where they then will be.
     #[inline]
     pub(crate) fn skip(&mut self, batch: &PlacedBatch) {
-        const AHEAD: usize = 3;
         self.pass(batch);
         prefetch(self.rest(), AHEAD * batch.header.size(), BatchHeader::SIZE);
+    }
+
+    /// Has the headers behind `batch` fetched all at once, up to where [`skip`](Self::skip) goes on with it: for a walk that
+    /// begins anywhere, and is short.
+    #[inline]
+    pub(crate) fn fetch_ahead(&self, batch: &PlacedBatch) {
+        for ahead in 1..=AHEAD {
+            prefetch(self.rest(), ahead * batch.header.size(), BatchHeader::SIZE);
+        }
     }
 
     /// The batch at the position, and moves behind it.

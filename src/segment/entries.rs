@@ -92,15 +92,29 @@ impl<const WORDS: usize> Entries<WORDS> {
         chunks.flatten().skip(slot).take(len.saturating_sub(from)).map(load)
     }
 
-    /// The last entry for which `holds` is true, where it is true for a run of entries at the beginning and no other.
-    pub(crate) fn last_where(&self, holds: impl Fn([u64; WORDS]) -> bool) -> Option<[u64; WORDS]> {
-        let (last_chunk, last_slot) = place_of(self.len().checked_sub(1)?);
-        let holds_at = |entries: &[_], slot: usize| entries.get(slot).is_some_and(|entry| holds(load(entry)));
+    /// The `index`th entry.
+    pub(crate) fn get(&self, index: usize) -> Option<[u64; WORDS]> {
+        let (chunk, slot) = place_of(index);
+        if index < self.len() { self.chunk(chunk).get(slot).map(load) } else { None }
+    }
+
+    /// How many entries at the beginning `holds` is true for; it is for none behind them.
+    pub(crate) fn run_length(&self, holds: impl Fn([u64; WORDS]) -> bool) -> usize {
+        let Some(last) = self.len().checked_sub(1) else { return 0 };
+        let (last_chunk, last_slot) = place_of(last);
         let begins = |chunk| self.first_of(chunk).is_some_and(&holds);
-        let chunk = run_length(last_chunk + 1, begins).checked_sub(1)?;
+        let Some(chunk) = run_length(last_chunk + 1, begins).checked_sub(1) else { return 0 };
         let entries = self.chunk(chunk);
         let len = if chunk == last_chunk { last_slot + 1 } else { entries.len() };
-        entries.get(run_length(len, |slot| holds_at(entries, slot)).checked_sub(1)?).map(load)
+        let holds_at = |slot: usize| entries.get(slot).is_some_and(|entry| holds(load(entry)));
+        first_of_chunk(chunk) + run_length(len, holds_at)
+    }
+
+    /// As [`run_length`](Self::run_length), quickly if it is `likely`: each step of a search waits for memory.
+    pub(crate) fn run_length_near(&self, likely: usize, holds: impl Fn([u64; WORDS]) -> bool) -> usize {
+        let begins = likely.checked_sub(1).is_none_or(|last| self.get(last).is_some_and(&holds));
+        let goes_on = self.get(likely).is_some_and(&holds);
+        if begins && !goes_on { likely } else { self.run_length(holds) }
     }
 
     /// The entries of a chunk, of which only those below an acquired length mean something; none if it is not there.
@@ -145,6 +159,11 @@ fn store<const WORDS: usize>(place: &[AtomicU64; WORDS], entry: [u64; WORDS]) {
 
 fn load<const WORDS: usize>(entry: &[AtomicU64; WORDS]) -> [u64; WORDS] {
     std::array::from_fn(|word| entry[word].load(Ordering::Relaxed))
+}
+
+/// The number of a chunk's first entry.
+fn first_of_chunk(chunk: usize) -> usize {
+    (FIRST_CHUNK << chunk.min(DOUBLINGS)) - FIRST_CHUNK + chunk.saturating_sub(DOUBLINGS) * LARGEST_CHUNK
 }
 
 /// In which chunk an entry is, and where in it.
@@ -198,6 +217,7 @@ mod tests {
         let mut expected = (0, 0);
         for index in 0..DOUBLING_ENTRIES + 3 * LARGEST_CHUNK {
             assert_eq!(place_of(index), expected, "entry {index}");
+            assert_eq!(first_of_chunk(expected.0) + expected.1, index);
             let size = empty_chunk::<1>(expected.0).len();
             expected = if expected.1 + 1 < size { (expected.0, expected.1 + 1) } else { (expected.0 + 1, 0) };
         }
@@ -226,21 +246,25 @@ mod tests {
         let entries = Entries::<1>::new(1 << 20);
         assert!(entries.shelves.get().is_none());
         assert_eq!(entries.last(), None);
-        assert_eq!(entries.last_where(|_| true), None);
+        assert_eq!((entries.get(0), entries.run_length(|_| true)), (None, 0));
         assert!(size_of::<Entries<1>>() <= 48);
     }
 
     #[test]
-    fn a_search_finds_the_last_entry_of_the_run() {
+    fn a_search_finds_the_end_of_the_run_whatever_was_guessed() {
         let entries = Entries::<1>::new(100);
         for number in 0..50 {
             entries.push([number * 2]);
         }
         for target in 0..120 {
-            let found = entries.last_where(|[number]| number <= target);
-            assert_eq!(found, Some([(target / 2).min(49) * 2]), "{target}");
+            let holds = |[number]: [u64; 1]| number < target;
+            let expected = target.div_ceil(2).min(50) as usize;
+            assert_eq!(entries.run_length(holds), expected, "{target}");
+            for likely in (0..60).chain([usize::MAX]) {
+                assert_eq!(entries.run_length_near(likely, holds), expected, "{target}, not {likely}");
+            }
         }
-        assert_eq!(entries.last_where(|_| false), None);
+        assert_eq!((entries.get(49), entries.get(50)), (Some([98]), None));
     }
 
     #[test]
@@ -259,8 +283,8 @@ mod tests {
                         let [last, inverse] = entries.last().unwrap();
                         assert!(last == !inverse && last + 1 >= seen as u64, "last is {last} of {seen}");
                         let target = (seen as u64 - 1) / 2;
-                        let found = entries.last_where(|[number, _]| number <= target);
-                        assert_eq!(found, Some([target, !target]), "of {seen}");
+                        let run = entries.run_length(|[number, _]| number <= target);
+                        assert_eq!(entries.get(run - 1), Some([target, !target]), "of {seen}");
                     }
                 });
             }

@@ -17,7 +17,7 @@ pub(crate) use cursor::{BatchCursor, PlacedBatch};
 pub(crate) use cut::Prefix;
 pub(crate) use entries::IndexInterval;
 pub(crate) use file::{ALLOCATION_STEP_MIN, LogFile, Sink, Stamps};
-pub(crate) use offset_index::OffsetIndex;
+pub(crate) use offset_index::{IndexPosition, OffsetIndex};
 pub(crate) use time_index::TimeIndex;
 pub(crate) use transaction_index::TransactionIndex;
 pub(crate) use writer::SegmentWriter;
@@ -282,16 +282,34 @@ impl Segment {
     }
 
     /// A cursor at the first batch whose last offset is `target` or higher; at the end if there is none.
-    ///
-    /// An index entry is believed only if a batch that ends at or below `target` lies where it points; else the
-    /// segment is walked from its beginning.
     pub(crate) fn cursor_at(self: &Arc<Self>, target: Offset) -> Result<BatchCursor> {
-        let position = self.indexes()?.offset.lookup(target).position;
-        let mut cursor = BatchCursor::new(Arc::clone(self), u64::from(position));
-        let believed = position == 0
-            || matches!(cursor.peek(), Ok(Some(batch)) if self.base_offset <= batch.header.base_offset
-                && batch.header.base_offset <= target);
-        if !believed {
+        self.cursor_from(self.indexes()?.offset.lookup(target), target)
+    }
+
+    /// A cursor at the batch that holds `start`, or at a later one before which nothing is as late as `timestamp`.
+    pub(crate) fn cursor_at_time(
+        self: &Arc<Self>,
+        timestamp: Timestamp,
+        start: Offset,
+    ) -> Result<BatchCursor> {
+        let indexes = self.indexes()?;
+        let (offset, below) = indexes.time.lookup(timestamp);
+        let target = offset.max(start);
+        // The entries come in pairs, but for timestamps that do not rise.
+        self.cursor_from(indexes.offset.lookup_near(below, target), target)
+    }
+
+    /// A cursor as [`cursor_at`](Self::cursor_at) gives it, by an index entry, which is believed only if a batch that
+    /// begins at or below `target` lies where it points; else the segment is walked from its beginning.
+    fn cursor_from(self: &Arc<Self>, entry: IndexPosition, target: Offset) -> Result<BatchCursor> {
+        let mut cursor = BatchCursor::new(Arc::clone(self), u64::from(entry.position));
+        let first = cursor.peek().ok().flatten();
+        if let Some(first) = &first {
+            cursor.fetch_ahead(first);
+        }
+        let possible = self.base_offset..=target;
+        let believed = first.is_some_and(|first| possible.contains(&first.header.base_offset));
+        if entry.position > 0 && !believed {
             cursor = BatchCursor::new(Arc::clone(self), 0);
         }
         cursor.seek(target)?;

@@ -57,9 +57,18 @@ impl OffsetIndex {
     /// Where to begin the search for `target`: the entry with the largest offset not above it, else the segment's
     /// beginning.
     pub(crate) fn lookup(&self, target: Offset) -> IndexPosition {
-        self.entries
-            .last_where(|[entry]| self.unpack(entry).offset <= target)
-            .map_or(IndexPosition { offset: self.base, position: 0 }, |[entry]| self.unpack(entry))
+        self.begin(self.entries.run_length(|[entry]| self.unpack(entry).offset <= target))
+    }
+
+    /// The same, quickly if as many entries as are `likely` are not above `target`.
+    pub(crate) fn lookup_near(&self, likely: usize, target: Offset) -> IndexPosition {
+        self.begin(self.entries.run_length_near(likely, |[entry]| self.unpack(entry).offset <= target))
+    }
+
+    /// Where to begin behind so many entries.
+    fn begin(&self, entries: usize) -> IndexPosition {
+        let last = entries.checked_sub(1).and_then(|last| self.entries.get(last));
+        last.map_or(IndexPosition { offset: self.base, position: 0 }, |[entry]| self.unpack(entry))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -289,6 +298,9 @@ mod tests {
                 let found = model.iter().rfind(|entry| entry.0 <= target).copied().unwrap_or((BASE.0, 0));
                 let expected = IndexPosition { offset: Offset(found.0), position: found.1 };
                 prop_assert_eq!(index.lookup(Offset(target)), expected);
+                for likely in [0, model.iter().filter(|entry| entry.0 <= target).count(), model.len(), 1000] {
+                    prop_assert_eq!(index.lookup_near(likely, Offset(target)), expected);
+                }
                 prop_assert_eq!(decoded.lookup(Offset(target)), expected);
                 let below = model.iter().take_while(|entry| entry.0 < target).count();
                 let cut = index.truncated(Offset(target));

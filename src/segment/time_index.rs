@@ -52,12 +52,12 @@ impl TimeIndex {
         }
     }
 
-    /// The entry with the largest timestamp not above `target`, else no timestamp and the base offset. Every batch
-    /// before the one that holds the entry's offset has only lower timestamps than `target`.
-    pub(crate) fn lookup(&self, target: Timestamp) -> (Timestamp, Offset) {
-        self.entries
-            .last_where(|entry| self.unpack(entry).0 <= target)
-            .map_or((Timestamp::NONE, self.base), |entry| self.unpack(entry))
+    /// The offset of the entry with the largest timestamp below `target`, else the base offset; and how many entries are
+    /// below. Every batch before the one that holds the offset has only timestamps below `target`.
+    pub(crate) fn lookup(&self, target: Timestamp) -> (Offset, usize) {
+        let below = self.entries.run_length(|entry| self.unpack(entry).0 < target);
+        let last = below.checked_sub(1).and_then(|last| self.entries.get(last));
+        (last.map_or(self.base, |entry| self.unpack(entry).1), below)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -151,19 +151,19 @@ mod tests {
     }
 
     #[test]
-    fn a_look_up_finds_the_largest_timestamp_not_above_the_target() {
+    fn a_look_up_finds_the_largest_timestamp_below_the_target() {
         let index = index(&[(10, 1004), (20, 1010), (21, 1011)]);
         let cases = [
-            (-1, -1, 1000),
-            (9, -1, 1000),
-            (10, 10, 1004),
-            (19, 10, 1004),
-            (20, 20, 1010),
-            (21, 21, 1011),
-            (i64::MAX, 21, 1011),
+            (i64::MIN, 1000, 0),
+            (10, 1000, 0),
+            (11, 1004, 1),
+            (20, 1004, 1),
+            (21, 1010, 2),
+            (22, 1011, 3),
+            (i64::MAX, 1011, 3),
         ];
-        for (target, timestamp, offset) in cases {
-            assert_eq!(index.lookup(Timestamp(target)), (Timestamp(timestamp), Offset(offset)), "{target}");
+        for (target, offset, below) in cases {
+            assert_eq!(index.lookup(Timestamp(target)), (Offset(offset), below), "{target}");
         }
     }
 
@@ -245,8 +245,9 @@ mod tests {
             }
             let index = index(&model);
             for target in targets {
-                let found = model.iter().rfind(|entry| entry.0 <= target).copied().unwrap_or((-1, BASE.0));
-                prop_assert_eq!(index.lookup(Timestamp(target)), (Timestamp(found.0), Offset(found.1)));
+                let earlier = model.iter().take_while(|entry| entry.0 < target).count();
+                let offset = model[..earlier].last().map_or(BASE.0, |entry| entry.1);
+                prop_assert_eq!(index.lookup(Timestamp(target)), (Offset(offset), earlier));
                 let below = model.iter().take_while(|entry| entry.1 < BASE.0 + target).count();
                 let cut = index.truncated(BASE + target);
                 prop_assert_eq!(cut.encode(0), &index.encode(0)[..below * TimeIndex::ENTRY_SIZE]);
