@@ -227,30 +227,36 @@ fn partitions(criterion: &mut Criterion) {
 }
 
 /// One and two threads that append to one partition, in bursts short enough for the pages to be populated before, or
-/// without a pause.
+/// without a pause. Each has batches of its own, one behind the other in memory of its own, as if from its own connection.
 fn contended(criterion: &mut Criterion, name: &str, burst: usize, pause: Duration) {
     let mut group = group(criterion, &format!("contended/{name}"));
-    let mut pool = Pool::new(ONE_KIB, amount(256 << 20));
     for threads in [1, 2] {
-        pool.go_on(threads, 0);
+        let pools: Vec<Pool> = (0..threads).map(|thread| connection(thread, threads)).collect();
+        let (count, burst) = (pools[0].len(), burst / threads);
         group.bench_function(format!("{threads} threads"), |bench| {
             bench.iter_custom(|iterations| {
                 let directory = directory();
                 let engine = Engine::open(directory.path(), buffered());
                 let mut took = Duration::ZERO;
-                for from in (0..pool.len()).step_by(burst) {
-                    let to = pool.len().min(from + burst);
+                for from in (0..count).step_by(burst) {
+                    let to = count.min(from + burst);
                     took += at_once(threads, |thread| {
-                        let mine = (from + thread..to).step_by(threads);
-                        mine.for_each(|index| send(&engine.log, pool.batch(index)));
+                        (from..to).for_each(|index| send(&engine.log, pools[thread].batch(index)));
                     });
                     std::thread::sleep(pause);
                 }
-                took.mul_f64(iterations as f64 / pool.len() as f64)
+                took.mul_f64(iterations as f64 / (threads * count) as f64)
             });
         });
     }
     group.finish();
+}
+
+/// What one of so many threads appends.
+fn connection(thread: usize, threads: usize) -> Pool {
+    let mut pool = Pool::new(ONE_KIB, amount(256 << 20) / threads);
+    pool.write_as(thread as i64);
+    pool
 }
 
 fn main() {

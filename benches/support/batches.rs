@@ -118,6 +118,11 @@ impl Pool {
         self.rewrite(|index| ((index % producers) as i64, first + (index / producers) as i32));
     }
 
+    /// Makes all batches those of one producer.
+    pub(crate) fn write_as(&mut self, producer: i64) {
+        self.rewrite(|index| (producer, index as i32));
+    }
+
     /// Gives every batch, which has one record, another producer id and sequence.
     fn rewrite(&mut self, producer: impl Fn(usize) -> (i64, i32)) {
         let mut bytes = BytesMut::from(std::mem::take(&mut self.bytes));

@@ -76,15 +76,15 @@ impl Shared {
             std::thread::sleep(RETRY_PAUSE);
             self.request(Chore::Sync);
         }
+        if requested.includes(Chore::Prepare) {
+            self.report("prepare", self.prepare());
+        }
     }
 
     pub(super) fn do_slow(&self) {
         let requested = self.chores.take(Urgency::Slow);
         if requested.includes(Chore::LeaderEpochs) {
             self.report("write leader epochs", self.write_leader_epochs_now());
-        }
-        if requested.includes(Chore::Prepare) {
-            self.report("prepare", self.prepare());
         }
         if requested.includes(Chore::Seal) {
             self.report("seal", self.seal_rolled());

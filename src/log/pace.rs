@@ -11,7 +11,7 @@ use crate::segment::{LogFile, Segment};
 /// Pages are populated as far ahead of an appender as it comes in this time,
 const POPULATE_TIME: Duration = Duration::from_millis(8);
 /// in bytes at most,
-pub(super) const POPULATE_MAX: u64 = 16 << 20;
+pub(super) const POPULATE_MAX: u64 = 32 << 20;
 /// and not at all if that is less than this.
 const POPULATE_MIN: u64 = 64 << 10;
 
