@@ -245,6 +245,32 @@ fn replicated_batches_may_leave_gaps_but_not_go_back() {
     }
 }
 
+/// A follower's batch beyond what one segment can count began another one, found no blocks for all of it, and was tried
+/// again: by then nobody knew that a segment was begun above the log end, so it got no name, and a kill lost the batch.
+#[test]
+fn a_large_batch_that_begins_a_segment_above_the_log_end_outlives_a_kill() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let options =
+            || idemlog::LogDirOptions::default().log(idemlog::LogOptions::default().io_mode(Some(mode)));
+        let dir = LogDir::open(data.path(), options()).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let large = vec![7; 200 << 10];
+        let at = |offset: i64, value: &[u8]| {
+            BatchBuilder::new().record("k", value).base_offset(Offset(offset)).build().unwrap()
+        };
+        let follower = AppendOptions::default().origin(Origin::Replication).durability(Durability::Buffered);
+        for batch in [at(10, b"v"), at(1 << 33, &large)] {
+            log.submit(&[batch], follower).unwrap().wait().unwrap();
+        }
+        let expected = stored(&log);
+        assert_eq!(expected.len(), 2);
+        drop((log, dir)); // killed, with what was only buffered
+        let dir = LogDir::open(data.path(), options()).unwrap();
+        assert_eq!(stored(&dir.partition("t", 0).unwrap()), expected);
+    }
+}
+
 #[test]
 fn the_logs_time_replaces_the_producers_and_duplicates_are_still_known() {
     for mode in MODES {

@@ -16,7 +16,7 @@ use common::{MODES, batch, small, stored};
 use idemlog::sim::{FailedSync, Fault, Operation, SimDisk};
 use idemlog::{
     AppendOptions, BatchBuilder, ControlRecord, Durability, Error, IoMode, LeaderEpoch, Log, LogDir,
-    LogDirOptions, Offset, ProducerEpoch, ProducerId, Result, Sequence, TopicId,
+    LogDirOptions, Offset, Origin, ProducerEpoch, ProducerId, Result, Sequence, TopicId,
 };
 
 /// What the effect of an operation that returned `Ok` survives.
@@ -311,6 +311,39 @@ fn what_is_durable_survives_a_sync_that_fails() {
 #[test]
 fn what_is_durable_survives_a_full_disk_and_what_failed_works_when_there_is_room() {
     CASES.iter().for_each(Case::fill);
+}
+
+/// A replicated batch that left a gap failed to be written. The next batch of a client was stored behind the gap, and
+/// answered with the offset in front of it.
+#[test]
+fn an_append_behind_one_that_failed_to_leave_a_gap_is_stored_where_its_answer_says() {
+    let follower = AppendOptions::default().origin(Origin::Replication);
+    for (mode, gap) in MODES.into_iter().flat_map(|mode| [(mode, 20), (mode, 1 << 33)]) {
+        for (operation, call) in [(Operation::Write, 1), (Operation::Allocate, 1), (Operation::Allocate, 2)] {
+            let Before { disk, dir, log, .. } = before(mode);
+            log.set_options((*log.options()).clone().durability(Durability::Buffered)).unwrap();
+            let end = log.log_end_offset();
+            let value = vec![7; 3 << 10];
+            let apart = BatchBuilder::new().record("k", value).base_offset(end + gap);
+            let apart = apart.leader_epoch(LeaderEpoch(0)).build().unwrap();
+            disk.inject(Fault::nth(operation, call));
+            let failed = log.submit(&[apart], follower);
+            disk.clear_faults();
+            if failed.is_ok() {
+                continue;
+            }
+            assert_eq!(log.log_end_offset(), end);
+            let next = log.append(&batch(8, 0, 0, 1)).unwrap();
+            let (last, _) = *stored(&log).last().unwrap();
+            assert_eq!(next.base_offset().0, last, "{mode:?} {operation:?} {call}, a gap of {gap}");
+            let again = log.append(&batch(8, 0, 0, 1)).unwrap();
+            assert!(again.is_duplicate() && again.base_offset() == next.base_offset());
+            let expected = stored(&log);
+            drop((log, dir)); // killed
+            let (_dir, log) = open(&disk, mode).unwrap();
+            assert_eq!(stored(&log), expected, "{mode:?} {operation:?} {call}, a gap of {gap}");
+        }
+    }
 }
 
 /// The directory in which a segment's name was to be made durable could not be opened for want of a descriptor. That counted

@@ -174,6 +174,17 @@ impl Shared {
         Ok(())
     }
 
+    /// Gives the next segment blocks for `bytes`, before it becomes the active one: if there are none, no empty segment is
+    /// left that may begin above the log end.
+    pub(super) fn extend_prepared(&self, bytes: u64) -> Result<()> {
+        let _rolling = self.rolling.lock();
+        // Nobody makes another one meanwhile: that takes `rolling`.
+        let Some(prepared) = self.appender.lock().prepared.take() else { return Ok(()) };
+        let extended = self.allocate_in(&prepared.file, bytes);
+        self.appender.lock().prepared = Some(prepared);
+        extended
+    }
+
     /// As much as the active segment's next step, within the budget; little for a partition's first segment, and all that
     /// a fast appender will need: it would come to the end of each step while the disk is busy with what is synced.
     fn blocks_of_next(&self, is_fast: bool) -> u64 {

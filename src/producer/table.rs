@@ -98,6 +98,7 @@ impl ProducerTable {
     pub(crate) fn succeed(&mut self, before: &Self) {
         self.expiries += before.expiries;
         self.evictions += before.evictions;
+        self.highest_id = self.highest_id.max(before.highest_id);
     }
 
     /// What is known of a producer.

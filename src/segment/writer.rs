@@ -20,6 +20,8 @@ pub(crate) struct SegmentWriter {
     /// Where the batches written so far end. Equals the published end between calls.
     position: u64,
     next_offset: Offset,
+    /// Behind the last batch that is published.
+    published_offset: Offset,
     /// Written and not yet published.
     pending: Vec<PlacedBatch>,
 }
@@ -37,6 +39,7 @@ impl SegmentWriter {
             filler: IndexFiller::resume(segment.index_options(), summary),
             position: segment.file().end(),
             next_offset: summary.next_offset,
+            published_offset: summary.next_offset,
             segment,
             sink,
             first_timestamp,
@@ -90,7 +93,7 @@ impl SegmentWriter {
     }
 
     /// Makes the written batches visible to readers of the segment: bytes first, then the indexes that point at them.
-    /// Returns them with their final headers.
+    /// Hands them to `each` with their final headers.
     ///
     /// # Errors
     ///
@@ -110,6 +113,7 @@ impl SegmentWriter {
             }
             each(batch);
         }
+        self.published_offset = self.next_offset;
         self.segment.publish(&self.filler.summary(self.next_offset));
         self.pending.clear();
         Ok(())
@@ -118,9 +122,7 @@ impl SegmentWriter {
     /// Forgets what was written and not published.
     fn discard(&mut self) {
         self.sink.discard();
-        if let Some(first) = self.pending.first() {
-            self.next_offset = first.header.base_offset;
-        }
+        self.next_offset = self.published_offset;
         self.pending.clear();
         self.position = self.file().end();
     }

@@ -18,7 +18,7 @@ use crate::batch::{Batch, BatchHeader};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Rejection, Result};
 use crate::producer::{Context, Decision, Staging};
-use crate::segment::{ALLOCATION_STEP_MIN, Stamps};
+use crate::segment::{ALLOCATION_STEP_MIN, SegmentWriter, Stamps};
 use crate::sync::MutexGuard;
 use crate::transaction::TransactionEffect;
 use crate::types::{Offset, Timestamp};
@@ -40,8 +40,8 @@ enum Need {
     Blocks(u64),
     /// A writer for the last segment, which was opened or recovered.
     Writer,
-    /// A new segment.
-    Segment,
+    /// A new segment that has blocks for so many bytes.
+    Segment(u64),
     /// More offsets than there are.
     Offsets,
 }
@@ -231,13 +231,15 @@ impl Shared {
             return Err(Error::Closed);
         }
         let now = self.now();
-        let mut plan = Plan::new(self.watermarks.log_end(), outcomes);
+        // Where the writer is: behind a segment that was begun above the log end and whose first batch then failed.
+        let next_offset = appender.writer.as_ref().map(SegmentWriter::next_offset);
+        let mut plan = Plan::new(next_offset.unwrap_or_else(|| self.watermarks.log_end()), outcomes);
         self.judge(&appender, incoming, options, now, &mut plan)?;
         let rolled = match self.make_room(&mut appender, plan.demand.as_ref(), options, now) {
             Ok(rolled) => rolled,
             Err(need) => return Ok(Err(need)),
         };
-        let left_gap = rolled && plan.demand.is_some_and(|demand| self.leaves_gap(&demand));
+        let left_gap = plan.demand.is_some_and(|demand| self.leaves_gap(&appender, &demand, rolled));
         self.counters.duplicates.add_locked(plan.duplicates);
         if plan.demand.is_some() {
             self.store(&mut appender, incoming, &plan, now)?;
@@ -274,7 +276,7 @@ impl Shared {
         plan: &mut Plan<'_>,
     ) -> Result<()> {
         if incoming.is_replicated() {
-            incoming.check_order(self.watermarks.log_end(), appender.latest_epoch())?;
+            incoming.check_order(plan.next_offset, appender.latest_epoch())?;
             let headers = incoming.batches.iter().map(Batch::header);
             headers.for_each(|header| plan.add_new(header, header.base_offset));
             return Ok(());
@@ -357,19 +359,24 @@ impl Shared {
         }
         let mut rolled = false;
         if self.must_roll(appender, demand, options, now)? {
-            let prepared = appender.prepared.take().ok_or(Need::Segment)?;
+            let prepared = appender.prepared.take_if(|next| next.file.allocated() >= demand.bytes);
+            let prepared = prepared.ok_or(Need::Segment(demand.bytes))?;
             let base = self.next_base(demand);
             self.activate(appender, prepared, base);
             rolled = true;
         }
-        let writer = appender.writer.as_ref().ok_or(Need::Segment)?;
+        let writer = appender.writer.as_ref().ok_or(Need::Segment(demand.bytes))?;
         let end = writer.position() + demand.bytes;
         if end > writer.segment().file().allocated() { Err(Need::Blocks(end)) } else { Ok(rolled) }
     }
 
-    /// Whether the batches will stand above the end of the last one.
-    fn leaves_gap(&self, demand: &Demand) -> bool {
-        demand.first_offset > self.watermarks.batch_end_at(self.watermarks.log_end())
+    /// Whether the batches will stand above the end of the last one, in a segment without a name.
+    #[inline(always)]
+    fn leaves_gap(&self, appender: &Appender, demand: &Demand, rolled: bool) -> bool {
+        let log_end = self.watermarks.log_end();
+        (rolled || demand.first_offset > log_end)
+            && appender.writer.as_ref().is_some_and(|writer| !writer.segment().is_named())
+            && demand.first_offset > self.watermarks.batch_end_at(log_end)
     }
 
     /// Where the next segment begins: with its first batch. A log's first segment begins where the log does, so that an
@@ -418,9 +425,10 @@ impl Shared {
                 self.allocate(end)
             }
             Need::Writer => self.open_writer(),
-            Need::Segment => {
+            Need::Segment(bytes) => {
                 self.counters.segment_stalls.add(1);
-                self.prepare()
+                self.prepare()?;
+                self.extend_prepared(bytes)
             }
             Need::Offsets => Err(Error::OffsetsExhausted),
         }

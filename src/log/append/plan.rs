@@ -1,5 +1,5 @@
-//! What the batches of a call come to once they are judged, before anything is stored. Offsets depend on the log end
-//! alone, so every outcome is known by then.
+//! What the batches of a call come to once they are judged, before anything is stored. Offsets depend on where
+//! the log ends alone, so every outcome is known by then.
 
 use smallvec::SmallVec;
 
