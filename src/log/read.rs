@@ -153,12 +153,9 @@ fn first_at(
         if batch.header.max_timestamp < timestamp {
             continue;
         }
-        let invalid = |error| {
-            Error::corrupt(&cursor.segment().file().path(), batch.position, CorruptionKind::Batch(error))
-        };
         let is_late = |offset, at| at >= timestamp && offset >= start;
-        let found =
-            find_record(&batch.header, cursor.slice(&batch), &mut scratch, is_late).map_err(invalid)?;
+        let found = find_record(&batch.header, cursor.slice(&batch), &mut scratch, is_late)
+            .map_err(|error| cursor.invalid_at(batch.position, error))?;
         if let Some((offset, timestamp)) = found {
             return Ok(Some(OffsetAndTimestamp { offset, timestamp }));
         }

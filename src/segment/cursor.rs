@@ -202,7 +202,7 @@ impl BatchCursor {
     }
 
     #[cold]
-    fn invalid_at(&self, position: u64, error: BatchError) -> Error {
+    pub(crate) fn invalid_at(&self, position: u64, error: BatchError) -> Error {
         Error::corrupt(&self.file().path(), position, CorruptionKind::Batch(error))
     }
 }

@@ -98,10 +98,7 @@ impl Log {
     ///
     /// As [`append`](Self::append), but for what can happen while waiting.
     pub fn submit(&self, batches: &[Batch], options: AppendOptions) -> Result<Pending> {
-        let mut outcomes = Outcomes::new();
-        let ticket = self.shared.place_all(batches, &options, true, &mut outcomes)?;
-        self.shared.request_sync(ticket);
-        Ok(Pending::new(self.shared.clone(), outcomes, ticket))
+        self.submit_within(batches, &options, true)
     }
 
     /// The same as [`submit`](Self::submit), never waiting.
@@ -110,8 +107,13 @@ impl Log {
     ///
     /// [`Error::WouldBlock`] where `submit` would wait; nothing is stored.
     pub fn try_submit(&self, batches: &[Batch], options: AppendOptions) -> Result<Pending> {
+        self.submit_within(batches, &options, false)
+    }
+
+    /// Stores batches within the bounds of what may not be durable yet, for which it may wait or not.
+    fn submit_within(&self, batches: &[Batch], options: &AppendOptions, may_wait: bool) -> Result<Pending> {
         let mut outcomes = Outcomes::new();
-        let ticket = self.shared.place_all(batches, &options, false, &mut outcomes)?;
+        let ticket = self.shared.place_all(batches, options, may_wait, &mut outcomes)?;
         self.shared.request_sync(ticket);
         Ok(Pending::new(self.shared.clone(), outcomes, ticket))
     }
@@ -200,6 +202,7 @@ impl Shared {
         }
     }
 
+    /// Goes on behind a first try that found something missing.
     #[cold]
     fn place_with(
         &self,
@@ -217,7 +220,7 @@ impl Shared {
         }
     }
 
-    /// The same, as far as it goes without letting go of the lock.
+    /// Judges and stores as far as that goes without letting go of the lock.
     #[inline(always)]
     fn try_place(
         &self,
