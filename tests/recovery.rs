@@ -524,3 +524,53 @@ fn closing_a_log_that_nothing_was_done_to_writes_nothing() {
         assert_eq!(open(data.path(), mode).partition("t", 0).unwrap().log_end_offset(), Offset(31));
     }
 }
+
+/// Threads without a partition of their own check CRCs ahead of the one that reads a log: what they leave unsaid, it must find
+/// itself, wherever it is.
+#[test]
+fn a_log_ends_at_the_same_place_however_many_threads_check_it() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        fill(data.path(), mode, 64, &[8, 16, 24, 32, 40, 48, 56]);
+        leave_only_batches(data.path());
+        let sound = [1, 4].map(|threads| read_by(data.path(), mode, threads));
+        assert_eq!(sound[0], sound[1]);
+        assert!(
+            sound[0].starts_with("recovered from offset 0: offsets 0 to 64 in 8 segments"),
+            "{}",
+            sound[0]
+        );
+        for base in (0..64).step_by(8) {
+            let path = file(data.path(), base, "log");
+            let len = std::fs::metadata(&path).unwrap().len() as usize;
+            for position in (17..len).step_by(41) {
+                change(&path, |bytes| bytes[position] ^= 0x10);
+                let damaged = [1, 4].map(|threads| read_by(data.path(), mode, threads));
+                assert_eq!(damaged[0], damaged[1], "{mode:?}, segment {base}, position {position}");
+                assert_ne!(damaged[0], sound[0], "{mode:?}, segment {base}, position {position}");
+                change(&path, |bytes| bytes[position] ^= 0x10);
+            }
+        }
+    }
+}
+
+/// Removes all that says how much of `t-0` is sound.
+fn leave_only_batches(data: &Path) {
+    for directory in [data.to_owned(), data.join("t-0")] {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() && path.extension().is_none_or(|extension| extension != "log") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+}
+
+/// What so many threads find in `t-0`, without a change.
+fn read_by(data: &Path, mode: IoMode, threads: usize) -> String {
+    let options = cut_and_keep(mode).read_only(true).recovery_threads(threads);
+    let log = LogDir::open(data, options).unwrap().partition("t", 0).unwrap();
+    let mut report = log.recovery().clone();
+    report.elapsed = std::time::Duration::ZERO;
+    format!("{report} {report:?}")
+}

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::RwLock;
 
 use super::background::Queue;
+use super::check_ahead::CheckAhead;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::fs::{DirectoryLock, Disk, Map};
@@ -21,6 +22,7 @@ pub(crate) struct Environment {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) queue: Arc<Queue>,
+    pub(crate) check_ahead: CheckAhead,
     /// Held as long as anything of the directory can still be written, and given back by a close.
     pub(crate) lock: Mutex<Option<DirectoryLock>>,
     pub(crate) removed: Removed,

@@ -7,6 +7,7 @@
 
 mod append;
 pub(crate) mod background;
+pub(crate) mod check_ahead;
 mod chores;
 mod commit;
 #[cfg(all(test, idemlog_shuttle))]

@@ -14,6 +14,7 @@ use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::missing::read_if_present;
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
 use crate::fs::{Disk, EntryKind};
+use crate::log::check_ahead::SEGMENTS_AHEAD;
 use crate::log::environment::Environment;
 use crate::log::{Log, LogOptions, OpenRequest};
 use crate::types::Offset;
@@ -112,7 +113,7 @@ impl Found {
         self.deleted.iter().try_for_each(|doomed| disk.remove_directory(doomed).at("remove", doomed))
     }
 
-    /// Opens all partitions, several at a time.
+    /// Opens all partitions, several at a time. Who finds none left checks ahead of the others.
     pub(super) fn open_partitions(
         self,
         path: &Path,
@@ -132,13 +133,26 @@ impl Found {
                 }
             }
         };
-        thread::scope(|scope| {
-            for _ in 1..options.recovery_thread_count().min(self.partitions.len()) {
-                scope.spawn(open);
-            }
+        let ahead = &environment.check_ahead;
+        let work = |opener| {
             open();
+            drop(opener);
+            ahead.help();
+        };
+        thread::scope(|scope| {
+            let own = ahead.opener();
+            for opener in (1..self.recovery_threads(options)).map(|_| ahead.opener()).collect::<Vec<_>>() {
+                scope.spawn(move || work(opener));
+            }
+            work(own);
         });
         Ok(opened.into_inner())
+    }
+
+    /// As many threads as find something to do: of a clean directory nothing is checked ahead.
+    fn recovery_threads(&self, options: &LogDirOptions) -> usize {
+        let to_a_partition = if self.clean { 1 } else { 1 + SEGMENTS_AHEAD };
+        options.recovery_thread_count().min(self.partitions.len() * to_a_partition)
     }
 
     /// The partitions that only the checkpoints tell of.

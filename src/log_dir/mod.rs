@@ -23,6 +23,7 @@ use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
 use crate::fs::{DirectoryLock, Disk, EntryKind, atomic};
 use crate::log::background::Queue;
+use crate::log::check_ahead::CheckAhead;
 use crate::log::environment::{Checkpointer, Environment, Fences, MapBudget, Removed, SpaceBudget};
 use crate::log::{Log, LogMetrics};
 use crate::topic_id::TopicId;
@@ -473,6 +474,7 @@ pub(crate) fn environment(options: &LogDirOptions, lock: Option<DirectoryLock>) 
     Environment {
         disk: Arc::clone(&options.disk),
         clock: Arc::clone(&options.clock),
+        check_ahead: CheckAhead::default(),
         queue: Arc::new(Queue::default()),
         lock: crate::sync::Mutex::new(lock),
         removed: Removed::default(),

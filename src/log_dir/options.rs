@@ -30,7 +30,8 @@ pub struct LogDirOptions {
     /// that work itself when it comes to it, and awaiting a [`Pending`](crate::Pending) is an error, unless the host has
     /// threads in [`LogDir::run_background`](crate::LogDir::run_background).
     pub background_threads: usize,
-    /// How many threads recover partitions while the directory opens. Default: 0, as many as there are cores.
+    /// How many threads recover partitions while the directory opens. One that finds none left checks the CRCs of another's
+    /// segments ahead. Default: 0, as many as there are cores.
     pub recovery_threads: usize,
     /// How many bytes of disk may be allocated ahead of the appenders, over all partitions; beyond it, each partition
     /// gets 64 KiB at a time. Default: 4 GiB.

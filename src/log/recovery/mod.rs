@@ -14,6 +14,7 @@ use std::time::Instant;
 
 pub use report::{Cut, CutReason, RecoveryReport};
 
+use super::check_ahead::Sound;
 use super::environment::Environment;
 use super::metadata;
 use super::options::{CorruptionPolicy, LogOptions};
@@ -200,12 +201,16 @@ impl<'a> Recovery<'a> {
         let from = self.scan_from();
         self.untouched = self.first_touched(from);
         self.rebuild_missing_indexes()?;
+        let checked_from = self.scan.checked_from;
+        let checked =
+            self.files[self.untouched..].iter().filter(|segment| segment.base_offset() >= checked_from);
+        let ahead = self.request.environment.check_ahead.scan(checked.cloned());
         for at in self.untouched..self.files.len() {
             let segment = Arc::clone(&self.files[at]);
             let known = self.known_indexes(&segment, from);
             self.begin_checks(&segment, known.as_ref());
             let next_base = self.files.get(at + 1).map(|next| next.base_offset());
-            let scanned = self.scan.segment(&segment, known, next_base)?;
+            let scanned = self.scan.segment(&segment, known, next_base, ahead.enter(&segment))?;
             // Of a log with more segments than there are descriptors, one at a time is open.
             segment.file().release();
             let stopped = scanned.stop.is_some();
@@ -281,7 +286,7 @@ impl<'a> Recovery<'a> {
             Err(found) => return self.pass_over(&prepared, found),
         }
         self.close_scanned_end()?;
-        let scanned = self.scan.segment(&prepared, None, None)?;
+        let scanned = self.scan.segment(&prepared, None, None, Sound::NOTHING)?;
         let before = self.scanned.iter().map(|scanned| scanned.segment.file().path()).collect();
         self.naming = Some(Repair::Name { from: path, base: log_end, before });
         self.files.push(prepared);

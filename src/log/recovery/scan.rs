@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::batch::{BatchHeader, layout};
 use crate::epoch::LeaderEpochs;
 use crate::error::{BatchError, Corruption, CorruptionKind, Error, Result};
+use crate::log::check_ahead::Sound;
 use crate::log::snapshots;
 use crate::producer::ProducerTable;
 use crate::segment::{BatchCursor, IndexFiller, Indexes, PlacedBatch, Segment, Summary, TransactionIndex};
@@ -82,16 +83,19 @@ impl Scan {
     }
 
     /// Reads `segment` from the batch at its last index entry in `known` on, or from its beginning: also if that batch is
-    /// not valid, since then nothing tells what comes before it. The next segment begins at `next_base`.
+    /// not valid, since then nothing tells what comes before it. The next segment begins at `next_base`. What is known to be
+    /// `sound` is not checked again.
     pub(super) fn segment(
         &mut self,
         segment: &Arc<Segment>,
         known: Option<Indexes>,
         next_base: Option<Offset>,
+        sound: Sound<'_>,
     ) -> Result<ScannedSegment> {
         let options = segment.index_options();
         let indexes = known.unwrap_or_else(|| Indexes::new(segment.base_offset(), options));
         let start = indexes.last_position();
+        let mut sound = sound.for_walk_from(start);
         let mut filler = IndexFiller::resume(options, &Summary::of_entries(segment.base_offset(), &indexes));
         let mut next_offset = segment.base_offset();
         let mut cursor = BatchCursor::new(Arc::clone(segment), start);
@@ -104,17 +108,18 @@ impl Scan {
                 Err(Error::Corrupt(found)) => break Some(found),
                 Err(error) => return Err(error),
             };
-            match self.take(&cursor, &batch, next_base, transactions.as_mut()) {
+            let is_read = self.checks(&batch.header) && !sound.covers(&batch);
+            match self.take(&cursor, &batch, is_read, next_base, transactions.as_mut()) {
                 Ok(()) => {}
                 Err(Error::Corrupt(found)) => break Some(found),
                 Err(error) => return Err(error),
             }
             filler.add(&indexes, &batch);
             next_offset = batch.header.next_offset();
-            if self.checks(&batch.header) { cursor.pass(&batch) } else { cursor.skip(&batch) }
+            if is_read { cursor.pass(&batch) } else { cursor.skip(&batch) }
         };
         if start > 0 && cursor.position() == start {
-            return self.segment(segment, None, next_base);
+            return self.segment(segment, None, next_base, Sound::NOTHING);
         }
         // Kafka takes the last entry for the largest timestamp of the segment (`LogSegment.recover`).
         filler.seal(&indexes);
@@ -138,20 +143,21 @@ impl Scan {
         header.last_offset() >= self.checked_from
     }
 
-    /// Takes the batch at the cursor, if it is one that may stand there.
+    /// Takes the batch at the cursor, if it is one that may stand there. Reads all of it, or relies on its being sound.
     fn take(
         &mut self,
         cursor: &BatchCursor,
         batch: &PlacedBatch,
+        is_read: bool,
         next_base: Option<Offset>,
         transactions: Option<&mut TransactionIndex>,
     ) -> Result<()> {
         self.forget_deleted_epochs(&batch.header);
         self.check_place(cursor, batch, next_base)?;
-        if self.checks(&batch.header) {
+        if is_read {
             cursor.check(batch, &mut self.scratch)?;
-            self.stats.batches_checked += 1;
         }
+        self.stats.batches_checked += u64::from(self.checks(&batch.header));
         if batch.header.base_offset >= self.replay_from {
             if let Some(effect) = snapshots::apply(&mut self.producers, cursor, batch, self.now)? {
                 self.note(effect, transactions);
