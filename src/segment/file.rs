@@ -16,8 +16,8 @@ use crate::fs::{Access, Disk, DiskFile, IoMode, Map, MapWriter, name};
 pub(crate) const ALLOCATION_STEP_MIN: u64 = 64 << 10;
 /// The largest step in which a file gets blocks.
 const ALLOCATION_STEP_MAX: u64 = 64 << 20;
-/// Pages are taken out of the mapping before they are synced if there are as many.
-const UNMAP_MIN: u64 = 1 << 20;
+/// Pages are taken out of the mapping before they are synced if there are as many bytes of them.
+const UNMAP_MIN: u64 = 128 << 10;
 /// How much of a file is copied at once.
 const COPY_STEP: u64 = 1 << 20;
 
