@@ -14,6 +14,10 @@ const POPULATE_TIME: Duration = Duration::from_millis(8);
 pub(super) const POPULATE_MAX: u64 = 32 << 20;
 /// and not at all if that is less than this.
 const POPULATE_MIN: u64 = 64 << 10;
+/// Where a new segment's pace is looked at first, long before its first blocks are full,
+const FIRST_LOOK: u64 = 8 << 10;
+/// and how much of its blocks may be left when more are asked for, however slow the appender is.
+const BLOCKS_LEFT: u64 = 32 << 10;
 
 /// An appender is fast for which as much is populated.
 const FAST: u64 = 1 << 20;
@@ -39,6 +43,8 @@ pub(super) struct Ahead {
     segment: Arc<Segment>,
     from: u64,
     to: u64,
+    /// Up to here there must be blocks.
+    blocks: u64,
 }
 
 impl Pace {
@@ -55,6 +61,19 @@ impl Pace {
         let ahead = (position - last_position) as f64 * POPULATE_TIME.as_secs_f64() / elapsed.as_secs_f64();
         if ahead < POPULATE_MIN as f64 { 0 } else { (ahead as u64).min(POPULATE_MAX) }
     }
+
+    /// Where to look again, after a look at `position`.
+    fn look_behind(&self, position: u64, allocated: u64) -> u64 {
+        let next = position + (self.ahead / 2).max(POPULATE_MIN);
+        let blocks_run_short = allocated.saturating_sub(BLOCKS_LEFT);
+        if position < FIRST_LOOK {
+            FIRST_LOOK
+        } else if self.ahead == 0 && position < blocks_run_short {
+            next.min(blocks_run_short)
+        } else {
+            next
+        }
+    }
 }
 
 impl Appender {
@@ -65,9 +84,10 @@ impl Appender {
         let ahead = self.pace.ahead(position, Instant::now());
         self.pace.ahead = ahead;
         let (from, to) = (self.pace.populated.max(position), position + ahead);
+        let (allocated, blocks) = (segment.file().allocated(), to.max(position + BLOCKS_LEFT));
         self.pace.populated = from.max(to);
-        self.pace.look_again = position + (ahead / 2).max(POPULATE_MIN);
-        (from < to).then_some(Ahead { segment, from, to })
+        self.pace.look_again = self.pace.look_behind(position, allocated);
+        (from < to || allocated < blocks).then_some(Ahead { segment, from, to, blocks })
     }
 }
 
@@ -100,12 +120,12 @@ impl Shared {
 
     /// Populates pages, and allocates blocks, as far as was asked for.
     pub(super) fn populate(&self) -> Result<()> {
-        let Some(Ahead { segment, from, to }) = self.ahead.lock().take() else { return Ok(()) };
+        let Some(Ahead { segment, from, to, blocks }) = self.ahead.lock().take() else { return Ok(()) };
         let file = segment.file();
-        self.allocate_ahead(file, to)?;
+        self.allocate_in(file, blocks.min(u64::from(self.options().segment_bytes)))?;
         file.populate(from, to);
         // A busy disk may take long to find blocks: they are there long before the appender is.
-        self.allocate_ahead(file, to + (to - from) * ALLOCATE_AHEAD)
+        self.allocate_ahead(file, blocks + to.saturating_sub(from) * ALLOCATE_AHEAD)
     }
 
     /// A step further if there are no blocks up to `end`.
