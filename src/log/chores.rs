@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::admission::Admission;
 use super::background::{Chore, Urgency};
 use super::commit::{End, is_failed_sync};
 use super::metrics::{Counters, LogMetrics};
-use super::options::LogOptions;
+use super::options::Durability;
 use super::pace::POPULATE_MAX;
 use super::{Appender, Backlog, Prepared, Shared};
 use crate::error::{Error, IoContext, Result};
@@ -24,22 +25,18 @@ const PREPARED_BLOCKS: u64 = 16 << 20;
 impl Backlog {
     /// The bound that is exceeded, if one is.
     #[inline]
-    pub(super) fn exceeds(&self, counters: &Counters, options: &LogOptions) -> Option<&'static str> {
-        if options.durability == super::Durability::Buffered {
-            None
-        } else {
-            self.exceeded(counters, options)
-        }
+    pub(super) fn exceeds(&self, counters: &Counters, admission: &Admission) -> Option<&'static str> {
+        if admission.durability() == Durability::Buffered { None } else { self.exceeded(counters, admission) }
     }
 
-    fn exceeded(&self, counters: &Counters, options: &LogOptions) -> Option<&'static str> {
+    fn exceeded(&self, counters: &Counters, admission: &Admission) -> Option<&'static str> {
         let behind =
             |appended: u64, durable: &AtomicU64| appended.saturating_sub(durable.load(Ordering::Relaxed));
-        if behind(counters.appended_bytes.get(), &self.durable_bytes) >= options.max_unsynced_bytes {
+        if behind(counters.appended_bytes.get(), &self.durable_bytes) >= admission.max_unsynced_bytes() {
             return Some("max_unsynced_bytes");
         }
         let batches = behind(counters.appended_batches.get(), &self.durable_batches);
-        (batches >= options.max_pending).then_some("max_pending")
+        (batches >= admission.max_pending()).then_some("max_pending")
     }
 
     /// So much of what was appended is durable.

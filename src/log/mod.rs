@@ -5,6 +5,7 @@
 //! snapshot; except by a truncation, which holds appends up. The slow things are done under `rolling`, or under `sealing`
 //! if a roll need not wait for them. Neither is needed to append or read.
 
+mod admission;
 mod append;
 pub(crate) mod background;
 pub(crate) mod check_ahead;
@@ -54,6 +55,7 @@ use crate::segment::{LogFile, Segment, SegmentWriter, Sink};
 use crate::sync::{Mutex, MutexGuard};
 use crate::topic_id::TopicId;
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
+use admission::Admission;
 use background::{Chores, Urgency, Worked};
 use commit::{Commit, End};
 use environment::Environment;
@@ -93,6 +95,7 @@ struct Shared {
     environment: Arc<Environment>,
     /// Replaced as a whole by `set_options`.
     options: ArcSwap<LogOptions>,
+    admission: Admission,
     mode: crate::fs::IoMode,
     topic_id: OnceLock<TopicId>,
     /// The append lock: one batch at a time gets its offset.
@@ -123,6 +126,8 @@ struct Shared {
 /// What the append lock guards.
 #[derive(Debug)]
 struct Appender {
+    /// The same as all handles share.
+    options: Arc<LogOptions>,
     /// `None` until the first append, and where the last segment takes nothing more.
     writer: Option<SegmentWriter>,
     /// The next segment, if it is ready.
@@ -235,7 +240,9 @@ impl Log {
         } = recovered;
         let leader_epoch = leader_epochs.latest().map_or(LeaderEpoch(0), |(epoch, _)| epoch);
         let transactions = UnstableTransactions::of(&producers);
+        let options = Arc::new(options);
         let appender = Appender {
+            options: Arc::clone(&options),
             writer: None,
             prepared: None,
             producers,
@@ -258,7 +265,8 @@ impl Log {
             name,
             directory,
             environment,
-            options: ArcSwap::from_pointee(options),
+            admission: Admission::by(&options),
+            options: ArcSwap::new(options),
             mode,
             topic_id: topic_id.map(OnceLock::from).unwrap_or_default(),
             appender: Mutex::new(appender),
@@ -319,7 +327,9 @@ impl Log {
         shared.options().check_change(&options)?;
         appender.producers.set_policy(options.producers.clone());
         shared.watermarks.set_durability(options.durability);
-        shared.options.store(Arc::new(options));
+        shared.admission.set(&options);
+        appender.options = Arc::new(options);
+        shared.options.store(Arc::clone(&appender.options));
         Ok(())
     }
 

@@ -1,9 +1,9 @@
 //! The batches of a call, checked as far as that goes without knowing the log.
 
 use super::options::{AppendOptions, Origin};
-use crate::batch::{Batch, ControlRecord, TimestampType};
+use crate::batch::{Batch, ControlRecord};
 use crate::error::{BatchError, Error, Result};
-use crate::log::LogOptions;
+use crate::log::admission::Admission;
 use crate::producer;
 use crate::types::{LeaderEpoch, Offset, Timestamp};
 
@@ -19,11 +19,15 @@ pub(super) struct Incoming<'a> {
 impl<'a> Incoming<'a> {
     /// Checks what can be said of batches without knowing the log.
     #[inline(always)]
-    pub(super) fn check(batches: &'a [Batch], options: &'a AppendOptions, log: &LogOptions) -> Result<Self> {
+    pub(super) fn check(
+        batches: &'a [Batch],
+        options: &'a AppendOptions,
+        admission: &Admission,
+    ) -> Result<Self> {
         let mut controls = Vec::new();
         let (mut bytes, mut offsets) = (0, 0);
         for (index, batch) in batches.iter().enumerate() {
-            check_one(batch, options.origin, log)?;
+            check_one(batch, options.origin, admission)?;
             bytes += batch.bytes().len();
             offsets += i64::from(batch.header().last_offset_delta) + 1;
             if batch.header().is_control() {
@@ -34,14 +38,14 @@ impl<'a> Incoming<'a> {
         if let (Origin::Replication, [first, .., last]) = (options.origin, batches) {
             offsets = last.header().next_offset() - first.header().base_offset;
         }
-        limit(bytes, log.segment_bytes, "segment_bytes")?;
+        limit(bytes, admission.segment_bytes(), "segment_bytes")?;
         check_span(offsets)?;
         Ok(Self { batches, controls, options })
     }
 
     /// Whether the log puts the time of the append into the batches.
-    pub(super) fn must_be_stamped(&self, log: &LogOptions) -> bool {
-        log.timestamp_type == TimestampType::LogAppendTime && !self.is_replicated()
+    pub(super) fn must_be_stamped(&self, admission: &Admission) -> bool {
+        admission.stamps_time() && !self.is_replicated()
     }
 
     /// The batches with `now` as the time of their append.
@@ -94,16 +98,16 @@ impl<'a> Incoming<'a> {
     }
 }
 
-fn check_one(batch: &Batch, origin: Origin, log: &LogOptions) -> Result<()> {
+fn check_one(batch: &Batch, origin: Origin, admission: &Admission) -> Result<()> {
     if origin == Origin::Replication {
         return Ok(());
     }
-    limit(batch.bytes().len(), log.max_batch_bytes, "max_batch_bytes")?;
+    limit(batch.bytes().len(), admission.max_batch_bytes(), "max_batch_bytes")?;
     match origin {
         Origin::Coordinator => batch.check_offsets()?,
         _ => batch.check_client_rules()?,
     }
-    Ok(batch.ensure_checked(log.record_check, log.max_decompressed_bytes)?)
+    Ok(batch.ensure_checked(admission.record_check(), admission.max_decompressed_bytes())?)
 }
 
 /// The batches of a call go into one segment, whose indexes count offsets from its base in four bytes.

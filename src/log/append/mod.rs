@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::background::Chore;
 use super::commit::Ticket;
-use super::options::{Durability, LogOptions};
+use super::options::Durability;
 use super::{Appender, Log, Pending, Shared};
 use crate::batch::{Batch, BatchHeader};
 use crate::epoch::LeaderEpochs;
@@ -144,13 +144,12 @@ impl Shared {
         if self.environment.read_only {
             return Err(Error::ReadOnly { path: self.directory.clone() });
         }
-        let log_options = self.options();
-        let incoming = Incoming::check(batches, options, &log_options)?;
-        self.within_bounds(&log_options, may_wait)?;
-        let placed = if incoming.must_be_stamped(&log_options) {
-            self.place_stamped(&incoming, &log_options, outcomes)
+        let incoming = Incoming::check(batches, options, &self.admission)?;
+        self.within_bounds(may_wait)?;
+        let placed = if incoming.must_be_stamped(&self.admission) {
+            self.place_stamped(&incoming, outcomes)
         } else {
-            self.place_checked(&incoming, &log_options, outcomes)
+            self.place_checked(&incoming, outcomes)
         }?;
         if placed.left_gap {
             // A segment without a name is found again only if it goes on where the log ends.
@@ -160,13 +159,13 @@ impl Shared {
             self.do_chores();
         }
         self.tail.notify();
-        let durability = options.durability.unwrap_or(log_options.durability);
+        let durability = options.durability.unwrap_or_else(|| self.admission.durability());
         Ok(placed.ticket.filter(|_| durability == Durability::Synced))
     }
 
     /// Waits while too much is not durable yet.
-    fn within_bounds(&self, options: &LogOptions, may_wait: bool) -> Result<()> {
-        while let Some(bound) = self.backlog.exceeds(&self.counters, options) {
+    fn within_bounds(&self, may_wait: bool) -> Result<()> {
+        while let Some(bound) = self.backlog.exceeds(&self.counters, &self.admission) {
             if !may_wait {
                 return Err(Error::WouldBlock { bound });
             }
@@ -178,42 +177,26 @@ impl Shared {
 
     /// Stores the batches with the time of the append as theirs.
     #[inline(never)]
-    fn place_stamped(
-        &self,
-        incoming: &Incoming<'_>,
-        options: &LogOptions,
-        outcomes: &mut Outcomes,
-    ) -> Result<Placed> {
+    fn place_stamped(&self, incoming: &Incoming<'_>, outcomes: &mut Outcomes) -> Result<Placed> {
         let stamped = incoming.stamped(self.environment.clock.now());
-        self.place_checked(&incoming.with_batches(&stamped), options, outcomes)
+        self.place_checked(&incoming.with_batches(&stamped), outcomes)
     }
 
     /// Judges and stores under the lock; lets go of it to get what is missing, and then judges again.
     #[inline(always)]
-    fn place_checked(
-        &self,
-        incoming: &Incoming<'_>,
-        options: &LogOptions,
-        outcomes: &mut Outcomes,
-    ) -> Result<Placed> {
-        match self.try_place(incoming, options, outcomes)? {
+    fn place_checked(&self, incoming: &Incoming<'_>, outcomes: &mut Outcomes) -> Result<Placed> {
+        match self.try_place(incoming, outcomes)? {
             Ok(placed) => Ok(placed),
-            Err(need) => self.place_with(need, incoming, options, outcomes),
+            Err(need) => self.place_with(need, incoming, outcomes),
         }
     }
 
     /// Goes on behind a first try that found something missing.
     #[cold]
-    fn place_with(
-        &self,
-        mut need: Need,
-        incoming: &Incoming<'_>,
-        options: &LogOptions,
-        outcomes: &mut Outcomes,
-    ) -> Result<Placed> {
+    fn place_with(&self, mut need: Need, incoming: &Incoming<'_>, outcomes: &mut Outcomes) -> Result<Placed> {
         loop {
             self.commit.unless_over(self.provide(need))?;
-            match self.try_place(incoming, options, outcomes)? {
+            match self.try_place(incoming, outcomes)? {
                 Ok(placed) => return Ok(placed),
                 Err(next) => need = next,
             }
@@ -222,12 +205,7 @@ impl Shared {
 
     /// Judges and stores as far as that goes without letting go of the lock.
     #[inline(always)]
-    fn try_place(
-        &self,
-        incoming: &Incoming<'_>,
-        options: &LogOptions,
-        outcomes: &mut Outcomes,
-    ) -> Result<Result<Placed, Need>> {
+    fn try_place(&self, incoming: &Incoming<'_>, outcomes: &mut Outcomes) -> Result<Result<Placed, Need>> {
         let mut appender = self.lock_appender();
         self.commit.check()?;
         if appender.closing {
@@ -237,8 +215,8 @@ impl Shared {
         // Where the writer is: behind a segment that was begun above the log end and whose first batch then failed.
         let next_offset = appender.writer.as_ref().map(SegmentWriter::next_offset);
         let mut plan = Plan::new(next_offset.unwrap_or_else(|| self.watermarks.log_end()), outcomes);
-        self.judge(&appender, incoming, options, now, &mut plan)?;
-        let rolled = match self.make_room(&mut appender, plan.demand.as_ref(), options, now) {
+        self.judge(&appender, incoming, now, &mut plan)?;
+        let rolled = match self.make_room(&mut appender, plan.demand.as_ref(), now) {
             Ok(rolled) => rolled,
             Err(need) => return Ok(Err(need)),
         };
@@ -248,7 +226,7 @@ impl Shared {
             self.store(&mut appender, incoming, &plan, now)?;
         }
         let generation = self.commit.generation();
-        let has_chores = self.request_chores(&mut appender, options, now) || rolled;
+        let has_chores = self.request_chores(&mut appender, now) || rolled;
         let ticket = plan.target.map(|target| Ticket { target, generation });
         Ok(Ok(Placed { ticket, has_chores, left_gap }))
     }
@@ -274,7 +252,6 @@ impl Shared {
         &self,
         appender: &Appender,
         incoming: &Incoming<'_>,
-        options: &LogOptions,
         now: Timestamp,
         plan: &mut Plan<'_>,
     ) -> Result<()> {
@@ -288,10 +265,10 @@ impl Shared {
             [batch] => {
                 let header = batch.header();
                 let control = incoming.iter().next().and_then(|(_, control)| control);
-                let context = self.context(appender, incoming, header, control, options, now);
+                let context = self.context(appender, incoming, header, control, now);
                 appender.producers.decide(header, &context).map(|decision| plan.add(header, decision))
             }
-            _ => self.judge_all(appender, incoming, options, now, plan),
+            _ => self.judge_all(appender, incoming, now, plan),
         };
         judged.map_err(|rejection| {
             self.counters.refused(rejection.reason);
@@ -304,14 +281,13 @@ impl Shared {
         &self,
         appender: &Appender,
         incoming: &Incoming<'_>,
-        options: &LogOptions,
         now: Timestamp,
         plan: &mut Plan<'_>,
     ) -> Result<(), Rejection> {
         let mut staging = Staging::new(&appender.producers);
         for (batch, control) in incoming.iter() {
             let header = batch.header();
-            let context = self.context(appender, incoming, header, control, options, now);
+            let context = self.context(appender, incoming, header, control, now);
             let decision = staging.decide(header, &context)?;
             if matches!(decision, Decision::Append) {
                 let placed = BatchHeader { base_offset: plan.next_offset, ..*header };
@@ -329,12 +305,11 @@ impl Shared {
         incoming: &Incoming<'_>,
         header: &BatchHeader,
         control: Option<crate::batch::ControlRecord>,
-        options: &LogOptions,
         now: Timestamp,
     ) -> Context {
         let verification = if header.is_transactional() {
             let shown = incoming.options.verification;
-            appender.verifications.look(header.producer_id, shown, options.verify_transactions)
+            appender.verifications.look(header.producer_id, shown, appender.options.verify_transactions)
         } else {
             Default::default()
         };
@@ -353,7 +328,6 @@ impl Shared {
         &self,
         appender: &mut Appender,
         demand: Option<&Demand>,
-        options: &LogOptions,
         now: Timestamp,
     ) -> Result<bool, Need> {
         let Some(demand) = demand else { return Ok(false) };
@@ -361,7 +335,7 @@ impl Shared {
             return Err(Need::Offsets);
         }
         let mut rolled = false;
-        if self.must_roll(appender, demand, options, now)? {
+        if self.must_roll(appender, demand, now)? {
             let prepared = appender.prepared.take_if(|next| next.file.allocated() >= demand.bytes);
             let prepared = prepared.ok_or(Need::Segment(demand.bytes))?;
             let base = self.next_base(demand);
@@ -393,13 +367,7 @@ impl Shared {
     /// Kafka's rule (`LogSegment.shouldRoll`): the segment would become too large, is too old, an index is full, or the
     /// last offset is too far from the base.
     #[inline(always)]
-    fn must_roll(
-        &self,
-        appender: &Appender,
-        demand: &Demand,
-        options: &LogOptions,
-        now: Timestamp,
-    ) -> Result<bool, Need> {
+    fn must_roll(&self, appender: &Appender, demand: &Demand, now: Timestamp) -> Result<bool, Need> {
         let Some(writer) = &appender.writer else {
             return if self.last_segment_takes_more() { Err(Need::Writer) } else { Ok(true) };
         };
@@ -408,8 +376,8 @@ impl Shared {
             return Ok(true);
         }
         Ok(writer.position() > 0
-            && (writer.position() + demand.bytes > u64::from(options.segment_bytes)
-                || writer.age(demand.timestamp, now) > options.segment_ms
+            && (writer.position() + demand.bytes > u64::from(appender.options.segment_bytes)
+                || writer.age(demand.timestamp, now) > appender.options.segment_ms
                 || writer.indexes_are_full()))
     }
 
@@ -519,22 +487,22 @@ impl Shared {
 
     /// Asks for what the next appends will need. `true` if somebody must do it now when there are no workers.
     #[inline(always)]
-    fn request_chores(&self, appender: &mut Appender, options: &LogOptions, now: Timestamp) -> bool {
+    fn request_chores(&self, appender: &mut Appender, now: Timestamp) -> bool {
         let Some(writer) = &appender.writer else { return false };
         let position = writer.position();
         if self.environment.queue.has_workers() {
             self.request_pages(appender, position);
-            let is_half_full = position > u64::from(options.segment_bytes) / 2;
+            let is_half_full = position > u64::from(appender.options.segment_bytes) / 2;
             if is_half_full && appender.prepared.is_none() {
                 self.request(Chore::Prepare);
             }
         }
-        let checkpoint = appender.since_checkpoint >= options.snapshot_interval_bytes;
+        let checkpoint = appender.since_checkpoint >= appender.options.snapshot_interval_bytes;
         if checkpoint {
             appender.since_checkpoint = 0;
             self.request(Chore::Checkpoint);
         }
-        let expire = is_time(&mut appender.expired_at, options.expiry_interval_ms, now);
+        let expire = is_time(&mut appender.expired_at, appender.options.expiry_interval_ms, now);
         if expire {
             self.request(Chore::Expire);
         }
@@ -542,7 +510,7 @@ impl Shared {
         if epochs {
             self.request(Chore::LeaderEpochs);
         }
-        let retain = is_time(&mut appender.retained_at, options.retention_interval_ms, now)
+        let retain = is_time(&mut appender.retained_at, appender.options.retention_interval_ms, now)
             && self.request_due_retention();
         checkpoint || expire || epochs || retain
     }
