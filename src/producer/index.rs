@@ -44,16 +44,16 @@ impl Index {
     }
 
     #[inline]
-    pub(super) fn find(&self, entries: &Slab<Entry>, id: ProducerId) -> Option<u32> {
+    pub(super) fn find<'a>(&self, entries: &'a Slab<Entry>, id: ProducerId) -> Option<(u32, &'a Entry)> {
         let found = self.found.get();
-        if (found as usize) < entries.len() && entries[found].producer_id == id {
-            return Some(found);
+        match entries.get(found) {
+            Some(entry) if entry.producer_id == id => Some((found, entry)),
+            _ => self.search(entries, id).inspect(|&(slot, _)| self.found.set(slot)),
         }
-        self.search(entries, id).inspect(|&slot| self.found.set(slot))
     }
 
-    #[inline]
-    fn search(&self, entries: &Slab<Entry>, id: ProducerId) -> Option<u32> {
+    #[inline(never)]
+    fn search<'a>(&self, entries: &'a Slab<Entry>, id: ProducerId) -> Option<(u32, &'a Entry)> {
         if self.buckets.len() == 0 {
             return None;
         }
@@ -61,7 +61,7 @@ impl Index {
         while slot != NONE {
             let entry = &entries[slot];
             if entry.producer_id == id {
-                return Some(slot);
+                return Some((slot, entry));
             }
             slot = entry.chain;
         }
@@ -203,8 +203,9 @@ mod tests {
         for id in 0..2000_i64 {
             let slot = entries.push(Entry::new(ProducerId(id), ProducerEpoch(0), 0));
             index.insert(&mut entries, slot);
-            assert!((0..=id).all(|id| index.find(&entries, ProducerId(id)) == Some(id as u32)));
-            assert_eq!(index.find(&entries, ProducerId(id + 1)), None);
+            let find = |id| index.find(&entries, ProducerId(id)).map(|(slot, _)| slot);
+            assert!((0..=id).all(|id| find(id) == Some(id as u32)));
+            assert_eq!(find(id + 1), None);
         }
         for slot in (0..2000).rev().step_by(2) {
             index.remove(&mut entries, slot);

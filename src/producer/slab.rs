@@ -86,6 +86,13 @@ impl<T: Copy> Slab<T> {
         &mut self.chunks[slot as usize / CHUNK][start..start + self.stride]
     }
 
+    /// A block of one value, if there is one in the slot.
+    #[inline]
+    pub(super) fn get(&self, slot: u32) -> Option<&T> {
+        debug_assert_eq!(self.stride, 1);
+        self.chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)
+    }
+
     /// The bytes allocated.
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
@@ -97,17 +104,19 @@ impl<T: Copy> Slab<T> {
 impl<T: Copy> std::ops::Index<u32> for Slab<T> {
     type Output = T;
 
-    /// The first value of a block: the whole of it where the stride is 1.
+    /// A block of one value.
     #[inline]
     fn index(&self, slot: u32) -> &T {
-        &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK * self.stride]
+        debug_assert_eq!(self.stride, 1);
+        &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
     }
 }
 
 impl<T: Copy> std::ops::IndexMut<u32> for Slab<T> {
     #[inline]
     fn index_mut(&mut self, slot: u32) -> &mut T {
-        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK * self.stride]
+        debug_assert_eq!(self.stride, 1);
+        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
     }
 }
 

@@ -142,8 +142,8 @@ impl ProducerTable {
 
     #[inline]
     fn subject(&self, id: ProducerId, now: Timestamp) -> Subject<'_> {
-        match self.find(id) {
-            Some(slot) => Subject::Known(self.view(slot)),
+        match self.index.find(&self.entries, id) {
+            Some((_, entry)) => Subject::Known(self.view_of(entry)),
             None => Subject::Unknown { has_room: self.has_room(now) },
         }
     }
@@ -184,13 +184,21 @@ impl ProducerTable {
         if !header.is_idempotent() {
             return None;
         }
-        if !header.is_control() {
-            let slot = self.find_or_create(header, spare, now);
-            let was_open = self.side(slot).transaction_first.is_some();
-            let effect = self.absorb_data(slot, header, was_open);
-            self.touch(slot, was_open);
-            return effect;
+        if header.is_control() {
+            return self.absorb_control(header, control, now, spare);
         }
+        let slot = self.find_or_create(header, spare, now);
+        if self.absorb_plain(slot, header) { None } else { self.absorb_data(slot, header) }
+    }
+
+    #[inline(never)]
+    fn absorb_control(
+        &mut self,
+        header: &BatchHeader,
+        control: Option<ControlRecord>,
+        now: Timestamp,
+        spare: Spare,
+    ) -> Option<TransactionEffect> {
         // Compaction leaves the headers of empty control batches behind: those say nothing.
         let (coordinator_epoch, aborted) = match control.filter(|_| header.record_count > 0)? {
             ControlRecord::Commit { coordinator_epoch } => (coordinator_epoch, false),
@@ -205,18 +213,39 @@ impl ProducerTable {
         opened.map(|first_offset| TransactionEffect::Ended { producer_id, first_offset, marker, aborted })
     }
 
-    fn absorb_data(&mut self, slot: u32, header: &BatchHeader, was_open: bool) -> Option<TransactionEffect> {
+    /// Takes over what most batches are: data outside of transactions, in the current epoch of a producer that has no
+    /// side. Its window alone changes. `false` if the batch is another.
+    #[inline]
+    fn absorb_plain(&mut self, slot: u32, header: &BatchHeader) -> bool {
+        let entry = &mut self.entries[slot];
+        let is_plain =
+            entry.side == NONE && entry.epoch == header.producer_epoch && !header.is_transactional();
+        if is_plain {
+            entry.last_seen = self.clock.second();
+            remember(entry, slot, &mut self.older, self.policy.window, StoredBatch::of(header));
+            if !self.recency.is_most_recent(slot) {
+                self.make_most_recent(slot, false);
+            }
+        }
+        is_plain
+    }
+
+    #[inline(never)]
+    fn absorb_data(&mut self, slot: u32, header: &BatchHeader) -> Option<TransactionEffect> {
+        let was_open = self.side(slot).transaction_first.is_some();
         if header.producer_epoch >= self.entries[slot].epoch {
             self.enter_epoch(slot, header.producer_epoch);
-            self.remember(slot, StoredBatch::of(header));
+            let entry = &mut self.entries[slot];
+            remember(entry, slot, &mut self.older, self.policy.window, StoredBatch::of(header));
             self.forget_in_side(slot, |side| side.marker_timestamp = None);
         }
-        if was_open || !header.is_transactional() {
-            return None;
-        }
         let (producer_id, first_offset) = (header.producer_id, header.base_offset);
-        self.update_side(slot, |side| side.transaction_first = Some(first_offset));
-        Some(TransactionEffect::Began { producer_id, first_offset })
+        let begins = !was_open && header.is_transactional();
+        if begins {
+            self.update_side(slot, |side| side.transaction_first = Some(first_offset));
+        }
+        self.touch(slot, was_open);
+        begins.then_some(TransactionEffect::Began { producer_id, first_offset })
     }
 
     fn absorb_marker(&mut self, slot: u32, header: &BatchHeader, coordinator_epoch: i32) {
@@ -269,25 +298,6 @@ impl ProducerTable {
         if self.entries[slot].last.present().is_some() {
             self.update_side(slot, |side| side.fenced_epoch = side.fenced_epoch.or(Some(before)));
         }
-    }
-
-    /// Makes the batch the last one of the window; of a full window the oldest goes.
-    fn remember(&mut self, slot: u32, batch: StoredBatch) {
-        let entry = &mut self.entries[slot];
-        let previous = std::mem::replace(&mut entry.last, batch);
-        if previous.present().is_none() || self.policy.window == 1 {
-            return;
-        }
-        if entry.older == NONE {
-            entry.older = self.older.allocate(slot, StoredBatch::ABSENT);
-        }
-        let block = self.older.blocks.block_mut(entry.older);
-        if usize::from(entry.older_len) == block.len() {
-            block.copy_within(1.., 0);
-            entry.older_len -= 1;
-        }
-        block[usize::from(entry.older_len)] = previous;
-        entry.older_len += 1;
     }
 
     fn forget_window(&mut self, slot: u32) {
@@ -390,14 +400,19 @@ impl ProducerTable {
 
     #[inline]
     pub(super) fn find(&self, id: ProducerId) -> Option<u32> {
-        self.index.find(&self.entries, id)
+        self.index.find(&self.entries, id).map(|(slot, _)| slot)
     }
 
     #[inline]
     fn find_or_create(&mut self, header: &BatchHeader, spare: Spare, now: Timestamp) -> u32 {
-        if let Some(slot) = self.find(header.producer_id) {
-            return slot;
+        match self.find(header.producer_id) {
+            Some(slot) => slot,
+            None => self.create(header, spare, now),
         }
+    }
+
+    #[inline(never)]
+    fn create(&mut self, header: &BatchHeader, spare: Spare, now: Timestamp) -> u32 {
         if self.len() >= self.policy.budget {
             self.evict_one(spare, now);
         }
@@ -538,4 +553,23 @@ impl ProducerTable {
     pub(super) fn allocated(&self) -> usize {
         self.entries.allocated() + self.index.allocated() + self.older.allocated() + self.sides.allocated()
     }
+}
+
+/// Makes the batch the last one of the window of the entry in `slot`; of a full window the oldest goes.
+#[inline(always)]
+fn remember(entry: &mut Entry, slot: u32, older: &mut Pool<StoredBatch>, window: u8, batch: StoredBatch) {
+    let previous = std::mem::replace(&mut entry.last, batch);
+    if previous.present().is_none() || window == 1 {
+        return;
+    }
+    if entry.older == NONE {
+        entry.older = older.allocate(slot, StoredBatch::ABSENT);
+    }
+    let block = older.blocks.block_mut(entry.older);
+    if usize::from(entry.older_len) == block.len() {
+        block.copy_within(1.., 0);
+        entry.older_len -= 1;
+    }
+    block[usize::from(entry.older_len)] = previous;
+    entry.older_len += 1;
 }
