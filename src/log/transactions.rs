@@ -168,16 +168,14 @@ impl Shared {
         transaction::last_stable_offset(first, self.watermarks.log_start(), high_watermark)
     }
 
-    /// Takes over what stored batches did, before their end is published: who sees a transaction's batches knows that it
-    /// is open, and who sees a marker finds the aborted transaction.
-    #[inline]
-    pub(super) fn note_effects(&self, segment: &Segment, effects: &[TransactionEffect]) {
-        for effect in effects {
-            if let Some(aborted) = self.transactions.note(*effect)
-                && let Some(mut index) = segment.transactions()
-            {
-                index.append(aborted);
-            }
+    /// Takes over what a stored batch did, before its end is published: who sees a transaction's batches knows that it is
+    /// open, and who sees a marker finds the aborted transaction.
+    #[inline(never)]
+    pub(super) fn note_effect(&self, segment: &Segment, effect: TransactionEffect) {
+        if let Some(aborted) = self.transactions.note(effect)
+            && let Some(mut index) = segment.transactions()
+        {
+            index.append(aborted);
         }
     }
 

@@ -198,6 +198,7 @@ impl IndexInterval {
     }
 
     /// Whether the batch of `size` bytes that comes next gets an entry. Counts its bytes.
+    #[inline]
     pub(crate) fn take(&mut self, size: usize) -> bool {
         let due = self.bytes_since_last > self.interval;
         if due {

@@ -396,6 +396,7 @@ impl IndexFiller {
         }
     }
 
+    #[inline]
     pub(crate) fn add(&mut self, indexes: &Indexes, batch: &PlacedBatch) {
         let header = &batch.header;
         if header.max_timestamp > self.largest_timestamp {
@@ -403,9 +404,15 @@ impl IndexFiller {
             self.largest_timestamp_offset = header.last_offset();
         }
         if self.interval.take(header.size()) {
-            indexes.offset.append(header.last_offset(), batch.position as u32);
-            indexes.time.append(self.largest_timestamp, self.largest_timestamp_offset);
+            self.append(indexes, batch);
         }
+    }
+
+    /// Adds an entry pair.
+    #[inline(never)]
+    fn append(&self, indexes: &Indexes, batch: &PlacedBatch) {
+        indexes.offset.append(batch.header.last_offset(), batch.position as u32);
+        indexes.time.append(self.largest_timestamp, self.largest_timestamp_offset);
     }
 
     /// The entry that a sealed segment's time index ends with: its largest timestamp.

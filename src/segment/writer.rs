@@ -1,11 +1,12 @@
 //! The append end of the active segment. Its owner holds the partition's append lock.
 
+use std::io;
 use std::sync::Arc;
 
 use super::file::{LogFile, Sink, Stamps};
 use super::{IndexFiller, PlacedBatch, Segment, Summary};
 use crate::batch::BatchHeader;
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoError, Result};
 use crate::types::{Offset, Timestamp};
 
 /// Appends to one segment: [`write`](Self::write) any number of batches, then [`publish`](Self::publish) them at once.
@@ -22,8 +23,8 @@ pub(crate) struct SegmentWriter {
     next_offset: Offset,
     /// Behind the last batch that is published.
     published_offset: Offset,
-    /// Written and not yet published.
-    pending: Vec<PlacedBatch>,
+    /// The batches of the call that is under way, or of the last one.
+    placed: Vec<PlacedBatch>,
 }
 
 impl SegmentWriter {
@@ -44,7 +45,7 @@ impl SegmentWriter {
             sink,
             first_timestamp,
             created,
-            pending: Vec::new(),
+            placed: Vec::new(),
         }
     }
 
@@ -79,52 +80,59 @@ impl SegmentWriter {
     }
 
     /// Copies a batch behind those before it. The file has blocks there (the caller looked).
+    #[inline(always)]
     pub(crate) fn write(&mut self, header: &BatchHeader, stamps: &Stamps, batch: &[u8]) -> Result<()> {
         if let Err(error) = self.sink.write(self.position, stamps, batch) {
-            self.discard();
-            return Err(error).at("write", &self.file().path());
+            return Err(self.failed(error));
+        }
+        if self.position == self.file().end() {
+            self.placed.clear();
         }
         let Stamps { base_offset, leader_epoch } = *stamps;
         let header = BatchHeader { base_offset, leader_epoch, ..*header };
+        self.placed.push(PlacedBatch { header, position: self.position });
         self.position += header.size() as u64;
         self.next_offset = header.next_offset();
-        self.pending.push(PlacedBatch { header, position: self.position - header.size() as u64 });
         Ok(())
     }
 
     /// Makes the written batches visible to readers of the segment: bytes first, then the indexes that point at them.
-    /// Hands them to `each` with their final headers.
     ///
     /// # Errors
     ///
     /// The disk's, in [`IoMode::Write`](crate::IoMode); nothing is published and the batches are forgotten.
-    pub(crate) fn publish(&mut self, mut each: impl FnMut(&PlacedBatch)) -> Result<()> {
+    #[inline(always)]
+    pub(crate) fn publish(&mut self) -> Result<()> {
         let from = self.file().end();
         if let Err(error) = self.sink.flush(from) {
-            self.discard();
-            return Err(error).at("write", &self.file().path());
+            return Err(self.failed(error));
         }
         self.sink.publish(self.segment.file(), self.position);
         let indexes = self.segment.indexes.get();
-        for batch in &self.pending {
+        for batch in &self.placed {
             self.first_timestamp.get_or_insert(batch.header.max_timestamp);
             if let Some(indexes) = indexes {
                 self.filler.add(indexes, batch);
             }
-            each(batch);
         }
         self.published_offset = self.next_offset;
         self.segment.publish(&self.filler.summary(self.next_offset));
-        self.pending.clear();
         Ok(())
     }
 
-    /// Forgets what was written and not published.
-    fn discard(&mut self) {
+    /// The batches of the last call with their final headers.
+    pub(crate) fn published(&self) -> &[PlacedBatch] {
+        &self.placed
+    }
+
+    /// Forgets what was written and not published. The error for the caller.
+    #[cold]
+    fn failed(&mut self, error: io::Error) -> Error {
         self.sink.discard();
         self.next_offset = self.published_offset;
-        self.pending.clear();
+        self.placed.clear();
         self.position = self.file().end();
+        Error::Io(IoError::new("write", &self.file().path(), error))
     }
 
     /// Ends the segment: its time index gets its last entry. The file is trimmed later, off the lock.

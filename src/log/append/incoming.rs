@@ -7,70 +7,81 @@ use crate::log::admission::Admission;
 use crate::producer;
 use crate::types::{LeaderEpoch, Offset, Timestamp};
 
-/// Batches that may be judged.
-#[derive(Debug)]
+/// Batches that may be judged. Handed on by value: what the compiler knows of it, it forgets of what is referred to.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Incoming<'a> {
     pub(super) batches: &'a [Batch],
-    /// What the control batches say, up to the last one of them: none at all where there is only data.
-    controls: Vec<Option<ControlRecord>>,
-    pub(super) options: &'a AppendOptions,
+    /// What each batch says if it is a control batch: none at all where there is only data.
+    controls: &'a [Option<ControlRecord>],
+    pub(super) options: AppendOptions,
 }
 
 impl<'a> Incoming<'a> {
     /// Checks what can be said of batches without knowing the log.
     #[inline(always)]
-    pub(super) fn check(
-        batches: &'a [Batch],
-        options: &'a AppendOptions,
-        admission: &Admission,
-    ) -> Result<Self> {
-        let mut controls = Vec::new();
+    pub(super) fn check(batches: &'a [Batch], options: AppendOptions, admission: &Admission) -> Result<Self> {
         let (mut bytes, mut offsets) = (0, 0);
-        for (index, batch) in batches.iter().enumerate() {
+        for batch in batches {
             check_one(batch, options.origin, admission)?;
             bytes += batch.bytes().len();
             offsets += i64::from(batch.header().last_offset_delta) + 1;
-            if batch.header().is_control() {
-                controls.resize(index, None);
-                controls.push(batch.control()?);
-            }
         }
         if let (Origin::Replication, [first, .., last]) = (options.origin, batches) {
             offsets = last.header().next_offset() - first.header().base_offset;
         }
         limit(bytes, admission.segment_bytes(), "segment_bytes")?;
         check_span(offsets)?;
-        Ok(Self { batches, controls, options })
+        Ok(Self { batches, controls: &[], options })
+    }
+
+    /// What each batch says if it is a control batch; nothing where there is only data.
+    #[inline(always)]
+    pub(super) fn read_controls(self) -> Result<Vec<Option<ControlRecord>>> {
+        if !self.batches.iter().any(|batch| batch.header().is_control()) {
+            return Ok(Vec::new());
+        }
+        self.batches.iter().map(|batch| Ok(batch.control()?)).collect()
+    }
+
+    /// The same with what [`read_controls`](Self::read_controls) has found.
+    pub(super) fn with_controls(self, controls: &'a [Option<ControlRecord>]) -> Self {
+        Self { controls, ..self }
     }
 
     /// Whether the log puts the time of the append into the batches.
-    pub(super) fn must_be_stamped(&self, admission: &Admission) -> bool {
+    pub(super) fn must_be_stamped(self, admission: &Admission) -> bool {
         admission.stamps_time() && !self.is_replicated()
     }
 
     /// The batches with `now` as the time of their append.
-    pub(super) fn stamped(&self, now: Timestamp) -> Vec<Batch> {
+    pub(super) fn stamped(self, now: Timestamp) -> Vec<Batch> {
         self.batches.iter().map(|batch| batch.with_append_time(now)).collect()
     }
 
     /// The same with other batches in place of these, of which only the timestamps differ.
-    pub(super) fn with_batches<'b>(&'b self, batches: &'b [Batch]) -> Incoming<'b> {
-        Incoming { batches, controls: self.controls.clone(), options: self.options }
+    pub(super) fn with_batches(self, batches: &'a [Batch]) -> Self {
+        Self { batches, ..self }
     }
 
     /// Every batch, with what it says if it is a control batch.
     #[inline]
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Batch, Option<ControlRecord>)> {
-        let control = |index| self.controls.get(index).copied().flatten();
-        self.batches.iter().enumerate().map(move |(index, batch)| (batch, control(index)))
+    pub(super) fn iter(self) -> impl Iterator<Item = (&'a Batch, Option<ControlRecord>)> {
+        self.batches.iter().enumerate().map(move |(index, batch)| (batch, self.control(index)))
     }
 
-    pub(super) fn is_replicated(&self) -> bool {
+    #[inline]
+    pub(super) fn control(self, index: usize) -> Option<ControlRecord> {
+        self.controls.get(index).copied().flatten()
+    }
+
+    #[inline]
+    pub(super) fn is_replicated(self) -> bool {
         self.options.origin == Origin::Replication
     }
 
     /// The origin by whose rules a batch is judged.
-    pub(super) fn origin_of(&self, control: Option<ControlRecord>) -> producer::Origin {
+    #[inline]
+    pub(super) fn origin_of(self, control: Option<ControlRecord>) -> producer::Origin {
         match self.options.origin {
             Origin::Client => producer::Origin::Client,
             Origin::Replication => producer::Origin::Replication,
@@ -82,7 +93,7 @@ impl<'a> Incoming<'a> {
     }
 
     /// Replicated batches come with their offsets and leader epochs: whether these may stand behind `log_end`.
-    pub(super) fn check_order(&self, log_end: Offset, latest: LeaderEpoch) -> Result<()> {
+    pub(super) fn check_order(self, log_end: Offset, latest: LeaderEpoch) -> Result<()> {
         let (mut expected, mut epoch) = (log_end, latest);
         for batch in self.batches {
             let header = batch.header();
@@ -98,6 +109,7 @@ impl<'a> Incoming<'a> {
     }
 }
 
+#[inline]
 fn check_one(batch: &Batch, origin: Origin, admission: &Admission) -> Result<()> {
     if origin == Origin::Replication {
         return Ok(());

@@ -8,7 +8,7 @@ mod options;
 mod outcome;
 mod plan;
 
-use smallvec::SmallVec;
+use std::slice;
 
 use super::background::Chore;
 use super::commit::Ticket;
@@ -18,14 +18,13 @@ use crate::batch::{Batch, BatchHeader};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Rejection, Result};
 use crate::producer::{Context, Decision, Staging};
-use crate::segment::{ALLOCATION_STEP_MIN, SegmentWriter, Stamps};
+use crate::segment::{ALLOCATION_STEP_MIN, PlacedBatch, SegmentWriter, Stamps};
 use crate::sync::MutexGuard;
-use crate::transaction::TransactionEffect;
 use crate::types::{Offset, Timestamp};
 use incoming::Incoming;
 pub use options::{AppendOptions, Origin};
 pub use outcome::AppendOutcome;
-pub(super) use plan::Outcomes;
+pub(super) use outcome::Outcomes;
 use plan::{Demand, Plan};
 
 /// How many turns of an idle loop pass between the looks of whoever finds the append lock taken, before it goes to sleep.
@@ -70,10 +69,10 @@ impl Log {
     /// [`Error::Poisoned`] after a failed sync. [`Error::OffsetsExhausted`] at the last offset there is.
     /// [`Error::InDoubt`], [`Error::Truncated`]: stored, but not known to be durable.
     pub fn append(&self, batch: &Batch) -> Result<AppendOutcome> {
-        let (mut outcomes, options) = (Outcomes::new(), AppendOptions::default());
-        let ticket = self.shared.place(std::slice::from_ref(batch), &options, true, &mut outcomes)?;
+        let (mut outcome, options) = (AppendOutcome::UNKNOWN, AppendOptions::default());
+        let (batches, outcomes) = (slice::from_ref(batch), slice::from_mut(&mut outcome));
+        let ticket = self.shared.place(batches, options, true, outcomes)?;
         self.shared.settle(ticket)?;
-        let Some(outcome) = outcomes.pop() else { return Err(Error::Closed) };
         Ok(outcome)
     }
 
@@ -85,8 +84,8 @@ impl Log {
     /// As [`append`](Self::append); all batches together may not be larger than a segment, nor take more than 2^31
     /// offsets.
     pub fn append_all(&self, batches: &[Batch]) -> Result<Vec<AppendOutcome>> {
-        let mut outcomes = Outcomes::new();
-        let ticket = self.shared.place_all(batches, &AppendOptions::default(), true, &mut outcomes)?;
+        let mut outcomes = Outcomes::from_elem(AppendOutcome::UNKNOWN, batches.len());
+        let ticket = self.shared.place_all(batches, AppendOptions::default(), true, &mut outcomes)?;
         self.shared.settle(ticket)?;
         Ok(outcomes.into_vec())
     }
@@ -98,7 +97,7 @@ impl Log {
     ///
     /// As [`append`](Self::append), but for what can happen while waiting.
     pub fn submit(&self, batches: &[Batch], options: AppendOptions) -> Result<Pending> {
-        self.submit_within(batches, &options, true)
+        self.submit_within(batches, options, true)
     }
 
     /// The same as [`submit`](Self::submit), never waiting.
@@ -107,12 +106,12 @@ impl Log {
     ///
     /// [`Error::WouldBlock`] where `submit` would wait; nothing is stored.
     pub fn try_submit(&self, batches: &[Batch], options: AppendOptions) -> Result<Pending> {
-        self.submit_within(batches, &options, false)
+        self.submit_within(batches, options, false)
     }
 
     /// Stores batches within the bounds of what may not be durable yet, for which it may wait or not.
-    fn submit_within(&self, batches: &[Batch], options: &AppendOptions, may_wait: bool) -> Result<Pending> {
-        let mut outcomes = Outcomes::new();
+    fn submit_within(&self, batches: &[Batch], options: AppendOptions, may_wait: bool) -> Result<Pending> {
+        let mut outcomes = Outcomes::from_elem(AppendOutcome::UNKNOWN, batches.len());
         let ticket = self.shared.place_all(batches, options, may_wait, &mut outcomes)?;
         self.shared.request_sync(ticket);
         Ok(Pending::new(self.shared.clone(), outcomes, ticket))
@@ -125,31 +124,33 @@ impl Shared {
     fn place_all(
         &self,
         batches: &[Batch],
-        options: &AppendOptions,
+        options: AppendOptions,
         may_wait: bool,
-        outcomes: &mut Outcomes,
+        outcomes: &mut [AppendOutcome],
     ) -> Result<Option<Ticket>> {
         self.place(batches, options, may_wait, outcomes)
     }
 
-    /// Stores batches, and adds their outcomes. The ticket is `None` when they are as durable as they must be.
+    /// Stores batches, and says what came of each. The ticket is `None` when they are as durable as they must be.
     #[inline(always)]
     fn place(
         &self,
         batches: &[Batch],
-        options: &AppendOptions,
+        options: AppendOptions,
         may_wait: bool,
-        outcomes: &mut Outcomes,
+        outcomes: &mut [AppendOutcome],
     ) -> Result<Option<Ticket>> {
         if self.environment.read_only {
             return Err(Error::ReadOnly { path: self.directory.clone() });
         }
         let incoming = Incoming::check(batches, options, &self.admission)?;
+        let controls = incoming.read_controls()?;
+        let incoming = incoming.with_controls(&controls);
         self.within_bounds(may_wait)?;
         let placed = if incoming.must_be_stamped(&self.admission) {
-            self.place_stamped(&incoming, outcomes)
+            self.place_stamped(incoming, outcomes)
         } else {
-            self.place_checked(&incoming, outcomes)
+            self.place_checked(incoming, outcomes)
         }?;
         if placed.left_gap {
             // A segment without a name is found again only if it goes on where the log ends.
@@ -177,14 +178,14 @@ impl Shared {
 
     /// Stores the batches with the time of the append as theirs.
     #[inline(never)]
-    fn place_stamped(&self, incoming: &Incoming<'_>, outcomes: &mut Outcomes) -> Result<Placed> {
+    fn place_stamped(&self, incoming: Incoming<'_>, outcomes: &mut [AppendOutcome]) -> Result<Placed> {
         let stamped = incoming.stamped(self.environment.clock.now());
-        self.place_checked(&incoming.with_batches(&stamped), outcomes)
+        self.place_checked(incoming.with_batches(&stamped), outcomes)
     }
 
     /// Judges and stores under the lock; lets go of it to get what is missing, and then judges again.
     #[inline(always)]
-    fn place_checked(&self, incoming: &Incoming<'_>, outcomes: &mut Outcomes) -> Result<Placed> {
+    fn place_checked(&self, incoming: Incoming<'_>, outcomes: &mut [AppendOutcome]) -> Result<Placed> {
         match self.try_place(incoming, outcomes)? {
             Ok(placed) => Ok(placed),
             Err(need) => self.place_with(need, incoming, outcomes),
@@ -193,7 +194,12 @@ impl Shared {
 
     /// Goes on behind a first try that found something missing.
     #[cold]
-    fn place_with(&self, mut need: Need, incoming: &Incoming<'_>, outcomes: &mut Outcomes) -> Result<Placed> {
+    fn place_with(
+        &self,
+        mut need: Need,
+        incoming: Incoming<'_>,
+        outcomes: &mut [AppendOutcome],
+    ) -> Result<Placed> {
         loop {
             self.commit.unless_over(self.provide(need))?;
             match self.try_place(incoming, outcomes)? {
@@ -205,17 +211,18 @@ impl Shared {
 
     /// Judges and stores as far as that goes without letting go of the lock.
     #[inline(always)]
-    fn try_place(&self, incoming: &Incoming<'_>, outcomes: &mut Outcomes) -> Result<Result<Placed, Need>> {
+    fn try_place(
+        &self,
+        incoming: Incoming<'_>,
+        outcomes: &mut [AppendOutcome],
+    ) -> Result<Result<Placed, Need>> {
         let mut appender = self.lock_appender();
         self.commit.check()?;
         if appender.closing {
             return Err(Error::Closed);
         }
         let now = self.now();
-        // Where the writer is: behind a segment that was begun above the log end and whose first batch then failed.
-        let next_offset = appender.writer.as_ref().map(SegmentWriter::next_offset);
-        let mut plan = Plan::new(next_offset.unwrap_or_else(|| self.watermarks.log_end()), outcomes);
-        self.judge(&appender, incoming, now, &mut plan)?;
+        let plan = self.judge(&appender, incoming, now, outcomes)?;
         let rolled = match self.make_room(&mut appender, plan.demand.as_ref(), now) {
             Ok(rolled) => rolled,
             Err(need) => return Ok(Err(need)),
@@ -248,26 +255,22 @@ impl Shared {
     }
 
     #[inline(always)]
-    fn judge(
+    fn judge<'a>(
         &self,
         appender: &Appender,
-        incoming: &Incoming<'_>,
+        incoming: Incoming<'_>,
         now: Timestamp,
-        plan: &mut Plan<'_>,
-    ) -> Result<()> {
+        outcomes: &'a mut [AppendOutcome],
+    ) -> Result<Plan<'a>> {
+        // Where the writer is: behind a segment that was begun above the log end and whose first batch then failed.
+        let next_offset = appender.writer.as_ref().map(SegmentWriter::next_offset);
+        let plan = Plan::new(next_offset.unwrap_or_else(|| self.watermarks.log_end()), outcomes);
         if incoming.is_replicated() {
             incoming.check_order(plan.next_offset, appender.latest_epoch())?;
-            let headers = incoming.batches.iter().map(Batch::header);
-            headers.for_each(|header| plan.add_new(header, header.base_offset));
-            return Ok(());
+            return Ok(plan.with_replicated(incoming.batches));
         }
         let judged = match incoming.batches {
-            [batch] => {
-                let header = batch.header();
-                let control = incoming.iter().next().and_then(|(_, control)| control);
-                let context = self.context(appender, incoming, header, control, now);
-                appender.producers.decide(header, &context).map(|decision| plan.add(header, decision))
-            }
+            [batch] => self.judge_one(appender, incoming, batch.header(), now, plan),
             _ => self.judge_all(appender, incoming, now, plan),
         };
         judged.map_err(|rejection| {
@@ -276,14 +279,28 @@ impl Shared {
         })
     }
 
-    /// Judges each batch as if those before it were stored.
-    fn judge_all(
+    #[inline(always)]
+    fn judge_one<'a>(
         &self,
         appender: &Appender,
-        incoming: &Incoming<'_>,
+        incoming: Incoming<'_>,
+        header: &BatchHeader,
         now: Timestamp,
-        plan: &mut Plan<'_>,
-    ) -> Result<(), Rejection> {
+        mut plan: Plan<'a>,
+    ) -> Result<Plan<'a>, Rejection> {
+        let context = self.context(appender, incoming, header, incoming.control(0), now);
+        plan.add(header, appender.producers.decide(header, &context)?);
+        Ok(plan)
+    }
+
+    /// Judges each batch as if those before it were stored.
+    fn judge_all<'a>(
+        &self,
+        appender: &Appender,
+        incoming: Incoming<'_>,
+        now: Timestamp,
+        mut plan: Plan<'a>,
+    ) -> Result<Plan<'a>, Rejection> {
         let mut staging = Staging::new(&appender.producers);
         for (batch, control) in incoming.iter() {
             let header = batch.header();
@@ -295,14 +312,14 @@ impl Shared {
             }
             plan.add(header, decision);
         }
-        Ok(())
+        Ok(plan)
     }
 
     #[inline(always)]
     fn context(
         &self,
         appender: &Appender,
-        incoming: &Incoming<'_>,
+        incoming: Incoming<'_>,
         header: &BatchHeader,
         control: Option<crate::batch::ControlRecord>,
         now: Timestamp,
@@ -410,7 +427,7 @@ impl Shared {
     fn store(
         &self,
         appender: &mut Appender,
-        incoming: &Incoming<'_>,
+        incoming: Incoming<'_>,
         plan: &Plan<'_>,
         now: Timestamp,
     ) -> Result<()> {
@@ -418,7 +435,10 @@ impl Shared {
         let epoch = incoming.options.leader_epoch.unwrap_or(appender.leader_epoch);
         let leader_epoch = epoch.max(appender.latest_epoch());
         let Some(writer) = appender.writer.as_mut() else { return Err(Error::Closed) };
-        for (batch, _) in plan.new_batches(incoming) {
+        for (index, batch) in incoming.batches.iter().enumerate() {
+            if !plan.is_new(index) {
+                continue;
+            }
             let stamps = if incoming.is_replicated() {
                 Stamps::of(batch.header())
             } else {
@@ -433,49 +453,47 @@ impl Shared {
     fn publish(
         &self,
         appender: &mut Appender,
-        incoming: &Incoming<'_>,
+        incoming: Incoming<'_>,
         plan: &Plan<'_>,
         now: Timestamp,
     ) -> Result<()> {
-        let Appender {
-            writer,
-            producers,
-            leader_epochs,
-            epochs_untold,
-            since_checkpoint,
-            verifications,
-            filled,
-            ..
-        } = appender;
-        let Some(writer) = writer.as_mut() else { return Err(Error::Closed) };
+        let Some(writer) = appender.writer.as_mut() else { return Err(Error::Closed) };
         let from = writer.segment().file().end();
-        let mut count = 0;
-        let mut effects: SmallVec<[TransactionEffect; 1]> = SmallVec::new();
-        let mut stored = plan.new_batches(incoming);
-        writer.publish(|batch| {
-            let control = stored.next().and_then(|(_, control)| control);
-            if let Some(effect) = producers.apply(&batch.header, control, now) {
-                effects.push(effect);
-            }
-            if leader_epochs.assign(batch.header.leader_epoch, batch.header.base_offset) {
-                *epochs_untold |= self.is_told_by_file_only(leader_epochs, batch.header.base_offset);
-            }
-            if batch.header.is_transactional() {
-                verifications.end(batch.header.producer_id);
-            }
-            count += 1;
-        })?;
-        self.note_effects(writer.segment(), &effects);
-        let bytes = writer.position() - from;
-        *since_checkpoint += bytes;
-        self.counters.appended_batches.add_locked(count);
+        writer.publish()?;
+        let (bytes, log_end) = (writer.position() - from, writer.next_offset());
+        self.counters.appended_batches.add_locked(writer.published().len() as u64);
         self.counters.appended_bytes.add_locked(bytes);
-        *filled += bytes;
-        if *filled >= ALLOCATION_STEP_MIN {
-            self.environment.space.give_back(std::mem::take(filled));
+        self.take_over(appender, incoming, plan, now);
+        appender.since_checkpoint += bytes;
+        appender.filled += bytes;
+        if appender.filled >= ALLOCATION_STEP_MIN {
+            self.environment.space.give_back(std::mem::take(&mut appender.filled));
         }
-        self.watermarks.set_log_end(writer.next_offset());
+        self.watermarks.set_log_end(log_end);
         Ok(())
+    }
+
+    /// Notes what the batches that were just published say of their producers and leader epochs.
+    #[inline(always)]
+    fn take_over(&self, appender: &mut Appender, incoming: Incoming<'_>, plan: &Plan<'_>, now: Timestamp) {
+        let Appender { writer, producers, leader_epochs, epochs_untold, verifications, .. } = appender;
+        let Some(writer) = writer else { return };
+        let mut published = writer.published().iter();
+        for index in 0..incoming.batches.len() {
+            if !plan.is_new(index) {
+                continue;
+            }
+            let Some(PlacedBatch { header, .. }) = published.next() else { return };
+            if let Some(effect) = producers.apply(header, incoming.control(index), now) {
+                self.note_effect(writer.segment(), effect);
+            }
+            if leader_epochs.assign(header.leader_epoch, header.base_offset) {
+                *epochs_untold |= self.is_told_by_file_only(leader_epochs, header.base_offset);
+            }
+            if header.is_transactional() {
+                verifications.end(header.producer_id);
+            }
+        }
     }
 
     /// Whether a leader epoch that begins at `start` is the only one known of a log that has older batches, because a

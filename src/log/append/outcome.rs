@@ -1,5 +1,7 @@
 //! What an append answers.
 
+use smallvec::SmallVec;
+
 use crate::batch::BatchHeader;
 use crate::producer::Duplicate;
 use crate::types::{Offset, OffsetRange, Timestamp};
@@ -29,7 +31,14 @@ pub struct AppendOutcome {
     same_bytes: Option<bool>,
 }
 
+/// One outcome per batch of a call.
+pub(in crate::log) type Outcomes = SmallVec<[AppendOutcome; 1]>;
+
 impl AppendOutcome {
+    /// Stands where a batch is not judged yet.
+    pub(super) const UNKNOWN: Self =
+        Self { duplicate: false, offsets: None, timestamp: Timestamp::NONE, same_bytes: None };
+
     #[inline]
     pub(super) fn appended(header: &BatchHeader, base_offset: Offset) -> Self {
         let last = base_offset + i64::from(header.last_offset_delta);

@@ -1,16 +1,10 @@
 //! What the batches of a call come to once they are judged, before anything is stored. Offsets depend on where
 //! the log ends alone, so every outcome is known by then.
 
-use smallvec::SmallVec;
-
-use super::incoming::Incoming;
 use super::outcome::AppendOutcome;
-use crate::batch::{Batch, BatchHeader, ControlRecord};
+use crate::batch::{Batch, BatchHeader};
 use crate::producer::Decision;
 use crate::types::{Offset, Timestamp};
-
-/// One outcome per batch of a call.
-pub(in crate::log) type Outcomes = SmallVec<[AppendOutcome; 1]>;
 
 /// The room that the new batches of a call take.
 #[derive(Clone, Copy, Debug)]
@@ -33,33 +27,41 @@ pub(super) struct Plan<'a> {
     /// Up to where the log must be durable for all batches to be; `None` without batches.
     pub(super) target: Option<Offset>,
     pub(super) duplicates: u64,
-    outcomes: &'a mut Outcomes,
+    /// One for each batch of the call.
+    outcomes: &'a mut [AppendOutcome],
+    /// How many of them are known.
+    judged: usize,
 }
 
 impl<'a> Plan<'a> {
     /// Of no batch yet, for a log that ends at `log_end`.
     #[inline]
-    pub(super) fn new(log_end: Offset, outcomes: &'a mut Outcomes) -> Self {
-        outcomes.clear();
-        Self { next_offset: log_end, demand: None, target: None, duplicates: 0, outcomes }
+    pub(super) fn new(log_end: Offset, outcomes: &'a mut [AppendOutcome]) -> Self {
+        Self { next_offset: log_end, demand: None, target: None, duplicates: 0, outcomes, judged: 0 }
     }
 
     /// Adds the next batch of the call.
-    #[inline]
+    #[inline(always)]
     pub(super) fn add(&mut self, header: &BatchHeader, decision: Decision) {
         match decision {
             Decision::Append => self.add_new(header, self.next_offset),
             Decision::Duplicate(duplicate) => {
-                self.outcomes.push(AppendOutcome::duplicate(&duplicate));
+                self.conclude(AppendOutcome::duplicate(&duplicate));
                 self.target = self.target.max(Some(duplicate.durable_at));
                 self.duplicates += 1;
             }
         }
     }
 
+    /// The plan with replicated batches, which stay where they are.
+    pub(super) fn with_replicated(mut self, batches: &[Batch]) -> Self {
+        batches.iter().map(Batch::header).for_each(|header| self.add_new(header, header.base_offset));
+        self
+    }
+
     /// Adds a batch that will be stored at `base_offset`.
-    #[inline]
-    pub(super) fn add_new(&mut self, header: &BatchHeader, base_offset: Offset) {
+    #[inline(always)]
+    fn add_new(&mut self, header: &BatchHeader, base_offset: Offset) {
         let last_offset = base_offset + i64::from(header.last_offset_delta);
         let (bytes, first_offset) =
             self.demand.map_or((0, base_offset), |demand| (demand.bytes, demand.first_offset));
@@ -68,16 +70,18 @@ impl<'a> Plan<'a> {
         self.demand = Some(Demand { bytes, first_offset, last_offset, timestamp });
         self.next_offset = last_offset + 1;
         self.target = self.target.max(Some(self.next_offset));
-        self.outcomes.push(AppendOutcome::appended(header, base_offset));
+        self.conclude(AppendOutcome::appended(header, base_offset));
     }
 
-    /// The new batches, with what they say if they are control batches.
     #[inline]
-    pub(super) fn new_batches<'b>(
-        &'b self,
-        incoming: &'b Incoming<'_>,
-    ) -> impl Iterator<Item = (&'b Batch, Option<ControlRecord>)> {
-        let is_new = |(_, outcome): &(_, &AppendOutcome)| !outcome.is_duplicate();
-        incoming.iter().zip(self.outcomes.as_slice()).filter(is_new).map(|(batch, _)| batch)
+    fn conclude(&mut self, outcome: AppendOutcome) {
+        self.outcomes[self.judged] = outcome;
+        self.judged += 1;
+    }
+
+    /// Whether the batch at `index` of the call is new.
+    #[inline(always)]
+    pub(super) fn is_new(&self, index: usize) -> bool {
+        !self.outcomes[index].is_duplicate()
     }
 }
