@@ -103,7 +103,7 @@ pub(super) enum Subject<'a> {
 }
 
 /// Decides by the table in the module's documentation.
-#[inline]
+#[inline(always)]
 pub(super) fn decide(
     subject: &Subject<'_>,
     header: &BatchHeader,
@@ -115,7 +115,7 @@ pub(super) fn decide(
     }
     match subject {
         Subject::Unknown { has_room } => decide_unknown(*has_room, header, context, policy),
-        Subject::Known(view) => {
+        &Subject::Known(view) => {
             Judge { view, header, policy, verification: context.verification }.decide(context.origin)
         }
     }
@@ -187,16 +187,17 @@ fn rejection(header: &BatchHeader, reason: RejectionReason) -> Rejection {
 }
 
 /// A batch before what is remembered of its producer.
+#[derive(Clone, Copy)]
 struct Judge<'a> {
-    view: &'a EntryView<'a>,
+    view: EntryView<'a>,
     header: &'a BatchHeader,
     policy: &'a ProducerPolicy,
     verification: Verification,
 }
 
-impl Judge<'_> {
-    #[inline]
-    fn decide(&self, origin: Origin) -> Result<Decision, Rejection> {
+impl<'a> Judge<'a> {
+    #[inline(always)]
+    fn decide(self, origin: Origin) -> Result<Decision, Rejection> {
         if self.verification.is_missing && self.is_unverified(origin) {
             return self.refuse(RejectionReason::NotVerified);
         }
@@ -208,12 +209,12 @@ impl Judge<'_> {
         {
             return self.refuse(RejectionReason::CoordinatorFenced);
         }
-        if origin == Origin::Client {
-            match self.judge_sequence()? {
-                Decision::Append => {}
-                duplicate => return Ok(duplicate),
-            }
-        }
+        if origin == Origin::Client { self.judge_sequence() } else { self.append() }
+    }
+
+    /// What comes of a batch that no other rule stopped.
+    #[inline]
+    fn append(self) -> Result<Decision, Rejection> {
         let data = !self.header.is_control();
         if data && !self.header.is_transactional() && self.view.side.transaction_first.is_some() {
             return self.refuse(RejectionReason::TransactionOpen);
@@ -222,14 +223,14 @@ impl Judge<'_> {
     }
 
     #[cold]
-    fn is_unverified(&self, origin: Origin) -> bool {
+    fn is_unverified(self, origin: Origin) -> bool {
         let is_duplicate =
             || origin == Origin::Client && self.window_counts() && self.stored_batch().is_some();
         begins_transaction(self.header) && self.view.side.transaction_first.is_none() && !is_duplicate()
     }
 
-    #[inline]
-    fn judge_sequence(&self) -> Result<Decision, Rejection> {
+    #[inline(always)]
+    fn judge_sequence(self) -> Result<Decision, Rejection> {
         if runs_past_the_end(self.header, self.policy) {
             return self.refuse(RejectionReason::Overlap);
         }
@@ -249,13 +250,13 @@ impl Judge<'_> {
 
     /// Whether the batch belongs to the same run of sequences as the window.
     #[inline]
-    fn window_counts(&self) -> bool {
+    fn window_counts(self) -> bool {
         self.policy.sequence_rule == SequenceRule::Increasing
             || (self.view.epoch() == self.header.producer_epoch && self.view.side.fenced_epoch.is_none())
     }
 
     #[inline]
-    fn stored_batch(&self) -> Option<&StoredBatch> {
+    fn stored_batch(self) -> Option<&'a StoredBatch> {
         let (first, last) = (self.header.base_sequence, self.header.last_sequence());
         let is_same = |batch: &&StoredBatch| batch.last_sequence == last && batch.first_sequence() == first;
         let newest = Some(&self.view.entry.last).filter(|newest| newest.present().is_some());
@@ -263,7 +264,7 @@ impl Judge<'_> {
     }
 
     #[inline]
-    fn repeat(&self, original: &StoredBatch) -> Result<Decision, Rejection> {
+    fn repeat(self, original: &StoredBatch) -> Result<Decision, Rejection> {
         // The CRC covers the producer epoch.
         let same_epoch =
             self.view.side.fenced_epoch.is_none() && self.view.epoch() == self.header.producer_epoch;
@@ -279,23 +280,23 @@ impl Judge<'_> {
         }))
     }
 
-    #[inline]
-    fn contiguous(&self) -> Result<Decision, Rejection> {
+    #[inline(always)]
+    fn contiguous(self) -> Result<Decision, Rejection> {
         let expected = self.next_sequence();
         if Some(self.header.base_sequence) == expected {
-            return Ok(Decision::Append);
+            return self.append();
         }
         if self.view.epoch() == self.header.producer_epoch {
             return self.refuse(self.misplaced());
         }
         if self.view.epoch() == ProducerEpoch::NONE {
-            return Ok(Decision::Append);
+            return self.append();
         }
         self.refuse(RejectionReason::NewEpochNotAtZero)
     }
 
-    fn increasing(&self) -> Result<Decision, Rejection> {
-        let Some(highest) = self.view.last() else { return Ok(Decision::Append) };
+    fn increasing(self) -> Result<Decision, Rejection> {
+        let Some(highest) = self.view.last() else { return self.append() };
         if self.header.last_sequence() <= highest.last_sequence {
             return Ok(Decision::Duplicate(Duplicate {
                 original: None,
@@ -307,11 +308,11 @@ impl Judge<'_> {
         if self.header.base_sequence <= highest.last_sequence {
             return self.refuse(RejectionReason::Overlap);
         }
-        Ok(Decision::Append)
+        self.append()
     }
 
     /// Why a batch is refused that does not begin at the next sequence.
-    fn misplaced(&self) -> RejectionReason {
+    fn misplaced(self) -> RejectionReason {
         let (Some(bounds), Some(next)) =
             (self.view.bounds().filter(|_| self.window_counts()), self.next_sequence())
         else {
@@ -331,7 +332,7 @@ impl Judge<'_> {
 
     /// The sequence that the batch should begin with. `None`: there is none left.
     #[inline]
-    fn next_sequence(&self) -> Option<Sequence> {
+    fn next_sequence(self) -> Option<Sequence> {
         match self.view.last().filter(|batch| self.window_counts() && batch.last_sequence.0 >= 0) {
             None => Some(Sequence(0)),
             Some(last) if self.policy.sequence_rule == SequenceRule::Contiguous => {
@@ -342,7 +343,7 @@ impl Judge<'_> {
     }
 
     #[cold]
-    fn refuse<T>(&self, reason: RejectionReason) -> Result<T, Rejection> {
+    fn refuse<T>(self, reason: RejectionReason) -> Result<T, Rejection> {
         let by_epoch = matches!(reason, RejectionReason::Fenced | RejectionReason::CoordinatorFenced);
         Err(Rejection {
             current_epoch: Some(self.view.epoch()),

@@ -135,12 +135,12 @@ impl ProducerTable {
     }
 
     /// Judges a batch. Changes nothing.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn decide(&self, header: &BatchHeader, context: &Context) -> Result<Decision, Rejection> {
         decide(&self.subject(header.producer_id, context.now), header, context, &self.policy)
     }
 
-    #[inline]
+    #[inline(always)]
     fn subject(&self, id: ProducerId, now: Timestamp) -> Subject<'_> {
         match self.index.find(&self.entries, id) {
             Some((_, entry)) => Subject::Known(self.view_of(entry)),
@@ -506,7 +506,7 @@ impl ProducerTable {
         self.entries.iter().map(|entry| self.view_of(entry))
     }
 
-    #[inline]
+    #[inline(always)]
     fn view_of<'a>(&'a self, entry: &'a Entry) -> EntryView<'a> {
         let older: &[StoredBatch] =
             if entry.older == NONE { &[] } else { self.older.blocks.block(entry.older) };
