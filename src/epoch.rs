@@ -28,14 +28,20 @@ impl LeaderEpochs {
     /// above the latest one changes nothing.
     ///
     /// Epochs that began at `start` or behind it hold no batch, and go.
+    #[inline]
     pub(crate) fn assign(&mut self, epoch: LeaderEpoch, start: Offset) -> bool {
         let latest = self.latest().map_or(LeaderEpoch::UNKNOWN, |(epoch, _)| epoch);
-        if epoch <= latest {
-            return false;
+        let is_news = epoch > latest;
+        if is_news {
+            self.begin(epoch, start);
         }
+        is_news
+    }
+
+    #[cold]
+    fn begin(&mut self, epoch: LeaderEpoch, start: Offset) {
         self.truncate_from_end(start);
         self.entries.push((epoch, start));
-        true
     }
 
     /// The largest epoch not above `requested`, and the offset behind its last batch in a log that ends at `log_end`.

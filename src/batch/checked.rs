@@ -99,7 +99,7 @@ impl Batch {
     }
 
     /// Makes up for a check that the batch has not been through.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn ensure_checked(
         &self,
         check: RecordCheck,
@@ -108,6 +108,11 @@ impl Batch {
         if check == RecordCheck::Header || self.checked == RecordCheck::Full {
             return Ok(());
         }
+        self.check_records(max_decompressed)
+    }
+
+    #[inline(never)]
+    fn check_records(&self, max_decompressed: usize) -> Result<(), BatchError> {
         check_records(&self.header, &self.bytes, max_decompressed, &mut Vec::new())
     }
 

@@ -408,19 +408,35 @@ impl MapWriter {
     /// The place must have been allocated: on a real file storing behind its end raises SIGBUS.
     #[inline]
     pub fn store(&mut self, position: usize, bytes: &[u8]) -> io::Result<()> {
-        let end = match position.checked_add(bytes.len()) {
+        self.store_parts(position, [bytes])
+    }
+
+    /// The same for bytes that are in several places, one behind the other.
+    #[inline]
+    pub(crate) fn store_parts<const N: usize>(
+        &mut self,
+        position: usize,
+        parts: [&[u8]; N],
+    ) -> io::Result<()> {
+        let end = parts.iter().try_fold(position, |end, part| end.checked_add(part.len()));
+        let end = match end {
             Some(end) if end <= self.map.capacity && self.own().contains(&position) => end,
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         };
-        // SAFETY: [position, end) lies within the mapping and above the published end, where no reference exists (so
-        // `bytes` is elsewhere) and nobody but this writer, held by `&mut self`, reads or writes.
-        unsafe {
-            ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.base.as_ptr().add(position), bytes.len());
+        let mut place = position;
+        for part in parts {
+            // SAFETY: the part's place lies in [position, end), which is within the mapping and above the published end,
+            // where no reference exists (so `part` is elsewhere) and nobody but this writer, held by `&mut self`, reads or
+            // writes.
+            unsafe {
+                ptr::copy_nonoverlapping(part.as_ptr(), self.map.base.as_ptr().add(place), part.len());
+            }
+            if let Memory::Heap { observer, .. } = &self.map.memory {
+                observer.stored(place, part);
+            }
+            place += part.len();
         }
         self.written = self.written.max(end);
-        if let Memory::Heap { observer, .. } = &self.map.memory {
-            observer.stored(position, bytes);
-        }
         Ok(())
     }
 

@@ -486,8 +486,7 @@ impl Sink {
         match self {
             Self::Map(writer) => {
                 let (head, tail) = stamps.around(batch);
-                writer.store(position, &head)?;
-                writer.store(position + head.len(), tail)
+                writer.store_parts(position, [&head, tail])
             }
             Self::File(_, buffer) => {
                 let (head, tail) = stamps.around(batch);
@@ -499,6 +498,7 @@ impl Sink {
     }
 
     /// Hands the batches written since `from` to the operating system; there they survive the process.
+    #[inline]
     pub(crate) fn flush(&mut self, from: u64) -> std::io::Result<()> {
         if let Self::File(file, buffer) = self {
             let written = file.write_at(buffer, from);
@@ -516,6 +516,7 @@ impl Sink {
     }
 
     /// Publishes everything below `end`: from here on it never changes.
+    #[inline]
     pub(crate) fn publish(&mut self, file: &LogFile, end: u64) {
         if let Self::Map(writer) = self {
             writer.publish(end as usize);

@@ -109,7 +109,7 @@ impl<'a> Incoming<'a> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn check_one(batch: &Batch, origin: Origin, admission: &Admission) -> Result<()> {
     if origin == Origin::Replication {
         return Ok(());

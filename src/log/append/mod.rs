@@ -165,7 +165,16 @@ impl Shared {
     }
 
     /// Waits while too much is not durable yet.
+    #[inline(always)]
     fn within_bounds(&self, may_wait: bool) -> Result<()> {
+        match self.backlog.exceeds(&self.counters, &self.admission) {
+            None => Ok(()),
+            Some(_) => self.come_within_bounds(may_wait),
+        }
+    }
+
+    #[cold]
+    fn come_within_bounds(&self, may_wait: bool) -> Result<()> {
         while let Some(bound) = self.backlog.exceeds(&self.counters, &self.admission) {
             if !may_wait {
                 return Err(Error::WouldBlock { bound });
@@ -223,11 +232,11 @@ impl Shared {
         }
         let now = self.now();
         let plan = self.judge(&appender, incoming, now, outcomes)?;
-        let rolled = match self.make_room(&mut appender, plan.demand.as_ref(), now) {
+        let rolled = match self.make_room(&mut appender, plan.demand, now) {
             Ok(rolled) => rolled,
             Err(need) => return Ok(Err(need)),
         };
-        let left_gap = plan.demand.is_some_and(|demand| self.leaves_gap(&appender, &demand, rolled));
+        let left_gap = plan.demand.is_some_and(|demand| self.leaves_gap(&appender, demand, rolled));
         self.counters.duplicates.add_locked(plan.duplicates);
         if plan.demand.is_some() {
             self.store(&mut appender, incoming, &plan, now)?;
@@ -344,7 +353,7 @@ impl Shared {
     fn make_room(
         &self,
         appender: &mut Appender,
-        demand: Option<&Demand>,
+        demand: Option<Demand>,
         now: Timestamp,
     ) -> Result<bool, Need> {
         let Some(demand) = demand else { return Ok(false) };
@@ -366,7 +375,7 @@ impl Shared {
 
     /// Whether the batches will stand above the end of the last one, in a segment without a name.
     #[inline(always)]
-    fn leaves_gap(&self, appender: &Appender, demand: &Demand, rolled: bool) -> bool {
+    fn leaves_gap(&self, appender: &Appender, demand: Demand, rolled: bool) -> bool {
         let log_end = self.watermarks.log_end();
         (rolled || demand.first_offset > log_end)
             && appender.writer.as_ref().is_some_and(|writer| !writer.segment().is_named())
@@ -375,7 +384,7 @@ impl Shared {
 
     /// Where the next segment begins: with its first batch. A log's first segment begins where the log does, so that an
     /// opening finds the same log start offset, unless its first batch is too far above.
-    fn next_base(&self, demand: &Demand) -> Offset {
+    fn next_base(&self, demand: Demand) -> Offset {
         let log_end = self.watermarks.log_end();
         let fits = demand.last_offset - log_end <= i64::from(i32::MAX);
         if fits && self.segments.load().is_empty() { log_end } else { demand.first_offset }
@@ -384,7 +393,7 @@ impl Shared {
     /// Kafka's rule (`LogSegment.shouldRoll`): the segment would become too large, is too old, an index is full, or the
     /// last offset is too far from the base.
     #[inline(always)]
-    fn must_roll(&self, appender: &Appender, demand: &Demand, now: Timestamp) -> Result<bool, Need> {
+    fn must_roll(&self, appender: &Appender, demand: Demand, now: Timestamp) -> Result<bool, Need> {
         let Some(writer) = &appender.writer else {
             return if self.last_segment_takes_more() { Err(Need::Writer) } else { Ok(true) };
         };
