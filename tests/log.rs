@@ -7,6 +7,9 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use common::{MODES, TestClock, batch, change, open, options, plain, small, stored};
@@ -220,6 +223,34 @@ fn readers_see_only_what_is_durable_unless_the_log_is_buffered() {
         let log = buffered.partition("t", 0).unwrap();
         log.append(&batch(1, 0, 0, 3)).unwrap();
         assert_eq!((log.high_watermark(), log.durable_offset()), (Offset(3), Offset(0)));
+    }
+}
+
+/// Notes that it was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The next append that woke them could have been hours away, and a duplicate wakes nobody.
+#[test]
+fn readers_are_woken_when_the_log_becomes_buffered() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        drop(log.submit(&[batch(1, 0, 0, 3)], AppendOptions::default()).unwrap());
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut readable = std::pin::pin!(log.readable(Offset(0)));
+        assert!(readable.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        log.set_options((*log.options()).clone().durability(Durability::Buffered)).unwrap();
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert!(readable.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
     }
 }
 

@@ -330,6 +330,9 @@ impl Log {
         shared.admission.set(&options);
         appender.options = Arc::new(options);
         shared.options.store(Arc::clone(&appender.options));
+        drop(appender);
+        // Readers may see what is not durable now.
+        shared.tail.notify();
         Ok(())
     }
 

@@ -49,6 +49,8 @@ enum Need {
 struct Placed {
     /// `None` where nothing need become durable.
     ticket: Option<Ticket>,
+    /// Whether any batch was stored, so that the log ends higher.
+    is_new: bool,
     /// Whether there are chores that should not wait.
     has_chores: bool,
     /// Whether a segment was begun above the end of the last batch.
@@ -159,7 +161,9 @@ impl Shared {
         if placed.has_chores && !self.environment.queue.has_workers() {
             self.do_chores();
         }
-        self.tail.notify();
+        if placed.is_new {
+            self.tail.notify();
+        }
         let durability = options.durability.unwrap_or_else(|| self.admission.durability());
         Ok(placed.ticket.filter(|_| durability == Durability::Synced))
     }
@@ -244,7 +248,7 @@ impl Shared {
         let generation = self.commit.generation();
         let has_chores = self.request_chores(&mut appender, now) || rolled;
         let ticket = plan.target.map(|target| Ticket { target, generation });
-        Ok(Ok(Placed { ticket, has_chores, left_gap }))
+        Ok(Ok(Placed { ticket, is_new: plan.demand.is_some(), has_chores, left_gap }))
     }
 
     #[inline(always)]
