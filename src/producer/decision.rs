@@ -96,10 +96,16 @@ pub(crate) struct Duplicate {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Subject<'a> {
     Known(EntryView<'a>),
-    Unknown {
-        /// Whether the budget lets another producer in.
-        has_room: bool,
-    },
+    Unknown,
+    /// Unknown, and the budget lets no other producer in.
+    Excess,
+}
+
+impl Subject<'_> {
+    /// An unknown one, for whom the budget has room or not.
+    pub(super) fn unknown(has_room: bool) -> Self {
+        if has_room { Self::Unknown } else { Self::Excess }
+    }
 }
 
 /// Decides by the table in the module's documentation.
@@ -114,7 +120,8 @@ pub(super) fn decide(
         return Ok(Decision::Append);
     }
     match subject {
-        Subject::Unknown { has_room } => decide_unknown(*has_room, header, context, policy),
+        Subject::Unknown => decide_unknown(true, header, context, policy),
+        Subject::Excess => decide_unknown(false, header, context, policy),
         &Subject::Known(view) => {
             Judge { view, header, policy, verification: context.verification }.decide(context.origin)
         }
@@ -263,7 +270,7 @@ impl<'a> Judge<'a> {
         self.view.older.iter().chain(newest).find(is_same)
     }
 
-    #[inline]
+    #[inline(always)]
     fn repeat(self, original: &StoredBatch) -> Result<Decision, Rejection> {
         // The CRC covers the producer epoch.
         let same_epoch =

@@ -52,7 +52,7 @@ impl<'a> Staging<'a> {
         }
         match self.untouched(id) {
             Some(slot) => Subject::Known(self.table.view(slot)),
-            None => Subject::Unknown { has_room: !self.is_full() || self.victim(now).is_some() },
+            None => Subject::unknown(!self.is_full() || self.victim(now).is_some()),
         }
     }
 

@@ -144,7 +144,7 @@ impl ProducerTable {
     fn subject(&self, id: ProducerId, now: Timestamp) -> Subject<'_> {
         match self.index.find(&self.entries, id) {
             Some((_, entry)) => Subject::Known(self.view_of(entry)),
-            None => Subject::Unknown { has_room: self.has_room(now) },
+            None => Subject::unknown(self.has_room(now)),
         }
     }
 

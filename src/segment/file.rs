@@ -500,12 +500,10 @@ impl Sink {
     /// Hands the batches written since `from` to the operating system; there they survive the process.
     #[inline]
     pub(crate) fn flush(&mut self, from: u64) -> std::io::Result<()> {
-        if let Self::File(file, buffer) = self {
-            let written = file.write_at(buffer, from);
-            buffer.clear();
-            written?;
+        match self {
+            Self::Map(_) => Ok(()),
+            Self::File(file, buffer) => flush(&**file, buffer, from),
         }
-        Ok(())
     }
 
     /// Forgets batches that were written but not flushed.
@@ -523,6 +521,13 @@ impl Sink {
         }
         file.end.store(end, Ordering::Release);
     }
+}
+
+#[inline(never)]
+fn flush(file: &dyn DiskFile, buffer: &mut Vec<u8>, from: u64) -> io::Result<()> {
+    let written = file.write_at(buffer, from);
+    buffer.clear();
+    written
 }
 
 /// What the log writes into a batch: its base offset and leader epoch. The CRC covers neither.
