@@ -77,3 +77,33 @@ impl Admission {
         self.max_pending.load(Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_copy_is_as_the_options_say() {
+        let admission = Admission::by(&LogOptions::default());
+        let changed = LogOptions::default()
+            .durability(Durability::Buffered)
+            .segment_bytes(2001)
+            .max_batch_bytes(2002)
+            .record_check(RecordCheck::Header)
+            .max_decompressed_bytes(2003)
+            .timestamp_type(TimestampType::LogAppendTime)
+            .max_unsynced_bytes(2004)
+            .max_pending(2005);
+        for options in [changed, LogOptions::default()] {
+            admission.set(&options);
+            assert_eq!(admission.durability(), options.durability);
+            assert_eq!(admission.segment_bytes(), options.segment_bytes);
+            assert_eq!(admission.max_batch_bytes(), options.max_batch_bytes);
+            assert_eq!(admission.record_check(), options.record_check);
+            assert_eq!(admission.max_decompressed_bytes(), options.max_decompressed_bytes);
+            assert_eq!(admission.stamps_time(), options.timestamp_type == TimestampType::LogAppendTime);
+            assert_eq!(admission.max_unsynced_bytes(), options.max_unsynced_bytes);
+            assert_eq!(admission.max_pending(), options.max_pending);
+        }
+    }
+}

@@ -85,6 +85,7 @@ impl SegmentWriter {
         if let Err(error) = self.sink.write(self.position, stamps, batch) {
             return Err(self.failed(error));
         }
+        // Nothing is unpublished: it is the first batch of a call.
         if self.position == self.file().end() {
             self.placed.clear();
         }
