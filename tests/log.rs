@@ -226,6 +226,52 @@ fn readers_see_only_what_is_durable_unless_the_log_is_buffered() {
     }
 }
 
+/// A map is as large as the segment was to be when it was made: appends that a raised bound let into the segment failed until
+/// something rolled it, and an empty segment never took a batch that was larger than its map.
+#[test]
+fn a_segment_takes_as_much_as_its_bound_says_by_now() {
+    let bounds = |log: &Log, segment: u32, batch: u32| {
+        let options = (*log.options()).clone().segment_bytes(segment).max_batch_bytes(batch);
+        log.set_options(options).unwrap();
+    };
+    let large = |text: char| plain(&String::from(text).repeat(9000));
+    for (mode, rolls) in MODES.into_iter().flat_map(|mode| [(mode, false), (mode, true)]) {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let append = |at| log.append(&batch(1, 0, at, 1)).unwrap();
+        (0..10).map(append).for_each(|outcome| assert!(!outcome.is_duplicate()));
+        if rolls {
+            log.roll().unwrap();
+        }
+        let reader_of_the_old_map = log.read(Offset(0), usize::MAX).unwrap();
+        bounds(&log, 20_000, 10_000);
+        for at in [10, 11] {
+            assert_eq!(
+                log.append(&large('a')).unwrap().base_offset(),
+                Offset(at),
+                "{mode:?}, rolls: {rolls}"
+            );
+        }
+        assert_eq!(log.metrics().segments, if rolls { 2 } else { 1 }, "{mode:?}");
+        bounds(&log, 4096, 4096);
+        (10..80).map(append).for_each(|outcome| assert!(!outcome.is_duplicate()));
+        assert!(append(79).is_duplicate());
+        let before = stored(&log);
+        assert_eq!(before.len(), 82);
+        assert_eq!(
+            reader_of_the_old_map.bytes,
+            log.read(Offset(0), reader_of_the_old_map.bytes.len()).unwrap().bytes
+        );
+        drop((dir, log));
+        assert_eq!(
+            stored(&open(data.path(), mode).partition("t", 0).unwrap()),
+            before,
+            "{mode:?}, rolls: {rolls}"
+        );
+    }
+}
+
 /// Notes that it was woken.
 #[derive(Default)]
 struct Woken(AtomicBool);

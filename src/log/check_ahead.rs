@@ -75,7 +75,7 @@ impl CheckAhead {
         let number = state.begun;
         if segments.len() > 1 {
             let segments = Arc::clone(&segments);
-            state.scans.push(Scanned { number, segments, reading: 0, unclaimed: 1, helpers: 0 });
+            state.scans.push(Scanned { number, segments, reading: 0, unclaimed: 0, helpers: 0 });
             self.changed.notify_all();
         }
         ScanAhead { ahead: self, number, segments }

@@ -119,8 +119,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Opens the last segment for appending, once. A roll that comes first makes another one the last.
-    pub(super) fn open_writer(&self) -> Result<()> {
+    /// Opens the last segment for appending, up to `end` at least, once. A roll that comes first makes another one the last.
+    pub(super) fn open_writer(&self, end: u64) -> Result<()> {
         let _rolling = self.rolling.lock();
         self.touch();
         if self.appender.lock().writer.is_some() {
@@ -132,7 +132,7 @@ impl Shared {
         // Loaded before a marker comes to it.
         drop(self.transaction_index(&segment)?);
         let first_timestamp = first_timestamp(&segment)?;
-        let sink = segment.file().open_sink(u64::from(self.options().segment_bytes))?;
+        let sink = segment.file().open_sink(u64::from(self.options().segment_bytes).max(end))?;
         let writer = SegmentWriter::new(segment, sink, &summary, first_timestamp, self.now());
         let mut appender = self.appender.lock();
         if self.segments.load().last().is_some_and(|last| Arc::ptr_eq(last, writer.segment())) {

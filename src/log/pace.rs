@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use super::background::Chore;
 use super::{Appender, Shared};
 use crate::error::Result;
-use crate::segment::{LogFile, Segment};
+use crate::segment::{ALLOCATION_STEP_MIN, LogFile, Segment};
 
 /// Pages are populated as far ahead of an appender as it comes in this time,
 const POPULATE_TIME: Duration = Duration::from_millis(8);
 /// in bytes at most,
 pub(super) const POPULATE_MAX: u64 = 32 << 20;
+/// as many times what the segment holds,
+const POPULATE_GROWTH: u64 = 8;
 /// and not at all if that is less than this.
 const POPULATE_MIN: u64 = 64 << 10;
 /// Where a new segment's pace is looked at first, long before its first blocks are full,
@@ -59,12 +61,16 @@ impl Pace {
         let Some((last_position, last_time)) = last.filter(|&(last, _)| last <= position) else { return 0 };
         let elapsed = (now - last_time).max(Duration::from_micros(1));
         let ahead = (position - last_position) as f64 * POPULATE_TIME.as_secs_f64() / elapsed.as_secs_f64();
-        if ahead < POPULATE_MIN as f64 { 0 } else { (ahead as u64).min(POPULATE_MAX) }
+        if ahead < POPULATE_MIN as f64 {
+            return 0;
+        }
+        // Two small batches at once say little: a thousand partitions may have them.
+        (ahead as u64).min(POPULATE_MAX).min(position * POPULATE_GROWTH)
     }
 
     /// Where to look again, after a look at `position`.
     fn look_behind(&self, position: u64, allocated: u64) -> u64 {
-        let next = position + (self.ahead / 2).max(POPULATE_MIN);
+        let next = position + if self.ahead == 0 { POPULATE_MIN } else { self.ahead / 2 };
         let blocks_run_short = allocated.saturating_sub(BLOCKS_LEFT);
         if position < FIRST_LOOK {
             FIRST_LOOK
@@ -112,8 +118,15 @@ impl Shared {
         let Some(next) = appender.populate_next() else { return };
         let mut ahead = self.ahead.lock();
         let pending = ahead.take().filter(|pending| Arc::ptr_eq(&pending.segment, &next.segment));
-        let from = pending.map_or(next.from, |pending| pending.from);
-        *ahead = Some(Ahead { from, ..next });
+        *ahead = Some(match pending {
+            None => next,
+            Some(pending) => Ahead {
+                from: pending.from,
+                to: pending.to.max(next.to),
+                blocks: pending.blocks.max(next.blocks),
+                ..next
+            },
+        });
         drop(ahead);
         self.request(Chore::Populate);
     }
@@ -122,7 +135,9 @@ impl Shared {
     pub(super) fn populate(&self) -> Result<()> {
         let Some(Ahead { segment, from, to, blocks }) = self.ahead.lock().take() else { return Ok(()) };
         let file = segment.file();
-        self.allocate_in(file, blocks.min(u64::from(self.options().segment_bytes)))?;
+        // What is in nobody's way yet gets no more than the budget leaves.
+        let granted = file.allocated() + self.environment.space.room().max(ALLOCATION_STEP_MIN);
+        self.allocate_in(file, blocks.min(granted).min(u64::from(self.options().segment_bytes)))?;
         file.populate(from, to);
         // A busy disk may take long to find blocks: they are there long before the appender is.
         self.allocate_ahead(file, blocks + to.saturating_sub(from) * ALLOCATE_AHEAD)

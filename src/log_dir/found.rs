@@ -142,7 +142,8 @@ impl Found {
         thread::scope(|scope| {
             let own = ahead.opener();
             for opener in (1..self.recovery_threads(options)).map(|_| ahead.opener()).collect::<Vec<_>>() {
-                scope.spawn(move || work(opener));
+                // Without it the others do its work.
+                let _ = thread::Builder::new().spawn_scoped(scope, move || work(opener));
             }
             work(own);
         });

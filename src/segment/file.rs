@@ -476,6 +476,14 @@ impl LogFile {
 }
 
 impl Sink {
+    /// Where the bytes that it can take end: a map's size stays what it was made with.
+    pub(crate) fn capacity(&self) -> u64 {
+        match self {
+            Self::Map(writer) => writer.map().capacity() as u64,
+            Self::File(..) => u64::MAX,
+        }
+    }
+
     /// Copies one batch to `position`, behind the published end, with the log's stamps in place of the sender's bytes.
     ///
     /// # Errors

@@ -61,6 +61,12 @@ impl SegmentWriter {
         self.next_offset
     }
 
+    /// Where the bytes that it can take end.
+    #[inline]
+    pub(crate) fn capacity(&self) -> u64 {
+        self.sink.capacity()
+    }
+
     fn file(&self) -> &LogFile {
         self.segment.file()
     }

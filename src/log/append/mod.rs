@@ -38,8 +38,9 @@ const PAUSES: [u32; 4] = [64, 128, 256, 512];
 enum Need {
     /// Blocks of the disk up to this position of the active segment.
     Blocks(u64),
-    /// A writer for the last segment, which was opened or recovered.
-    Writer,
+    /// A writer for the last segment, up to this position at least: it was opened or recovered, or its map is too small
+    /// for what the options say by now.
+    Writer(u64),
     /// A new segment that has blocks for so many bytes.
     Segment(u64),
     /// More offsets than there are.
@@ -155,15 +156,15 @@ impl Shared {
         } else {
             self.place_checked(incoming, outcomes)
         }?;
+        if placed.is_new {
+            self.tail.notify();
+        }
         if placed.left_gap {
             // A segment without a name is found again only if it goes on where the log ends.
             self.sync()?;
         }
         if placed.has_chores && !self.environment.queue.has_workers() {
             self.do_chores();
-        }
-        if placed.is_new {
-            self.tail.notify();
         }
         let durability = options.durability.unwrap_or_else(|| self.admission.durability());
         Ok(placed.ticket.filter(|_| durability == Durability::Synced))
@@ -375,6 +376,10 @@ impl Shared {
         }
         let writer = appender.writer.as_ref().ok_or(Need::Segment(demand.bytes))?;
         let end = writer.position() + demand.bytes;
+        if end > writer.capacity() {
+            appender.writer = None;
+            return Err(Need::Writer(end));
+        }
         if end > writer.segment().file().allocated() { Err(Need::Blocks(end)) } else { Ok(rolled) }
     }
 
@@ -400,7 +405,7 @@ impl Shared {
     #[inline(always)]
     fn must_roll(&self, appender: &Appender, demand: Demand, now: Timestamp) -> Result<bool, Need> {
         let Some(writer) = &appender.writer else {
-            return if self.last_segment_takes_more() { Err(Need::Writer) } else { Ok(true) };
+            return if self.last_segment_takes_more() { Err(Need::Writer(0)) } else { Ok(true) };
         };
         let base = writer.segment().base_offset();
         if demand.last_offset - base > i64::from(i32::MAX) {
@@ -426,7 +431,7 @@ impl Shared {
                 self.counters.page_stalls.add(1);
                 self.allocate(end)
             }
-            Need::Writer => self.open_writer(),
+            Need::Writer(end) => self.open_writer(end),
             Need::Segment(bytes) => {
                 self.counters.segment_stalls.add(1);
                 self.prepare()?;

@@ -211,7 +211,7 @@ impl<'a> Recovery<'a> {
             self.begin_checks(&segment, known.as_ref());
             let next_base = self.files.get(at + 1).map(|next| next.base_offset());
             let scanned = self.scan.segment(&segment, known, next_base, ahead.enter(&segment))?;
-            // Of a log with more segments than there are descriptors, one at a time is open.
+            // Of a log with more segments than there are descriptors, few are open at a time.
             segment.file().release();
             let stopped = scanned.stop.is_some();
             self.scanned.push(scanned);
