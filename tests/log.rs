@@ -234,7 +234,7 @@ fn a_segment_takes_as_much_as_its_bound_says_by_now() {
         let options = (*log.options()).clone().segment_bytes(segment).max_batch_bytes(batch);
         log.set_options(options).unwrap();
     };
-    let large = |text: char| plain(&String::from(text).repeat(9000));
+    let large = plain(&"a".repeat(9000));
     for (mode, rolls) in MODES.into_iter().flat_map(|mode| [(mode, false), (mode, true)]) {
         let data = tempfile::tempdir().unwrap();
         let dir = open(data.path(), mode);
@@ -247,11 +247,7 @@ fn a_segment_takes_as_much_as_its_bound_says_by_now() {
         let reader_of_the_old_map = log.read(Offset(0), usize::MAX).unwrap();
         bounds(&log, 20_000, 10_000);
         for at in [10, 11] {
-            assert_eq!(
-                log.append(&large('a')).unwrap().base_offset(),
-                Offset(at),
-                "{mode:?}, rolls: {rolls}"
-            );
+            assert_eq!(log.append(&large).unwrap().base_offset(), Offset(at), "{mode:?}, rolls: {rolls}");
         }
         assert_eq!(log.metrics().segments, if rolls { 2 } else { 1 }, "{mode:?}");
         bounds(&log, 4096, 4096);

@@ -70,14 +70,17 @@ impl CheckAhead {
             is_overtaken: AtomicBool::new(false),
         };
         let segments: Arc<[Segmented]> = segments.map(known).collect();
+        if segments.len() < 2 {
+            // Nothing lies ahead.
+            return ScanAhead { ahead: self, number: 0, segments: Arc::default() };
+        }
         let mut state = self.state.lock();
         state.begun += 1;
         let number = state.begun;
-        if segments.len() > 1 {
-            let segments = Arc::clone(&segments);
-            state.scans.push(Scanned { number, segments, reading: 0, unclaimed: 0, helpers: 0 });
-            self.changed.notify_all();
-        }
+        let scanned = Scanned { number, segments, reading: 0, unclaimed: 0, helpers: 0 };
+        let segments = Arc::clone(&scanned.segments);
+        state.scans.push(scanned);
+        self.changed.notify_all();
         ScanAhead { ahead: self, number, segments }
     }
 
@@ -187,6 +190,9 @@ impl ScanAhead<'_> {
 
 impl Drop for ScanAhead<'_> {
     fn drop(&mut self) {
+        if self.segments.is_empty() {
+            return;
+        }
         self.segments.iter().for_each(|segment| segment.is_overtaken.store(true, Ordering::Relaxed));
         let number = self.number;
         let mut state = self.ahead.with_scan(number, |scan| scan.unclaimed = scan.segments.len());
@@ -194,7 +200,7 @@ impl Drop for ScanAhead<'_> {
             self.ahead.changed.wait(&mut state);
         }
         state.scans.retain(|scan| scan.number != number);
-        // Of those that the scan did not come to, nobody needs the map.
+        // Those that the scan did not come to, and those that a helper opened again behind it.
         self.segments.iter().for_each(|known| known.segment.file().release());
     }
 }
@@ -220,8 +226,7 @@ impl Sound<'_> {
     /// not, nobody goes on.
     #[inline]
     pub(crate) fn covers(&mut self, batch: &PlacedBatch) -> bool {
-        let end = batch.position + batch.header.size() as u64;
-        end <= self.below || self.look(end)
+        batch.end() <= self.below || self.look(batch.end())
     }
 
     fn look(&mut self, end: u64) -> bool {

@@ -69,7 +69,7 @@ impl Pace {
     }
 
     /// Where to look again, after a look at `position`.
-    fn look_behind(&self, position: u64, allocated: u64) -> u64 {
+    fn next_look(&self, position: u64, allocated: u64) -> u64 {
         let next = position + if self.ahead == 0 { POPULATE_MIN } else { self.ahead / 2 };
         let blocks_run_short = allocated.saturating_sub(BLOCKS_LEFT);
         if position < FIRST_LOOK {
@@ -92,7 +92,7 @@ impl Appender {
         let (from, to) = (self.pace.populated.max(position), position + ahead);
         let (allocated, blocks) = (segment.file().allocated(), to.max(position + BLOCKS_LEFT));
         self.pace.populated = from.max(to);
-        self.pace.look_again = self.pace.look_behind(position, allocated);
+        self.pace.look_again = self.pace.next_look(position, allocated);
         (from < to || allocated < blocks).then_some(Ahead { segment, from, to, blocks })
     }
 }

@@ -176,7 +176,7 @@ fn take_batches(cursor: &mut BatchCursor, limit: Offset, max_bytes: usize) -> Re
     let (mut end, mut next_offset) = (start, Offset(-1));
     while end == start || end - start < max_bytes as u64 {
         let Some(batch) = cursor.peek()? else { break };
-        let behind = batch.position + batch.header.size() as u64;
+        let behind = batch.end();
         let fits = behind - start <= max_bytes as u64 || end == start;
         if !fits || batch.header.next_offset() > limit {
             break;

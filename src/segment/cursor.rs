@@ -38,6 +38,14 @@ pub(crate) struct PlacedBatch {
     pub(crate) position: u64,
 }
 
+impl PlacedBatch {
+    /// The position behind its last byte.
+    #[inline]
+    pub(crate) fn end(&self) -> u64 {
+        self.position + self.header.size() as u64
+    }
+}
+
 impl BatchCursor {
     pub(crate) fn new(segment: Arc<Segment>, position: u64) -> Self {
         let read_ahead = if segment.file().is_memory() { u64::MAX } else { READ_AHEAD };
@@ -86,7 +94,7 @@ impl BatchCursor {
     /// itself where this leads, and fetching from a page that is not mapped yet costs more than it saves.
     #[inline]
     pub(crate) fn pass(&mut self, batch: &PlacedBatch) {
-        self.position = batch.position + batch.header.size() as u64;
+        self.position = batch.end();
     }
 
     /// Moves behind `batch`, which [`peek`](Self::peek) just returned, and of which the header was read.

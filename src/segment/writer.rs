@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::file::{LogFile, Sink, Stamps};
 use super::{IndexFiller, PlacedBatch, Segment, Summary};
 use crate::batch::BatchHeader;
-use crate::error::{Error, IoError, Result};
+use crate::error::{IoContext, Result};
 use crate::types::{Offset, Timestamp};
 
 /// Appends to one segment: [`write`](Self::write) any number of batches, then [`publish`](Self::publish) them at once.
@@ -89,7 +89,7 @@ impl SegmentWriter {
     #[inline(always)]
     pub(crate) fn write(&mut self, header: &BatchHeader, stamps: &Stamps, batch: &[u8]) -> Result<()> {
         if let Err(error) = self.sink.write(self.position, stamps, batch) {
-            return Err(self.failed(error));
+            return self.failed(error);
         }
         // Nothing is unpublished: it is the first batch of a call.
         if self.position == self.file().end() {
@@ -112,7 +112,7 @@ impl SegmentWriter {
     pub(crate) fn publish(&mut self) -> Result<()> {
         let from = self.file().end();
         if let Err(error) = self.sink.flush(from) {
-            return Err(self.failed(error));
+            return self.failed(error);
         }
         self.sink.publish(self.segment.file(), self.position);
         let indexes = self.segment.indexes.get();
@@ -132,14 +132,14 @@ impl SegmentWriter {
         &self.placed
     }
 
-    /// Forgets what was written and not published. The error for the caller.
+    /// Forgets what was written and not published, and fails with the error.
     #[cold]
-    fn failed(&mut self, error: io::Error) -> Error {
+    fn failed(&mut self, error: io::Error) -> Result<()> {
         self.sink.discard();
         self.next_offset = self.published_offset;
         self.placed.clear();
         self.position = self.file().end();
-        Error::Io(IoError::new("write", &self.file().path(), error))
+        Err(error).at("write", &self.file().path())
     }
 
     /// Ends the segment: its time index gets its last entry. The file is trimmed later, off the lock.
