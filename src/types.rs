@@ -146,16 +146,16 @@ impl Sequence {
     /// The last sequence before the wrap to 0.
     pub const MAX: Self = Self(i32::MAX);
 
-    /// The sequence `count` records later, wrapping from 2^31-1 to 0 (`DefaultRecordBatch.incrementSequence`).
+    /// The sequence `count` records later, `count` not being negative, wrapping from 2^31-1 to 0 (`DefaultRecordBatch.incrementSequence`).
     #[must_use]
     pub fn plus(self, count: i32) -> Self {
-        if self.0 > i32::MAX - count { Self(count - (i32::MAX - self.0) - 1) } else { Self(self.0 + count) }
+        Self(self.0.wrapping_add(count) & i32::MAX)
     }
 
-    /// The sequence `count` records earlier, wrapping from 0 to 2^31-1 (`DefaultRecordBatch.decrementSequence`).
+    /// The sequence `count` records earlier, `count` not being negative, wrapping from 0 to 2^31-1 (`DefaultRecordBatch.decrementSequence`).
     #[must_use]
     pub fn minus(self, count: i32) -> Self {
-        if self.0 < count { Self(i32::MAX - (count - self.0) + 1) } else { Self(self.0 - count) }
+        Self(self.0.wrapping_sub(count) & i32::MAX)
     }
 }
 

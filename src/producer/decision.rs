@@ -241,7 +241,12 @@ impl<'a> Judge<'a> {
         if runs_past_the_end(self.header, self.policy) {
             return self.refuse(RejectionReason::Overlap);
         }
-        if self.window_counts()
+        // What comes next behind a window without jumps is none of it: the older batches, which lie elsewhere in memory,
+        // need not be looked at.
+        let is_next = Some(self.header.base_sequence) == self.next_sequence();
+        let may_be_stored = self.view.entry.has_jumps || !is_next;
+        if may_be_stored
+            && self.window_counts()
             && let Some(original) = self.stored_batch()
         {
             return self.repeat(original);
@@ -250,7 +255,7 @@ impl<'a> Judge<'a> {
             return self.refuse(RejectionReason::Gap);
         }
         match self.policy.sequence_rule {
-            SequenceRule::Contiguous => self.contiguous(),
+            SequenceRule::Contiguous => self.contiguous(is_next),
             SequenceRule::Increasing => self.increasing(),
         }
     }
@@ -262,12 +267,13 @@ impl<'a> Judge<'a> {
             || (self.view.epoch() == self.header.producer_epoch && self.view.side.fenced_epoch.is_none())
     }
 
+    /// The batch of the window with the same sequences.
     #[inline]
     fn stored_batch(self) -> Option<&'a StoredBatch> {
-        let (first, last) = (self.header.base_sequence, self.header.last_sequence());
-        let is_same = |batch: &&StoredBatch| batch.last_sequence == last && batch.first_sequence() == first;
+        let (last, delta) = (self.header.last_sequence(), self.header.last_offset_delta);
+        let is_same = |batch: &&StoredBatch| batch.last_sequence == last && batch.offset_delta == delta;
         let newest = Some(&self.view.entry.last).filter(|newest| newest.present().is_some());
-        self.view.older.iter().chain(newest).find(is_same)
+        self.view.older().find(is_same).or(newest.filter(is_same))
     }
 
     #[inline(always)]
@@ -288,9 +294,8 @@ impl<'a> Judge<'a> {
     }
 
     #[inline(always)]
-    fn contiguous(self) -> Result<Decision, Rejection> {
-        let expected = self.next_sequence();
-        if Some(self.header.base_sequence) == expected {
+    fn contiguous(self, is_next: bool) -> Result<Decision, Rejection> {
+        if is_next {
             return self.append();
         }
         if self.view.epoch() == self.header.producer_epoch {
@@ -338,7 +343,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The sequence that the batch should begin with. `None`: there is none left.
-    #[inline]
+    #[inline(always)]
     fn next_sequence(self) -> Option<Sequence> {
         match self.view.last().filter(|batch| self.window_counts() && batch.last_sequence.0 >= 0) {
             None => Some(Sequence(0)),

@@ -3,7 +3,8 @@
 //! An [`Entry`] is one cache line: the producer, its last batch, and the links of the index and of the recency list.
 //! The older batches of the window and the rare [`Side`] live elsewhere, for the producers that have them.
 
-use super::slab::NONE;
+use super::slab::{NONE, Slab};
+use super::window::{Older, Ring};
 use crate::batch::{BatchHeader, TimestampType};
 use crate::error::WindowBounds;
 use crate::types::{Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp};
@@ -125,6 +126,17 @@ impl StoredBatch {
         if self.last_sequence.0 < 0 { Sequence::NONE } else { self.last_sequence.minus(self.offset_delta) }
     }
 
+    /// Whether it begins where `previous` ends, if there is one, and is too small for a window of such batches to go round
+    /// the circle of 2^31 sequences.
+    #[inline]
+    pub(super) fn goes_on_behind(self, previous: Self) -> bool {
+        const SMALL: std::ops::Range<i32> = 0..1 << 24;
+        let last = previous.last_sequence;
+        let begins_there = previous.present().is_none()
+            || (last.0 >= 0 && last.plus(self.offset_delta.wrapping_add(1)) == self.last_sequence);
+        SMALL.contains(&self.offset_delta) && begins_there && self.last_sequence.0 >= 0
+    }
+
     pub(super) fn offsets(self) -> OffsetRange {
         OffsetRange { first: self.last_offset + -i64::from(self.offset_delta), last: self.last_offset }
     }
@@ -153,8 +165,11 @@ pub(super) struct Entry {
     /// Seconds of the table's clock.
     pub(super) last_seen: u32,
     pub(super) epoch: ProducerEpoch,
-    /// How many older batches there are.
-    pub(super) older_len: u8,
+    /// Where the older batches lie in their block.
+    pub(super) ring: Ring,
+    /// Whether some batch of the window did not begin where the one before ended, or was large enough for the window to go
+    /// round the circle of sequences. Else the batch that comes next cannot be one of the window.
+    pub(super) has_jumps: bool,
     /// The handle of the block with the older batches.
     pub(super) older: u32,
     /// The handle of the [`Side`].
@@ -175,7 +190,8 @@ impl Entry {
             last: StoredBatch::ABSENT,
             last_seen,
             epoch,
-            older_len: 0,
+            ring: Ring::of(0),
+            has_jumps: false,
             older: NONE,
             side: NONE,
             chain: NONE,
@@ -206,12 +222,20 @@ impl Side {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EntryView<'a> {
     pub(super) entry: &'a Entry,
-    /// Oldest first.
-    pub(super) older: &'a [StoredBatch],
+    /// Where the older batches are.
+    pub(super) blocks: &'a Slab<StoredBatch>,
     pub(super) side: &'a Side,
 }
 
-impl EntryView<'_> {
+impl<'a> EntryView<'a> {
+    #[inline]
+    pub(super) fn older(&self) -> Older<'a> {
+        if self.entry.older == NONE {
+            return Older::default();
+        }
+        self.entry.ring.view(self.blocks.block(self.entry.older))
+    }
+
     pub(super) fn epoch(&self) -> ProducerEpoch {
         self.entry.epoch
     }
@@ -223,13 +247,13 @@ impl EntryView<'_> {
     /// The batches, oldest first.
     #[inline]
     pub(super) fn batches(&self) -> impl Iterator<Item = StoredBatch> {
-        self.older.iter().copied().chain(self.last())
+        self.older().iter().copied().chain(self.last())
     }
 
     /// The window's ends.
     pub(super) fn bounds(&self) -> Option<WindowBounds> {
         let newest = self.last()?;
-        let oldest = self.older.first().copied().unwrap_or(newest);
+        let oldest = self.older().first().copied().unwrap_or(newest);
         Some(WindowBounds {
             first_sequence: oldest.first_sequence(),
             last_sequence: newest.last_sequence,

@@ -2,7 +2,7 @@
 //! file.
 //!
 //! - `decision`: the rules, as one function and one table.
-//! - `table`: all producers of a partition, over `entry`, `slab`, `index`, `recency` and `clock`.
+//! - `table`: all producers of a partition, over `entry`, `window`, `slab`, `index`, `recency` and `clock`.
 //! - `staging`: several batches in one call.
 //! - `verification`: the transactions that a coordinator was asked about.
 //! - `snapshot`: the table as bytes; `restore`: a table of all that is in them.
@@ -20,6 +20,7 @@ pub(crate) mod snapshot;
 mod staging;
 mod table;
 mod verification;
+mod window;
 
 #[cfg(test)]
 mod tests;

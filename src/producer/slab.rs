@@ -7,8 +7,6 @@
 /// Stands for "no slot" in every link between slots.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Blocks per chunk. A chunk of entries is 32 KiB: too small to be a system call of its own.
-const CHUNK: usize = 512;
 
 /// A dense array of blocks of `stride` values each, addressed by slot.
 #[derive(Clone, Debug)]
@@ -16,6 +14,12 @@ pub(super) struct Slab<T> {
     chunks: Vec<Vec<T>>,
     stride: usize,
     len: usize,
+}
+
+impl<T> Slab<T> {
+    /// Blocks per chunk, a power of two. A chunk of entries or of single numbers is 32 KiB: too small to be a system call
+    /// of its own, and large enough for the list of chunks to stay in the processor's cache.
+    const CHUNK: usize = (32 << 10) / if size_of::<T>() <= 4 { 4 } else { 64 };
 }
 
 impl<T: Copy> Slab<T> {
@@ -30,7 +34,7 @@ impl<T: Copy> Slab<T> {
 
     /// Blocks of one value each.
     pub(super) fn of(values: &[T]) -> Self {
-        Self { chunks: values.chunks(CHUNK).map(<[T]>::to_vec).collect(), stride: 1, len: values.len() }
+        Self { chunks: values.chunks(Self::CHUNK).map(<[T]>::to_vec).collect(), stride: 1, len: values.len() }
     }
 
     /// All values, block by block.
@@ -41,12 +45,12 @@ impl<T: Copy> Slab<T> {
     /// Appends a block of copies of `value`; its slot is the old length.
     #[inline]
     pub(super) fn push(&mut self, value: T) -> u32 {
-        if self.len.is_multiple_of(CHUNK) {
+        if self.len.is_multiple_of(Self::CHUNK) {
             // The first chunk grows with its contents: most partitions have few producers.
-            let capacity = if self.len == 0 { 0 } else { CHUNK * self.stride };
+            let capacity = if self.len == 0 { 0 } else { Self::CHUNK * self.stride };
             self.chunks.push(Vec::with_capacity(capacity));
         }
-        let chunk = &mut self.chunks[self.len / CHUNK];
+        let chunk = &mut self.chunks[self.len / Self::CHUNK];
         chunk.resize(chunk.len() + self.stride, value);
         self.len += 1;
         (self.len - 1) as u32
@@ -66,31 +70,31 @@ impl<T: Copy> Slab<T> {
 
     fn pop(&mut self) {
         self.len -= 1;
-        if self.len.is_multiple_of(CHUNK) {
+        if self.len.is_multiple_of(Self::CHUNK) {
             self.chunks.pop();
         } else {
-            let used = self.len % CHUNK * self.stride;
-            self.chunks[self.len / CHUNK].truncate(used);
+            let used = self.len % Self::CHUNK * self.stride;
+            self.chunks[self.len / Self::CHUNK].truncate(used);
         }
     }
 
     #[inline]
     pub(super) fn block(&self, slot: u32) -> &[T] {
-        let start = slot as usize % CHUNK * self.stride;
-        &self.chunks[slot as usize / CHUNK][start..start + self.stride]
+        let start = slot as usize % Self::CHUNK * self.stride;
+        &self.chunks[slot as usize / Self::CHUNK][start..start + self.stride]
     }
 
     #[inline]
     pub(super) fn block_mut(&mut self, slot: u32) -> &mut [T] {
-        let start = slot as usize % CHUNK * self.stride;
-        &mut self.chunks[slot as usize / CHUNK][start..start + self.stride]
+        let start = slot as usize % Self::CHUNK * self.stride;
+        &mut self.chunks[slot as usize / Self::CHUNK][start..start + self.stride]
     }
 
     /// A block of one value, if there is one in the slot.
     #[inline]
     pub(super) fn get(&self, slot: u32) -> Option<&T> {
         debug_assert_eq!(self.stride, 1);
-        self.chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)
+        self.chunks.get(slot as usize / Self::CHUNK)?.get(slot as usize % Self::CHUNK)
     }
 
     /// The bytes allocated.
@@ -108,7 +112,7 @@ impl<T: Copy> std::ops::Index<u32> for Slab<T> {
     #[inline]
     fn index(&self, slot: u32) -> &T {
         debug_assert_eq!(self.stride, 1);
-        &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+        &self.chunks[slot as usize / Self::CHUNK][slot as usize % Self::CHUNK]
     }
 }
 
@@ -116,7 +120,7 @@ impl<T: Copy> std::ops::IndexMut<u32> for Slab<T> {
     #[inline]
     fn index_mut(&mut self, slot: u32) -> &mut T {
         debug_assert_eq!(self.stride, 1);
-        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+        &mut self.chunks[slot as usize / Self::CHUNK][slot as usize % Self::CHUNK]
     }
 }
 
@@ -169,13 +173,13 @@ mod tests {
     #[test]
     fn a_removed_block_is_replaced_by_the_last() {
         let mut slab = Slab::new(2);
-        for value in 0..CHUNK as u32 + 1 {
+        for value in 0..Slab::<u32>::CHUNK as u32 + 1 {
             assert_eq!(slab.push(value), value);
         }
-        assert_eq!(slab.swap_remove(3), Some(CHUNK as u32));
-        assert_eq!(slab.block(3), [CHUNK as u32; 2]);
-        assert_eq!(slab.swap_remove(CHUNK as u32 - 1), None);
-        assert_eq!((slab.len(), slab.chunks.len()), (CHUNK - 1, 1));
+        assert_eq!(slab.swap_remove(3), Some(Slab::<u32>::CHUNK as u32));
+        assert_eq!(slab.block(3), [Slab::<u32>::CHUNK as u32; 2]);
+        assert_eq!(slab.swap_remove(Slab::<u32>::CHUNK as u32 - 1), None);
+        assert_eq!((slab.len(), slab.chunks.len()), (Slab::<u32>::CHUNK - 1, 1));
     }
 
     #[test]

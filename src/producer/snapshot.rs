@@ -114,7 +114,7 @@ pub(crate) fn write<E>(
     pieces.push(encode_trailer_head(older_batches, supplements.len() / SUPPLEMENT_SIZE, identity))?;
     pieces.push_all(rows)?;
     if older_batches > 0 {
-        for batch in table.views().flat_map(|view| view.older) {
+        for batch in table.views().flat_map(|view| view.older().iter()) {
             pieces.push(encode_batch(*batch))?;
         }
     }
@@ -141,7 +141,7 @@ where
         pieces.push(encode_entry(&view))?;
         let last_seen = table.clock.to_host(view.entry.last_seen);
         rest.rows.extend_from_slice(&encode_row(&view, last_seen, supplement.is_some()));
-        rest.older_batches += view.older.len();
+        rest.older_batches += view.older().len();
         rest.supplements.extend(supplement.iter().flatten());
     }
     Ok(rest)
@@ -278,7 +278,7 @@ fn encode_row(view: &EntryView<'_>, last_seen: Timestamp, has_supplement: bool) 
     let mut bytes = [0; ROW_SIZE];
     put(&mut bytes, 0, to_seconds(last_seen.0).to_be_bytes());
     put(&mut bytes, 4, view.entry.last.crc.to_be_bytes());
-    bytes[8] = view.entry.older_len;
+    bytes[8] = view.older().len() as u8;
     bytes[9] = if has_supplement { HAS_SUPPLEMENT } else { 0 };
     bytes
 }

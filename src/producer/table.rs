@@ -3,6 +3,8 @@
 //! Nothing here costs time in proportion to their number, except what says so: memory grows in small chunks that never
 //! move, the index by one bucket at a time, and expiry works in bounded steps.
 
+use smallvec::SmallVec;
+
 use super::clock::HostClock;
 use super::decision::{Context, Decision, Subject, decide};
 use super::entry::{Entry, EntryView, ProducerInfo, Side, StoredBatch};
@@ -10,6 +12,7 @@ use super::index::Index;
 use super::policy::{ExpiryClock, ProducerPolicy, SequenceRule};
 use super::recency::Recency;
 use super::slab::{NONE, Pool, Slab};
+use super::window::Ring;
 use crate::batch::{BatchHeader, ControlRecord};
 use crate::error::Rejection;
 use crate::transaction::TransactionEffect;
@@ -303,7 +306,7 @@ impl ProducerTable {
     fn forget_window(&mut self, slot: u32) {
         let entry = &mut self.entries[slot];
         entry.last = StoredBatch::ABSENT;
-        entry.older_len = 0;
+        (entry.ring, entry.has_jumps) = (Ring::of(0), false);
         let handle = std::mem::replace(&mut entry.older, NONE);
         if handle != NONE
             && let Some(owner) = self.older.release(handle)
@@ -508,10 +511,8 @@ impl ProducerTable {
 
     #[inline(always)]
     fn view_of<'a>(&'a self, entry: &'a Entry) -> EntryView<'a> {
-        let older: &[StoredBatch] =
-            if entry.older == NONE { &[] } else { self.older.blocks.block(entry.older) };
         let side = if entry.side == NONE { &Side::NOTHING } else { &self.sides.blocks[entry.side] };
-        EntryView { entry, older: &older[..usize::from(entry.older_len)], side }
+        EntryView { entry, blocks: &self.older.blocks, side }
     }
 
     fn info(&self, slot: u32) -> ProducerInfo {
@@ -521,7 +522,7 @@ impl ProducerTable {
     /// Adds a producer that is not known, with all that is remembered of it: as the most recent, but to the index.
     #[inline]
     pub(super) fn restore(&mut self, entry: Entry, older: &[StoredBatch], side: Side) -> u32 {
-        let slot = self.entries.push(Entry { older: NONE, older_len: 0, side: NONE, ..entry });
+        let slot = self.entries.push(Entry { older: NONE, ring: Ring::of(0), side: NONE, ..entry });
         self.highest_id = self.highest_id.max(Some(entry.producer_id));
         let room = usize::from(self.policy.window) - 1;
         let older = &older[older.len().saturating_sub(room)..];
@@ -529,8 +530,9 @@ impl ProducerTable {
             let handle = self.older.allocate(slot, StoredBatch::ABSENT);
             self.older.blocks.block_mut(handle)[..older.len()].copy_from_slice(older);
             self.entries[slot].older = handle;
-            self.entries[slot].older_len = older.len() as u8;
+            self.entries[slot].ring = Ring::of(older.len());
         }
+        self.entries[slot].has_jumps = have_jumps(older, entry.last);
         self.set_side(slot, side);
         if side.transaction_first.is_none() {
             self.recency.push(&mut self.entries, slot);
@@ -545,7 +547,8 @@ impl ProducerTable {
 
     /// Adds a copy of another table's producer, as the most recent.
     pub(super) fn adopt(&mut self, view: &EntryView<'_>) {
-        let slot = self.restore(*view.entry, view.older, *view.side);
+        let older: SmallVec<[_; 8]> = view.older().iter().copied().collect();
+        let slot = self.restore(*view.entry, &older, *view.side);
         self.index.insert(&mut self.entries, slot);
     }
 
@@ -559,6 +562,7 @@ impl ProducerTable {
 #[inline(always)]
 fn remember(entry: &mut Entry, slot: u32, older: &mut Pool<StoredBatch>, window: u8, batch: StoredBatch) {
     let previous = std::mem::replace(&mut entry.last, batch);
+    entry.has_jumps |= !batch.goes_on_behind(previous);
     if previous.present().is_none() || window == 1 {
         return;
     }
@@ -566,10 +570,12 @@ fn remember(entry: &mut Entry, slot: u32, older: &mut Pool<StoredBatch>, window:
         entry.older = older.allocate(slot, StoredBatch::ABSENT);
     }
     let block = older.blocks.block_mut(entry.older);
-    if usize::from(entry.older_len) == block.len() {
-        block.copy_within(1.., 0);
-        entry.older_len -= 1;
-    }
-    block[usize::from(entry.older_len)] = previous;
-    entry.older_len += 1;
+    block[entry.ring.advance(block.len())] = previous;
+}
+
+/// Whether some batch of a window does not go on behind the one before.
+fn have_jumps(older: &[StoredBatch], last: StoredBatch) -> bool {
+    let mut previous = StoredBatch::ABSENT;
+    let mut batches = older.iter().copied().chain(last.present());
+    batches.any(|batch| !batch.goes_on_behind(std::mem::replace(&mut previous, batch)))
 }

@@ -6,7 +6,7 @@ use crate::error::RejectionReason::{
     ProducerBudget, TransactionOpen, UnknownProducer,
 };
 use crate::error::WindowBounds;
-use crate::producer::{Duplicate, DuplicateCheck, FirstAppend, SequenceRule};
+use crate::producer::{Duplicate, DuplicateCheck, FirstAppend, SequenceRule, snapshot};
 use crate::types::OffsetRange;
 
 const MAX: i32 = i32::MAX;
@@ -99,6 +99,35 @@ fn sequences_wrap() {
 fn a_batch_that_straddles_the_wrap_is_remembered_by_its_true_ends() {
     let batch = Log::with(policy(), &[(MAX - 10, 21)]).table.get(ID).unwrap().batches[0];
     assert_eq!((batch.first_sequence, batch.last_sequence), (Sequence(MAX - 10), Sequence(9)));
+}
+
+#[test]
+fn what_comes_next_can_be_in_the_window_where_it_jumps_or_goes_round_the_circle() {
+    const HALF: i32 = 1 << 30;
+    type Case = (&'static str, &'static [(i32, i32)], (i32, i32), Expect);
+    let cases: [Case; 6] = [
+        ("sequences that began anew", &[(2, 1), (0, 1), (1, 1)], (2, 1), at(0, 0)),
+        ("sequences left out", &[(7, 2), (5, 1), (6, 1)], (7, 2), at(0, 1)),
+        ("once round", &[(0, HALF), (HALF, HALF)], (0, HALF), at(0, i64::from(HALF) - 1)),
+        ("once round in small batches but one", &[(0, 2), (2, MAX - 3), (MAX - 1, 2)], (0, 2), at(0, 1)),
+        ("a jump that has left the window", &[(9, 1), (0, 1), (1, 1), (2, 1), (3, 1), (4, 1)], (5, 1), Append),
+        ("as the next, but with more records", &[(2, 1), (0, 1), (1, 1)], (2, 2), Append),
+    ];
+    for (name, stored, (first, count), expected) in cases {
+        let log = Log::with(policy(), stored);
+        assert_eq!(outcome(log.decide(&data(0, first, count))), expected, "{name}");
+        assert_eq!(
+            outcome(reopened(&log).decide(&data(0, first, count), &CLIENT)),
+            expected,
+            "{name}, reopened"
+        );
+    }
+}
+
+/// The table as it is once its snapshot was read.
+fn reopened(log: &Log) -> ProducerTable {
+    let bytes = snapshot::encode(&log.table, None);
+    snapshot::decode(&bytes, log.end, policy(), log.now).expect("a snapshot").0
 }
 
 #[test]
