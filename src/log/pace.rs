@@ -9,9 +9,9 @@ use crate::error::Result;
 use crate::segment::{ALLOCATION_STEP_MIN, LogFile, Segment};
 
 /// Pages are populated as far ahead of an appender as it comes in this time,
-const POPULATE_TIME: Duration = Duration::from_millis(8);
+const POPULATE_TIME: Duration = Duration::from_millis(32);
 /// in bytes at most,
-pub(super) const POPULATE_MAX: u64 = 32 << 20;
+pub(super) const POPULATE_MAX: u64 = 64 << 20;
 /// as many times what the segment holds,
 const POPULATE_GROWTH: u64 = 8;
 /// and not at all if that is less than this.
@@ -70,7 +70,7 @@ impl Pace {
 
     /// Where to look again, after a look at `position`.
     fn next_look(&self, position: u64, allocated: u64) -> u64 {
-        let next = position + if self.ahead == 0 { POPULATE_MIN } else { self.ahead / 2 };
+        let next = position + if self.ahead == 0 { POPULATE_MIN } else { self.ahead / 4 };
         let blocks_run_short = allocated.saturating_sub(BLOCKS_LEFT);
         if position < FIRST_LOOK {
             FIRST_LOOK
