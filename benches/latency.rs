@@ -11,6 +11,15 @@ use support::figures::{median, quantile, record};
 use support::targets::{Engine, buffered};
 use support::{Reserve, amount, directory, is_trial};
 
+/// What ran before has freed memory, which a virtual machine gives back to its host some seconds later; its processors
+/// stand still meanwhile, tens of microseconds at a time.
+fn settle() {
+    const SOME_SECONDS: u64 = 8;
+    if !is_trial() {
+        std::thread::sleep(Duration::from_secs(SOME_SECONDS));
+    }
+}
+
 /// The times of the appends of all batches of a pool, in nanoseconds.
 fn time_each(engine: &Engine, pool: &Pool, reserve: &mut Reserve, times: &mut Vec<u32>) {
     let step = Reserve::STEP / pool.batch_size();
@@ -92,6 +101,7 @@ fn rolls() {
 }
 
 fn main() {
+    settle();
     percentiles();
     growth();
     rolls();

@@ -138,7 +138,7 @@ impl Shared {
         // What is in nobody's way yet gets no more than the budget leaves.
         let granted = file.allocated() + self.environment.space.room().max(ALLOCATION_STEP_MIN);
         self.allocate_in(file, blocks.min(granted).min(u64::from(self.options().segment_bytes)))?;
-        file.populate(from, to);
+        segment.populate(from, to);
         // A busy disk may take long to find blocks: they are there long before the appender is.
         self.allocate_ahead(file, blocks + to.saturating_sub(from) * ALLOCATE_AHEAD)
     }

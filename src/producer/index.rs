@@ -210,7 +210,8 @@ mod tests {
         for seed in [0, 1, u64::MAX / 3] {
             for row in (0..COUNT).step_by(16) {
                 let line = |id: u64| hash(ProducerId(id as i64), seed) / 16;
-                let buckets: HashSet<u64> = (row..row + 16).map(|id| hash(ProducerId(id as i64), seed)).collect();
+                let buckets: HashSet<u64> =
+                    (row..row + 16).map(|id| hash(ProducerId(id as i64), seed)).collect();
                 assert!(buckets.len() == 16 && (row..row + 16).all(|id| line(id) == line(row)));
             }
             for step in [1, 7, 16, 1 << 12, 1 << 32, 1 << 40] {

@@ -7,7 +7,6 @@
 /// Stands for "no slot" in every link between slots.
 pub(super) const NONE: u32 = u32::MAX;
 
-
 /// A dense array of blocks of `stride` values each, addressed by slot.
 #[derive(Clone, Debug)]
 pub(super) struct Slab<T> {

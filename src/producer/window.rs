@@ -30,7 +30,7 @@ impl Ring {
     #[inline]
     pub(super) fn view(self, block: &[StoredBatch]) -> Older<'_> {
         let filled = usize::from(self.0);
-        let (newer, older) = block.split_at(filled.checked_sub(block.len()).unwrap_or(0));
+        let (newer, older) = block.split_at(filled.saturating_sub(block.len()));
         if filled < block.len() { Older { older: &older[..filled], newer } } else { Older { older, newer } }
     }
 }

@@ -67,16 +67,31 @@ impl<const WORDS: usize> Entries<WORDS> {
             return false;
         }
         let (chunk, slot) = place_of(index);
-        let last_chunk = place_of(self.capacity - 1).0;
-        let shelves = self.shelves.get_or_init(|| table(last_chunk / SHELF + 1));
-        let shelf = shelves[chunk / SHELF].get_or_init(|| Box::new(Shelf::new()));
-        let entries = shelf.chunks[chunk % SHELF].get_or_init(|| empty_chunk(chunk));
+        let (shelf, entries) = self.made(chunk);
         store(&entries[slot], entry);
         if slot == 0 {
             store(&shelf.firsts[chunk % SHELF], entry);
         }
         self.len.store(index + 1, Ordering::Release);
         true
+    }
+
+    /// Makes the chunks of the first `len` entries: whoever pushes those needs no memory any more. Anybody may call it at
+    /// any time.
+    pub(crate) fn prepare(&self, len: usize) {
+        if let Some(last) = len.min(self.capacity).checked_sub(1) {
+            for chunk in place_of(self.len()).0..=place_of(last).0 {
+                self.made(chunk);
+            }
+        }
+    }
+
+    /// A chunk, which is made if it is not there, and the shelf that it is on.
+    fn made(&self, chunk: usize) -> (&Shelf<WORDS>, &Chunk<WORDS>) {
+        let last_chunk = place_of(self.capacity - 1).0;
+        let shelves = self.shelves.get_or_init(|| table(last_chunk / SHELF + 1));
+        let shelf = shelves[chunk / SHELF].get_or_init(|| Box::new(Shelf::new()));
+        (shelf, shelf.chunks[chunk % SHELF].get_or_init(|| new_chunk(chunk)))
     }
 
     pub(crate) fn last(&self) -> Option<[u64; WORDS]> {
@@ -177,9 +192,11 @@ fn place_of(index: usize) -> (usize, usize) {
     (chunk, index + FIRST_CHUNK - (FIRST_CHUNK << chunk))
 }
 
-fn empty_chunk<const WORDS: usize>(chunk: usize) -> Chunk<WORDS> {
+/// A chunk of which no entry means anything. It is not filled with zeros: of those the kernel has so many that it gives a
+/// page only to whoever writes something else, which should not be the appender.
+fn new_chunk<const WORDS: usize>(chunk: usize) -> Chunk<WORDS> {
     let size = FIRST_CHUNK << chunk.min(DOUBLINGS);
-    (0..size).map(|_| [const { AtomicU64::new(0) }; WORDS]).collect()
+    (0..size).map(|_| [const { AtomicU64::new(u64::MAX) }; WORDS]).collect()
 }
 
 /// Which batches get an index entry: the first one behind each `interval` bytes of batches.
@@ -219,7 +236,7 @@ mod tests {
         for index in 0..DOUBLING_ENTRIES + 3 * LARGEST_CHUNK {
             assert_eq!(place_of(index), expected, "entry {index}");
             assert_eq!(first_of_chunk(expected.0) + expected.1, index);
-            let size = empty_chunk::<1>(expected.0).len();
+            let size = new_chunk::<1>(expected.0).len();
             expected = if expected.1 + 1 < size { (expected.0, expected.1 + 1) } else { (expected.0 + 1, 0) };
         }
     }
@@ -249,6 +266,26 @@ mod tests {
         assert_eq!(entries.last(), None);
         assert_eq!((entries.get(0), entries.run_length(|_| true)), (None, 0));
         assert!(size_of::<Entries<1>>() <= 48);
+    }
+
+    #[test]
+    fn what_was_prepared_is_not_made_again_and_nothing_behind_the_capacity_is() {
+        for (capacity, len) in [(0, 9), (1, 0), (1, 1), (40, 17), (40, 1000), (33_000, 5000)] {
+            let entries = Entries::<1>::new(capacity);
+            entries.prepare(len);
+            let made = |entries: &Entries<1>| {
+                let chunks =
+                    (0..).map(|chunk| entries.chunk(chunk)).take_while(|entries| !entries.is_empty());
+                chunks.map(<[_]>::as_ptr).collect::<Vec<_>>()
+            };
+            let prepared = made(&entries);
+            let expected = len.min(capacity).checked_sub(1).map_or(0, |last| place_of(last).0 + 1);
+            assert_eq!(prepared.len(), expected, "{len} of {capacity}");
+            assert_eq!((entries.len(), entries.last(), entries.iter_from(0).next()), (0, None, None));
+            (0..capacity as u64).for_each(|number| assert!(entries.push([number])));
+            assert_eq!(made(&entries)[..expected], prepared);
+            assert!(entries.iter_from(0).eq((0..capacity as u64).map(|number| [number])));
+        }
     }
 
     #[test]
@@ -289,6 +326,7 @@ mod tests {
                     }
                 });
             }
+            scope.spawn(move || (0..=COUNT).step_by(1000).for_each(|len| entries.prepare(len)));
             scope.spawn(move || (0..COUNT as u64).all(|number| entries.push([number, !number])));
         });
         assert!(entries.iter_from(0).eq((0..COUNT as u64).map(|number| [number, !number])));

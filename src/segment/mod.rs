@@ -186,6 +186,16 @@ impl Segment {
         self.next_offset.store(summary.next_offset.0, Ordering::Release);
     }
 
+    /// Has memory ready where batches will be written, and for their entries in the indexes. Only ever a matter of speed.
+    pub(crate) fn populate(&self, from: u64, to: u64) {
+        self.file.populate(from, to);
+        if let Some(indexes) = self.indexes.get() {
+            let entries = (to / u64::from(self.index_options.interval_bytes.max(1))) as usize;
+            indexes.offset.prepare(entries);
+            indexes.time.prepare(entries);
+        }
+    }
+
     /// The indexes: in memory, or loaded, or built from the log where the files are missing or do not fit it.
     pub(crate) fn indexes(self: &Arc<Self>) -> Result<&Indexes> {
         if let Some(indexes) = self.indexes.get() {

@@ -71,6 +71,11 @@ impl OffsetIndex {
         last.map_or(IndexPosition { offset: self.base, position: 0 }, |[entry]| self.unpack(entry))
     }
 
+    /// Takes the memory of the first `len` entries.
+    pub(crate) fn prepare(&self, len: usize) {
+        self.entries.prepare(len);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

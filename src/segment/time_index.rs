@@ -60,6 +60,11 @@ impl TimeIndex {
         (last.map_or(self.base, |entry| self.unpack(entry).1), below)
     }
 
+    /// Takes the memory of the first `len` entries.
+    pub(crate) fn prepare(&self, len: usize) {
+        self.entries.prepare(len);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -110,7 +110,12 @@ fn what_comes_next_can_be_in_the_window_where_it_jumps_or_goes_round_the_circle(
         ("sequences left out", &[(7, 2), (5, 1), (6, 1)], (7, 2), at(0, 1)),
         ("once round", &[(0, HALF), (HALF, HALF)], (0, HALF), at(0, i64::from(HALF) - 1)),
         ("once round in small batches but one", &[(0, 2), (2, MAX - 3), (MAX - 1, 2)], (0, 2), at(0, 1)),
-        ("a jump that has left the window", &[(9, 1), (0, 1), (1, 1), (2, 1), (3, 1), (4, 1)], (5, 1), Append),
+        (
+            "a jump that has left the window",
+            &[(9, 1), (0, 1), (1, 1), (2, 1), (3, 1), (4, 1)],
+            (5, 1),
+            Append,
+        ),
         ("as the next, but with more records", &[(2, 1), (0, 1), (1, 1)], (2, 2), Append),
     ];
     for (name, stored, (first, count), expected) in cases {
