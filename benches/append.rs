@@ -8,13 +8,13 @@
 mod support;
 
 use std::cell::LazyCell;
-use std::time::Duration;
+use std::hint::black_box;
 
-use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
+use criterion::{Criterion, Throughput};
 use support::batches::{
     COMPRESSED, ONE_KIB, Pool, SIXTEEN_KIB, SMALL, Shape, TEN_OF_ONE_KIB, crc_matches, walk,
 };
+use support::in_turn::{group, in_turn, target, time_of};
 use support::targets::{
     DecompressingLimit, Engine, InWriteMode, Limit, Pwrite, WithCheckpoints, buffered, sample,
 };
@@ -23,61 +23,46 @@ use support::{amount, directory};
 /// How much is appended to one file.
 const POOL_BYTES: usize = 256 << 20;
 
-/// A group whose samples are all of one size.
-fn group<'a>(criterion: &'a mut Criterion, name: &str, shape: Shape) -> BenchmarkGroup<'a, WallTime> {
-    let mut group = criterion.benchmark_group(format!("{name}/{}", shape.name));
-    group.sampling_mode(SamplingMode::Flat).sample_size(15);
-    group.warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(1));
-    group.throughput(Throughput::Bytes((shape.records as usize * shape.value_size) as u64));
-    group
-}
-
-/// How long some appends of a pool take.
-type Sample = fn(&Pool, u64) -> Duration;
+/// How long an append of a pool takes.
+type Sample = fn(&Pool) -> f64;
 
 /// Targets side by side, over the same batches.
 fn compare(criterion: &mut Criterion, name: &str, shape: Shape, targets: &[(&str, Sample)]) {
-    let pool = LazyCell::new(|| Pool::new(shape, amount(POOL_BYTES)));
-    let mut group = group(criterion, name, shape);
-    for (target, sample) in targets {
-        group.bench_function(*target, |bench| bench.iter_custom(|count| sample(&pool, count)));
-    }
-    group.finish();
+    let pool = &LazyCell::new(|| Pool::new(shape, amount(POOL_BYTES)));
+    let mut group = group(criterion, &format!("{name}/{}", shape.name), 15);
+    group.throughput(Throughput::Bytes((shape.records as usize * shape.value_size) as u64));
+    let targets = targets.iter().map(|&(name, sample)| target(name, move || sample(pool)));
+    in_turn(group, targets.collect());
 }
 
 /// The disk may be slower than the appender: there is no limit to compare with.
 fn checkpoints(criterion: &mut Criterion) {
     let pool = LazyCell::new(|| Pool::new(ONE_KIB, amount(4 * POOL_BYTES)));
-    let mut group = group(criterion, "checkpoints", ONE_KIB);
-    group.sample_size(10);
-    group.bench_function("idemlog", |bench| {
-        bench.iter_custom(|count| sample::<WithCheckpoints>(&pool, count));
-    });
-    group.finish();
+    let group = group(criterion, "checkpoints/1KiB", 10);
+    in_turn(group, vec![target("idemlog", || sample::<WithCheckpoints>(&pool))]);
 }
 
 /// A batch that was stored before, one of the last five: the answer is where. The limit is the CRC and the walk.
 fn duplicate(criterion: &mut Criterion) {
     const WINDOW: usize = 5;
+    const COUNT: usize = 1 << 20;
     let pool = Pool::new(ONE_KIB, 64 << 10);
-    let mut group = criterion.benchmark_group("duplicate/1KiB");
-    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
-    group.bench_function("idemlog", |bench| {
-        let directory = directory();
-        let engine = Engine::open(directory.path(), buffered());
-        (0..WINDOW).for_each(|index| assert!(!engine.send(pool.batch(index))));
-        let mut sent = (0..WINDOW).cycle();
-        bench.iter(|| assert!(engine.send(pool.batch(sent.next().unwrap_or(0)))));
-    });
-    group.bench_function("limit", |bench| {
-        let mut sent = (0..WINDOW).cycle();
-        bench.iter(|| {
-            let batch = pool.slice(sent.next().unwrap_or(0));
-            assert!(crc_matches(batch));
-            walk(batch)
-        });
-    });
-    group.finish();
+    let directory = directory();
+    let engine = Engine::open(directory.path(), buffered());
+    (0..WINDOW).for_each(|index| assert!(!engine.send(pool.batch(index))));
+    let sent = || (0..WINDOW).cycle().take(amount(COUNT));
+    let append = || time_of(|| sent().for_each(|index| assert!(engine.send(pool.batch(index)))));
+    let check = || {
+        time_of(|| {
+            for batch in sent().map(|index| pool.slice(index)) {
+                assert!(crc_matches(batch));
+                black_box(walk(batch));
+            }
+        })
+    };
+    let each = |time: f64| time / amount(COUNT) as f64;
+    let targets = vec![target("idemlog", || each(append())), target("limit", || each(check()))];
+    in_turn(group(criterion, "duplicate/1KiB", 15), targets);
 }
 
 fn main() {

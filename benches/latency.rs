@@ -101,8 +101,8 @@ fn rolls() {
 }
 
 fn main() {
-    settle();
-    percentiles();
-    growth();
-    rolls();
+    for measure in [percentiles, growth, rolls] {
+        settle();
+        measure();
+    }
 }

@@ -2,28 +2,22 @@
 
 mod support;
 
+use std::cell::LazyCell;
 use std::fs;
+use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, SamplingMode};
+use criterion::Criterion;
 use idemlog::{Access, Disk, ProducerPolicy, RealDisk};
 use support::batches::{Pool, SMALL};
 use support::figures::record;
+use support::in_turn::{each_of, group, in_turn, target, time_of};
 use support::targets::{Engine, append_range, buffered};
 use support::{Reserve, amount, directory, own_bytes};
 
 const MILLION: usize = 1_000_000;
-
-/// A group of few samples that are all of one size.
-fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
-    let mut group = criterion.benchmark_group(name);
-    group.sampling_mode(SamplingMode::Flat).sample_size(10);
-    group.warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(1));
-    group
-}
 
 /// An engine that knows `producers`, each by its `rounds` last batches.
 fn engine_with(directory: &Path, producers: usize, rounds: i32) -> (Engine, Pool) {
@@ -38,22 +32,20 @@ fn engine_with(directory: &Path, producers: usize, rounds: i32) -> (Engine, Pool
 
 /// A million batches of 128 bytes, behind the first of each producer, the producers taking turns.
 fn turns(criterion: &mut Criterion) {
-    let mut group = group(criterion, "producers");
-    for producers in [1, 1000, MILLION] {
-        group.bench_function(producers.to_string(), |bench| {
+    let take_turns = |producers: usize| {
+        let pool = LazyCell::new(move || {
             let mut pool = Pool::of_producers(SMALL, amount(MILLION));
-            let producers = producers.min(pool.len());
-            pool.go_on(producers, 1);
-            bench.iter_custom(|count| {
-                let directory = directory();
-                let mut engine = engine_with(directory.path(), producers, 1).0;
-                let mut reserve = Reserve::new(pool.len() * pool.batch_size());
-                let took = append_range(&mut engine, &pool, 0..pool.len(), &mut reserve);
-                took.mul_f64(count as f64 / pool.len() as f64)
-            });
+            pool.go_on(producers.min(pool.len()), 1);
+            pool
         });
-    }
-    group.finish();
+        target(producers.to_string(), move || {
+            let directory = directory();
+            let mut engine = engine_with(directory.path(), producers.min(pool.len()), 1).0;
+            let mut reserve = Reserve::new(pool.len() * pool.batch_size());
+            each_of(append_range(&mut engine, &pool, 0..pool.len(), &mut reserve), pool.len())
+        })
+    };
+    in_turn(group(criterion, "producers", 10), [1, 1000, MILLION].map(take_turns).into());
 }
 
 /// What asks this program for the memory of so many producers with so many batches each, and nothing else.
@@ -110,38 +102,26 @@ fn write_snapshot(criterion: &mut Criterion) {
     let bytes = fs::read(snapshot_in(engine.log.directory())).expect("the snapshot");
     pool.advance(producers, 1);
     let mut sent = 0;
-    let mut group = group(criterion, "snapshot-written/1000000");
-    group.bench_function("idemlog", |bench| {
-        bench.iter_custom(|count| {
-            let roll = |_| {
-                append_range(&mut engine, &pool, sent..sent + 1, &mut Reserve::new(0));
-                sent += 1;
-                engine.log.sync().expect("a sync");
-                let started = Instant::now();
-                engine.log.roll().expect("a roll");
-                started.elapsed()
-            };
-            (0..count).map(roll).sum()
-        });
-    });
+    let roll = || {
+        append_range(&mut engine, &pool, sent..sent + 1, &mut Reserve::new(0));
+        sent += 1;
+        engine.log.sync().expect("a sync");
+        time_of(|| engine.log.roll().expect("a roll"))
+    };
     // The files stay, as snapshots at the bases of segments do: one that goes leaves its pages to the next one, which then
     // costs a fraction.
     let mut written = 0;
-    group.bench_function("limit", |bench| {
-        bench.iter_custom(|count| {
-            let write = |_| {
-                written += 1;
-                let path = directory.path().join(format!("copy-{written}"));
-                let started = Instant::now();
-                let file = RealDisk.open(&path, Access::CreateNew).expect("a new file");
-                file.write_at(&bytes, 0).expect("a write");
-                file.sync().expect("a sync");
-                started.elapsed()
-            };
-            (0..count).map(write).sum()
-        });
-    });
-    group.finish();
+    let write = || {
+        written += 1;
+        let path = directory.path().join(format!("copy-{written}"));
+        time_of(|| {
+            let file = RealDisk.open(&path, Access::CreateNew).expect("a new file");
+            file.write_at(&bytes, 0).expect("a write");
+            file.sync().expect("a sync");
+        })
+    };
+    let targets = vec![target("idemlog", roll), target("limit", write)];
+    in_turn(group(criterion, "snapshot-written/1000000", 10), targets);
 }
 
 /// A directory that was closed, opened again; and its snapshot, read.
@@ -151,24 +131,21 @@ fn open_clean(criterion: &mut Criterion, name: &str, rounds: i32) {
     engine.dir.close().expect("a clean end");
     let snapshot = snapshot_in(engine.log.directory());
     drop(engine);
-    let mut group = group(criterion, &format!("open-clean/1000000 with {name}"));
-    group.bench_function("idemlog", |bench| {
-        bench.iter_custom(|count| {
-            let open = |_| {
-                let started = Instant::now();
-                let engine = Engine::open(directory.path(), buffered());
-                let took = started.elapsed();
-                assert_eq!(engine.log.metrics().producers as usize, amount(MILLION));
-                engine.dir.close().expect("a clean end");
-                took
-            };
-            (0..count).map(open).sum()
-        });
-    });
-    group.bench_function("limit", |bench| {
-        bench.iter(|| crc32c::crc32c(&fs::read(&snapshot).expect("the snapshot")));
-    });
-    group.finish();
+    let open = || {
+        let started = Instant::now();
+        let engine = Engine::open(directory.path(), buffered());
+        let took = started.elapsed();
+        assert_eq!(engine.log.metrics().producers as usize, amount(MILLION));
+        engine.dir.close().expect("a clean end");
+        each_of(took, 1)
+    };
+    let read = || {
+        time_of(|| {
+            black_box(crc32c::crc32c(&fs::read(&snapshot).expect("the snapshot")));
+        })
+    };
+    let group = group(criterion, &format!("open-clean/1000000 with {name}"), 10);
+    in_turn(group, vec![target("idemlog", open), target("limit", read)]);
 }
 
 fn main() {

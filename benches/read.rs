@@ -6,14 +6,14 @@ mod support;
 
 use std::cell::LazyCell;
 use std::hint::black_box;
-use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 use idemlog::{Offset, Timestamp};
 use support::batches::{FIRST_TIMESTAMP, ONE_KIB, first_offset, largest_timestamp, size, walk};
+use support::in_turn::{group, in_turn, target, time_of};
 use support::stored::{Stored, mapped_segments};
-use support::{Random, amount, directory};
+use support::{Random, amount, directory, is_trial};
 
 const LOG_BYTES: usize = 4 << 30;
 /// The bytes of batches between two entries of an index.
@@ -49,31 +49,26 @@ impl Files {
 
 /// Every batch, or every value of every record.
 fn sequential(criterion: &mut Criterion, stored: &Stored) {
-    let mut group = criterion.benchmark_group("read/sequential");
-    group.throughput(Throughput::Bytes(stored.bytes as u64)).sample_size(10);
-    group.measurement_time(Duration::from_secs(5)).warm_up_time(Duration::from_millis(500));
-    group.bench_function("idemlog", |bench| {
-        bench.iter(|| {
-            let batches = stored.log.reader(Offset(0)).expect("a reader");
-            batches.map(|batch| black_box(batch.expect("a batch").bytes()).len()).sum::<usize>()
-        });
-    });
     let files = Files::of(stored);
-    group.bench_function("limit", |bench| bench.iter(|| files.each(|batch| keep(batch))));
-    group.finish();
-    let mut group = criterion.benchmark_group("read/records");
-    group.throughput(Throughput::Bytes(stored.bytes as u64)).sample_size(10);
-    group.measurement_time(Duration::from_secs(5)).warm_up_time(Duration::from_millis(500));
-    group.bench_function("idemlog", |bench| {
-        bench.iter(|| {
-            let batches = stored.log.reader(Offset(0)).expect("a reader");
-            let records = batches.flat_map(|batch| batch.expect("a batch").records());
-            let size = |record: idemlog::Record| record.value_slice().map_or(0, <[u8]>::len);
-            records.map(|record| size(record.expect("a record"))).sum::<usize>()
-        });
-    });
-    group.bench_function("limit", |bench| bench.iter(|| files.each(|batch| keep(walk(batch)))));
-    group.finish();
+    let read = || {
+        let batches = stored.log.reader(Offset(0)).expect("a reader");
+        keep(batches.map(|batch| black_box(batch.expect("a batch").bytes()).len()).sum::<usize>());
+    };
+    let read_records = || {
+        let batches = stored.log.reader(Offset(0)).expect("a reader");
+        let records = batches.flat_map(|batch| batch.expect("a batch").records());
+        let size = |record: idemlog::Record| record.value_slice().map_or(0, <[u8]>::len);
+        keep(records.map(|record| size(record.expect("a record"))).sum::<usize>());
+    };
+    let bytes = Throughput::Bytes(stored.bytes as u64);
+    let mut all = group(criterion, "read/sequential", 15);
+    all.throughput(bytes.clone());
+    let limit = || time_of(|| files.each(|batch| keep(batch)));
+    in_turn(all, vec![target("idemlog", || time_of(read)), target("limit", limit)]);
+    let mut all = group(criterion, "read/records", 15);
+    all.throughput(bytes);
+    let limit = || time_of(|| files.each(|batch| keep(walk(batch))));
+    in_turn(all, vec![target("idemlog", || time_of(read_records)), target("limit", limit)]);
 }
 
 /// By one of the numbers that rise from batch to batch: those of one batch in every [`INDEX_INTERVAL`].
@@ -110,43 +105,39 @@ impl<'a> SparseIndex<'a> {
     }
 }
 
+/// The time of one of many look-ups of random numbers, behind as many that fetch again what the other one's have pushed out
+/// of the caches.
+fn look_ups(numbers: &mut impl Iterator<Item = u64>, mut look_up: impl FnMut(u64)) -> f64 {
+    let count = if is_trial() { 100 } else { 200_000 };
+    numbers.take(count).for_each(&mut look_up);
+    time_of(|| numbers.take(count).for_each(look_up)) / count as f64
+}
+
 /// One batch by its offset, or one offset by its timestamp, anywhere in the log.
 fn random(criterion: &mut Criterion, stored: &Stored) {
     let count = stored.count() as u64;
-    let numbers = || Random(3).map(|number| number % count);
+    let numbers = || Random(3).map(move |number| number % count);
     let files = Files::of(stored);
-    let mut group = criterion.benchmark_group("read/random offset");
-    group.measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
-    group.bench_function("idemlog", |bench| {
-        let mut offsets = numbers();
-        bench.iter(|| {
-            let offset = offsets.next().map_or(0, |offset| offset as i64);
-            let fetched = stored.log.read(Offset(offset), 1).expect("a batch");
-            assert_eq!(fetched.bytes.len(), stored.batch_size);
-            fetched
-        });
-    });
-    group.bench_function("limit", |bench| {
-        let (index, mut offsets) = (SparseIndex::new(&files, first_offset), numbers());
-        bench.iter(|| black_box(index.find(offsets.next().unwrap_or(0))).len());
-    });
-    group.finish();
-    let mut group = criterion.benchmark_group("read/random timestamp");
-    group.measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
-    group.bench_function("idemlog", |bench| {
-        let mut times = numbers();
-        bench.iter(|| {
-            let number = times.next().map_or(0, |number| number as i64);
-            let found = stored.log.offset_for_timestamp(Timestamp(FIRST_TIMESTAMP + number));
-            let found = found.expect("an offset").expect("a record");
-            assert_eq!(found.offset, Offset(number));
-        });
-    });
-    group.bench_function("limit", |bench| {
-        let (index, mut times) = (SparseIndex::new(&files, largest_timestamp), numbers());
-        bench.iter(|| black_box(index.find(FIRST_TIMESTAMP as u64 + times.next().unwrap_or(0))).len());
-    });
-    group.finish();
+    let read = |offset| {
+        let fetched = stored.log.read(Offset(offset as i64), 1).expect("a batch");
+        assert_eq!(fetched.bytes.len(), stored.batch_size);
+        keep(fetched);
+    };
+    let find = |number| {
+        let found = stored.log.offset_for_timestamp(Timestamp(FIRST_TIMESTAMP + number as i64));
+        assert_eq!(found.expect("an offset").expect("a record").offset, Offset(number as i64));
+    };
+    let by_offset = SparseIndex::new(&files, first_offset);
+    let (mut offsets, mut same_offsets) = (numbers(), numbers());
+    let ours = target("idemlog", || look_ups(&mut offsets, read));
+    let limit = target("limit", || look_ups(&mut same_offsets, |offset| keep(by_offset.find(offset))));
+    in_turn(group(criterion, "read/random offset", 15), vec![ours, limit]);
+    let by_time = SparseIndex::new(&files, largest_timestamp);
+    let (mut times, mut same_times) = (numbers(), numbers());
+    let ours = target("idemlog", || look_ups(&mut times, find));
+    let find = |number| keep(by_time.find(FIRST_TIMESTAMP as u64 + number).len());
+    let limit = target("limit", || look_ups(&mut same_times, find));
+    in_turn(group(criterion, "read/random timestamp", 15), vec![ours, limit]);
 }
 
 fn main() {

@@ -6,11 +6,12 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use criterion::{Criterion, SamplingMode, Throughput};
+use criterion::{Criterion, Throughput};
 use idemlog::{LogDir, Offset};
 use support::batches::{ONE_KIB, TEN_KIB, crc_matches, size};
+use support::in_turn::{each_of, group, in_turn, target, time_of};
 use support::stored::{Stored, mapped_segments, options};
 use support::{amount, directory};
 
@@ -45,13 +46,13 @@ fn strip(directory: &Path) {
 }
 
 /// Opens the directory as after a crash.
-fn recover(directory: &Path, partitions: &[&Partition]) -> Duration {
+fn recover(directory: &Path, partitions: &[&Partition]) -> f64 {
     strip(directory);
     let started = Instant::now();
     // Without threads, which would still write while the next one begins.
     let options = options().background_threads(0);
     let dir = LogDir::open(directory, options).expect("logs that were recovered");
-    let took = started.elapsed();
+    let took = each_of(started.elapsed(), 1);
     for partition in partitions {
         let log = dir.partition("bench", partition.number).expect("the partition");
         assert_eq!(log.log_end_offset(), partition.log_end);
@@ -75,18 +76,11 @@ fn scan(partition: &Path) {
 
 /// Recovers `partitions` alone: the others are out of the way meanwhile.
 fn recovery(criterion: &mut Criterion, name: &str, directory: &Path, partitions: &[&Partition]) {
-    let mut group = criterion.benchmark_group(format!("recovery/{name}"));
-    group.sampling_mode(SamplingMode::Flat).sample_size(10);
-    group.warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_secs(1));
+    let mut group = group(criterion, &format!("recovery/{name}"), 10);
     let bytes = partitions.iter().map(|partition| partition.bytes as u64).sum();
     group.throughput(Throughput::Bytes(bytes));
-    group.bench_function("idemlog", |bench| {
-        bench.iter_custom(|count| (0..count).map(|_| recover(directory, partitions)).sum());
-    });
-    group.bench_function("limit", |bench| {
-        bench.iter(|| partitions.iter().for_each(|partition| scan(&partition.path)));
-    });
-    group.finish();
+    let scan = || time_of(|| partitions.iter().for_each(|partition| scan(&partition.path)));
+    in_turn(group, vec![target("idemlog", || recover(directory, partitions)), target("limit", scan)]);
 }
 
 fn main() {

@@ -6,27 +6,24 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, SamplingMode};
-use idemlog::{AppendOptions, Batch, BatchBuilder, Log, LogDir, LogDirOptions, LogOptions};
+use criterion::Criterion;
+use idemlog::{AppendOptions, Batch, BatchBuilder, Log, LogDir, LogDirOptions, LogOptions, Pending};
 use parking_lot::{Condvar, Mutex};
 use support::batches::{ONE_KIB, Pool};
-use support::targets::{Copier, Engine, buffered};
+use support::in_turn::{each_of, group, in_turn, target, time_of};
+use support::targets::{Copier, Engine, buffered, sample};
 use support::{amount, directory, is_trial};
 
-fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
-    let mut group = criterion.benchmark_group(name);
-    group.sampling_mode(SamplingMode::Flat).sample_size(10);
-    group.warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(1));
-    group
-}
+/// How many batches a thread may have in flight that does not wait for each.
+const IN_FLIGHT: usize = 1000;
 
 /// Calls `each` with the numbers of `threads` threads at once; returns the time from the start of the first to the end
 /// of the last. They look at the clock themselves: a thread that waits for them would be late on a busy processor.
@@ -102,154 +99,146 @@ impl GroupCommit {
 /// `threads` threads append to one partition, each waiting for its batch to be durable.
 fn threads(criterion: &mut Criterion, threads: usize, count: usize) {
     let count = if is_trial() { threads } else { count };
-    let mut group = group(criterion, &format!("synced/{threads} threads"));
-    let mut pool = Pool::of_producers(ONE_KIB, count);
-    group.bench_function("idemlog", |bench| {
-        let directory = directory();
-        let engine = Engine::open(directory.path(), LogOptions::default());
-        begin(&engine.log);
-        let mut round = 0;
-        bench.iter_custom(|iterations| {
-            pool.advance(threads, round);
-            round += 1;
-            let all = |thread| share(&pool, thread, threads).for_each(|batch| send(&engine.log, batch));
-            at_once(threads, all).mul_f64(iterations as f64 / count as f64)
-        });
-    });
-    group.bench_function("limit", |bench| {
-        let directory = directory();
-        let copier = Copier::new(directory.path(), 100 * count * pool.batch_size());
-        let map = copier.map();
-        let commit = GroupCommit::new(copier);
-        bench.iter_custom(|iterations| {
-            let all = |thread| share(&pool, thread, threads).for_each(|batch| commit.append(&batch, &map));
-            at_once(threads, all).mul_f64(iterations as f64 / count as f64)
-        });
-    });
-    group.finish();
+    let pool = RefCell::new(Pool::of_producers(ONE_KIB, count));
+    let (directory, other_directory) = (directory(), directory());
+    let engine = Engine::open(directory.path(), LogOptions::default());
+    begin(&engine.log);
+    let mut round = 0;
+    let append = || {
+        pool.borrow_mut().advance(threads, round);
+        round += 1;
+        let pool = &*pool.borrow();
+        let all = |thread| share(pool, thread, threads).for_each(|batch| send(&engine.log, batch));
+        each_of(at_once(threads, all), count)
+    };
+    let copier = Copier::new(other_directory.path(), 100 * count * pool.borrow().batch_size());
+    let map = copier.map();
+    let commit = GroupCommit::new(copier);
+    let copy = || {
+        let pool = &*pool.borrow();
+        let all = |thread| share(pool, thread, threads).for_each(|batch| commit.append(&batch, &map));
+        each_of(at_once(threads, all), count)
+    };
+    let group = group(criterion, &format!("synced/{threads} threads"), 10);
+    in_turn(group, vec![target("idemlog", append), target("limit", copy)]);
+}
+
+/// Appends a pool's batches with up to so many in flight.
+fn submit_all(log: &Log, pool: &Pool) {
+    let mut pending: VecDeque<Pending> = VecDeque::with_capacity(IN_FLIGHT);
+    for index in 0..pool.len() {
+        if pending.len() == IN_FLIGHT {
+            let oldest = pending.pop_front();
+            oldest.expect("one of many").wait().expect("a sync");
+        }
+        let batch = Batch::decode(pool.batch(index)).expect("a sound batch");
+        pending.push_back(log.submit(&[batch], AppendOptions::default()).expect("an append"));
+    }
+    pending.into_iter().for_each(|last| assert_eq!(last.wait().expect("a sync").len(), 1));
+}
+
+/// Copies a pool's batches, with a sync of as many as the engine has in flight at a time.
+fn copy_all(copier: &mut Copier, pool: &Pool) {
+    for from in (0..pool.len()).step_by(IN_FLIGHT) {
+        let start = copier.position;
+        (from..pool.len().min(from + IN_FLIGHT)).for_each(|index| copier.copy(pool.slice(index)));
+        copier.map().sync(start..copier.position).expect("a sync");
+    }
 }
 
 /// One thread that has up to 1000 batches in flight. Its limit is the slower of appending without a sync, and of as many
 /// copies for each sync.
 fn in_flight(criterion: &mut Criterion) {
-    const IN_FLIGHT: usize = 1000;
-    let mut group = group(criterion, "submit/1000 in flight");
-    let mut pool = Pool::new(ONE_KIB, amount(64 << 20));
-    group.bench_function("idemlog", |bench| {
-        let directory = directory();
-        let engine = Engine::open(directory.path(), LogOptions::default());
-        begin(&engine.log);
-        let mut round = 0;
-        bench.iter_custom(|iterations| {
-            pool.advance(1, round);
-            round += 1;
-            let started = Instant::now();
-            let mut pending = VecDeque::with_capacity(IN_FLIGHT);
-            for index in 0..pool.len() {
-                if pending.len() == IN_FLIGHT {
-                    let oldest: Option<idemlog::Pending> = pending.pop_front();
-                    oldest.expect("one of many").wait().expect("a sync");
-                }
-                let batch = Batch::decode(pool.batch(index)).expect("a sound batch");
-                pending.push_back(engine.log.submit(&[batch], AppendOptions::default()).expect("an append"));
-            }
-            pending.into_iter().for_each(|last| assert_eq!(last.wait().expect("a sync").len(), 1));
-            started.elapsed().mul_f64(iterations as f64 / pool.len() as f64)
-        });
-    });
-    pool.advance(1, 0);
-    group.bench_function("buffered", |bench| {
-        bench.iter_custom(|iterations| support::targets::sample::<Engine>(&pool, iterations));
-    });
-    group.bench_function("syncs", |bench| {
-        let directory = directory();
-        let mut copier = Copier::new(directory.path(), 100 * pool.len() * pool.batch_size());
-        bench.iter_custom(|iterations| {
-            let started = Instant::now();
-            for from in (0..pool.len()).step_by(IN_FLIGHT) {
-                let start = copier.position;
-                (from..pool.len().min(from + IN_FLIGHT)).for_each(|index| copier.copy(pool.slice(index)));
-                copier.map().sync(start..copier.position).expect("a sync");
-            }
-            started.elapsed().mul_f64(iterations as f64 / pool.len() as f64)
-        });
-    });
-    group.finish();
+    let pool = RefCell::new(Pool::new(ONE_KIB, amount(64 << 20)));
+    let count = pool.borrow().len();
+    let (directory, other_directory) = (directory(), directory());
+    let engine = Engine::open(directory.path(), LogOptions::default());
+    begin(&engine.log);
+    let mut round = 0;
+    let submit = || {
+        pool.borrow_mut().advance(1, round);
+        round += 1;
+        time_of(|| submit_all(&engine.log, &pool.borrow())) / count as f64
+    };
+    let append = || {
+        pool.borrow_mut().advance(1, 0);
+        sample::<Engine>(&pool.borrow())
+    };
+    let mut copier = Copier::new(other_directory.path(), 100 * count * pool.borrow().batch_size());
+    let sync = || time_of(|| copy_all(&mut copier, &pool.borrow())) / count as f64;
+    let targets = vec![target("idemlog", submit), target("buffered", append), target("syncs", sync)];
+    in_turn(group(criterion, "submit/1000 in flight", 10), targets);
 }
 
 /// One batch for each of 1000 partitions, from eight threads.
 fn partitions(criterion: &mut Criterion) {
     const THREADS: usize = 8;
     let count = if is_trial() { THREADS } else { 1000 };
-    let mut group = group(criterion, "synced/1000 partitions");
     let pool = Pool::new(ONE_KIB, 1 << 20);
-    let round = AtomicU64::new(0);
-    let next = || pool.batch(round.fetch_add(1, Ordering::Relaxed) as usize % pool.len());
-    group.bench_function("idemlog", |bench| {
-        round.store(0, Ordering::Relaxed);
-        let directory = directory();
-        let dir = LogDir::open(directory.path(), LogDirOptions::default()).expect("an empty directory");
-        let logs: Vec<Log> =
-            (0..count).map(|number| dir.partition("bench", number as i32).expect("a partition")).collect();
-        logs.iter().for_each(begin);
-        bench.iter_custom(|iterations| {
-            let batch = next();
-            let all =
-                |thread| logs.iter().skip(thread).step_by(THREADS).for_each(|log| send(log, batch.clone()));
-            at_once(THREADS, all).mul_f64(iterations as f64)
-        });
-    });
-    group.bench_function("limit", |bench| {
-        let directory = directory();
-        let new = |number: usize| {
-            let directory = directory.path().join(number.to_string());
-            std::fs::create_dir(&directory).expect("a directory");
-            let mut copier = Copier::new_unpopulated(&directory, 64 << 10);
-            copier.copy(pool.slice(0));
-            copier.map().sync(0..copier.position).expect("a sync");
-            Mutex::new(copier)
-        };
-        let copiers: Vec<_> = (0..count).map(new).collect();
-        bench.iter_custom(|iterations| {
-            let batch = next();
-            let all = |thread| {
-                for copier in copiers.iter().skip(thread).step_by(THREADS) {
-                    let mut copier = copier.lock();
-                    let start = copier.position;
-                    copier.copy(&batch);
-                    copier.map().sync(start..copier.position).expect("a sync");
-                }
-            };
-            at_once(THREADS, all).mul_f64(iterations as f64)
-        });
-    });
-    group.finish();
+    let batches = || (0..).map(|round| pool.batch(round % pool.len()));
+    let (directory, other_directory) = (directory(), directory());
+    let dir = LogDir::open(directory.path(), LogDirOptions::default()).expect("an empty directory");
+    let new = |number: usize| dir.partition("bench", number as i32).expect("a partition");
+    let logs: Vec<Log> = (0..count).map(new).collect();
+    logs.iter().for_each(begin);
+    let mut sent = batches();
+    let append = || {
+        let batch = sent.next().expect("one of a pool");
+        let of = |thread| logs.iter().skip(thread).step_by(THREADS);
+        each_of(at_once(THREADS, |thread| of(thread).for_each(|log| send(log, batch.clone()))), 1)
+    };
+    let new = |number| Mutex::new(copier_with(other_directory.path(), number, pool.slice(0)));
+    let copiers: Vec<_> = (0..count).map(new).collect();
+    let mut sent = batches();
+    let copy = || {
+        let batch = sent.next().expect("one of a pool");
+        let of = |thread| copiers.iter().skip(thread).step_by(THREADS);
+        let copy = |thread| of(thread).for_each(|copier| copy_and_sync(&mut copier.lock(), &batch));
+        each_of(at_once(THREADS, copy), 1)
+    };
+    let group = group(criterion, "synced/1000 partitions", 10);
+    in_turn(group, vec![target("idemlog", append), target("limit", copy)]);
+}
+
+/// A file as small as one of so many may be, with its first batch.
+fn copier_with(directory: &Path, number: usize, first: &[u8]) -> Copier {
+    let directory = directory.join(number.to_string());
+    std::fs::create_dir(&directory).expect("a directory");
+    let mut copier = Copier::new_unpopulated(&directory, 64 << 10);
+    copy_and_sync(&mut copier, first);
+    copier
+}
+
+fn copy_and_sync(copier: &mut Copier, batch: &[u8]) {
+    let start = copier.position;
+    copier.copy(batch);
+    copier.map().sync(start..copier.position).expect("a sync");
 }
 
 /// One and two threads that append to one partition, in bursts short enough for the pages to be populated before, or
 /// without a pause. Each has batches of its own, one behind the other in memory of its own, as if from its own connection.
 fn contended(criterion: &mut Criterion, name: &str, burst: usize, pause: Duration) {
-    let mut group = group(criterion, &format!("contended/{name}"));
-    for threads in [1, 2] {
+    let by_threads = |threads| {
         let pools: Vec<Pool> = (0..threads).map(|thread| connection(thread, threads)).collect();
-        let (count, burst) = (pools[0].len(), burst / threads);
-        group.bench_function(format!("{threads} threads"), |bench| {
-            bench.iter_custom(|iterations| {
-                let directory = directory();
-                let engine = Engine::open(directory.path(), buffered());
-                let mut took = Duration::ZERO;
-                for from in (0..count).step_by(burst) {
-                    let to = count.min(from + burst);
-                    took += at_once(threads, |thread| {
-                        (from..to).for_each(|index| send(&engine.log, pools[thread].batch(index)));
-                    });
-                    std::thread::sleep(pause);
-                }
-                took.mul_f64(iterations as f64 / (threads * count) as f64)
-            });
+        target(format!("{threads} threads"), move || in_bursts(&pools, burst / threads, pause))
+    };
+    in_turn(group(criterion, &format!("contended/{name}"), 10), [1, 2].map(by_threads).into());
+}
+
+/// The time of one of the batches of all pools, each appended by a thread of its own, with pauses between bursts.
+fn in_bursts(pools: &[Pool], burst: usize, pause: Duration) -> f64 {
+    let directory = directory();
+    let engine = Engine::open(directory.path(), buffered());
+    let count = pools[0].len();
+    let mut took = Duration::ZERO;
+    for from in (0..count).step_by(burst) {
+        let to = count.min(from + burst);
+        took += at_once(pools.len(), |thread| {
+            (from..to).for_each(|index| send(&engine.log, pools[thread].batch(index)));
         });
+        std::thread::sleep(pause);
     }
-    group.finish();
+    each_of(took, pools.len() * count)
 }
 
 /// What one of so many threads appends.

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::is_trial;
 
@@ -19,10 +18,6 @@ pub(crate) fn record(group: &str, id: &str, figure: f64) {
     let estimates = format!(r#"{{"median":{{"point_estimate":{figure}}}}}"#);
     fs::write(directory.join("benchmark.json"), benchmark).expect("the figure's name");
     fs::write(directory.join("estimates.json"), estimates).expect("the figure");
-}
-
-pub(crate) fn record_time(group: &str, id: &str, time: Duration) {
-    record(group, id, time.as_nanos() as f64);
 }
 
 /// `target/criterion`, seen from `target/release/deps/bench`.

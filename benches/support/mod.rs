@@ -3,6 +3,7 @@
 
 pub(crate) mod batches;
 pub(crate) mod figures;
+pub(crate) mod in_turn;
 pub(crate) mod stored;
 pub(crate) mod targets;
 

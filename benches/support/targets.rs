@@ -14,6 +14,7 @@ use idemlog::{
 };
 
 use super::batches::{Pool, crc_matches, walk};
+use super::in_turn::each_of;
 use super::{Reserve, directory};
 
 /// As far ahead of a fast writer as the engine populates pages.
@@ -203,9 +204,9 @@ impl Target for Pwrite {
     }
 }
 
-/// The time of `iterations` appends, by that of a whole pool: it takes some thousands until an appender and those who
-/// work ahead of it are in step.
-pub(crate) fn sample<T: Target>(pool: &Pool, iterations: u64) -> Duration {
+/// The nanoseconds of one append, by those of a whole pool: it takes some thousands until an appender and those who work
+/// ahead of it are in step.
+pub(crate) fn sample<T: Target>(pool: &Pool) -> f64 {
     /// A pool's part (one in so many) that is appended before the clock starts.
     const LEAD_IN: usize = 8;
     let lead_in = pool.len() / LEAD_IN;
@@ -215,8 +216,7 @@ pub(crate) fn sample<T: Target>(pool: &Pool, iterations: u64) -> Duration {
     let mut target = T::create(directory.path(), bytes);
     let mut reserve = Reserve::new(bytes);
     append_range(&mut target, pool, 0..lead_in, &mut reserve);
-    let took = append_range(&mut target, pool, lead_in..lead_in + count, &mut reserve);
-    took.mul_f64(iterations as f64 / count as f64)
+    each_of(append_range(&mut target, pool, lead_in..lead_in + count, &mut reserve), count)
 }
 
 /// The time of the appends alone: the reserve goes while the clock stands.

@@ -21,8 +21,8 @@ const FIRST_LOOK: u64 = 8 << 10;
 /// and how much of its blocks may be left when more are asked for, however slow the appender is.
 const BLOCKS_LEFT: u64 = 32 << 10;
 
-/// An appender is fast for which as much is populated.
-const FAST: u64 = 1 << 20;
+/// An appender is fast for which as much is populated: 128 MiB/s.
+const FAST: u64 = 4 << 20;
 /// There are blocks for as many times what is populated at once.
 const ALLOCATE_AHEAD: u64 = 4;
 

@@ -178,8 +178,8 @@ impl Seen {
     }
 }
 
-/// Sixteen ids in a row have neighbouring buckets, one cache line of them, in their order but for where it begins: ids are
-/// given out in turn, and who was given them about the same time appends about the same time. Which line, and where it
+/// Sixteen ids in a row have neighbouring buckets, a cache line or two, in their order but for where it begins: ids are
+/// given out in turn, and who was given them about the same time appends about the same time. Which buckets, and where it
 /// begins, is random, so that no other ids share a bucket more often than by chance.
 #[inline]
 fn hash(id: ProducerId, seed: u64) -> u64 {

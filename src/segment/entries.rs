@@ -1,13 +1,14 @@
 //! What both indexes share: a list that one writer appends to while any number of readers search it, and the rule that
 //! says which batches get an entry.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The entries of the first chunk; each following chunk has twice as many, up to the largest.
 const FIRST_CHUNK: usize = 16;
-/// The doublings until a chunk has the largest size, 512 entries: a few pages, because they are made and zeroed under
-/// the append lock.
+/// The doublings until a chunk has the largest size, 512 entries: a few pages, because where nobody made them before they
+/// are made under the append lock.
 const DOUBLINGS: usize = 5;
 const LARGEST_CHUNK: usize = FIRST_CHUNK << DOUBLINGS;
 /// The entries in all chunks before the first of the largest size.
@@ -41,7 +42,7 @@ impl<const WORDS: usize> Shelf<WORDS> {
 /// is released, and a reader looks only below the length that it acquired. Growing adds a chunk and copies nothing.
 #[derive(Debug)]
 pub(crate) struct Entries<const WORDS: usize> {
-    /// Made with the first entry, so that an empty list costs nothing.
+    /// Made with the first entry, or before it for a list that will have one: an empty one costs nothing.
     shelves: OnceLock<Table<Box<Shelf<WORDS>>>>,
     len: AtomicUsize,
     capacity: usize,
@@ -86,6 +87,12 @@ impl<const WORDS: usize> Entries<WORDS> {
         }
     }
 
+    /// How many entries there is memory for.
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> usize {
+        (0..).map(|chunk| self.chunk(chunk).len()).take_while(|&len| len > 0).sum()
+    }
+
     /// A chunk, which is made if it is not there, and the shelf that it is on.
     fn made(&self, chunk: usize) -> (&Shelf<WORDS>, &Chunk<WORDS>) {
         let last_chunk = place_of(self.capacity - 1).0;
@@ -113,23 +120,27 @@ impl<const WORDS: usize> Entries<WORDS> {
         if index < self.len() { self.chunk(chunk).get(slot).map(load) } else { None }
     }
 
-    /// How many entries at the beginning `holds` is true for; it is for none behind them.
-    pub(crate) fn run_length(&self, holds: impl Fn([u64; WORDS]) -> bool) -> usize {
+    /// How many entries have a key below `target`; no key is below that of an entry before.
+    ///
+    /// Keys are numbers that rise about evenly, offsets or times. Each step of a search waits for memory, so it begins where
+    /// the entry should be by the keys at both ends: of the list for the chunk, of the chunk for the entry.
+    pub(crate) fn count_below(&self, target: u64, key: impl Fn([u64; WORDS]) -> u64) -> usize {
         let Some(last) = self.len().checked_sub(1) else { return 0 };
         let (last_chunk, last_slot) = place_of(last);
-        let begins = |chunk| self.first_of(chunk).is_some_and(&holds);
-        let Some(chunk) = run_length(last_chunk + 1, begins).checked_sub(1) else { return 0 };
-        let entries = self.chunk(chunk);
-        let len = if chunk == last_chunk { last_slot + 1 } else { entries.len() };
-        let holds_at = |slot: usize| entries.get(slot).is_some_and(|entry| holds(load(entry)));
-        first_of_chunk(chunk) + run_length(len, holds_at)
-    }
-
-    /// As [`run_length`](Self::run_length), quickly if it is `likely`: each step of a search waits for memory.
-    pub(crate) fn run_length_near(&self, likely: usize, holds: impl Fn([u64; WORDS]) -> bool) -> usize {
-        let begins = likely.checked_sub(1).is_none_or(|last| self.get(last).is_some_and(&holds));
-        let goes_on = self.get(likely).is_some_and(&holds);
-        if begins && !goes_on { likely } else { self.run_length(holds) }
+        let key_at =
+            |chunk, slot: usize| self.chunk(chunk).get(slot).map_or(u64::MAX, |entry| key(load(entry)));
+        let first_key = |chunk| self.first_of(chunk).map_or(u64::MAX, &key);
+        let last_key = key_at(last_chunk, last_slot);
+        let likely = place_of(interpolate(target, first_key(0)..last_key, last)).0;
+        let chunks = run_length(last_chunk + 1, likely, |chunk| first_key(chunk) < target);
+        let Some(chunk) = chunks.checked_sub(1) else { return 0 };
+        let (len, end) = if chunk == last_chunk {
+            (last_slot + 1, last_key)
+        } else {
+            (first_of_chunk(chunk + 1) - first_of_chunk(chunk), first_key(chunk + 1))
+        };
+        let likely = interpolate(target, first_key(chunk)..end, len);
+        first_of_chunk(chunk) + run_length(len, likely, |slot| key_at(chunk, slot) < target)
     }
 
     /// The entries of a chunk, of which only those below an acquired length mean something; none if it is not there.
@@ -152,15 +163,30 @@ fn table<T>(slots: usize) -> Table<T> {
     (0..slots).map(|_| OnceLock::new()).collect()
 }
 
-/// Of the numbers below `len`, how many at the beginning `holds` is true for; it is for none behind them.
-fn run_length(len: usize, holds: impl Fn(usize) -> bool) -> usize {
+/// Of `steps` from the one end of `keys` to the other, how many lie below `target` if all are alike.
+fn interpolate(target: u64, keys: Range<u64>, steps: usize) -> usize {
+    let (part, all) = (target.saturating_sub(keys.start), keys.end.saturating_sub(keys.start));
+    (part as f64 / all.max(1) as f64 * steps as f64).min(steps as f64) as usize
+}
+
+/// Of the numbers below `len`, how many at the beginning `holds` is true for; it is for none behind them. Looks at `likely`
+/// first, then ever farther from it until the end lies in between.
+fn run_length(len: usize, likely: usize, holds: impl Fn(usize) -> bool) -> usize {
     let (mut low, mut high) = (0, len);
+    let (mut at, mut step) = (likely, 1);
     while low < high {
-        let middle = low + (high - low) / 2;
-        if holds(middle) {
-            low = middle + 1;
+        let looked_at = at.clamp(low, high - 1);
+        if holds(looked_at) {
+            low = looked_at + 1;
+            at = looked_at + step;
         } else {
-            high = middle;
+            high = looked_at;
+            at = looked_at.saturating_sub(step);
+        }
+        if low > 0 && high < len {
+            at = low + (high - low) / 2;
+        } else {
+            step *= 2;
         }
     }
     low
@@ -264,7 +290,7 @@ mod tests {
         let entries = Entries::<1>::new(1 << 20);
         assert!(entries.shelves.get().is_none());
         assert_eq!(entries.last(), None);
-        assert_eq!((entries.get(0), entries.run_length(|_| true)), (None, 0));
+        assert_eq!((entries.get(0), entries.count_below(u64::MAX, |[key]| key)), (None, 0));
         assert!(size_of::<Entries<1>>() <= 48);
     }
 
@@ -289,20 +315,44 @@ mod tests {
     }
 
     #[test]
-    fn a_search_finds_the_end_of_the_run_whatever_was_guessed() {
-        let entries = Entries::<1>::new(100);
-        for number in 0..50 {
-            entries.push([number * 2]);
-        }
-        for target in 0..120 {
-            let holds = |[number]: [u64; 1]| number < target;
-            let expected = target.div_ceil(2).min(50) as usize;
-            assert_eq!(entries.run_length(holds), expected, "{target}");
-            for likely in (0..60).chain([usize::MAX]) {
-                assert_eq!(entries.run_length_near(likely, holds), expected, "{target}, not {likely}");
+    fn a_search_finds_how_many_are_below_however_unevenly_the_keys_rise() {
+        let rises: [fn(u64) -> u64; 6] = [
+            |number| number * 2,
+            |number| number / 40 * 1000,
+            |number| number * number * number,
+            |number| if number < 700 { number } else { u64::MAX - 2000 + number },
+            |number| u64::MAX - 3000 + number,
+            |_| 7,
+        ];
+        for (rise, key) in rises.into_iter().enumerate() {
+            for len in [0, 1, 2, 15, 16, 17, 496, 497, 1500] {
+                let entries = Entries::<2>::new(len as usize);
+                (0..len).for_each(|number| assert!(entries.push([!number, key(number)])));
+                let targets = (0..len).flat_map(|number| {
+                    [key(number).saturating_sub(1), key(number), key(number).saturating_add(1)]
+                });
+                for target in targets.chain([0, u64::MAX]) {
+                    let expected = (0..len).filter(|&number| key(number) < target).count();
+                    let found = entries.count_below(target, |[_, key]| key);
+                    assert_eq!(found, expected, "below {target} in {len} of rise {rise}");
+                }
             }
         }
-        assert_eq!((entries.get(49), entries.get(50)), (Some([98]), None));
+    }
+
+    #[test]
+    fn evenly_rising_keys_are_found_at_few_looks() {
+        let entries = Entries::<1>::new(100_000);
+        (0..100_000).for_each(|number| assert!(entries.push([number * 10 + number % 7])));
+        for target in (0..1_000_000).step_by(9973) {
+            let looks = std::cell::Cell::new(0);
+            let found = entries.count_below(target, |[key]| {
+                looks.set(looks.get() + 1);
+                key
+            });
+            assert_eq!(found, (0..100_000).filter(|number| number * 10 + number % 7 < target).count());
+            assert!(looks.get() <= 12, "{} looks for {target}: a search by halves takes 17", looks.get());
+        }
     }
 
     #[test]
@@ -321,7 +371,7 @@ mod tests {
                         let [last, inverse] = entries.last().unwrap();
                         assert!(last == !inverse && last + 1 >= seen as u64, "last is {last} of {seen}");
                         let target = (seen as u64 - 1) / 2;
-                        let run = entries.run_length(|[number, _]| number <= target);
+                        let run = entries.count_below(target + 1, |[number, _]| number);
                         assert_eq!(entries.get(run - 1), Some([target, !target]), "of {seen}");
                     }
                 });

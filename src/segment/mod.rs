@@ -78,6 +78,15 @@ impl Indexes {
     pub(crate) fn last_position(&self) -> u64 {
         self.offset.last().map_or(0, |entry| u64::from(entry.position))
     }
+
+    /// Takes the memory of the entries of a segment that is filled up to `to`, if they lie as densely as up to `end`, and
+    /// of one more. As densely as the interval allows would be many times as much where batches are large, or of the same
+    /// time.
+    fn prepare(&self, end: u64, to: u64) {
+        let expected = |len: usize| 1 + (len as u64 * to.max(end) / end.max(1)) as usize;
+        self.offset.prepare(expected(self.offset.len()));
+        self.time.prepare(expected(self.time.len()));
+    }
 }
 
 impl Segment {
@@ -188,12 +197,10 @@ impl Segment {
 
     /// Has memory ready where batches will be written, and for their entries in the indexes. Only ever a matter of speed.
     pub(crate) fn populate(&self, from: u64, to: u64) {
-        self.file.populate(from, to);
         if let Some(indexes) = self.indexes.get() {
-            let entries = (to / u64::from(self.index_options.interval_bytes.max(1))) as usize;
-            indexes.offset.prepare(entries);
-            indexes.time.prepare(entries);
+            indexes.prepare(self.file.end(), to.min(self.file.allocated()));
         }
+        self.file.populate(from, to);
     }
 
     /// The indexes: in memory, or loaded, or built from the log where the files are missing or do not fit it.
@@ -437,6 +444,37 @@ impl IndexFiller {
             next_offset,
             largest_timestamp: self.largest_timestamp,
             largest_timestamp_offset: self.largest_timestamp_offset,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Memory was taken once for an index as dense as the interval allows, whatever the batches are like: of 64 KiB each, in
+    /// 10,000 segments of 1 GiB, that was 30 GB for entries that never came.
+    #[test]
+    fn memory_is_taken_for_as_many_entries_as_will_come_and_hardly_more() {
+        const BYTES: u64 = 512 << 20;
+        let options = IndexOptions { interval_bytes: 4096, max_bytes: 10 << 20 };
+        for (batch, is_one_time) in [(64 << 10, false), (64 << 10, true), (8 << 10, false), (BYTES, false)] {
+            let indexes = Indexes::new(Offset(0), options);
+            for number in 1..BYTES / batch {
+                assert!(indexes.offset.append(Offset(number as i64), (number * batch) as u32));
+                let timestamp = Timestamp(if is_one_time { 7 } else { number as i64 });
+                assert!(indexes.time.append(timestamp, Offset(number as i64)) || is_one_time && number > 1);
+            }
+            indexes.prepare(BYTES, BYTES + (64 << 20));
+            for (room, len) in
+                [(indexes.offset.room(), indexes.offset.len()), (indexes.time.room(), indexes.time.len())]
+            {
+                let expected = len + len / 8 + 1;
+                assert!(
+                    (expected..=expected + 512).contains(&room),
+                    "{room} for {expected} of {batch} bytes"
+                );
+            }
         }
     }
 }

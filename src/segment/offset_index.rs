@@ -57,12 +57,19 @@ impl OffsetIndex {
     /// Where to begin the search for `target`: the entry with the largest offset not above it, else the segment's
     /// beginning.
     pub(crate) fn lookup(&self, target: Offset) -> IndexPosition {
-        self.begin(self.entries.run_length(|[entry]| self.unpack(entry).offset <= target))
+        let above = u64::try_from(target - self.base).map_or(0, |relative| relative + 1);
+        self.begin(self.entries.count_below(above, |[entry]| u64::from(relative_offset(entry))))
     }
 
     /// The same, quickly if as many entries as are `likely` are not above `target`.
     pub(crate) fn lookup_near(&self, likely: usize, target: Offset) -> IndexPosition {
-        self.begin(self.entries.run_length_near(likely, |[entry]| self.unpack(entry).offset <= target))
+        if likely > self.len() {
+            return self.lookup(target);
+        }
+        let found = self.begin(likely);
+        let next = self.entries.get(likely).map(|[entry]| self.unpack(entry));
+        let is_found = found.offset <= target && next.is_none_or(|next| next.offset > target);
+        if is_found { found } else { self.lookup(target) }
     }
 
     /// Where to begin behind so many entries.
@@ -74,6 +81,11 @@ impl OffsetIndex {
     /// Takes the memory of the first `len` entries.
     pub(crate) fn prepare(&self, len: usize) {
         self.entries.prepare(len);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> usize {
+        self.entries.room()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -55,7 +55,7 @@ impl TimeIndex {
     /// The offset of the entry with the largest timestamp below `target`, else the base offset; and how many entries are
     /// below. Every batch before the one that holds the offset has only timestamps below `target`.
     pub(crate) fn lookup(&self, target: Timestamp) -> (Offset, usize) {
-        let below = self.entries.run_length(|entry| self.unpack(entry).0 < target);
+        let below = self.entries.count_below(ordered(target.0 as u64), |[timestamp, _]| ordered(timestamp));
         let last = below.checked_sub(1).and_then(|last| self.entries.get(last));
         (last.map_or(self.base, |entry| self.unpack(entry).1), below)
     }
@@ -63,6 +63,11 @@ impl TimeIndex {
     /// Takes the memory of the first `len` entries.
     pub(crate) fn prepare(&self, len: usize) {
         self.entries.prepare(len);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> usize {
+        self.entries.room()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -121,6 +126,11 @@ impl TimeIndex {
     fn unpack(&self, [timestamp, relative]: Packed) -> (Timestamp, Offset) {
         (Timestamp(timestamp as i64), self.base + relative as i64)
     }
+}
+
+/// A timestamp's bits as a number that rises with it.
+fn ordered(timestamp: u64) -> u64 {
+    timestamp ^ 1 << 63
 }
 
 fn bytes_of(timestamp: u64, relative: u32) -> [u8; TimeIndex::ENTRY_SIZE] {
