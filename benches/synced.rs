@@ -250,7 +250,7 @@ fn connection(thread: usize, threads: usize) -> Pool {
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    for (count, all) in [(1, 500), (8, 2_000), (64, 8_000), (512, 32_000)] {
+    for (count, all) in [(1, 512), (8, 2_048), (64, 8_192), (512, 32_768)] {
         threads(&mut criterion, count, all);
     }
     in_flight(&mut criterion);
