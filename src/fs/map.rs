@@ -27,7 +27,7 @@ use std::ops::{Deref, Range};
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
@@ -97,6 +97,8 @@ pub struct Map {
     base: NonNull<u8>,
     capacity: usize,
     memory: Memory,
+    /// Whether the kernel was asked for them, which is done once.
+    has_large_pages: AtomicBool,
     published: CacheLine,
     /// How many [`MapSlice`]s exist.
     slices: CacheLine,
@@ -128,7 +130,8 @@ impl Map {
     fn new(base: *mut u8, capacity: usize, published: usize, memory: Memory) -> io::Result<Arc<Self>> {
         let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?;
         let published = CacheLine(AtomicUsize::new(published));
-        Ok(Arc::new(Self { base, capacity, memory, published, slices: CacheLine(AtomicUsize::new(0)) }))
+        let (has_large_pages, slices) = (AtomicBool::new(false), CacheLine(AtomicUsize::new(0)));
+        Ok(Arc::new(Self { base, capacity, memory, has_large_pages, published, slices }))
     }
 
     /// The end of the bytes that may be read.
@@ -175,6 +178,18 @@ impl Map {
             _ if len == 0 => Ok(()),
             Memory::File(mapping) => populate(mapping, range.start, len),
             Memory::Heap { observer, .. } => observer.populate(range),
+        }
+    }
+
+    /// Has what is populated from now on be in pages of 2 MiB, where the kernel has them: as many bytes in a fraction of the
+    /// faults, and of the interrupts when they are written back. Each page is written back whole.
+    pub(crate) fn use_large_pages(&self) {
+        #[cfg(target_os = "linux")]
+        if let Memory::File(mapping) = &self.memory
+            && !self.has_large_pages.swap(true, Ordering::Relaxed)
+        {
+            // Only ever a matter of speed.
+            let _ = mapping.advise(memmap2::Advice::HugePage);
         }
     }
 
@@ -408,33 +423,50 @@ impl MapWriter {
     /// The place must have been allocated: on a real file storing behind its end raises SIGBUS.
     #[inline]
     pub fn store(&mut self, position: usize, bytes: &[u8]) -> io::Result<()> {
-        self.store_parts(position, [bytes])
+        self.copy(position, bytes)?;
+        self.tell(position, bytes);
+        Ok(())
     }
 
-    /// The same for bytes that are in several places, one behind the other.
-    #[inline]
-    pub(crate) fn store_parts<const N: usize>(
-        &mut self,
-        position: usize,
-        parts: [&[u8]; N],
-    ) -> io::Result<()> {
-        let end = parts.iter().try_fold(position, |end, part| end.checked_add(part.len()));
-        let end = match end {
+    /// The same with a big-endian number in place of the first sixteen bytes, which must be there. (A number stays in
+    /// registers; bytes would be written to the stack and read again at once, in other pieces.)
+    #[inline(always)]
+    pub(crate) fn store_headed(&mut self, position: usize, head: u128, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() < size_of::<u128>() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.copy(position, bytes)?;
+        // SAFETY: the place of the head is the beginning of what was just copied.
+        unsafe { self.map.base.as_ptr().add(position).cast::<u128>().write_unaligned(head.to_be()) };
+        if matches!(self.map.memory, Memory::Heap { .. }) {
+            self.tell_parts(position, head, bytes);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn tell_parts(&self, position: usize, head: u128, bytes: &[u8]) {
+        let head = head.to_be_bytes();
+        self.tell(position, &head);
+        self.tell(position + head.len(), &bytes[head.len()..]);
+    }
+
+    fn tell(&self, position: usize, bytes: &[u8]) {
+        if let Memory::Heap { observer, .. } = &self.map.memory {
+            observer.stored(position, bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn copy(&mut self, position: usize, bytes: &[u8]) -> io::Result<()> {
+        let end = match position.checked_add(bytes.len()) {
             Some(end) if end <= self.map.capacity && self.own().contains(&position) => end,
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         };
-        let mut place = position;
-        for part in parts {
-            // SAFETY: the part's place lies in [position, end), which is within the mapping and above the published end,
-            // where no reference exists (so `part` is elsewhere) and nobody but this writer, held by `&mut self`, reads or
-            // writes.
-            unsafe {
-                ptr::copy_nonoverlapping(part.as_ptr(), self.map.base.as_ptr().add(place), part.len());
-            }
-            if let Memory::Heap { observer, .. } = &self.map.memory {
-                observer.stored(place, part);
-            }
-            place += part.len();
+        // SAFETY: [position, end) lies within the mapping and above the published end, where no reference exists (so `bytes`
+        // are elsewhere) and nobody but this writer, held by `&mut self`, reads or writes.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.base.as_ptr().add(position), bytes.len());
         }
         self.written = self.written.max(end);
         Ok(())

@@ -166,6 +166,9 @@ impl Shared {
         }
         let (file, sink) = made?;
         self.environment.space.take(blocks);
+        if is_fast {
+            self.use_large_pages(&file);
+        }
         file.populate(0, blocks.min(POPULATE_MAX));
         self.appender.lock().prepared = Some(Prepared { file, sink });
         Ok(())

@@ -94,13 +94,19 @@ impl Commit {
 
     /// Why the log takes nothing more, if so.
     pub(crate) fn end(&self) -> Option<End> {
-        if self.ended.load(Ordering::Acquire) { self.state.lock().end.clone() } else { None }
+        if self.is_over() { self.state.lock().end.clone() } else { None }
+    }
+
+    /// Whether the log takes nothing more.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// Refuses when the log takes nothing more.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        if self.ended.load(Ordering::Acquire) { self.refuse() } else { Ok(()) }
+        if self.is_over() { self.refuse() } else { Ok(()) }
     }
 
     #[cold]

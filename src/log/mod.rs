@@ -329,6 +329,9 @@ impl Log {
         shared.watermarks.set_durability(options.durability);
         shared.admission.set(&options);
         appender.options = Arc::new(options);
+        if let Some(writer) = &mut appender.writer {
+            writer.end_leeway();
+        }
         shared.options.store(Arc::clone(&appender.options));
         drop(appender);
         // Readers may see what is not durable now.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::background::Chore;
+use super::options::Durability;
 use super::{Appender, Shared};
 use crate::error::Result;
 use crate::segment::{ALLOCATION_STEP_MIN, LogFile, Segment};
@@ -47,9 +48,16 @@ pub(super) struct Ahead {
     to: u64,
     /// Up to here there must be blocks.
     blocks: u64,
+    /// Whether the appender is fast.
+    is_fast: bool,
 }
 
 impl Pace {
+    /// Where the appender is to be looked at again.
+    pub(super) fn next(&self) -> u64 {
+        self.look_again
+    }
+
     /// Whether the appender will be through a segment within seconds.
     pub(super) fn is_fast(&self) -> bool {
         self.ahead >= FAST
@@ -93,7 +101,8 @@ impl Appender {
         let (allocated, blocks) = (segment.file().allocated(), to.max(position + BLOCKS_LEFT));
         self.pace.populated = from.max(to);
         self.pace.look_again = self.pace.next_look(position, allocated);
-        (from < to || allocated < blocks).then_some(Ahead { segment, from, to, blocks })
+        let is_fast = self.pace.is_fast();
+        (from < to || allocated < blocks).then_some(Ahead { segment, from, to, blocks, is_fast })
     }
 }
 
@@ -133,14 +142,27 @@ impl Shared {
 
     /// Populates pages, and allocates blocks, as far as was asked for.
     pub(super) fn populate(&self) -> Result<()> {
-        let Some(Ahead { segment, from, to, blocks }) = self.ahead.lock().take() else { return Ok(()) };
+        let Some(Ahead { segment, from, to, blocks, is_fast }) = self.ahead.lock().take() else {
+            return Ok(());
+        };
         let file = segment.file();
         // What is in nobody's way yet gets no more than the budget leaves.
         let granted = file.allocated() + self.environment.space.room().max(ALLOCATION_STEP_MIN);
         self.allocate_in(file, blocks.min(granted).min(u64::from(self.options().segment_bytes)))?;
+        if is_fast {
+            self.use_large_pages(file);
+        }
         segment.populate(from, to);
         // A busy disk may take long to find blocks: they are there long before the appender is.
         self.allocate_ahead(file, blocks + to.saturating_sub(from) * ALLOCATE_AHEAD)
+    }
+
+    /// Pages are large for a fast appender that waits for no sync: one that does would have megabytes written for each of its
+    /// kilobytes.
+    pub(super) fn use_large_pages(&self, file: &LogFile) {
+        if self.admission.durability() == Durability::Buffered {
+            file.use_large_pages();
+        }
     }
 
     /// A step further if there are no blocks up to `end`.

@@ -128,6 +128,18 @@ pub(super) fn decide(
     }
 }
 
+/// What [`decide`] says of a client's batch of data outside of transactions, from a producer that is known. `None` if it
+/// refuses.
+#[inline(always)]
+pub(super) fn decide_plain(
+    view: EntryView<'_>,
+    header: &BatchHeader,
+    policy: &ProducerPolicy,
+) -> Option<Decision> {
+    let verification = Verification::default();
+    Judge { view, header, policy, verification }.decide(Origin::Client).ok()
+}
+
 fn decide_unknown(
     has_room: bool,
     header: &BatchHeader,

@@ -104,10 +104,11 @@ impl StoredBatch {
         crc: 0,
     };
 
+    /// A batch as it was sent, and where it is stored.
     #[inline]
-    pub(super) fn of(header: &BatchHeader) -> Self {
+    pub(super) fn of(header: &BatchHeader, base_offset: Offset) -> Self {
         Self {
-            last_offset: header.last_offset(),
+            last_offset: base_offset + i64::from(header.last_offset_delta),
             timestamp: header.max_timestamp,
             last_sequence: header.last_sequence(),
             offset_delta: header.last_offset_delta,

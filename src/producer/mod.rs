@@ -30,7 +30,7 @@ pub use entry::{ProducerBatch, ProducerInfo};
 pub use policy::{DuplicateCheck, ExpiryClock, FirstAppend, ProducerPolicy, SequenceRule};
 pub(crate) use snapshot::SnapshotIdentity;
 pub(crate) use staging::Staging;
-pub(crate) use table::{ExpiryCursor, ProducerTable};
+pub(crate) use table::{ExpiryCursor, PlainProducer, ProducerTable};
 #[cfg(test)]
 pub(crate) use verification::Verification;
 pub use verification::VerificationGuard;

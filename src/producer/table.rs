@@ -6,7 +6,7 @@
 use smallvec::SmallVec;
 
 use super::clock::HostClock;
-use super::decision::{Context, Decision, Subject, decide};
+use super::decision::{Context, Decision, Subject, decide, decide_plain};
 use super::entry::{Entry, EntryView, ProducerInfo, Side, StoredBatch};
 use super::index::Index;
 use super::policy::{ExpiryClock, ProducerPolicy, SequenceRule};
@@ -26,6 +26,10 @@ impl ExpiryCursor {
     /// The beginning of a round.
     pub(crate) const START: Self = Self(NONE);
 }
+
+/// Where the producer of a plain batch is in a table, as long as nothing changes there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainProducer(u32);
 
 /// Whom eviction may forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +147,41 @@ impl ProducerTable {
         decide(&self.subject(header.producer_id, context.now), header, context, &self.policy)
     }
 
+    /// Judges what most batches are, if this is one: a client's data outside of transactions, without a producer or in the
+    /// current epoch of one that is known and has no side. Says what [`decide`](Self::decide) says, and where the producer
+    /// is; nothing of other batches, nor of those that are refused.
+    #[inline(always)]
+    pub(crate) fn decide_plain(&self, header: &BatchHeader) -> Option<(PlainProducer, Decision)> {
+        if header.is_control() || header.is_transactional() {
+            return None;
+        }
+        if !header.is_idempotent() {
+            return Some((PlainProducer(NONE), Decision::Append));
+        }
+        let (slot, entry) = self.index.find(&self.entries, header.producer_id)?;
+        if !is_plain(entry, header) {
+            return None;
+        }
+        let view = EntryView { entry, blocks: &self.older.blocks, side: &Side::NOTHING };
+        Some((PlainProducer(slot), decide_plain(view, header, &self.policy)?))
+    }
+
+    /// Takes over a batch that [`decide_plain`](Self::decide_plain) just found new and that was stored at `base_offset`, as
+    /// [`apply`](Self::apply) does.
+    #[inline(always)]
+    pub(crate) fn apply_plain(
+        &mut self,
+        producer: PlainProducer,
+        header: &BatchHeader,
+        base_offset: Offset,
+        now: Timestamp,
+    ) {
+        self.clock.observe(now);
+        if producer.0 != NONE {
+            self.absorb_plain(producer.0, StoredBatch::of(header, base_offset));
+        }
+    }
+
     #[inline(always)]
     fn subject(&self, id: ProducerId, now: Timestamp) -> Subject<'_> {
         match self.index.find(&self.entries, id) {
@@ -191,7 +230,11 @@ impl ProducerTable {
             return self.absorb_control(header, control, now, spare);
         }
         let slot = self.find_or_create(header, spare, now);
-        if self.absorb_plain(slot, header) { None } else { self.absorb_data(slot, header) }
+        if header.is_transactional() || !is_plain(&self.entries[slot], header) {
+            return self.absorb_data(slot, header);
+        }
+        self.absorb_plain(slot, StoredBatch::of(header, header.base_offset));
+        None
     }
 
     #[inline(never)]
@@ -216,21 +259,15 @@ impl ProducerTable {
         opened.map(|first_offset| TransactionEffect::Ended { producer_id, first_offset, marker, aborted })
     }
 
-    /// Takes over what most batches are: data outside of transactions, in the current epoch of a producer that has no
-    /// side. Its window alone changes. `false` if the batch is another.
-    #[inline]
-    fn absorb_plain(&mut self, slot: u32, header: &BatchHeader) -> bool {
+    /// Takes over data outside of transactions that [`is_plain`] for its producer, whose window alone changes.
+    #[inline(always)]
+    fn absorb_plain(&mut self, slot: u32, batch: StoredBatch) {
         let entry = &mut self.entries[slot];
-        let is_plain =
-            entry.side == NONE && entry.epoch == header.producer_epoch && !header.is_transactional();
-        if is_plain {
-            entry.last_seen = self.clock.second();
-            remember(entry, slot, &mut self.older, self.policy.window, StoredBatch::of(header));
-            if !self.recency.is_most_recent(slot) {
-                self.make_most_recent(slot, false);
-            }
+        entry.last_seen = self.clock.second();
+        remember(entry, slot, &mut self.older, self.policy.window, batch);
+        if !self.recency.is_most_recent(slot) {
+            self.make_most_recent(slot, false);
         }
-        is_plain
     }
 
     #[inline(never)]
@@ -239,7 +276,8 @@ impl ProducerTable {
         if header.producer_epoch >= self.entries[slot].epoch {
             self.enter_epoch(slot, header.producer_epoch);
             let entry = &mut self.entries[slot];
-            remember(entry, slot, &mut self.older, self.policy.window, StoredBatch::of(header));
+            let batch = StoredBatch::of(header, header.base_offset);
+            remember(entry, slot, &mut self.older, self.policy.window, batch);
             self.forget_in_side(slot, |side| side.marker_timestamp = None);
         }
         let (producer_id, first_offset) = (header.producer_id, header.base_offset);
@@ -556,6 +594,12 @@ impl ProducerTable {
     pub(super) fn allocated(&self) -> usize {
         self.entries.allocated() + self.index.allocated() + self.older.allocated() + self.sides.allocated()
     }
+}
+
+/// Whether the batch is of the current epoch of a producer that has no side.
+#[inline(always)]
+fn is_plain(entry: &Entry, header: &BatchHeader) -> bool {
+    entry.side == NONE && entry.epoch == header.producer_epoch
 }
 
 /// Makes the batch the last one of the window of the entry in `slot`; of a full window the oldest goes.

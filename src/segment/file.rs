@@ -246,6 +246,14 @@ impl LogFile {
         }
     }
 
+    /// Has what is populated from now on be in large pages, which are written back whole: for a file of which much is written
+    /// before anything need be on the disk.
+    pub(crate) fn use_large_pages(&self) {
+        if let Some(Opened::Map(map)) = self.opened.load().as_deref() {
+            map.use_large_pages();
+        }
+    }
+
     /// Makes everything published so far durable (not the name). `true` if there was anything to do.
     pub(crate) fn sync(&self) -> Result<bool> {
         let (from, to) = (self.synced.load(Ordering::Acquire), self.end());
@@ -489,17 +497,13 @@ impl Sink {
     /// # Errors
     ///
     /// The disk's, in [`IoMode::Write`]; nothing is published.
+    #[inline(always)]
     pub(crate) fn write(&mut self, position: u64, stamps: &Stamps, batch: &[u8]) -> std::io::Result<()> {
-        let position = position as usize;
+        let head = stamps.over(batch);
         match self {
-            Self::Map(writer) => {
-                let (head, tail) = stamps.around(batch);
-                writer.store_parts(position, [&head, tail])
-            }
+            Self::Map(writer) => writer.store_headed(position as usize, head, batch),
             Self::File(_, buffer) => {
-                let (head, tail) = stamps.around(batch);
-                buffer.extend_from_slice(&head);
-                buffer.extend_from_slice(tail);
+                put_together(buffer, head, batch);
                 Ok(())
             }
         }
@@ -532,6 +536,12 @@ impl Sink {
 }
 
 #[inline(never)]
+fn put_together(buffer: &mut Vec<u8>, head: u128, batch: &[u8]) {
+    buffer.extend_from_slice(&head.to_be_bytes());
+    buffer.extend_from_slice(batch.get(size_of_val(&head)..).unwrap_or_default());
+}
+
+#[inline(never)]
 fn flush(file: &dyn DiskFile, buffer: &mut Vec<u8>, from: u64) -> io::Result<()> {
     let written = file.write_at(buffer, from);
     buffer.clear();
@@ -551,14 +561,13 @@ impl Stamps {
         Self { base_offset: header.base_offset, leader_epoch: header.leader_epoch }
     }
 
-    const SIZE: usize = 16;
-
-    /// The batch as stored: sixteen bytes of our own, and the rest as sent.
-    fn around<'a>(&self, batch: &'a [u8]) -> ([u8; Self::SIZE], &'a [u8]) {
-        let mut head = [0; Self::SIZE];
-        head[..8].copy_from_slice(&self.base_offset.0.to_be_bytes());
-        head[8..12].copy_from_slice(&batch[8..12]);
-        head[12..].copy_from_slice(&self.leader_epoch.0.to_be_bytes());
-        (head, &batch[Self::SIZE..])
+    /// What a stored batch begins with: base offset, the length as sent, leader epoch.
+    #[inline(always)]
+    fn over(&self, batch: &[u8]) -> u128 {
+        let [_, _, _, _, _, _, _, _, a, b, c, d, ..] = *batch else { return 0 };
+        let length = u128::from(u32::from_be_bytes([a, b, c, d]));
+        let base_offset = u128::from(self.base_offset.0 as u64);
+        let leader_epoch = u128::from(self.leader_epoch.0 as u32);
+        base_offset << 64 | length << 32 | leader_epoch
     }
 }

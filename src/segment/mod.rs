@@ -20,8 +20,9 @@ pub(crate) use file::{ALLOCATION_STEP_MIN, LogFile, Sink, Stamps};
 pub(crate) use offset_index::{IndexPosition, OffsetIndex};
 pub(crate) use time_index::TimeIndex;
 pub(crate) use transaction_index::TransactionIndex;
-pub(crate) use writer::SegmentWriter;
+pub(crate) use writer::{Leeway, SegmentWriter};
 
+use crate::batch::BatchHeader;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::name::SegmentFile;
 use crate::fs::{Disk, atomic};
@@ -72,6 +73,11 @@ impl Indexes {
             offset: OffsetIndex::new(base_offset, options.max_bytes as usize),
             time: TimeIndex::new(base_offset, options.max_bytes as usize),
         }
+    }
+
+    /// How many more pairs of entries fit. With none left the segment must be rolled.
+    pub(crate) fn left(&self) -> usize {
+        self.offset.left().min(self.time.left())
     }
 
     /// Where the batch of the last entry begins.
@@ -236,9 +242,9 @@ impl Segment {
         let Some(last) = indexes.offset.last() else { return true };
         let position = u64::from(last.position);
         self.file
-            .bytes(position, position + crate::batch::BatchHeader::SIZE as u64)
+            .bytes(position, position + BatchHeader::SIZE as u64)
             .ok()
-            .and_then(|bytes| crate::batch::BatchHeader::decode(&bytes).ok())
+            .and_then(|bytes| BatchHeader::decode(&bytes).ok())
             .is_some_and(|header| header.last_offset() == last.offset)
     }
 
@@ -413,22 +419,35 @@ impl IndexFiller {
         }
     }
 
+    /// Adds the batch that comes next in the log.
     #[inline]
     pub(crate) fn add(&mut self, indexes: &Indexes, batch: &PlacedBatch) {
-        let header = &batch.header;
+        self.add_at(indexes, &batch.header, batch.header.base_offset, batch.position);
+    }
+
+    /// The same for a batch that is stored at another offset than its header says.
+    #[inline]
+    pub(crate) fn add_at(
+        &mut self,
+        indexes: &Indexes,
+        header: &BatchHeader,
+        base_offset: Offset,
+        position: u64,
+    ) {
+        let last_offset = base_offset + i64::from(header.last_offset_delta);
         if header.max_timestamp > self.largest_timestamp {
             self.largest_timestamp = header.max_timestamp;
-            self.largest_timestamp_offset = header.last_offset();
+            self.largest_timestamp_offset = last_offset;
         }
         if self.interval.take(header.size()) {
-            self.append(indexes, batch);
+            self.append(indexes, last_offset, position);
         }
     }
 
     /// Adds an entry pair.
     #[inline(never)]
-    fn append(&self, indexes: &Indexes, batch: &PlacedBatch) {
-        indexes.offset.append(batch.header.last_offset(), batch.position as u32);
+    fn append(&self, indexes: &Indexes, last_offset: Offset, position: u64) {
+        indexes.offset.append(last_offset, position as u32);
         indexes.time.append(self.largest_timestamp, self.largest_timestamp_offset);
     }
 

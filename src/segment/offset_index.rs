@@ -96,9 +96,9 @@ impl OffsetIndex {
         self.entries.last().map(|[entry]| self.unpack(entry))
     }
 
-    /// Whether the segment must be rolled because no entry fits any more.
-    pub(crate) fn is_full(&self) -> bool {
-        self.len() >= self.entries.capacity()
+    /// How many more entries fit. With none left the segment must be rolled.
+    pub(crate) fn left(&self) -> usize {
+        self.entries.capacity().saturating_sub(self.len())
     }
 
     /// The bytes of the file from the `from_entry`th entry on.
@@ -247,9 +247,9 @@ mod tests {
     #[test]
     fn a_full_index_takes_no_more() {
         let index = OffsetIndex::new(BASE, 23);
-        assert!(!index.is_full());
+        assert!(index.left() > 0);
         assert!(index.append(Offset(1001), 1) && index.append(Offset(1002), 2));
-        assert!(index.is_full());
+        assert_eq!(index.left(), 0);
         assert!(!index.append(Offset(1003), 3));
     }
 
@@ -295,7 +295,7 @@ mod tests {
         let whole = index(&[(1004, 100), (1010, 220), (1011, 400)]);
         let decoded = OffsetIndex::decode(BASE, &whole.encode(0), 10_000, 8).unwrap();
         assert_eq!(decoded.len(), 3);
-        assert!(decoded.is_full());
+        assert_eq!(decoded.left(), 0);
     }
 
     proptest! {

@@ -38,7 +38,7 @@ impl TimeIndex {
     /// Returns whether there is a new entry. There is none if the index is full, the timestamp is not above that of the
     /// last entry, or the offset is below that of the last entry or does not fit its field.
     pub(crate) fn append(&self, timestamp: Timestamp, offset: Offset) -> bool {
-        !self.is_full() && self.append_last(timestamp, offset)
+        self.left() > 0 && self.append_last(timestamp, offset)
     }
 
     /// As [`append`](Self::append), for the entry that a sealed segment's index ends with: one slot is kept for it.
@@ -79,9 +79,9 @@ impl TimeIndex {
         self.entries.last().map(|entry| self.unpack(entry))
     }
 
-    /// Whether the segment must be rolled: only the slot of its last entry is left.
-    pub(crate) fn is_full(&self) -> bool {
-        self.len() + 1 >= self.entries.capacity()
+    /// How many more entries fit before the last one, whose slot is kept. With none left the segment must be rolled.
+    pub(crate) fn left(&self) -> usize {
+        self.entries.capacity().saturating_sub(self.len() + 1)
     }
 
     /// The bytes of the file from the `from_entry`th entry on.
@@ -203,9 +203,9 @@ mod tests {
     fn one_slot_is_kept_for_the_last_entry() {
         let index = TimeIndex::new(BASE, 3 * TimeIndex::ENTRY_SIZE);
         assert!(index.append(Timestamp(1), Offset(1001)));
-        assert!(!index.is_full());
+        assert!(index.left() > 0);
         assert!(index.append(Timestamp(2), Offset(1002)));
-        assert!(index.is_full());
+        assert_eq!(index.left(), 0);
         assert!(!index.append(Timestamp(3), Offset(1003)));
         assert!(index.append_last(Timestamp(3), Offset(1003)));
         assert!(!index.append_last(Timestamp(4), Offset(1004)));

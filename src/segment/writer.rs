@@ -9,7 +9,29 @@ use crate::batch::BatchHeader;
 use crate::error::{IoContext, Result};
 use crate::types::{Offset, Timestamp};
 
-/// Appends to one segment: [`write`](Self::write) any number of batches, then [`publish`](Self::publish) them at once.
+/// Behind every other time.
+const LAST: Timestamp = Timestamp(i64::MAX);
+
+/// Up to where a segment's owner need look at nothing but the batch that it appends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leeway {
+    /// The batch may end here.
+    pub(crate) position: u64,
+    /// Its last offset may be this.
+    pub(crate) offset: Offset,
+    /// It may be as late as this.
+    pub(crate) timestamp: Timestamp,
+    /// It must come earlier than this.
+    pub(crate) now: Timestamp,
+}
+
+impl Leeway {
+    const NONE: Self =
+        Self { position: 0, offset: Offset(-1), timestamp: Timestamp::NONE, now: Timestamp::NONE };
+}
+
+/// Appends to one segment: [`write`](Self::write) any number of batches, then [`publish`](Self::publish) them at once; or
+/// [`append`](Self::append) one.
 #[derive(Debug)]
 pub(crate) struct SegmentWriter {
     segment: Arc<Segment>,
@@ -25,6 +47,7 @@ pub(crate) struct SegmentWriter {
     published_offset: Offset,
     /// The batches of the call that is under way, or of the last one.
     placed: Vec<PlacedBatch>,
+    leeway: Leeway,
 }
 
 impl SegmentWriter {
@@ -46,6 +69,7 @@ impl SegmentWriter {
             first_timestamp,
             created,
             placed: Vec::new(),
+            leeway: Leeway::NONE,
         }
     }
 
@@ -71,6 +95,32 @@ impl SegmentWriter {
         self.segment.file()
     }
 
+    /// What the owner said last; none for a new writer, whose segment may be another.
+    #[inline]
+    pub(crate) fn leeway(&self) -> Leeway {
+        self.leeway
+    }
+
+    pub(crate) fn set_leeway(&mut self, leeway: Leeway) {
+        self.leeway = leeway;
+    }
+
+    /// Has the owner look at everything again.
+    pub(crate) fn end_leeway(&mut self) {
+        self.leeway = Leeway::NONE;
+    }
+
+    /// The largest timestamp of a batch that does not make the segment older than `age` in milliseconds, and the first time
+    /// at which the segment is that whatever comes. See [`age`](Self::age).
+    pub(crate) fn young_until(&self, age: i64) -> (Timestamp, Timestamp) {
+        match self.first_timestamp {
+            Some(first) if first >= Timestamp(0) => (Timestamp(first.0.saturating_add(age)), LAST),
+            Some(_) => (LAST, Timestamp(self.created.0.saturating_add(age))),
+            // The first batch decides.
+            None => (Timestamp::NONE, Timestamp::NONE),
+        }
+    }
+
     /// How long the segment has been filled, seen from a batch of `timestamp` at `now`: from its first batch's
     /// timestamp, or from its creation where there is none (`LogSegment.timeWaitedForRoll`).
     pub(crate) fn age(&self, timestamp: Timestamp, now: Timestamp) -> i64 {
@@ -82,25 +132,40 @@ impl SegmentWriter {
 
     /// Whether an index has no room for another entry.
     pub(crate) fn indexes_are_full(&self) -> bool {
-        self.segment.indexes.get().is_some_and(|indexes| indexes.offset.is_full() || indexes.time.is_full())
+        self.segment.indexes.get().is_some_and(|indexes| indexes.left() == 0)
+    }
+
+    /// How many bytes of batches may come before an index can be full.
+    pub(crate) fn index_room(&self) -> u64 {
+        // There may be an entry at once, and then one behind each interval.
+        let intervals = self.segment.indexes.get().map_or(u64::MAX, |indexes| indexes.left() as u64);
+        intervals.saturating_sub(2).saturating_mul(u64::from(self.segment.index_options().interval_bytes))
     }
 
     /// Copies a batch behind those before it. The file has blocks there (the caller looked).
     #[inline(always)]
     pub(crate) fn write(&mut self, header: &BatchHeader, stamps: &Stamps, batch: &[u8]) -> Result<()> {
-        if let Err(error) = self.sink.write(self.position, stamps, batch) {
-            return self.failed(error);
-        }
         // Nothing is unpublished: it is the first batch of a call.
         if self.position == self.file().end() {
             self.placed.clear();
         }
+        let position = self.place(header, stamps, batch)?;
         let Stamps { base_offset, leader_epoch } = *stamps;
         let header = BatchHeader { base_offset, leader_epoch, ..*header };
-        self.placed.push(PlacedBatch { header, position: self.position });
-        self.position += header.size() as u64;
-        self.next_offset = header.next_offset();
+        self.placed.push(PlacedBatch { header, position });
         Ok(())
+    }
+
+    /// Returns the position at which it has copied the batch.
+    #[inline(always)]
+    fn place(&mut self, header: &BatchHeader, stamps: &Stamps, batch: &[u8]) -> Result<u64> {
+        let position = self.position;
+        if let Err(error) = self.sink.write(position, stamps, batch) {
+            return self.failed(error);
+        }
+        self.position = position + header.size() as u64;
+        self.next_offset = stamps.base_offset + i64::from(header.last_offset_delta) + 1;
+        Ok(position)
     }
 
     /// Makes the written batches visible to readers of the segment: bytes first, then the indexes that point at them.
@@ -110,11 +175,7 @@ impl SegmentWriter {
     /// The disk's, in [`IoMode::Write`](crate::IoMode); nothing is published and the batches are forgotten.
     #[inline(always)]
     pub(crate) fn publish(&mut self) -> Result<()> {
-        let from = self.file().end();
-        if let Err(error) = self.sink.flush(from) {
-            return self.failed(error);
-        }
-        self.sink.publish(self.segment.file(), self.position);
+        self.show(self.file().end())?;
         let indexes = self.segment.indexes.get();
         for batch in &self.placed {
             self.first_timestamp.get_or_insert(batch.header.max_timestamp);
@@ -122,9 +183,40 @@ impl SegmentWriter {
                 self.filler.add(indexes, batch);
             }
         }
+        self.conclude();
+        Ok(())
+    }
+
+    /// Writes and publishes one batch where nothing is unpublished and there is [`leeway`](Self::leeway).
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write) and [`publish`](Self::publish).
+    #[inline(always)]
+    pub(crate) fn append(&mut self, header: &BatchHeader, stamps: &Stamps, batch: &[u8]) -> Result<()> {
+        let position = self.place(header, stamps, batch)?;
+        self.show(position)?;
+        if let Some(indexes) = self.segment.indexes.get() {
+            self.filler.add_at(indexes, header, stamps.base_offset, position);
+        }
+        self.conclude();
+        Ok(())
+    }
+
+    /// Makes the bytes written from `from` on visible.
+    #[inline(always)]
+    fn show(&mut self, from: u64) -> Result<()> {
+        if let Err(error) = self.sink.flush(from) {
+            return self.failed(error);
+        }
+        self.sink.publish(self.segment.file(), self.position);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn conclude(&mut self) {
         self.published_offset = self.next_offset;
         self.segment.publish(&self.filler.summary(self.next_offset));
-        Ok(())
     }
 
     /// The batches of the last call with their final headers.
@@ -134,7 +226,7 @@ impl SegmentWriter {
 
     /// Forgets what was written and not published, and fails with the error.
     #[cold]
-    fn failed(&mut self, error: io::Error) -> Result<()> {
+    fn failed<T>(&mut self, error: io::Error) -> Result<T> {
         self.sink.discard();
         self.next_offset = self.published_offset;
         self.placed.clear();

@@ -7,7 +7,7 @@ use crate::log::admission::Admission;
 use crate::producer;
 use crate::types::{LeaderEpoch, Offset, Timestamp};
 
-/// Batches that may be judged. Handed on by value: what the compiler knows of it, it forgets of what is referred to.
+/// Batches that may be judged.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Incoming<'a> {
     pub(super) batches: &'a [Batch],
@@ -18,7 +18,6 @@ pub(super) struct Incoming<'a> {
 
 impl<'a> Incoming<'a> {
     /// Checks what can be said of batches without knowing the log.
-    #[inline(always)]
     pub(super) fn check(batches: &'a [Batch], options: AppendOptions, admission: &Admission) -> Result<Self> {
         let (mut bytes, mut offsets) = (0, 0);
         for batch in batches {
@@ -35,7 +34,6 @@ impl<'a> Incoming<'a> {
     }
 
     /// What each batch says if it is a control batch; nothing where there is only data.
-    #[inline(always)]
     pub(super) fn read_controls(self) -> Result<Vec<Option<ControlRecord>>> {
         if !self.batches.iter().any(|batch| batch.header().is_control()) {
             return Ok(Vec::new());
@@ -110,7 +108,7 @@ impl<'a> Incoming<'a> {
 }
 
 #[inline(always)]
-fn check_one(batch: &Batch, origin: Origin, admission: &Admission) -> Result<()> {
+pub(super) fn check_one(batch: &Batch, origin: Origin, admission: &Admission) -> Result<()> {
     if origin == Origin::Replication {
         return Ok(());
     }

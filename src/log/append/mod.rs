@@ -1,12 +1,11 @@
 //! The append path: check without the lock; under it judge, plan, copy, stamp, index, apply, publish.
 //!
-//! The way of a call is inlined twice: into [`Log::append`], where the compiler knows that there is one batch and drops a
-//! third of the instructions, and into `place_all` for any number of them. So that it goes on knowing that, batches, options
-//! and plan are handed on by value: what a call that is not inlined gets a reference to is read from memory from then on.
+//! One batch of a client mostly takes a short way (`plain`), which is inlined into [`Log::append`]; the long way is here.
 
 mod incoming;
 mod options;
 mod outcome;
+mod plain;
 mod plan;
 
 use std::slice;
@@ -89,8 +88,9 @@ impl Log {
     /// offsets.
     pub fn append_all(&self, batches: &[Batch]) -> Result<Vec<AppendOutcome>> {
         let mut outcomes = Outcomes::from_elem(AppendOutcome::UNKNOWN, batches.len());
-        let ticket = self.shared.place_all(batches, AppendOptions::default(), true, &mut outcomes)?;
-        self.shared.settle(ticket)?;
+        let options = AppendOptions::default();
+        let placed = self.shared.place_any(batches, options, true, &mut outcomes)?;
+        self.shared.settle(self.shared.follow_up(&placed, options)?)?;
         Ok(outcomes.into_vec())
     }
 
@@ -116,25 +116,13 @@ impl Log {
     /// Stores batches within the bounds of what may not be durable yet, for which it may wait or not.
     fn submit_within(&self, batches: &[Batch], options: AppendOptions, may_wait: bool) -> Result<Pending> {
         let mut outcomes = Outcomes::from_elem(AppendOutcome::UNKNOWN, batches.len());
-        let ticket = self.shared.place_all(batches, options, may_wait, &mut outcomes)?;
+        let ticket = self.shared.place(batches, options, may_wait, &mut outcomes)?;
         self.shared.request_sync(ticket);
         Ok(Pending::new(self.shared.clone(), outcomes, ticket))
     }
 }
 
 impl Shared {
-    /// [`place`](Self::place) for any number of batches.
-    #[inline(never)]
-    fn place_all(
-        &self,
-        batches: &[Batch],
-        options: AppendOptions,
-        may_wait: bool,
-        outcomes: &mut [AppendOutcome],
-    ) -> Result<Option<Ticket>> {
-        self.place(batches, options, may_wait, outcomes)
-    }
-
     /// Stores batches, and says what came of each. The ticket is `None` when they are as durable as they must be.
     #[inline(always)]
     fn place(
@@ -144,18 +132,20 @@ impl Shared {
         may_wait: bool,
         outcomes: &mut [AppendOutcome],
     ) -> Result<Option<Ticket>> {
-        if self.environment.read_only {
-            return Err(Error::ReadOnly { path: self.directory.clone() });
-        }
-        let incoming = Incoming::check(batches, options, &self.admission)?;
-        let controls = incoming.read_controls()?;
-        let incoming = incoming.with_controls(&controls);
-        self.within_bounds(may_wait)?;
-        let placed = if incoming.must_be_stamped(&self.admission) {
-            self.place_stamped(incoming, outcomes)
-        } else {
-            self.place_checked(incoming, outcomes)
-        }?;
+        let plain = match (batches, &mut *outcomes) {
+            ([batch], [outcome]) if options.are_plain() => self.place_plain(batch, outcome)?,
+            _ => None,
+        };
+        let placed = match plain {
+            Some(placed) => placed,
+            None => self.place_any(batches, options, may_wait, outcomes)?,
+        };
+        self.follow_up(&placed, options)
+    }
+
+    /// What placing batches leaves to do without the lock. The ticket, if they must become durable.
+    #[inline(always)]
+    fn follow_up(&self, placed: &Placed, options: AppendOptions) -> Result<Option<Ticket>> {
         if placed.is_new {
             self.tail.notify();
         }
@@ -170,16 +160,30 @@ impl Shared {
         Ok(placed.ticket.filter(|_| durability == Durability::Synced))
     }
 
-    /// Waits while too much is not durable yet.
-    #[inline(always)]
-    fn within_bounds(&self, may_wait: bool) -> Result<()> {
-        match self.backlog.exceeds(&self.counters, &self.admission) {
-            None => Ok(()),
-            Some(_) => self.come_within_bounds(may_wait),
+    /// The long way.
+    #[inline(never)]
+    fn place_any(
+        &self,
+        batches: &[Batch],
+        options: AppendOptions,
+        may_wait: bool,
+        outcomes: &mut [AppendOutcome],
+    ) -> Result<Placed> {
+        if self.environment.read_only {
+            return Err(Error::ReadOnly { path: self.directory.clone() });
+        }
+        let incoming = Incoming::check(batches, options, &self.admission)?;
+        let controls = incoming.read_controls()?;
+        let incoming = incoming.with_controls(&controls);
+        self.come_within_bounds(may_wait)?;
+        if incoming.must_be_stamped(&self.admission) {
+            self.place_stamped(incoming, outcomes)
+        } else {
+            self.place_checked(incoming, outcomes)
         }
     }
 
-    #[cold]
+    /// Waits while too much is not durable yet.
     fn come_within_bounds(&self, may_wait: bool) -> Result<()> {
         while let Some(bound) = self.backlog.exceeds(&self.counters, &self.admission) {
             if !may_wait {
@@ -199,7 +203,6 @@ impl Shared {
     }
 
     /// Judges and stores under the lock; lets go of it to get what is missing, and then judges again.
-    #[inline(always)]
     fn place_checked(&self, incoming: Incoming<'_>, outcomes: &mut [AppendOutcome]) -> Result<Placed> {
         match self.try_place(incoming, outcomes)? {
             Ok(placed) => Ok(placed),
@@ -225,7 +228,6 @@ impl Shared {
     }
 
     /// Judges and stores as far as that goes without letting go of the lock.
-    #[inline(always)]
     fn try_place(
         &self,
         incoming: Incoming<'_>,
@@ -249,6 +251,7 @@ impl Shared {
         }
         let generation = self.commit.generation();
         let has_chores = self.request_chores(&mut appender, now) || rolled;
+        self.renew_leeway(&mut appender);
         let ticket = plan.target.map(|target| Ticket { target, generation });
         Ok(Ok(Placed { ticket, is_new: plan.demand.is_some(), has_chores, left_gap }))
     }
@@ -269,7 +272,6 @@ impl Shared {
         self.appender.lock()
     }
 
-    #[inline(always)]
     fn judge<'a>(
         &self,
         appender: &Appender,
@@ -294,7 +296,6 @@ impl Shared {
         })
     }
 
-    #[inline(always)]
     fn judge_one<'a>(
         &self,
         appender: &Appender,
@@ -330,7 +331,6 @@ impl Shared {
         Ok(plan)
     }
 
-    #[inline(always)]
     fn context(
         &self,
         appender: &Appender,
@@ -355,7 +355,6 @@ impl Shared {
     }
 
     /// Sees that the active segment can take the batches, rolling if the next one is ready. `true` if it rolled.
-    #[inline(always)]
     fn make_room(
         &self,
         appender: &mut Appender,
@@ -384,7 +383,6 @@ impl Shared {
     }
 
     /// Whether the batches will stand above the end of the last one, in a segment without a name.
-    #[inline(always)]
     fn leaves_gap(&self, appender: &Appender, demand: Demand, rolled: bool) -> bool {
         let log_end = self.watermarks.log_end();
         (rolled || demand.first_offset > log_end)
@@ -402,13 +400,12 @@ impl Shared {
 
     /// Kafka's rule (`LogSegment.shouldRoll`): the segment would become too large, is too old, an index is full, or the
     /// last offset is too far from the base.
-    #[inline(always)]
     fn must_roll(&self, appender: &Appender, demand: Demand, now: Timestamp) -> Result<bool, Need> {
         let Some(writer) = &appender.writer else {
             return if self.last_segment_takes_more() { Err(Need::Writer(0)) } else { Ok(true) };
         };
         let base = writer.segment().base_offset();
-        if demand.last_offset - base > i64::from(i32::MAX) {
+        if demand.last_offset > last_offset_from(base) {
             return Ok(true);
         }
         Ok(writer.position() > 0
@@ -442,7 +439,6 @@ impl Shared {
     }
 
     /// Copies the new batches, applies them to the producers, and publishes them.
-    #[inline(always)]
     fn store(
         &self,
         appender: &mut Appender,
@@ -468,7 +464,6 @@ impl Shared {
         self.publish(appender, incoming, plan, now)
     }
 
-    #[inline(always)]
     fn publish(
         &self,
         appender: &mut Appender,
@@ -480,20 +475,25 @@ impl Shared {
         let from = writer.segment().file().end();
         writer.publish()?;
         let (bytes, log_end) = (writer.position() - from, writer.next_offset());
-        self.counters.appended_batches.add_locked(writer.published().len() as u64);
-        self.counters.appended_bytes.add_locked(bytes);
+        let batches = writer.published().len() as u64;
         self.take_over(appender, incoming, plan, now);
+        self.count(appender, batches, bytes);
+        self.watermarks.set_log_end(log_end);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn count(&self, appender: &mut Appender, batches: u64, bytes: u64) {
+        self.counters.appended_batches.add_locked(batches);
+        self.counters.appended_bytes.add_locked(bytes);
         appender.since_checkpoint += bytes;
         appender.filled += bytes;
         if appender.filled >= ALLOCATION_STEP_MIN {
             self.environment.space.give_back(std::mem::take(&mut appender.filled));
         }
-        self.watermarks.set_log_end(log_end);
-        Ok(())
     }
 
     /// Notes what the batches that were just published say of their producers and leader epochs.
-    #[inline(always)]
     fn take_over(&self, appender: &mut Appender, incoming: Incoming<'_>, plan: &Plan<'_>, now: Timestamp) {
         let Appender { writer, producers, leader_epochs, epochs_untold, verifications, .. } = appender;
         let Some(writer) = writer else { return };
@@ -523,7 +523,6 @@ impl Shared {
     }
 
     /// Asks for what the next appends will need. `true` if somebody must do it now when there are no workers.
-    #[inline(always)]
     fn request_chores(&self, appender: &mut Appender, now: Timestamp) -> bool {
         let Some(writer) = &appender.writer else { return false };
         let position = writer.position();
@@ -552,6 +551,16 @@ impl Shared {
         checkpoint || expire || epochs || retain
     }
 
+    /// Up to which position of the segment no append has [`request_chores`](Self::request_chores) ask for anything.
+    fn next_request(&self, appender: &Appender) -> u64 {
+        if !self.environment.queue.has_workers() {
+            return u64::MAX;
+        }
+        let half = u64::from(appender.options.segment_bytes) / 2;
+        let prepare = if appender.prepared.is_some() { u64::MAX } else { half };
+        appender.pace.next().saturating_sub(1).min(prepare)
+    }
+
     /// Waits for a ticket, leading the sync where nobody does.
     pub(super) fn settle(&self, ticket: Option<Ticket>) -> Result<()> {
         ticket.map_or(Ok(()), |ticket| {
@@ -566,6 +575,11 @@ impl Shared {
             self.request(Chore::Sync);
         }
     }
+}
+
+/// The last offset that fits into a segment that begins at `base`, whose indexes count in four bytes.
+fn last_offset_from(base: Offset) -> Offset {
+    Offset(base.0.saturating_add(i64::from(i32::MAX)).min(i64::MAX - 1))
 }
 
 /// Whether something that is done every `interval` milliseconds is to be done again. Notes that it was.

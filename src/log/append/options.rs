@@ -48,6 +48,12 @@ pub struct AppendOptions {
 }
 
 impl AppendOptions {
+    /// Whether batches are judged and stamped as those of most appends are.
+    #[inline]
+    pub(super) fn are_plain(self) -> bool {
+        self.origin == Origin::Client && self.leader_epoch.is_none()
+    }
+
     /// Sets [`durability`](Self#structfield.durability).
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {

@@ -35,13 +35,11 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// Of no batch yet, for a log that ends at `log_end`.
-    #[inline]
     pub(super) fn new(log_end: Offset, outcomes: &'a mut [AppendOutcome]) -> Self {
         Self { next_offset: log_end, demand: None, target: None, duplicates: 0, outcomes, judged: 0 }
     }
 
     /// Adds the next batch of the call.
-    #[inline(always)]
     pub(super) fn add(&mut self, header: &BatchHeader, decision: Decision) {
         match decision {
             Decision::Append => self.add_new(header, self.next_offset),
@@ -60,7 +58,6 @@ impl<'a> Plan<'a> {
     }
 
     /// Adds a batch that will be stored at `base_offset`.
-    #[inline(always)]
     fn add_new(&mut self, header: &BatchHeader, base_offset: Offset) {
         let last_offset = base_offset + i64::from(header.last_offset_delta);
         let (bytes, first_offset) =
@@ -73,14 +70,12 @@ impl<'a> Plan<'a> {
         self.conclude(AppendOutcome::appended(header, base_offset));
     }
 
-    #[inline]
     fn conclude(&mut self, outcome: AppendOutcome) {
         self.outcomes[self.judged] = outcome;
         self.judged += 1;
     }
 
     /// Whether the batch at `index` of the call is new.
-    #[inline(always)]
     pub(super) fn is_new(&self, index: usize) -> bool {
         !self.outcomes[index].is_duplicate()
     }

@@ -258,8 +258,18 @@ impl Pair {
             Err(rejection) => Err(rejection.code().number()),
         };
         assert_eq!(decided, expected, "{header:?} with {:?}", self.log.table.get(header.producer_id));
-        if expected == Ok(None) {
-            self.store(header, None);
+        let plain = self.log.table.decide_plain(&header);
+        if let Some((_, decision)) = plain {
+            assert_eq!(Ok(decision), self.log.decide(&header), "{header:?}");
+        }
+        match plain {
+            Some((producer, Decision::Append)) => {
+                self.model.store(&header, None);
+                self.log.table.apply_plain(producer, &header, self.log.end, self.log.now);
+                self.log.end = self.log.end + i64::from(header.last_offset_delta) + 1;
+            }
+            _ if expected == Ok(None) => self.store(header, None),
+            _ => {}
         }
     }
 
