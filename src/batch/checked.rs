@@ -205,6 +205,7 @@ impl Batch {
     /// }
     /// # Ok::<(), idemlog::BatchError>(())
     /// ```
+    #[inline]
     pub fn records(&self) -> Records {
         Records::new(&self.header, &self.bytes, self.max_decompressed)
     }

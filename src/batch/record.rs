@@ -15,7 +15,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::DEFAULT_MAX_DECOMPRESSED;
 use super::compression;
@@ -135,14 +135,25 @@ impl Walk {
     #[inline(always)]
     fn step(&mut self, records: &[u8]) -> Result<Option<(Range<usize>, Parts)>, &'static str> {
         if self.index == self.record_count {
-            let at_end = self.position == records.len();
-            return if at_end { Ok(None) } else { Err("bytes behind the last record") };
+            return if self.has_ended(records) { Ok(None) } else { Err("bytes behind the last record") };
         }
         let (body, parts) = self.read(records)?;
         self.index += 1;
         self.position = body.end;
         self.previous_offset_delta = parts.offset_delta;
         Ok(Some((body, parts)))
+    }
+
+    /// Whether the record it came to is the last one, with nothing behind it.
+    #[inline]
+    fn has_ended(&self, records: &[u8]) -> bool {
+        self.index == self.record_count && self.position == records.len()
+    }
+
+    /// Finds nothing more, in no records.
+    #[inline]
+    fn end(&mut self) {
+        (self.index, self.position) = (self.record_count, 0);
     }
 
     #[inline(always)]
@@ -258,27 +269,49 @@ fn read_header(body: &[u8], at: &mut usize) -> Option<(Range<usize>, Option<Rang
 pub struct Records {
     header: BatchHeader,
     walk: Walk,
-    /// The records, not compressed. `Err` is the one item that comes, `None` after it or any other error.
-    records: Option<Result<Bytes, BatchError>>,
+    /// The records, not compressed. Given away with the last one.
+    records: Bytes,
+    /// Why there are none: the one item that comes.
+    error: Option<BatchError>,
 }
 
 impl Records {
+    #[inline]
     pub(super) fn new(header: &BatchHeader, batch: &Bytes, max_decompressed: usize) -> Self {
-        let records = Some(shared_records(header, batch, max_decompressed));
-        Self { header: *header, walk: Walk::new(header), records }
+        let (records, error) = match shared_records(header, batch, max_decompressed) {
+            Ok(records) => (records, None),
+            Err(error) => (Bytes::new(), Some(error)),
+        };
+        Self { header: *header, walk: Walk::new(header), records, error }
     }
 
     #[inline]
     fn step(&mut self) -> Result<Option<Record>, BatchError> {
-        let Some(records) = &self.records else { return Ok(None) };
-        let records = records.as_ref().map_err(BatchError::clone)?;
-        let step = self.walk.step(records).map_err(|problem| self.walk.error(problem))?;
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        let step = self.walk.step(&self.records).map_err(|problem| self.walk.error(problem))?;
         let Some((body, parts)) = step else { return Ok(None) };
-        Ok(Some(Record::new(&self.header, records.slice(body), parts)))
+        let body = self.share(body);
+        Ok(Some(Record::new(&self.header, body, parts)))
+    }
+
+    /// The body of the record that the walk has come to. To count another holder of the memory is an atomic operation,
+    /// which most batches, of one record, are spared.
+    #[inline]
+    fn share(&mut self, body: Range<usize>) -> Bytes {
+        if !self.walk.has_ended(&self.records) {
+            return self.records.slice(body);
+        }
+        let mut last = std::mem::take(&mut self.records);
+        last.advance(body.start);
+        self.walk.end();
+        last
     }
 }
 
 /// The records' bytes: a slice of the batch, or decompressed.
+#[inline]
 fn shared_records(header: &BatchHeader, batch: &Bytes, max_decompressed: usize) -> Result<Bytes, BatchError> {
     let records = HEADER_SIZE..header.size();
     match header.compression()? {
@@ -301,7 +334,8 @@ impl Iterator for Records {
             Ok(Some(record)) => Some(Ok(record)),
             Ok(None) => None,
             Err(error) => {
-                self.records = None;
+                self.records = Bytes::new();
+                self.walk.end();
                 Some(Err(error))
             }
         }
@@ -365,36 +399,43 @@ impl Record {
     }
 
     /// The record's offset.
+    #[inline]
     pub fn offset(&self) -> Offset {
         self.offset
     }
 
     /// When the record was created, or appended in a batch of [`TimestampType::LogAppendTime`].
+    #[inline]
     pub fn timestamp(&self) -> Timestamp {
         self.timestamp
     }
 
     /// The record's sequence, `None` in a batch without sequences.
+    #[inline]
     pub fn sequence(&self) -> Option<Sequence> {
         self.sequence
     }
 
     /// The key, `None` if it is null.
+    #[inline]
     pub fn key(&self) -> Option<Bytes> {
         self.key.clone().map(|range| self.body.slice(range))
     }
 
     /// The value, `None` if it is null.
+    #[inline]
     pub fn value(&self) -> Option<Bytes> {
         self.value.clone().map(|range| self.body.slice(range))
     }
 
     /// The key, borrowed.
+    #[inline]
     pub fn key_slice(&self) -> Option<&[u8]> {
         self.key.clone().map(|range| &self.body[range])
     }
 
     /// The value, borrowed.
+    #[inline]
     pub fn value_slice(&self) -> Option<&[u8]> {
         self.value.clone().map(|range| &self.body[range])
     }

@@ -80,11 +80,13 @@ impl UncheckedBatch {
     }
 
     /// The records. Compressed ones may have [`DEFAULT_MAX_DECOMPRESSED`] bytes.
+    #[inline]
     pub fn records(&self) -> Records {
         self.records_within(DEFAULT_MAX_DECOMPRESSED)
     }
 
     /// The records, with a bound of your own for compressed ones.
+    #[inline]
     pub fn records_within(&self, max_decompressed: usize) -> Records {
         Records::new(&self.header, &self.bytes, max_decompressed)
     }

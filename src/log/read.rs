@@ -233,7 +233,13 @@ impl Shared {
     }
 
     /// Refuses reads of a log that is closed or gone. A poisoned one can be read up to its durable offset.
+    #[inline]
     fn check_readable(&self) -> Result<()> {
+        if self.commit.is_over() { self.refuse_unreadable() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn refuse_unreadable(&self) -> Result<()> {
         match self.commit.end() {
             Some(end @ (super::End::Closed | super::End::Gone)) => Err(end.error()),
             _ => Ok(()),
