@@ -146,7 +146,8 @@ impl Sequence {
     /// The last sequence before the wrap to 0.
     pub const MAX: Self = Self(i32::MAX);
 
-    /// The sequence `count` records later, `count` not being negative, wrapping from 2^31-1 to 0 (`DefaultRecordBatch.incrementSequence`).
+    /// The sequence `count` records later, neither of the two being negative, wrapping from 2^31-1 to 0
+    /// (`DefaultRecordBatch.incrementSequence`).
     #[must_use]
     pub fn plus(self, count: i32) -> Self {
         Self(self.0.wrapping_add(count) & i32::MAX)

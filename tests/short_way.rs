@@ -34,6 +34,10 @@ enum Step {
         bytes: usize,
         later: i64,
     },
+    /// One of the last batches, as it was.
+    Again {
+        back: usize,
+    },
     Wait {
         milliseconds: i64,
     },
@@ -52,6 +56,7 @@ fn variants() -> Vec<LogOptions> {
     vec![
         base.clone(),
         base.clone().segment_bytes(9_000),
+        base.clone().segment_bytes(1_024),
         base.clone().snapshot_interval_bytes(1_500),
         base.clone().index_interval_bytes(1).segment_index_bytes(64),
         base.clone().durability(Durability::Synced),
@@ -66,9 +71,10 @@ fn step() -> impl Strategy<Value = Step> {
     let epoch = prop_oneof![20 => Just(0_i16), 1 => 0..3_i16];
     let change = prop::sample::select(variants());
     prop_oneof![
-        60 => (-1..4_i64, epoch, ahead, 1..4_usize, 0..300_usize, later).prop_map(
+        60 => (-1..4_i64, epoch, ahead, 1..4_usize, 0..500_usize, later).prop_map(
             |(id, epoch, ahead, records, bytes, later)| Step::Append { id, epoch, ahead, records, bytes, later }
         ),
+        8 => (0..7_usize).prop_map(|back| Step::Again { back }),
         2 => (1..2 * AGE).prop_map(|milliseconds| Step::Wait { milliseconds }),
         2 => change.prop_map(Step::Change),
         1 => (0..5_i32).prop_map(Step::LeaderEpoch),
@@ -85,6 +91,7 @@ struct Subject {
     data: tempfile::TempDir,
     append: fn(&Log, &Batch) -> Result<AppendOutcome, Error>,
     next: BTreeMap<(i64, i16), i32>,
+    sent: Vec<Batch>,
     timestamp: i64,
 }
 
@@ -94,7 +101,16 @@ impl Subject {
         let options = LogDirOptions::default().log(options).clock(clock.clone());
         let dir = LogDir::open(data.path(), options).unwrap();
         let log = dir.partition("t", 0).unwrap();
-        Self { log, dir, clock, data, append, next: BTreeMap::new(), timestamp: FIRST_TIMESTAMP }
+        Self {
+            log,
+            dir,
+            clock,
+            data,
+            append,
+            next: BTreeMap::new(),
+            sent: Vec::new(),
+            timestamp: FIRST_TIMESTAMP,
+        }
     }
 
     /// Takes a step, and says what came of it.
@@ -106,10 +122,15 @@ impl Subject {
                 let sequence = (*next + ahead).max(0);
                 let batch = build(*id, *epoch, sequence, *records, *bytes, self.timestamp);
                 let outcome = (self.append)(&self.log, &batch);
+                self.sent.push(batch);
                 if outcome.as_ref().is_ok_and(|outcome| !outcome.is_duplicate()) {
                     *next = sequence + *records as i32;
                 }
                 format!("{outcome:?}")
+            }
+            Step::Again { back } => {
+                let batch = self.sent.iter().rev().nth(*back);
+                format!("{:?}", batch.map(|batch| (self.append)(&self.log, batch)))
             }
             Step::Wait { milliseconds } => {
                 self.clock.advance(*milliseconds);

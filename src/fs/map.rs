@@ -423,32 +423,43 @@ impl MapWriter {
     /// The place must have been allocated: on a real file storing behind its end raises SIGBUS.
     #[inline]
     pub fn store(&mut self, position: usize, bytes: &[u8]) -> io::Result<()> {
-        self.copy(position, bytes)?;
+        let end = self.check_place(position, bytes.len())?;
+        // SAFETY: the place was just checked; where no reference exists, `bytes` are elsewhere.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.base.as_ptr().add(position), bytes.len());
+        }
+        self.written = self.written.max(end);
         self.tell(position, bytes);
         Ok(())
     }
 
-    /// The same with a big-endian number in place of the first sixteen bytes, which must be there. (A number stays in
-    /// registers; bytes would be written to the stack and read again at once, in other pieces.)
+    /// The same with a big-endian number in place of the first sixteen bytes, which must be there and are never stored. (A
+    /// number stays in registers; bytes would be written to the stack and read again at once, in other pieces.)
     #[inline(always)]
     pub(crate) fn store_headed(&mut self, position: usize, head: u128, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() < size_of::<u128>() {
+        let Some(tail) = bytes.get(size_of::<u128>()..) else {
             return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let end = self.check_place(position, bytes.len())?;
+        // SAFETY: the place was just checked, and head and tail together are as long as it; where no reference exists,
+        // `tail` is elsewhere.
+        unsafe {
+            let place = self.map.base.as_ptr().add(position);
+            place.cast::<u128>().write_unaligned(head.to_be());
+            ptr::copy_nonoverlapping(tail.as_ptr(), place.add(size_of::<u128>()), tail.len());
         }
-        self.copy(position, bytes)?;
-        // SAFETY: the place of the head is the beginning of what was just copied.
-        unsafe { self.map.base.as_ptr().add(position).cast::<u128>().write_unaligned(head.to_be()) };
+        self.written = self.written.max(end);
         if matches!(self.map.memory, Memory::Heap { .. }) {
-            self.tell_parts(position, head, bytes);
+            self.tell_parts(position, head, tail);
         }
         Ok(())
     }
 
     #[cold]
-    fn tell_parts(&self, position: usize, head: u128, bytes: &[u8]) {
+    fn tell_parts(&self, position: usize, head: u128, tail: &[u8]) {
         let head = head.to_be_bytes();
         self.tell(position, &head);
-        self.tell(position + head.len(), &bytes[head.len()..]);
+        self.tell(position + head.len(), tail);
     }
 
     fn tell(&self, position: usize, bytes: &[u8]) {
@@ -457,19 +468,14 @@ impl MapWriter {
         }
     }
 
+    /// Where `len` bytes from `position` on end, if they lie within the mapping, above the published end and behind no gap:
+    /// where no reference exists, and nobody but this writer, held by `&mut self`, reads or writes.
     #[inline(always)]
-    fn copy(&mut self, position: usize, bytes: &[u8]) -> io::Result<()> {
-        let end = match position.checked_add(bytes.len()) {
-            Some(end) if end <= self.map.capacity && self.own().contains(&position) => end,
-            _ => return Err(io::ErrorKind::InvalidInput.into()),
-        };
-        // SAFETY: [position, end) lies within the mapping and above the published end, where no reference exists (so `bytes`
-        // are elsewhere) and nobody but this writer, held by `&mut self`, reads or writes.
-        unsafe {
-            ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.base.as_ptr().add(position), bytes.len());
+    fn check_place(&self, position: usize, len: usize) -> io::Result<usize> {
+        match position.checked_add(len) {
+            Some(end) if end <= self.map.capacity && self.own().contains(&position) => Ok(end),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
         }
-        self.written = self.written.max(end);
-        Ok(())
     }
 
     /// Where a store may begin, and the ends that may be published.

@@ -158,7 +158,7 @@ impl Shared {
     }
 
     /// Pages are large for a fast appender that waits for no sync: one that does would have megabytes written for each of its
-    /// kilobytes.
+    /// kilobytes. (It has them written until the next roll where it begins to wait in the middle of a segment.)
     pub(super) fn use_large_pages(&self, file: &LogFile) {
         if self.admission.durability() == Durability::Buffered {
             file.use_large_pages();

@@ -168,7 +168,7 @@ pub(super) struct Entry {
     pub(super) epoch: ProducerEpoch,
     /// Where the older batches lie in their block.
     pub(super) ring: Ring,
-    /// Whether some batch of the window did not begin where the one before ended, or was large enough for the window to go
+    /// Whether some batch of the window, or one that has left it since, did not begin where the one before ended, or was large enough for the window to go
     /// round the circle of sequences. Else the batch that comes next cannot be one of the window.
     pub(super) has_jumps: bool,
     /// The handle of the block with the older batches.

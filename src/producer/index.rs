@@ -16,7 +16,7 @@ pub(super) struct Index {
     /// Random, so that nobody can choose producer ids that share a bucket.
     seed: u64,
     buckets: Slab<u32>,
-    /// The slot found last: an append looks for its producer twice, to be judged and to be applied.
+    /// The slot found last: many appends in a row come from one producer, and the long way looks for it twice.
     found: Cell<u32>,
 }
 

@@ -9,8 +9,9 @@ use crate::batch::BatchHeader;
 use crate::error::{IoContext, Result};
 use crate::types::{Offset, Timestamp};
 
-/// Behind every other time.
+/// Behind every other time, and before.
 const LAST: Timestamp = Timestamp(i64::MAX);
+const FIRST: Timestamp = Timestamp(i64::MIN);
 
 /// Up to where a segment's owner need look at nothing but the batch that it appends.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +27,7 @@ pub(crate) struct Leeway {
 }
 
 impl Leeway {
-    const NONE: Self =
-        Self { position: 0, offset: Offset(-1), timestamp: Timestamp::NONE, now: Timestamp::NONE };
+    const NONE: Self = Self { position: 0, offset: Offset(-1), timestamp: FIRST, now: FIRST };
 }
 
 /// Appends to one segment: [`write`](Self::write) any number of batches, then [`publish`](Self::publish) them at once; or
@@ -45,7 +45,7 @@ pub(crate) struct SegmentWriter {
     next_offset: Offset,
     /// Behind the last batch that is published.
     published_offset: Offset,
-    /// The batches of the call that is under way, or of the last one.
+    /// The batches of the [`publish`](Self::publish) that is under way, or of the last one.
     placed: Vec<PlacedBatch>,
     leeway: Leeway,
 }
@@ -110,14 +110,14 @@ impl SegmentWriter {
         self.leeway = Leeway::NONE;
     }
 
-    /// The largest timestamp of a batch that does not make the segment older than `age` in milliseconds, and the first time
-    /// at which the segment is that whatever comes. See [`age`](Self::age).
+    /// The largest timestamp of a batch that does not make the segment older than `age` in milliseconds, and a time before
+    /// which the segment is not that by itself. See [`age`](Self::age).
     pub(crate) fn young_until(&self, age: i64) -> (Timestamp, Timestamp) {
         match self.first_timestamp {
             Some(first) if first >= Timestamp(0) => (Timestamp(first.0.saturating_add(age)), LAST),
             Some(_) => (LAST, Timestamp(self.created.0.saturating_add(age))),
             // The first batch decides.
-            None => (Timestamp::NONE, Timestamp::NONE),
+            None => (FIRST, FIRST),
         }
     }
 
@@ -219,7 +219,7 @@ impl SegmentWriter {
         self.segment.publish(&self.filler.summary(self.next_offset));
     }
 
-    /// The batches of the last call with their final headers.
+    /// The batches of the last [`publish`](Self::publish) with their final headers.
     pub(crate) fn published(&self) -> &[PlacedBatch] {
         &self.placed
     }

@@ -551,7 +551,8 @@ impl Shared {
         checkpoint || expire || epochs || retain
     }
 
-    /// Up to which position of the segment no append has [`request_chores`](Self::request_chores) ask for anything.
+    /// Up to which position of the segment no append has [`request_chores`](Self::request_chores) ask for pages or for the
+    /// next segment.
     fn next_request(&self, appender: &Appender) -> u64 {
         if !self.environment.queue.has_workers() {
             return u64::MAX;

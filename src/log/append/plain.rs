@@ -3,7 +3,8 @@
 //!
 //! What else might be due is a matter of how far the segment is filled and of the time, so the long way works out how far
 //! batches may go on like that, and leaves it with the writer as its [`Leeway`]. Whatever changes one of its reasons makes
-//! a new writer, or ends the leeway.
+//! a new writer, or ends the leeway; but for workers that come or go and the prepared segment, which are looked at again
+//! within 64 KiB.
 
 use super::incoming::check_one;
 use super::{AppendOutcome, Origin, Placed, last_offset_from};
@@ -51,7 +52,9 @@ impl Shared {
     #[inline(always)]
     fn admits_plain(&self, batch: &Batch) -> bool {
         let admission = &self.admission;
-        !admission.stamps_time()
+        !batch.header().is_transactional()
+            && !admission.stamps_time()
+            && batch.bytes().len() <= admission.segment_bytes() as usize
             && check_one(batch, Origin::Client, admission).is_ok()
             && self.backlog.exceeds(&self.counters, admission).is_none()
     }
