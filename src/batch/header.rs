@@ -209,7 +209,13 @@ impl BatchHeader {
     /// The offset of the last record (or of the last that was there before compaction).
     #[inline]
     pub fn last_offset(&self) -> Offset {
-        self.base_offset + i64::from(self.last_offset_delta)
+        self.last_offset_at(self.base_offset)
+    }
+
+    /// The same for a batch that is stored at `base_offset`, whatever it says itself.
+    #[inline]
+    pub(crate) fn last_offset_at(&self, base_offset: Offset) -> Offset {
+        base_offset + i64::from(self.last_offset_delta)
     }
 
     /// The offset behind the batch.

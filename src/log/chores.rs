@@ -68,7 +68,7 @@ impl Shared {
         if requested.includes(Chore::Populate) {
             self.report("populate", self.populate());
         }
-        if requested.includes(Chore::Sync) && self.sync().is_err() && self.commit.end().is_none() {
+        if requested.includes(Chore::Sync) && self.sync().is_err() && !self.commit.is_over() {
             // Not a failed sync, but no way to it, and somebody may await it.
             std::thread::sleep(RETRY_PAUSE);
             self.request(Chore::Sync);
@@ -358,7 +358,7 @@ impl Shared {
     }
 
     pub(super) fn close(&self) -> Result<()> {
-        if self.commit.end().is_some() {
+        if self.commit.is_over() {
             return Ok(());
         }
         self.appender.lock().closing = true;

@@ -556,7 +556,7 @@ impl Log {
     /// ```
     pub fn wait_for(&self, offset: Offset, timeout: Duration) -> bool {
         let shared = &self.shared;
-        let ready = || shared.watermarks.high_watermark() > offset || shared.commit.end().is_some();
+        let ready = || shared.watermarks.high_watermark() > offset || shared.commit.is_over();
         if !ready() {
             shared.tail.wait(Instant::now().checked_add(timeout), ready);
         }

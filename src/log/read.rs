@@ -546,7 +546,7 @@ impl Future for TailWait {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let shared = &self.shared;
-        let ready = || shared.watermarks.high_watermark() > self.offset || shared.commit.end().is_some();
+        let ready = || shared.watermarks.high_watermark() > self.offset || shared.commit.is_over();
         if ready() || shared.tail.register(context.waker(), ready) { Poll::Ready(()) } else { Poll::Pending }
     }
 }

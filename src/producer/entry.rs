@@ -108,7 +108,7 @@ impl StoredBatch {
     #[inline]
     pub(super) fn of(header: &BatchHeader, base_offset: Offset) -> Self {
         Self {
-            last_offset: base_offset + i64::from(header.last_offset_delta),
+            last_offset: header.last_offset_at(base_offset),
             timestamp: header.max_timestamp,
             last_sequence: header.last_sequence(),
             offset_delta: header.last_offset_delta,
@@ -168,8 +168,9 @@ pub(super) struct Entry {
     pub(super) epoch: ProducerEpoch,
     /// Where the older batches lie in their block.
     pub(super) ring: Ring,
-    /// Whether some batch of the window, or one that has left it since, did not begin where the one before ended, or was large enough for the window to go
-    /// round the circle of sequences. Else the batch that comes next cannot be one of the window.
+    /// Whether some batch of the window, or one that has left it since, did not begin where the one before ended, or was
+    /// large enough for the window to go round the circle of sequences. Else the batch that comes next cannot be one of the
+    /// window.
     pub(super) has_jumps: bool,
     /// The handle of the block with the older batches.
     pub(super) older: u32,

@@ -162,8 +162,7 @@ impl ProducerTable {
         if !is_plain(entry, header) {
             return None;
         }
-        let view = EntryView { entry, blocks: &self.older.blocks, side: &Side::NOTHING };
-        Some((PlainProducer(slot), decide_plain(view, header, &self.policy)?))
+        Some((PlainProducer(slot), decide_plain(self.view_of(entry), header, &self.policy)?))
     }
 
     /// Takes over a batch that [`decide_plain`](Self::decide_plain) just found new and that was stored at `base_offset`, as

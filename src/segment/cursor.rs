@@ -18,9 +18,6 @@ const READ_AHEAD: u64 = 256 << 10;
 
 /// How many headers a walk has fetched ahead of it.
 const AHEAD: usize = 3;
-/// How much is fetched of each batch: a header begins anywhere in one line and ends in the next, where the first record
-/// begins.
-const FETCHED: usize = 128;
 
 /// A position in a `.log` file that moves from batch to batch. Sees what is published when it looks.
 #[derive(Clone, Debug)]
@@ -107,7 +104,7 @@ impl BatchCursor {
     #[inline]
     pub(crate) fn skip(&mut self, batch: &PlacedBatch) {
         self.pass(batch);
-        prefetch(self.rest(), AHEAD * batch.header.size(), FETCHED);
+        prefetch(self.rest(), AHEAD * batch.header.size(), BatchHeader::SIZE);
     }
 
     /// Has the headers behind `batch` fetched all at once, up to where [`skip`](Self::skip) goes on with it: for a walk that
@@ -115,7 +112,7 @@ impl BatchCursor {
     #[inline]
     pub(crate) fn fetch_ahead(&self, batch: &PlacedBatch) {
         for ahead in 1..=AHEAD {
-            prefetch(self.rest(), ahead * batch.header.size(), FETCHED);
+            prefetch(self.rest(), ahead * batch.header.size(), BatchHeader::SIZE);
         }
     }
 

@@ -434,7 +434,7 @@ impl IndexFiller {
         base_offset: Offset,
         position: u64,
     ) {
-        let last_offset = base_offset + i64::from(header.last_offset_delta);
+        let last_offset = header.last_offset_at(base_offset);
         if header.max_timestamp > self.largest_timestamp {
             self.largest_timestamp = header.max_timestamp;
             self.largest_timestamp_offset = last_offset;

@@ -143,7 +143,6 @@ impl SegmentWriter {
     }
 
     /// Copies a batch behind those before it. The file has blocks there (the caller looked).
-    #[inline(always)]
     pub(crate) fn write(&mut self, header: &BatchHeader, stamps: &Stamps, batch: &[u8]) -> Result<()> {
         // Nothing is unpublished: it is the first batch of a call.
         if self.position == self.file().end() {
@@ -164,7 +163,7 @@ impl SegmentWriter {
             return self.failed(error);
         }
         self.position = position + header.size() as u64;
-        self.next_offset = stamps.base_offset + i64::from(header.last_offset_delta) + 1;
+        self.next_offset = header.last_offset_at(stamps.base_offset) + 1;
         Ok(position)
     }
 
@@ -173,7 +172,6 @@ impl SegmentWriter {
     /// # Errors
     ///
     /// The disk's, in [`IoMode::Write`](crate::IoMode); nothing is published and the batches are forgotten.
-    #[inline(always)]
     pub(crate) fn publish(&mut self) -> Result<()> {
         self.show(self.file().end())?;
         let indexes = self.segment.indexes.get();

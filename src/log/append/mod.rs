@@ -1,6 +1,6 @@
 //! The append path: check without the lock; under it judge, plan, copy, stamp, index, apply, publish.
 //!
-//! One batch of a client mostly takes a short way (`plain`), which is inlined into [`Log::append`]; the long way is here.
+//! One batch of a client mostly takes a short way (`plain`), which is inlined where one is appended; the long way is here.
 
 mod incoming;
 mod options;

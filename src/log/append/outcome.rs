@@ -41,7 +41,7 @@ impl AppendOutcome {
 
     #[inline]
     pub(super) fn appended(header: &BatchHeader, base_offset: Offset) -> Self {
-        let last = base_offset + i64::from(header.last_offset_delta);
+        let last = header.last_offset_at(base_offset);
         Self {
             duplicate: false,
             offsets: Some(OffsetRange { first: base_offset, last }),

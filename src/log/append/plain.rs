@@ -126,6 +126,6 @@ impl Appender {
 #[inline(always)]
 fn takes(leeway: Leeway, position: u64, base_offset: Offset, header: &BatchHeader) -> bool {
     position + header.size() as u64 <= leeway.position
-        && base_offset + i64::from(header.last_offset_delta) <= leeway.offset
+        && header.last_offset_at(base_offset) <= leeway.offset
         && header.max_timestamp <= leeway.timestamp
 }

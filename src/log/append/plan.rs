@@ -59,7 +59,7 @@ impl<'a> Plan<'a> {
 
     /// Adds a batch that will be stored at `base_offset`.
     fn add_new(&mut self, header: &BatchHeader, base_offset: Offset) {
-        let last_offset = base_offset + i64::from(header.last_offset_delta);
+        let last_offset = header.last_offset_at(base_offset);
         let (bytes, first_offset) =
             self.demand.map_or((0, base_offset), |demand| (demand.bytes, demand.first_offset));
         let timestamp = self.demand.map_or(header.max_timestamp, |demand| demand.timestamp);

@@ -266,7 +266,7 @@ impl Pair {
             Some((producer, Decision::Append)) => {
                 self.model.store(&header, None);
                 self.log.table.apply_plain(producer, &header, self.log.end, self.log.now);
-                self.log.end = self.log.end + i64::from(header.last_offset_delta) + 1;
+                self.log.end = header.last_offset_at(self.log.end) + 1;
             }
             _ if expected == Ok(None) => self.store(header, None),
             _ => {}
