@@ -56,7 +56,7 @@ fn sequential(criterion: &mut Criterion, stored: &Stored) {
     };
     let read_records = || {
         let batches = stored.log.reader(Offset(0)).expect("a reader");
-        let records = batches.flat_map(|batch| batch.expect("a batch").records());
+        let records = batches.flat_map(|batch| batch.expect("a batch").into_records());
         let size = |record: idemlog::Record| record.value_slice().map_or(0, <[u8]>::len);
         keep(records.map(|record| size(record.expect("a record"))).sum::<usize>());
     };

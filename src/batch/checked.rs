@@ -207,7 +207,13 @@ impl Batch {
     /// ```
     #[inline]
     pub fn records(&self) -> Records {
-        Records::new(&self.header, &self.bytes, self.max_decompressed)
+        Records::new(&self.header, self.bytes.clone(), self.max_decompressed)
+    }
+
+    /// The same for the last user of the batch, which is a little faster: the records take over its memory.
+    #[inline]
+    pub fn into_records(self) -> Records {
+        Records::new(&self.header, self.bytes, self.max_decompressed)
     }
 
     /// What a control batch says. `None` for a batch of data, and for one whose record compaction has removed.

@@ -122,7 +122,15 @@ impl BatchHeader {
         if bytes.len() < at::HEADER_SIZE {
             return Err(Self::too_short(bytes));
         }
-        let header = Self {
+        let header = Self::read(bytes);
+        header.check(bytes[at::MAGIC] as i8)?;
+        Ok(header)
+    }
+
+    /// The values at the beginning of `bytes`, which are at least [`SIZE`](Self::SIZE), whatever they say.
+    #[inline(always)]
+    pub(crate) fn read(bytes: &[u8]) -> Self {
+        Self {
             base_offset: Offset(at::read_i64(bytes, at::BASE_OFFSET)),
             length: at::read_i32(bytes, at::LENGTH),
             leader_epoch: LeaderEpoch(at::read_i32(bytes, at::LEADER_EPOCH)),
@@ -135,9 +143,7 @@ impl BatchHeader {
             producer_epoch: ProducerEpoch(at::read_i16(bytes, at::PRODUCER_EPOCH)),
             base_sequence: Sequence(at::read_i32(bytes, at::BASE_SEQUENCE)),
             record_count: at::read_i32(bytes, at::RECORD_COUNT),
-        };
-        header.check(bytes[at::MAGIC] as i8)?;
-        Ok(header)
+        }
     }
 
     /// Writes the header over the first 61 bytes of `batch`, with the length and the CRC of the bytes that are there.

@@ -56,9 +56,9 @@ pub(crate) fn find_record(
     wanted: impl Fn(Offset, Timestamp) -> bool,
 ) -> Result<Option<(Offset, Timestamp)>, BatchError> {
     let records = plain_records(header, batch, DEFAULT_MAX_DECOMPRESSED, scratch)?;
-    let mut walk = Walk::new(header);
+    let (base, mut walk) = (Base::of(header), Walk::new(header));
     while let Some((_, parts)) = walk.step(records).map_err(|problem| walk.error(problem))? {
-        let (offset, timestamp) = (parts.offset(header), parts.timestamp(header));
+        let (offset, timestamp) = (base.offset_of(&parts), base.timestamp_of(&parts));
         if wanted(offset, timestamp) {
             return Ok(Some((offset, timestamp)));
         }
@@ -80,8 +80,7 @@ pub(crate) fn read_control(
     let mut walk = Walk::new(header);
     let step = walk.step(records).map_err(|problem| walk.error(problem))?;
     let Some((body, parts)) = step else { return Ok(None) };
-    let part = |range: Option<Range<usize>>| range.map(|range| &records[body.clone()][range]);
-    let record = ControlRecord::decode(part(parts.key.clone()), part(parts.value.clone()));
+    let record = ControlRecord::decode(parts.key.of(&records[body.clone()]), parts.value.of(&records[body]));
     record.map(Some).map_err(|problem| BatchError::Record { index: 0, position: 0, problem })
 }
 
@@ -179,14 +178,43 @@ impl Walk {
     }
 }
 
-/// The parts of one record, by their place within its body.
+/// Where a part of a record lies within its body. A body is shorter than 2^31 bytes, as its length is written.
+#[derive(Clone, Copy)]
+struct Part {
+    start: u32,
+    /// -1 for null.
+    length: i32,
+}
+
+impl Part {
+    #[inline(always)]
+    fn range(self) -> Option<Range<usize>> {
+        (self.length >= 0).then(|| self.start as usize..self.end())
+    }
+
+    #[inline(always)]
+    fn of(self, body: &[u8]) -> Option<&[u8]> {
+        self.range().map(|range| &body[range])
+    }
+
+    #[inline(always)]
+    fn shared_of(self, body: &Bytes) -> Option<Bytes> {
+        self.range().map(|range| body.slice(range))
+    }
+
+    /// Where the next part begins.
+    #[inline(always)]
+    fn end(self) -> usize {
+        self.start as usize + self.length.max(0) as usize
+    }
+}
+
+/// The parts of one record. Its headers follow the value.
 struct Parts {
     timestamp_delta: i64,
     offset_delta: i32,
-    key: Option<Range<usize>>,
-    value: Option<Range<usize>>,
-    /// Where the number of headers stands.
-    headers_at: usize,
+    key: Part,
+    value: Part,
 }
 
 impl Parts {
@@ -198,7 +226,6 @@ impl Parts {
             offset_delta: read_varint(body, &mut at).ok_or("its offset is cut short")?,
             key: read_nullable(body, &mut at).ok_or("its key has a wrong length")?,
             value: read_nullable(body, &mut at).ok_or("its value has a wrong length")?,
-            headers_at: at,
         };
         let headers = read_varint(body, &mut at).ok_or("its number of headers is cut short")?;
         if headers != 0 {
@@ -206,37 +233,58 @@ impl Parts {
         }
         if at == body.len() { Ok(parts) } else { Err("it is longer than its parts") }
     }
+}
 
+/// What the numbers of a batch's records count from.
+#[derive(Clone, Copy)]
+struct Base {
+    offset: Offset,
+    timestamp: Timestamp,
+    /// Whether all records have that timestamp.
+    is_append_time: bool,
+    sequence: Sequence,
+}
+
+impl Base {
     #[inline]
-    fn offset(&self, header: &BatchHeader) -> Offset {
-        header.base_offset + i64::from(self.offset_delta)
+    fn of(header: &BatchHeader) -> Self {
+        let is_append_time = header.timestamp_type() == TimestampType::LogAppendTime;
+        Self {
+            offset: header.base_offset,
+            timestamp: if is_append_time { header.max_timestamp } else { header.base_timestamp },
+            is_append_time,
+            sequence: header.base_sequence,
+        }
     }
 
     #[inline]
-    fn timestamp(&self, header: &BatchHeader) -> Timestamp {
-        match header.timestamp_type() {
-            TimestampType::LogAppendTime => header.max_timestamp,
-            TimestampType::CreateTime => {
-                Timestamp(header.base_timestamp.0.wrapping_add(self.timestamp_delta))
-            }
-        }
+    fn offset_of(&self, parts: &Parts) -> Offset {
+        self.offset + i64::from(parts.offset_delta)
+    }
+
+    #[inline]
+    fn timestamp_of(&self, parts: &Parts) -> Timestamp {
+        let delta = if self.is_append_time { 0 } else { parts.timestamp_delta };
+        Timestamp(self.timestamp.0.wrapping_add(delta))
+    }
+
+    #[inline]
+    fn sequence_of(&self, parts: &Parts) -> Sequence {
+        if self.sequence.0 < 0 { Sequence::NONE } else { self.sequence.plus(parts.offset_delta) }
     }
 }
 
-/// Reads a length and skips that many bytes: `Some(None)` for null.
+/// Reads a length and skips that many bytes.
 #[inline(always)]
-fn read_nullable(body: &[u8], at: &mut usize) -> Option<Option<Range<usize>>> {
+fn read_nullable(body: &[u8], at: &mut usize) -> Option<Part> {
     let length = read_varint(body, at)?;
-    if length == -1 {
-        return Some(None);
-    }
-    let start = *at;
-    let end = start.checked_add(usize::try_from(length).ok()?)?;
-    if end > body.len() {
+    let part = Part { start: *at as u32, length };
+    let end = part.end();
+    if length < -1 || end > body.len() {
         return None;
     }
     *at = end;
-    Some(Some(start..end))
+    Some(part)
 }
 
 fn skip_headers(body: &[u8], mut at: usize, count: i32) -> Result<usize, &'static str> {
@@ -249,8 +297,8 @@ fn skip_headers(body: &[u8], mut at: usize, count: i32) -> Result<usize, &'stati
     Ok(at)
 }
 
-fn read_header(body: &[u8], at: &mut usize) -> Option<(Range<usize>, Option<Range<usize>>)> {
-    let name = read_nullable(body, at)??;
+fn read_header(body: &[u8], at: &mut usize) -> Option<(Range<usize>, Part)> {
+    let name = read_nullable(body, at)?.range()?;
     Some((name, read_nullable(body, at)?))
 }
 
@@ -267,33 +315,34 @@ fn read_header(body: &[u8], at: &mut usize) -> Option<(Range<usize>, Option<Rang
 /// ```
 #[derive(Clone)]
 pub struct Records {
-    header: BatchHeader,
+    base: Base,
     walk: Walk,
     /// The records, not compressed. Given away with the last one.
     records: Bytes,
     /// Why there are none: the one item that comes.
-    error: Option<BatchError>,
+    error: Option<Box<BatchError>>,
 }
 
 impl Records {
+    /// Those of a whole batch.
     #[inline]
-    pub(super) fn new(header: &BatchHeader, batch: &Bytes, max_decompressed: usize) -> Self {
+    pub(super) fn new(header: &BatchHeader, batch: Bytes, max_decompressed: usize) -> Self {
         let (records, error) = match shared_records(header, batch, max_decompressed) {
             Ok(records) => (records, None),
-            Err(error) => (Bytes::new(), Some(error)),
+            Err(error) => (Bytes::new(), Some(Box::new(error))),
         };
-        Self { header: *header, walk: Walk::new(header), records, error }
+        Self { base: Base::of(header), walk: Walk::new(header), records, error }
     }
 
     #[inline]
     fn step(&mut self) -> Result<Option<Record>, BatchError> {
         if let Some(error) = self.error.take() {
-            return Err(error);
+            return Err(*error);
         }
         let step = self.walk.step(&self.records).map_err(|problem| self.walk.error(problem))?;
         let Some((body, parts)) = step else { return Ok(None) };
         let body = self.share(body);
-        Ok(Some(Record::new(&self.header, body, parts)))
+        Ok(Some(Record::new(&self.base, body, &parts)))
     }
 
     /// The body of the record that the walk has come to. To count another holder of the memory is an atomic operation,
@@ -310,19 +359,21 @@ impl Records {
     }
 }
 
-/// The records' bytes: a slice of the batch, or decompressed.
+/// The records' bytes: those of the batch, or decompressed.
 #[inline]
-fn shared_records(header: &BatchHeader, batch: &Bytes, max_decompressed: usize) -> Result<Bytes, BatchError> {
-    let records = HEADER_SIZE..header.size();
-    match header.compression()? {
-        Compression::None => Ok(batch.slice(records)),
-        _ if is_empty(header, &batch[records.clone()]) => Ok(Bytes::new()),
-        codec => {
-            let mut plain = Vec::new();
-            compression::decompress(codec, &batch[records], max_decompressed, &mut plain)?;
-            Ok(plain.into())
-        }
+fn shared_records(
+    header: &BatchHeader,
+    mut batch: Bytes,
+    max_decompressed: usize,
+) -> Result<Bytes, BatchError> {
+    let codec = header.compression()?;
+    batch.advance(HEADER_SIZE);
+    if codec == Compression::None || is_empty(header, &batch) {
+        return Ok(batch);
     }
+    let mut plain = Vec::new();
+    compression::decompress(codec, &batch, max_decompressed, &mut plain)?;
+    Ok(plain.into())
 }
 
 impl Iterator for Records {
@@ -347,8 +398,9 @@ impl std::iter::FusedIterator for Records {}
 impl fmt::Debug for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Records")
-            .field("header", &self.header)
+            .field("base_offset", &self.base.offset)
             .field("next", &self.walk.index)
+            .field("record_count", &self.walk.record_count)
             .finish_non_exhaustive()
     }
 }
@@ -377,24 +429,22 @@ pub struct Record {
     body: Bytes,
     offset: Offset,
     timestamp: Timestamp,
-    sequence: Option<Sequence>,
-    key: Option<Range<usize>>,
-    value: Option<Range<usize>>,
-    headers_at: usize,
+    /// [`Sequence::NONE`] in a batch without sequences.
+    sequence: Sequence,
+    key: Part,
+    value: Part,
 }
 
 impl Record {
     #[inline]
-    fn new(header: &BatchHeader, body: Bytes, parts: Parts) -> Self {
-        let base = header.base_sequence;
+    fn new(base: &Base, body: Bytes, parts: &Parts) -> Self {
         Self {
             body,
-            offset: parts.offset(header),
-            timestamp: parts.timestamp(header),
-            sequence: (base.0 >= 0).then(|| base.plus(parts.offset_delta)),
+            offset: base.offset_of(parts),
+            timestamp: base.timestamp_of(parts),
+            sequence: base.sequence_of(parts),
             key: parts.key,
             value: parts.value,
-            headers_at: parts.headers_at,
         }
     }
 
@@ -413,31 +463,31 @@ impl Record {
     /// The record's sequence, `None` in a batch without sequences.
     #[inline]
     pub fn sequence(&self) -> Option<Sequence> {
-        self.sequence
+        (self.sequence.0 >= 0).then_some(self.sequence)
     }
 
     /// The key, `None` if it is null.
     #[inline]
     pub fn key(&self) -> Option<Bytes> {
-        self.key.clone().map(|range| self.body.slice(range))
+        self.key.shared_of(&self.body)
     }
 
     /// The value, `None` if it is null.
     #[inline]
     pub fn value(&self) -> Option<Bytes> {
-        self.value.clone().map(|range| self.body.slice(range))
+        self.value.shared_of(&self.body)
     }
 
     /// The key, borrowed.
     #[inline]
     pub fn key_slice(&self) -> Option<&[u8]> {
-        self.key.clone().map(|range| &self.body[range])
+        self.key.of(&self.body)
     }
 
     /// The value, borrowed.
     #[inline]
     pub fn value_slice(&self) -> Option<&[u8]> {
-        self.value.clone().map(|range| &self.body[range])
+        self.value.of(&self.body)
     }
 
     /// The headers in their order: names, which may repeat, and values, which may be null.
@@ -453,7 +503,7 @@ impl Record {
     /// # Ok::<(), idemlog::BatchError>(())
     /// ```
     pub fn headers(&self) -> RecordHeaders {
-        let mut at = self.headers_at;
+        let mut at = self.value.end();
         let left = read_varint(&self.body, &mut at).unwrap_or(0);
         RecordHeaders { body: self.body.clone(), at, left }
     }
@@ -489,7 +539,7 @@ impl Iterator for RecordHeaders {
         }
         let (name, value) = read_header(&self.body, &mut self.at)?;
         self.left -= 1;
-        Some((self.body.slice(name), value.map(|range| self.body.slice(range))))
+        Some((self.body.slice(name), value.shared_of(&self.body)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Batches of which only the header was looked at, one by one or back to back.
 
 use std::fmt;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -45,11 +46,10 @@ impl UncheckedBatch {
         Ok(Self { header, bytes: bytes.slice(..header.size()) })
     }
 
-    /// A batch whose header was decoded from exactly these bytes.
-    #[inline]
-    pub(crate) fn of(header: BatchHeader, bytes: Bytes) -> Self {
-        debug_assert_eq!(header.size(), bytes.len());
-        Self { header, bytes }
+    /// The batch in this range of `bytes`, from which a header was decoded before.
+    #[inline(always)]
+    pub(crate) fn sound(bytes: &Bytes, range: Range<usize>) -> Self {
+        Self { header: BatchHeader::read(&bytes[range.clone()]), bytes: bytes.slice(range) }
     }
 
     /// Compares the CRC and checks the records as far as `check` says. Compressed records may have `max_decompressed`
@@ -85,10 +85,32 @@ impl UncheckedBatch {
         self.records_within(DEFAULT_MAX_DECOMPRESSED)
     }
 
+    /// The same for the last user of the batch, which is a little faster: the records take over its memory.
+    ///
+    /// ```
+    /// # use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
+    /// # let data = tempfile::tempdir().unwrap();
+    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// # let log = dir.partition("orders", 0)?;
+    /// # log.append(&BatchBuilder::new().record(b"k1", b"v").record(b"k2", b"v").build()?)?;
+    /// let mut count = 0;
+    /// for batch in log.reader(Offset(0))? {
+    ///     for record in batch?.into_records() {
+    ///         count += record?.value_slice().map_or(0, <[u8]>::len);
+    ///     }
+    /// }
+    /// assert_eq!(count, 2);
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    #[inline]
+    pub fn into_records(self) -> Records {
+        Records::new(&self.header, self.bytes, DEFAULT_MAX_DECOMPRESSED)
+    }
+
     /// The records, with a bound of your own for compressed ones.
     #[inline]
     pub fn records_within(&self, max_decompressed: usize) -> Records {
-        Records::new(&self.header, &self.bytes, max_decompressed)
+        Records::new(&self.header, self.bytes.clone(), max_decompressed)
     }
 
     /// What a control batch says. `None` for a batch of data, and for one whose record compaction has removed.

@@ -248,14 +248,17 @@ impl Map {
 /// What a processor fetches at once.
 const LINE: usize = 64;
 
-/// Has the processor fetch the `len` bytes at `start` in `bytes`, as far as they are there, for reading soon.
+/// Has the processor fetch the `len` bytes at `start` in `bytes`, if they are there, for reading soon.
 #[inline]
 pub(crate) fn prefetch(bytes: &[u8], start: usize, len: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    for line in bytes.get(start..).unwrap_or_default().chunks(LINE).take(len.div_ceil(LINE)) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: the address is that of a byte of the slice; fetching is a hint, which never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    if let Some(bytes) = bytes.get(start..start.saturating_add(len)) {
+        // The last one is in a line of its own wherever the first is not at the beginning of its line.
+        for byte in bytes.iter().step_by(LINE).chain(bytes.last()) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: the address is that of a byte of the slice; fetching is a hint, which never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
+        }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = (bytes, start, len);

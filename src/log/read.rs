@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::{Log, Shared};
-use crate::batch::{BatchHeader, Batches, UncheckedBatch, find_record};
+use crate::batch::{Batches, UncheckedBatch, find_record};
 use crate::error::{CorruptionKind, Error, Result};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
 use crate::transaction::{AbortedRanges, AbortedTransaction};
@@ -163,10 +163,10 @@ fn first_at(
     Ok(None)
 }
 
-/// A batch at an offset where it cannot stand.
-fn misplaced(segment: &Segment, batch: &PlacedBatch, expected: Offset) -> Error {
-    let kind = CorruptionKind::BaseOffset { expected, got: batch.header.base_offset };
-    Error::corrupt(&segment.file().path(), batch.position, kind)
+/// A batch at a position and an offset where it cannot stand.
+#[cold]
+fn misplaced(segment: &Segment, position: u64, got: Offset, expected: Offset) -> Error {
+    Error::corrupt(&segment.file().path(), position, CorruptionKind::BaseOffset { expected, got })
 }
 
 /// The bytes of the batches at the cursor that lie below `limit` and fit into `max_bytes`, the first in any case; and the
@@ -182,7 +182,7 @@ fn take_batches(cursor: &mut BatchCursor, limit: Offset, max_bytes: usize) -> Re
             break;
         }
         if batch.header.base_offset < next_offset {
-            return Err(misplaced(cursor.segment(), &batch, next_offset));
+            return Err(misplaced(cursor.segment(), batch.position, batch.header.base_offset, next_offset));
         }
         (end, next_offset) = (behind, batch.header.next_offset());
         cursor.skip(&batch);
@@ -314,7 +314,7 @@ impl Shared {
             let next_base = segments.get(at + 1).map(|next| next.base_offset());
             let Some((last, expected)) = self.check_segment(segment, next_base)? else { continue };
             if next_base.is_none() && last.header.next_offset() < batches_end {
-                return Err(misplaced(segment, &last, expected));
+                return Err(misplaced(segment, last.position, last.header.base_offset, expected));
             }
             if last.header.next_offset() > from {
                 return Ok(());
@@ -343,7 +343,7 @@ impl Shared {
                 end = log_end();
             }
             if batch.header.base_offset < expected || batch.header.next_offset() > end {
-                return Err(misplaced(segment, &batch, expected));
+                return Err(misplaced(segment, batch.position, batch.header.base_offset, expected));
             }
             let begin = std::mem::replace(&mut expected, batch.header.next_offset());
             last = Some((batch, begin));
@@ -451,25 +451,53 @@ impl Reader {
         }
     }
 
-    fn advance(&mut self) -> Result<Option<UncheckedBatch>> {
+    /// Moves behind the next batch that the reader wants. Returns where in the cursor's segment it lies.
+    ///
+    /// Not the batch, nor its header: what is handed on through memory, in pieces of other sizes than it was put there, is
+    /// waited for at each hand.
+    #[inline(always)]
+    fn advance(&mut self) -> Result<Option<u64>> {
         self.shared.check_readable()?;
         let generation = self.shared.commit.generation();
         let limit = self.limit();
         while self.next < limit {
-            let Some(batch) = self.next_batch(limit)? else {
-                let check = || self.shared.check_end(self.next, limit, generation);
-                return self.shared.in_present_log(self.next, check).map(|()| None);
+            let Some(position) = self.pass_next(limit)? else {
+                return self.check_end(limit, generation).map(|()| None);
             };
-            if !self.leaves_out(batch.header(), limit)? {
-                return Ok(Some(batch));
+            if !self.leaves_out(position, limit)? {
+                return Ok(Some(position));
             }
         }
         Ok(None)
     }
 
+    /// Goes on where the segment that the cursor was in has left the log.
+    #[cold]
+    fn advance_elsewhere(&mut self) -> Result<Option<u64>> {
+        self.cursor = None;
+        self.advance()
+    }
+
+    #[cold]
+    fn check_end(&self, limit: Offset, generation: u64) -> Result<()> {
+        self.shared.in_present_log(self.next, || self.shared.check_end(self.next, limit, generation))
+    }
+
     /// Whether the reader does not want the batch, at which all transactions below `limit` are decided.
-    fn leaves_out(&mut self, header: &BatchHeader, limit: Offset) -> Result<bool> {
+    #[inline(always)]
+    fn leaves_out(&mut self, position: u64, limit: Offset) -> Result<bool> {
+        match self.visible {
+            Visible::Replicated | Visible::Appended => Ok(false),
+            Visible::Committed { .. } => self.is_undone(position, limit),
+        }
+    }
+
+    /// Whether the batch is a marker, or part of an aborted transaction.
+    #[inline(never)]
+    fn is_undone(&mut self, position: u64, limit: Offset) -> Result<bool> {
         let Visible::Committed { aborted, known_to } = &mut self.visible else { return Ok(false) };
+        let Some(cursor) = &self.cursor else { return Ok(false) };
+        let header = cursor.header_at(position);
         if header.is_control() || !header.is_transactional() {
             return Ok(header.is_control());
         }
@@ -482,39 +510,38 @@ impl Reader {
             *aborted = found.into_iter().collect();
             *known_to = limit;
         }
-        Ok(aborted.cover(header))
+        Ok(aborted.cover(&header))
     }
 
-    fn next_batch(&mut self, limit: Offset) -> Result<Option<UncheckedBatch>> {
-        let Some(batch) = self.peek()? else { return Ok(None) };
+    /// Moves behind the next batch, if it ends at `limit` or before.
+    #[inline(always)]
+    fn pass_next(&mut self, limit: Offset) -> Result<Option<u64>> {
+        if !self.cursor.as_ref().is_some_and(BatchCursor::has_next) {
+            self.find_next()?;
+        }
+        let Some(cursor) = &mut self.cursor else { return Ok(None) };
+        let Some(batch) = cursor.peek()? else { return Ok(None) };
         if batch.header.next_offset() > limit {
             return Ok(None);
         }
-        let Some(cursor) = &mut self.cursor else { return Ok(None) };
         if batch.header.last_offset() < self.next {
-            return Err(misplaced(cursor.segment(), &batch, self.next));
+            return Err(misplaced(cursor.segment(), batch.position, batch.header.base_offset, self.next));
         }
         cursor.skip(&batch);
         self.next = batch.header.next_offset();
-        Ok(Some(UncheckedBatch::of(batch.header, cursor.bytes(&batch))))
+        Ok(Some(batch.position))
     }
 
-    /// The batch at the cursor; where its segment has ended, the first one of the next segment.
-    fn peek(&mut self) -> Result<Option<PlacedBatch>> {
-        // What left the log may be there again with other bytes.
-        if let Some(cursor) = self.cursor.as_mut().filter(|cursor| !cursor.segment().file().is_retired()) {
-            match cursor.peek() {
-                Ok(None) => {}
-                Err(error) if Segment::is_gone(&error) => {}
-                found => return found,
-            }
-        }
+    /// Looks for the next batch where its segment has ended, or what the cursor knew has left the log: that may be there
+    /// again with other bytes.
+    #[cold]
+    fn find_next(&mut self) -> Result<()> {
         let (shared, next) = (&self.shared, self.next);
         self.cursor = shared.in_present_log(next, || {
             shared.check_range(next, self.limit().max(next))?;
             shared.cursor(next)
         })?;
-        self.cursor.as_mut().map_or(Ok(None), BatchCursor::peek)
+        Ok(())
     }
 }
 
@@ -522,7 +549,14 @@ impl Iterator for Reader {
     type Item = Result<UncheckedBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.advance().transpose()
+        let found = match self.advance() {
+            Err(error) if Segment::is_gone(&error) => self.advance_elsewhere(),
+            found => found,
+        };
+        match found {
+            Ok(position) => Some(Ok(self.cursor.as_ref()?.batch_at(position?))),
+            Err(error) => Some(Err(error)),
+        }
     }
 }
 

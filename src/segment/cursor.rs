@@ -7,7 +7,8 @@ use bytes::Bytes;
 use super::Segment;
 use super::file::LogFile;
 use crate::batch::{
-    BatchHeader, ControlRecord, DEFAULT_MAX_DECOMPRESSED, check_crc, check_records, read_control,
+    BatchHeader, ControlRecord, DEFAULT_MAX_DECOMPRESSED, UncheckedBatch, check_crc, check_records,
+    read_control,
 };
 use crate::error::{BatchError, CorruptionKind, Error, Result};
 use crate::fs::prefetch;
@@ -18,6 +19,9 @@ const READ_AHEAD: u64 = 256 << 10;
 
 /// How many headers a walk has fetched ahead of it.
 const AHEAD: usize = 3;
+
+/// As much of the first record as is read by those who want none of its bytes.
+const RECORD_HEAD: usize = 16;
 
 /// A position in a `.log` file that moves from batch to batch. Sees what is published when it looks.
 #[derive(Clone, Debug)]
@@ -58,6 +62,12 @@ impl BatchCursor {
 
     pub(crate) fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Whether something was published at the position, and is still in the log.
+    #[inline(always)]
+    pub(crate) fn has_next(&self) -> bool {
+        self.position < self.file().end() && !self.file().is_retired()
     }
 
     /// The batch at the position, without moving. `None` at the published end.
@@ -104,7 +114,7 @@ impl BatchCursor {
     #[inline]
     pub(crate) fn skip(&mut self, batch: &PlacedBatch) {
         self.pass(batch);
-        prefetch(self.rest(), AHEAD * batch.header.size(), BatchHeader::SIZE);
+        prefetch(self.rest(), AHEAD * batch.header.size(), BatchHeader::SIZE + RECORD_HEAD);
     }
 
     /// Has the headers behind `batch` fetched all at once, up to where [`skip`](Self::skip) goes on with it: for a walk that
@@ -137,11 +147,19 @@ impl BatchCursor {
         Ok(None)
     }
 
-    /// The bytes of `batch`, without copying. It lies in the chunk that was fetched last.
+    /// A batch that the cursor has moved behind, and that lies in the chunk that was fetched last, decoded anew: for those
+    /// who would have to carry it through memory.
+    #[inline(always)]
+    pub(crate) fn batch_at(&self, position: u64) -> UncheckedBatch {
+        let start = (position - self.chunk_start) as usize;
+        let end = (self.position - self.chunk_start) as usize;
+        UncheckedBatch::sound(&self.chunk, start..end)
+    }
+
+    /// The header of a batch that lies there, too.
     #[inline]
-    pub(crate) fn bytes(&self, batch: &PlacedBatch) -> Bytes {
-        let start = (batch.position - self.chunk_start) as usize;
-        self.chunk.slice(start..start + batch.header.size())
+    pub(crate) fn header_at(&self, position: u64) -> BatchHeader {
+        BatchHeader::read(&self.chunk[(position - self.chunk_start) as usize..])
     }
 
     /// The bytes in [`from`, `to`), where they are mapped and fetched already.
@@ -151,7 +169,7 @@ impl BatchCursor {
         (is_here && self.file().is_memory()).then(|| self.chunk.slice(start..start + (to - from) as usize))
     }
 
-    /// Borrows what [`bytes`](Self::bytes) would share.
+    /// The bytes of `batch`, which lies in the chunk that was fetched last.
     #[inline]
     pub(crate) fn slice(&self, batch: &PlacedBatch) -> &[u8] {
         let start = (batch.position - self.chunk_start) as usize;
