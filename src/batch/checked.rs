@@ -50,7 +50,7 @@ impl Batch {
     /// # Errors
     ///
     /// [`BatchError`]: what is wrong first, in the order size, header, CRC, records.
-    #[inline]
+    #[inline(always)]
     pub fn decode(bytes: Bytes) -> Result<Self, BatchError> {
         Self::decode_with(bytes, RecordCheck::Full, DEFAULT_MAX_DECOMPRESSED)
     }
@@ -61,7 +61,7 @@ impl Batch {
     /// # Errors
     ///
     /// As [`Self::decode`].
-    #[inline]
+    #[inline(always)]
     pub fn decode_with(
         bytes: Bytes,
         check: RecordCheck,
@@ -79,7 +79,7 @@ impl Batch {
     }
 
     /// Checks a batch that has its header decoded and exactly its bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn check(
         header: BatchHeader,
         bytes: Bytes,
