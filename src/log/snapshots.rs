@@ -1,21 +1,23 @@
 //! The producer table on disk. A snapshot at an offset is a cache of the log below it, and of what the log no longer
 //! shows: it is folded from the one before and the headers in between, not copied from the table under the append lock.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Shared;
+use super::{Appender, Shared};
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{Access, Disk, DiskFile, IoMode, atomic, read_whole};
 use crate::producer::snapshot;
-use crate::producer::{ExpiryCursor, ProducerPolicy, ProducerTable, SnapshotIdentity};
+use crate::producer::{ExpiryCursor, Fate, Fold, ProducerPolicy, ProducerTable, SnapshotIdentity};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
+use crate::sync::MutexGuard;
 use crate::transaction::TransactionEffect;
-use crate::types::{Offset, Timestamp};
+use crate::types::{Offset, ProducerId, Timestamp};
 
 /// No snapshot is larger: room for fifty million producers.
 const MAX_BYTES: u64 = 8 << 30;
@@ -45,19 +47,10 @@ impl Snapshot {
 
     /// Goes on to `end`, by the batches of the log that begin below.
     pub(super) fn replay(mut self, segments: &[Arc<Segment>], end: Offset, now: Timestamp) -> Result<Self> {
-        let first =
-            segments.partition_point(|segment| segment.base_offset() <= self.offset).saturating_sub(1);
-        for segment in segments[first..].iter().take_while(|segment| segment.base_offset() < end) {
-            let mut cursor = if self.offset <= segment.base_offset() {
-                BatchCursor::new(Arc::clone(segment), 0)
-            } else {
-                segment.cursor_at(self.offset)?
-            };
-            while let Some(batch) = cursor.next()?.filter(|batch| batch.header.base_offset < end) {
-                apply(&mut self.producers, &cursor, &batch, now)?;
-                self.identity = Some(identity(&batch));
-            }
-        }
+        each_batch(segments, self.offset, end, |cursor, batch| {
+            self.identity = Some(identity(batch));
+            apply(&mut self.producers, cursor, batch, now).map(|_| ())
+        })?;
         Ok(Self { offset: end, ..self })
     }
 }
@@ -125,7 +118,11 @@ pub(super) fn load(
 /// Whether the log holds, under the same offset, the batch that the snapshot ends with. A snapshot that says nothing is
 /// believed; so is one whose batch the log no longer has, because its beginning was deleted.
 pub(super) fn fits(snapshot: &Snapshot, segments: &[Arc<Segment>]) -> Result<bool> {
-    let Some(identity) = &snapshot.identity else { return Ok(true) };
+    identity_fits(snapshot.identity.as_ref(), segments)
+}
+
+fn identity_fits(identity: Option<&SnapshotIdentity>, segments: &[Arc<Segment>]) -> Result<bool> {
+    let Some(identity) = identity else { return Ok(true) };
     let at = segments.partition_point(|segment| segment.base_offset() <= identity.base_offset);
     let Some(segment) = at.checked_sub(1).map(|at| &segments[at]) else { return Ok(true) };
     let mut cursor = BatchCursor::new(Arc::clone(segment), identity.position);
@@ -186,6 +183,39 @@ pub(super) fn apply(
     Ok(producers.replay(header, control, now))
 }
 
+/// Calls `each` with the batches that begin in [`from`, `to`).
+fn each_batch(
+    segments: &[Arc<Segment>],
+    from: Offset,
+    to: Offset,
+    mut each: impl FnMut(&BatchCursor, &PlacedBatch) -> Result<()>,
+) -> Result<()> {
+    let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
+    for segment in segments[first..].iter().take_while(|segment| segment.base_offset() < to) {
+        let mut cursor = if from <= segment.base_offset() {
+            BatchCursor::new(Arc::clone(segment), 0)
+        } else {
+            segment.cursor_at(from)?
+        };
+        while let Some(batch) = cursor.next()?.filter(|batch| batch.header.base_offset < to) {
+            each(&cursor, &batch)?;
+        }
+    }
+    Ok(())
+}
+
+/// The producers of those batches.
+fn producers_in(segments: &[Arc<Segment>], from: Offset, to: Offset) -> Result<HashSet<ProducerId>> {
+    let mut ids = HashSet::new();
+    each_batch(segments, from, to, |_, batch| {
+        if batch.header.is_idempotent() {
+            ids.insert(batch.header.producer_id);
+        }
+        Ok(())
+    })?;
+    Ok(ids)
+}
+
 pub(super) fn identity(batch: &PlacedBatch) -> SnapshotIdentity {
     SnapshotIdentity {
         leader_epoch: batch.header.leader_epoch,
@@ -195,18 +225,45 @@ pub(super) fn identity(batch: &PlacedBatch) -> SnapshotIdentity {
     }
 }
 
-fn write_into(
+/// Puts a file's bytes behind one another, and then those in place that come to light last.
+fn write_into<const N: usize>(
     file: &dyn DiskFile,
-    producers: &ProducerTable,
-    identity: Option<&SnapshotIdentity>,
+    write: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<[u8; N]>,
 ) -> io::Result<()> {
     let mut end = 0;
-    let head = snapshot::write(producers, identity, |piece| {
+    let head = write(&mut |piece| {
         file.write_at(piece, end)?;
         end += piece.len() as u64;
-        io::Result::Ok(())
+        Ok(())
     })?;
     file.write_at(&head, 0)
+}
+
+/// Who is known to the log still. Looks for a few at a time under the append lock.
+struct Known<'a> {
+    shared: &'a Shared,
+    appender: Option<MutexGuard<'a, Appender>>,
+    looked: usize,
+    /// Whether anybody has been forgotten since the log was opened.
+    has_forgotten: bool,
+}
+
+impl<'a> Known<'a> {
+    fn of(shared: &'a Shared) -> Self {
+        let has_forgotten = shared.appender.lock().producers.has_forgotten();
+        Self { shared, appender: None, looked: 0, has_forgotten }
+    }
+
+    fn knows(&mut self, id: ProducerId) -> bool {
+        if !self.has_forgotten {
+            return true;
+        }
+        if self.looked.is_multiple_of(LOOK_UPS) {
+            self.appender = None;
+        }
+        self.looked += 1;
+        self.appender.get_or_insert_with(|| self.shared.appender.lock()).producers.knows(id)
+    }
 }
 
 impl Shared {
@@ -243,29 +300,80 @@ impl Shared {
         if disk.exists(&path).at("look up", &path)? {
             return Ok(());
         }
-        let now = self.now();
         let segments = self.segments.load_full();
-        let Snapshot { mut producers, identity, .. } =
-            self.newest_snapshot(&segments, point, now)?.replay(&segments, point, now)?;
-        self.count_all_open();
-        if self.appender.lock().producers.has_forgotten() {
-            self.drop_forgotten(&mut producers);
+        if !self.write_folded(&path, point, &segments)? {
+            self.write_whole(&path, point, &segments)?;
         }
-        atomic::replace_file_by(disk, &path, |file| write_into(file, &producers, identity.as_ref()))?;
-        event!(debug, partition = %self.name, offset = point.0, producers = producers.len(), "snapshot");
+        self.count_all_open();
+        event!(debug, partition = %self.name, offset = point.0, "snapshot");
         self.remove_superseded(point, &segments)
     }
 
-    /// Who expired or was evicted does not come back. Looks for a few at a time under the append lock.
-    fn drop_forgotten(&self, producers: &mut ProducerTable) {
-        let (mut appender, mut looked) = (None, 0);
-        producers.retain(|id| {
-            if looked % LOOK_UPS == 0 {
-                drop(appender.take());
+    /// Writes the snapshot at `point` from the whole table of the one before.
+    fn write_whole(&self, path: &Path, point: Offset, segments: &[Arc<Segment>]) -> Result<()> {
+        let now = self.now();
+        let Snapshot { mut producers, identity, .. } =
+            self.newest_snapshot(segments, point, now)?.replay(segments, point, now)?;
+        // Who expired or was evicted does not come back.
+        if let mut known @ Known { has_forgotten: true, .. } = Known::of(self) {
+            producers.retain(|id| known.knows(id));
+        }
+        atomic::replace_file_by(&*self.environment.disk, path, |file| {
+            write_into(file, |sink| snapshot::write(&producers, identity.as_ref(), sink))
+        })
+    }
+
+    /// Writes the snapshot at `point` from the bytes of the one before. `false`: there is none that this can be done with,
+    /// or about as many producers change as there are, which takes longer than with the whole table.
+    fn write_folded(&self, path: &Path, point: Offset, segments: &[Arc<Segment>]) -> Result<bool> {
+        let (disk, now) = (&*self.environment.disk, self.now());
+        let place = Place { disk, directory: &self.directory, mode: self.mode };
+        let before = list(disk, &self.directory)?.into_iter().find(|&offset| offset < point);
+        let Some(before) = before.filter(|_| !segments.is_empty()) else { return Ok(false) };
+        let bytes = place.read(&place.directory.join(SegmentFile::Snapshot.name(before)))?;
+        if !Fold::is_worth(&bytes, point - before) {
+            return Ok(false);
+        }
+        let changed = producers_in(segments, before, point)?;
+        let policy = &self.options().producers;
+        let Some(mut fold) = self.fold(&bytes, before, policy, now, &changed) else { return Ok(false) };
+        if !identity_fits(fold.identity.as_ref(), segments)? {
+            return Ok(false);
+        }
+        let mut identity = fold.identity;
+        each_batch(segments, before, point, |cursor, batch| {
+            identity = Some(self::identity(batch));
+            apply(&mut fold.producers, cursor, batch, now).map(|_| ())
+        })?;
+        let mut known = Known::of(self);
+        fold.retain(|id| known.knows(id));
+        drop(known);
+        if fold.len() > policy.budget {
+            return Ok(false);
+        }
+        let write = |file: &dyn DiskFile| write_into(file, |sink| fold.write(identity.as_ref(), sink));
+        atomic::replace_file_by(disk, path, write).map(|()| true)
+    }
+
+    fn fold<'a>(
+        &self,
+        bytes: &'a [u8],
+        before: Offset,
+        policy: &ProducerPolicy,
+        now: Timestamp,
+        changed: &HashSet<ProducerId>,
+    ) -> Option<Fold<'a>> {
+        let mut known = Known::of(self);
+        let fate = |id| {
+            if changed.contains(&id) {
+                Fate::Changed
+            } else if known.knows(id) {
+                Fate::Kept
+            } else {
+                Fate::Forgotten
             }
-            looked += 1;
-            appender.get_or_insert_with(|| self.appender.lock()).producers.knows(id)
-        });
+        };
+        Fold::new(bytes, before, policy, now, fate).ok().flatten()
     }
 
     /// Removes the snapshots in the middle of a segment that the one at `newest` makes needless; those at the bases of

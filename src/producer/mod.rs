@@ -5,12 +5,13 @@
 //! - `table`: all producers of a partition, over `entry`, `window`, `slab`, `index`, `recency` and `clock`.
 //! - `staging`: several batches in one call.
 //! - `verification`: the transactions that a coordinator was asked about.
-//! - `snapshot`: the table as bytes; `restore`: a table of all that is in them.
+//! - `snapshot`: the table as bytes; `restore`: a table of all that is in them; `fold`: newer bytes from older ones.
 //! - `policy`: what a host can choose.
 
 mod clock;
 mod decision;
 mod entry;
+mod fold;
 mod index;
 mod policy;
 mod recency;
@@ -27,6 +28,7 @@ mod tests;
 
 pub(crate) use decision::{Context, Decision, Duplicate, Origin};
 pub use entry::{ProducerBatch, ProducerInfo};
+pub(crate) use fold::{Fate, Fold};
 pub use policy::{DuplicateCheck, ExpiryClock, FirstAppend, ProducerPolicy, SequenceRule};
 pub(crate) use snapshot::SnapshotIdentity;
 pub(crate) use staging::Staging;

@@ -49,7 +49,7 @@
 
 use std::convert::Infallible;
 
-use super::clock::to_seconds;
+use super::clock::{HostClock, to_seconds};
 use super::entry::{Entry, EntryView, Side, StoredBatch};
 use super::policy::ProducerPolicy;
 use super::restore::Restoring;
@@ -61,8 +61,8 @@ use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Tim
 const VERSION: i16 = 1;
 const CRC_AT: usize = 2;
 const COVERED_FROM: usize = 6;
-const HEAD_SIZE: usize = 10;
-const ENTRY_SIZE: usize = 46;
+pub(super) const HEAD_SIZE: usize = 10;
+pub(super) const ENTRY_SIZE: usize = 46;
 
 const MAGIC: u32 = u32::from_be_bytes(*b"IDLP");
 const TRAILER_VERSION: i16 = 1;
@@ -76,7 +76,7 @@ const HAS_SUPPLEMENT: u8 = 1;
 const MARKER_IS_LAST: u8 = 1;
 const FENCED: u8 = 2;
 
-type Result<T> = std::result::Result<T, CorruptionKind>;
+pub(super) type Result<T> = std::result::Result<T, CorruptionKind>;
 
 /// The last batch that a snapshot covers. If it is not in the log, the snapshot describes batches that are not either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,21 +106,86 @@ pub(crate) fn write<E>(
     identity: Option<&SnapshotIdentity>,
     sink: impl FnMut(&[u8]) -> std::result::Result<(), E>,
 ) -> std::result::Result<[u8; HEAD_SIZE], E> {
+    write_sources(|| table.views().map(Source::View), table.len(), table.clock, identity, sink)
+}
+
+/// Where a file's producers come from.
+pub(super) enum Source<'a> {
+    /// One of a table.
+    View(EntryView<'a>),
+    /// Some, one behind the other, of another file.
+    Stored(&'a Stored<'a>),
+}
+
+/// Producers as they lie in a file: each part of them in one piece.
+#[derive(Clone, Copy)]
+pub(super) struct Stored<'a> {
+    pub(super) entries: &'a [u8],
+    pub(super) rows: &'a [u8],
+    pub(super) older_batches: &'a [u8],
+    pub(super) supplements: &'a [u8],
+}
+
+impl Stored<'_> {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.entries.len() / ENTRY_SIZE
+    }
+}
+
+/// As [`write`], from any sources, of `count` producers together.
+pub(super) fn write_sources<'a, E, S: Iterator<Item = Source<'a>>>(
+    sources: impl Fn() -> S,
+    count: usize,
+    clock: HostClock,
+    identity: Option<&SnapshotIdentity>,
+    sink: impl FnMut(&[u8]) -> std::result::Result<(), E>,
+) -> std::result::Result<[u8; HEAD_SIZE], E> {
     let mut head = [0; HEAD_SIZE];
     put(&mut head, 0, VERSION.to_be_bytes());
-    put(&mut head, COVERED_FROM, (table.len() as u32).to_be_bytes());
+    put(&mut head, COVERED_FROM, (count as u32).to_be_bytes());
     let mut pieces = Pieces { buffer: head.to_vec(), covered_from: COVERED_FROM, crc: 0, sink };
-    let Rest { rows, older_batches, supplements } = write_entries(table, &mut pieces)?;
+    let mut rest =
+        Rest { rows: Vec::with_capacity(count * ROW_SIZE), older_batches: 0, supplements: Vec::new() };
+    for source in sources() {
+        match source {
+            Source::View(view) => {
+                pieces.push(encode_entry(&view))?;
+                rest.add(&view, clock);
+            }
+            Source::Stored(stored) => {
+                pieces.push_stored(stored.entries)?;
+                rest.add_stored(stored);
+            }
+        }
+    }
+    let Rest { rows, older_batches, supplements } = rest;
     pieces.push(encode_trailer_head(older_batches, supplements.len() / SUPPLEMENT_SIZE, identity))?;
     pieces.push_all(rows)?;
     if older_batches > 0 {
-        for batch in table.views().flat_map(|view| view.older().iter()) {
-            pieces.push(encode_batch(*batch))?;
-        }
+        write_older(sources(), &mut pieces)?;
     }
     pieces.push_all(supplements)?;
     put(&mut head, CRC_AT, pieces.crc.to_be_bytes());
     Ok(head)
+}
+
+fn write_older<'a, E, W>(
+    sources: impl Iterator<Item = Source<'a>>,
+    pieces: &mut Pieces<W>,
+) -> std::result::Result<(), E>
+where
+    W: FnMut(&[u8]) -> std::result::Result<(), E>,
+{
+    for source in sources {
+        match source {
+            Source::View(view) => {
+                view.older().iter().try_for_each(|batch| pieces.push(encode_batch(*batch)))?;
+            }
+            Source::Stored(stored) => pieces.push_stored(stored.older_batches)?,
+        }
+    }
+    Ok(())
 }
 
 /// What stands behind the entries and comes to light with them.
@@ -130,21 +195,21 @@ struct Rest {
     supplements: Vec<u8>,
 }
 
-fn write_entries<E, W>(table: &ProducerTable, pieces: &mut Pieces<W>) -> std::result::Result<Rest, E>
-where
-    W: FnMut(&[u8]) -> std::result::Result<(), E>,
-{
-    let rows = Vec::with_capacity(table.len() * ROW_SIZE);
-    let mut rest = Rest { rows, older_batches: 0, supplements: Vec::new() };
-    for view in table.views() {
-        let supplement = supplement(&view);
-        pieces.push(encode_entry(&view))?;
-        let last_seen = table.clock.to_host(view.entry.last_seen);
-        rest.rows.extend_from_slice(&encode_row(&view, last_seen, supplement.is_some()));
-        rest.older_batches += view.older().len();
-        rest.supplements.extend(supplement.iter().flatten());
+impl Rest {
+    #[inline]
+    fn add(&mut self, view: &EntryView<'_>, clock: HostClock) {
+        let supplement = supplement(view);
+        let last_seen = clock.to_host(view.entry.last_seen);
+        self.rows.extend_from_slice(&encode_row(view, last_seen, supplement.is_some()));
+        self.older_batches += view.older().len();
+        self.supplements.extend(supplement.iter().flatten());
     }
-    Ok(rest)
+
+    fn add_stored(&mut self, stored: &Stored<'_>) {
+        self.rows.extend_from_slice(stored.rows);
+        self.older_batches += stored.older_batches.len() / BATCH_SIZE;
+        self.supplements.extend_from_slice(stored.supplements);
+    }
 }
 
 /// Bytes on their way, as many at a time as are worth a call, and few enough to stay in a cache between all who look at
@@ -171,6 +236,19 @@ impl<E, W: FnMut(&[u8]) -> std::result::Result<(), E>> Pieces<W> {
         self.flush()?;
         self.buffer = bytes;
         self.flush()
+    }
+
+    /// Bytes of another file: not copied where that is worth a call.
+    fn push_stored(&mut self, bytes: &[u8]) -> std::result::Result<(), E> {
+        if self.buffer.len() + bytes.len() <= Self::SIZE {
+            self.buffer.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.flush()?;
+        bytes.chunks(Self::SIZE).try_for_each(|piece| {
+            self.crc = crc32c::crc32c_append(self.crc, piece);
+            (self.sink)(piece)
+        })
     }
 
     fn flush(&mut self) -> std::result::Result<(), E> {
@@ -210,7 +288,7 @@ pub(crate) fn decode(
 }
 
 /// Checks version, size and CRC. Returns the number of entries, which are all there.
-fn decode_head(bytes: &[u8]) -> Result<usize> {
+pub(super) fn decode_head(bytes: &[u8]) -> Result<usize> {
     expect_length(bytes, HEAD_SIZE as u64)?;
     let version = read_i16(bytes, 0);
     if version != VERSION {
@@ -312,7 +390,7 @@ fn supplement(view: &EntryView<'_>) -> Option<[u8; SUPPLEMENT_SIZE]> {
 
 /// Reads Kafka's entry: all there is, unless a trailer completes it.
 #[inline]
-fn decode_entry(bytes: &[u8], end: Offset, last_seen: u32) -> Result<(Entry, Side)> {
+pub(super) fn decode_entry(bytes: &[u8], end: Offset, last_seen: u32) -> Result<(Entry, Side)> {
     let id = ProducerId(read_i64(bytes, 0));
     if !id.is_some() {
         return Err(CorruptionKind::Format("a producer id below 0"));
@@ -370,17 +448,18 @@ fn decode_batch(bytes: &[u8], crc: u32, end: Offset) -> Result<StoredBatch> {
 }
 
 /// What is left to read of the trailer. All empty for a file of Kafka's.
-struct Trailer<'a> {
+#[derive(Clone)]
+pub(super) struct Trailer<'a> {
     /// The offset that the snapshot is of.
     end: Offset,
-    identity: Option<SnapshotIdentity>,
-    rows: &'a [u8],
-    older_batches: &'a [u8],
-    supplements: &'a [u8],
+    pub(super) identity: Option<SnapshotIdentity>,
+    pub(super) rows: &'a [u8],
+    pub(super) older_batches: &'a [u8],
+    pub(super) supplements: &'a [u8],
 }
 
 impl<'a> Trailer<'a> {
-    fn decode(bytes: &'a [u8], entries: usize, end: Offset) -> Result<Self> {
+    pub(super) fn decode(bytes: &'a [u8], entries: usize, end: Offset) -> Result<Self> {
         if bytes.is_empty() {
             return Ok(Self { end, identity: None, rows: &[], older_batches: &[], supplements: &[] });
         }
@@ -409,7 +488,12 @@ impl<'a> Trailer<'a> {
 
     /// Adds to the next entry what the trailer knows of it.
     #[inline]
-    fn complete(&mut self, entry: &mut Entry, side: &mut Side, older: &mut Vec<StoredBatch>) -> Result<()> {
+    pub(super) fn complete(
+        &mut self,
+        entry: &mut Entry,
+        side: &mut Side,
+        older: &mut Vec<StoredBatch>,
+    ) -> Result<()> {
         let Some((row, rows)) = self.rows.split_at_checked(ROW_SIZE) else { return Ok(()) };
         self.rows = rows;
         entry.last_seen = entry.last_seen.min(read_u32(row, 0));
@@ -437,7 +521,16 @@ impl<'a> Trailer<'a> {
         Ok(())
     }
 
-    fn expect_end(&self) -> Result<()> {
+    /// Passes over what the trailer knows of the next entry.
+    #[inline]
+    pub(super) fn skip(&mut self) -> Result<()> {
+        let row = next(&mut self.rows, ROW_SIZE)?;
+        next(&mut self.older_batches, usize::from(row[8]) * BATCH_SIZE)?;
+        let supplements = usize::from(row[9] & HAS_SUPPLEMENT != 0);
+        next(&mut self.supplements, supplements * SUPPLEMENT_SIZE).map(|_| ())
+    }
+
+    pub(super) fn expect_end(&self) -> Result<()> {
         if self.older_batches.is_empty() && self.supplements.is_empty() {
             return Ok(());
         }
@@ -454,7 +547,7 @@ fn decode_identity(trailer: &[u8]) -> Option<SnapshotIdentity> {
     })
 }
 
-fn next<'a>(bytes: &mut &'a [u8], size: usize) -> Result<&'a [u8]> {
+pub(super) fn next<'a>(bytes: &mut &'a [u8], size: usize) -> Result<&'a [u8]> {
     let missing = CorruptionKind::Format("fewer batches than the producers are said to have");
     let (taken, rest) = bytes.split_at_checked(size).ok_or(missing)?;
     *bytes = rest;

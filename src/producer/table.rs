@@ -585,7 +585,12 @@ impl ProducerTable {
     /// Adds a copy of another table's producer, as the most recent.
     pub(super) fn adopt(&mut self, view: &EntryView<'_>) {
         let older: SmallVec<[_; 8]> = view.older().iter().copied().collect();
-        let slot = self.restore(*view.entry, &older, *view.side);
+        self.insert(*view.entry, &older, *view.side);
+    }
+
+    /// As [`restore`](Self::restore), to the index as well.
+    pub(super) fn insert(&mut self, entry: Entry, older: &[StoredBatch], side: Side) {
+        let slot = self.restore(entry, older, side);
         self.index.insert(&mut self.entries, slot);
     }
 

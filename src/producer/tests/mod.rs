@@ -1,6 +1,7 @@
 //! The producers as a whole. Units are tested where they are.
 
 mod decision;
+mod fold;
 mod model;
 mod snapshot;
 mod table;

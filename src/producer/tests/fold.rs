@@ -1,0 +1,178 @@
+//! A snapshot made from the bytes of the one before, against one made from the whole table.
+
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::producer::snapshot::{self, encode};
+use crate::producer::{Fate, Fold, ProducerInfo, SequenceRule, SnapshotIdentity};
+
+const IDENTITY: SnapshotIdentity =
+    SnapshotIdentity { leader_epoch: LeaderEpoch(1), base_offset: Offset(2), position: 3, crc: 4 };
+
+/// (producer id, epoch, first sequence, records, kind, timestamp)
+type Operation = (i64, i16, i32, i32, u8, i64);
+
+fn operations(ids: std::ops::Range<i64>, max: usize) -> impl Strategy<Value = Vec<Operation>> {
+    prop::collection::vec((ids, 0..3_i16, 0..9_i32, 1..4_i32, 0..8_u8, any::<i64>()), 0..max)
+}
+
+/// The batch of an operation, and what it says of a transaction. `None` for what is not in a log.
+fn batch_of(operation: &Operation) -> Option<(BatchHeader, Option<ControlRecord>)> {
+    let &(id, epoch, first, count, kind, timestamp) = operation;
+    let of =
+        |header| BatchHeader { producer_id: ProducerId(id), max_timestamp: Timestamp(timestamp), ..header };
+    match kind {
+        0 => Some((of(marker(epoch)), Some(commit(first)))),
+        1 => Some((of(transactional(epoch, first, count)), None)),
+        2 => None,
+        _ => Some((of(data(epoch, first, count)), None)),
+    }
+}
+
+/// Some producers of every kind.
+fn filled(policy: ProducerPolicy, operations: &[Operation]) -> Log {
+    let mut log = Log::new(policy);
+    for operation in operations {
+        log.now = Timestamp(log.now.0 + 1000);
+        match batch_of(operation) {
+            Some((header, control)) => log.store(header, control),
+            None => log.table.raise_epoch(ProducerId(operation.0), ProducerEpoch(operation.1)),
+        }
+    }
+    log
+}
+
+fn replay(table: &mut ProducerTable, mut end: Offset, now: Timestamp, operations: &[Operation]) {
+    for (header, control) in operations.iter().filter_map(batch_of) {
+        let header = BatchHeader { base_offset: end, ..header };
+        table.replay(&header, control, now);
+        end = header.next_offset();
+    }
+}
+
+fn fold<'a>(
+    bytes: &'a [u8],
+    log: &Log,
+    changed: &HashSet<i64>,
+    forgotten: &HashSet<i64>,
+) -> Result<Option<Fold<'a>>, crate::error::CorruptionKind> {
+    Fold::new(bytes, log.end, &log.table.policy, log.now, |id| match id.0 {
+        id if changed.contains(&id) => Fate::Changed,
+        id if forgotten.contains(&id) => Fate::Forgotten,
+        _ => Fate::Kept,
+    })
+}
+
+fn written(fold: &Fold<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let head = fold.write(fold.identity.as_ref(), |piece| {
+        bytes.extend_from_slice(piece);
+        Ok::<(), ()>(())
+    });
+    let head = head.unwrap();
+    bytes[..head.len()].copy_from_slice(&head);
+    bytes
+}
+
+fn sorted(table: &ProducerTable) -> Vec<ProducerInfo> {
+    let mut producers: Vec<_> = table.iter().collect();
+    producers.sort_by_key(|producer| producer.producer_id);
+    producers
+}
+
+fn policy(window: u8, increasing: bool) -> ProducerPolicy {
+    let rule = if increasing { SequenceRule::Increasing } else { SequenceRule::Contiguous };
+    ProducerPolicy::default().window(window).sequence_rule(rule)
+}
+
+proptest! {
+    #[test]
+    fn it_is_the_same_as_from_the_whole_table(
+        before in operations(0..20, 80),
+        after in operations(0..30, 20),
+        forgotten in prop::collection::hash_set(0..30_i64, 0..6),
+        window in 1..7_u8,
+        increasing: bool,
+    ) {
+        let log = filled(policy(window, increasing), &before);
+        let bytes = encode(&log.table, Some(&IDENTITY));
+
+        let (mut table, _) = snapshot::decode(&bytes, log.end, log.table.policy.clone(), log.now).unwrap();
+        replay(&mut table, log.end, log.now, &after);
+        table.retain(|id| !forgotten.contains(&id.0));
+
+        let changed = after.iter().filter_map(|operation| batch_of(operation).map(|_| operation.0)).collect();
+        let mut fold = fold(&bytes, &log, &changed, &forgotten).unwrap().unwrap();
+        replay(&mut fold.producers, log.end, log.now, &after);
+        fold.retain(|id| !forgotten.contains(&id.0));
+        prop_assert_eq!(fold.len(), table.len());
+        prop_assert_eq!(fold.identity, Some(IDENTITY));
+
+        let folded = written(&fold);
+        if forgotten.is_empty() {
+            prop_assert_eq!(&folded, &encode(&table, Some(&IDENTITY)));
+        }
+        let (read, identity) = snapshot::decode(&folded, Offset(1 << 20), table.policy.clone(), log.now).unwrap();
+        prop_assert_eq!(sorted(&read), sorted(&table));
+        prop_assert_eq!(identity, Some(IDENTITY));
+    }
+
+    #[test]
+    fn flipped_bits_never_panic(
+        before in operations(0..20, 40),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 0..8_u8), 1..6),
+        changed in prop::collection::hash_set(0..20_i64, 0..20),
+    ) {
+        let log = filled(policy(5, false), &before);
+        let mut bytes = encode(&log.table, Some(&IDENTITY));
+        for (at, bit) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1_u8 << bit;
+        }
+        let crc = crc32c::crc32c(&bytes[6..]);
+        bytes[2..6].copy_from_slice(&crc.to_be_bytes());
+        if let Ok(Some(fold)) = fold(&bytes, &log, &changed, &HashSet::new()) {
+            let _ = snapshot::decode(&written(&fold), log.end, log.table.policy.clone(), log.now);
+        }
+    }
+}
+
+#[test]
+fn many_producers_are_copied_in_pieces() {
+    let mut log = Log::new(policy(5, false));
+    for id in (0..40_000).chain(0..40_000) {
+        log.store(BatchHeader { producer_id: ProducerId(id), ..data(0, (id % 7) as i32, 1) }, None);
+    }
+    let bytes = encode(&log.table, None);
+    let (changed, forgotten) = (HashSet::from([5, 20_000, 39_999]), HashSet::from([7, 30_000]));
+    let fold = fold(&bytes, &log, &changed, &forgotten).unwrap().unwrap();
+    log.table.retain(|id| !forgotten.contains(&id.0));
+    let (read, _) = snapshot::decode(&written(&fold), log.end, log.table.policy.clone(), log.now).unwrap();
+    assert_eq!(sorted(&read), sorted(&log.table));
+}
+
+#[test]
+fn a_file_of_kafka_s_cannot_be_gone_on_with() {
+    let log = Log::with(policy(5, false), &[(0, 1)]);
+    let bytes = encode(&log.table, None);
+    let mut kafka_s = bytes[..10 + 46].to_vec();
+    let crc = crc32c::crc32c(&kafka_s[6..]);
+    kafka_s[2..6].copy_from_slice(&crc.to_be_bytes());
+    let none = HashSet::new();
+    assert!(fold(&kafka_s, &log, &none, &none).unwrap().is_none());
+    assert!(fold(&bytes, &log, &none, &none).unwrap().is_some());
+}
+
+#[test]
+fn a_damaged_file_is_not_gone_on_with() {
+    let log = Log::with(policy(5, false), &[(0, 1), (1, 1)]);
+    let bytes = encode(&log.table, None);
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        let fold = fold(&damaged, &log, &HashSet::new(), &HashSet::new());
+        assert!(!matches!(fold, Ok(Some(_))), "byte {at}");
+    }
+}
