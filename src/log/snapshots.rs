@@ -315,9 +315,11 @@ impl Shared {
         let Snapshot { mut producers, identity, .. } =
             self.newest_snapshot(segments, point, now)?.replay(segments, point, now)?;
         // Who expired or was evicted does not come back.
-        if let mut known @ Known { has_forgotten: true, .. } = Known::of(self) {
+        let mut known = Known::of(self);
+        if known.has_forgotten {
             producers.retain(|id| known.knows(id));
         }
+        drop(known);
         atomic::replace_file_by(&*self.environment.disk, path, |file| {
             write_into(file, |sink| snapshot::write(&producers, identity.as_ref(), sink))
         })

@@ -144,7 +144,7 @@ pub(super) fn write_sources<'a, E, S: Iterator<Item = Source<'a>>>(
     let mut head = [0; HEAD_SIZE];
     put(&mut head, 0, VERSION.to_be_bytes());
     put(&mut head, COVERED_FROM, (count as u32).to_be_bytes());
-    let mut pieces = Pieces { buffer: head.to_vec(), covered_from: COVERED_FROM, crc: 0, sink };
+    let mut pieces = Pieces { buffer: head.to_vec(), covered_from: COVERED_FROM, crc: 0, flushed: 0, sink };
     let mut rest =
         Rest { rows: Vec::with_capacity(count * ROW_SIZE), older_batches: 0, supplements: Vec::new() };
     for source in sources() {
@@ -219,11 +219,15 @@ struct Pieces<W> {
     /// Where in the buffer the CRC begins.
     covered_from: usize,
     crc: u32,
+    /// How many bytes went to the sink.
+    flushed: usize,
     sink: W,
 }
 
 impl<E, W: FnMut(&[u8]) -> std::result::Result<(), E>> Pieces<W> {
     const SIZE: usize = 256 << 10;
+    /// As much of another file at once, up to multiples of it: the page cache then takes it in large pages.
+    const STORED_SIZE: usize = 4 << 20;
 
     #[inline]
     fn push<const N: usize>(&mut self, bytes: [u8; N]) -> std::result::Result<(), E> {
@@ -245,18 +249,27 @@ impl<E, W: FnMut(&[u8]) -> std::result::Result<(), E>> Pieces<W> {
             return Ok(());
         }
         self.flush()?;
-        bytes.chunks(Self::SIZE).try_for_each(|piece| {
-            self.crc = crc32c::crc32c_append(self.crc, piece);
-            (self.sink)(piece)
-        })
+        let until_multiple = Self::STORED_SIZE - self.flushed % Self::STORED_SIZE;
+        let (first, rest) = bytes.split_at(until_multiple.min(bytes.len()));
+        std::iter::once(first)
+            .chain(rest.chunks(Self::STORED_SIZE))
+            .try_for_each(|piece| self.send(piece, piece))
     }
 
     fn flush(&mut self) -> std::result::Result<(), E> {
+        let buffer = std::mem::take(&mut self.buffer);
         let covered = std::mem::take(&mut self.covered_from);
-        self.crc = crc32c::crc32c_append(self.crc, &self.buffer[covered..]);
-        (self.sink)(&self.buffer)?;
+        self.send(&buffer, &buffer[covered..])?;
+        self.buffer = buffer;
         self.buffer.clear();
         Ok(())
+    }
+
+    /// Hands on a piece, of which so much is under the CRC.
+    fn send(&mut self, piece: &[u8], covered: &[u8]) -> std::result::Result<(), E> {
+        self.crc = crc32c::crc32c_append(self.crc, covered);
+        self.flushed += piece.len();
+        (self.sink)(piece)
     }
 }
 
