@@ -46,9 +46,10 @@ impl UncheckedBatch {
         Ok(Self { header, bytes: bytes.slice(..header.size()) })
     }
 
-    /// The batch in this range of `bytes`, from which a header was decoded before.
+    /// The batch in exactly this range of `bytes`, from which a header was decoded before.
     #[inline(always)]
     pub(crate) fn sound(bytes: &Bytes, range: Range<usize>) -> Self {
+        debug_assert_eq!(BatchHeader::read(&bytes[range.clone()]).size(), range.len());
         Self { header: BatchHeader::read(&bytes[range.clone()]), bytes: bytes.slice(range) }
     }
 

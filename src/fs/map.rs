@@ -253,7 +253,7 @@ const LINE: usize = 64;
 pub(crate) fn prefetch(bytes: &[u8], start: usize, len: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if let Some(bytes) = bytes.get(start..start.saturating_add(len)) {
-        // The last one is in a line of its own wherever the first is not at the beginning of its line.
+        // The last one may be in a line of its own, as the first need not be at the beginning of its line.
         for byte in bytes.iter().step_by(LINE).chain(bytes.last()) {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             // SAFETY: the address is that of a byte of the slice; fetching is a hint, which never faults.

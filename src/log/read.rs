@@ -471,13 +471,7 @@ impl Reader {
         Ok(None)
     }
 
-    /// Goes on where the segment that the cursor was in has left the log.
-    #[cold]
-    fn advance_elsewhere(&mut self) -> Result<Option<u64>> {
-        self.cursor = None;
-        self.advance()
-    }
-
+    /// Whether it is right that there is no batch before the limit.
     #[cold]
     fn check_end(&self, limit: Offset, generation: u64) -> Result<()> {
         self.shared.in_present_log(self.next, || self.shared.check_end(self.next, limit, generation))
@@ -549,13 +543,13 @@ impl Iterator for Reader {
     type Item = Result<UncheckedBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let found = match self.advance() {
-            Err(error) if Segment::is_gone(&error) => self.advance_elsewhere(),
-            found => found,
-        };
-        match found {
-            Ok(position) => Some(Ok(self.cursor.as_ref()?.batch_at(position?))),
-            Err(error) => Some(Err(error)),
+        loop {
+            match self.advance() {
+                Ok(position) => return Some(Ok(self.cursor.as_ref()?.batch_at(position?))),
+                // Goes on where the segment that the cursor was in has left the log.
+                Err(error) if self.cursor.is_some() && Segment::is_gone(&error) => self.cursor = None,
+                Err(error) => return Some(Err(error)),
+            }
         }
     }
 }

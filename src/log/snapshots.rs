@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
-use super::{Appender, Shared};
+use super::Shared;
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{Access, Disk, DiskFile, IoMode, atomic, read_whole};
 use crate::producer::snapshot;
 use crate::producer::{ExpiryCursor, Fate, Fold, ProducerPolicy, ProducerTable, SnapshotIdentity};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
-use crate::sync::MutexGuard;
 use crate::transaction::TransactionEffect;
 use crate::types::{Offset, ProducerId, Timestamp};
 
@@ -239,33 +239,6 @@ fn write_into<const N: usize>(
     file.write_at(&head, 0)
 }
 
-/// Who is known to the log still. Looks for a few at a time under the append lock.
-struct Known<'a> {
-    shared: &'a Shared,
-    appender: Option<MutexGuard<'a, Appender>>,
-    looked: usize,
-    /// Whether anybody has been forgotten since the log was opened.
-    has_forgotten: bool,
-}
-
-impl<'a> Known<'a> {
-    fn of(shared: &'a Shared) -> Self {
-        let has_forgotten = shared.appender.lock().producers.has_forgotten();
-        Self { shared, appender: None, looked: 0, has_forgotten }
-    }
-
-    fn knows(&mut self, id: ProducerId) -> bool {
-        if !self.has_forgotten {
-            return true;
-        }
-        if self.looked.is_multiple_of(LOOK_UPS) {
-            self.appender = None;
-        }
-        self.looked += 1;
-        self.appender.get_or_insert_with(|| self.shared.appender.lock()).producers.knows(id)
-    }
-}
-
 impl Shared {
     /// Forgets idle producers and those above the budget, with the append lock free between the steps.
     pub(super) fn expire_producers(&self) {
@@ -304,7 +277,6 @@ impl Shared {
         if !self.write_folded(&path, point, &segments)? {
             self.write_whole(&path, point, &segments)?;
         }
-        self.count_all_open();
         event!(debug, partition = %self.name, offset = point.0, "snapshot");
         self.remove_superseded(point, &segments)
     }
@@ -314,68 +286,81 @@ impl Shared {
         let now = self.now();
         let Snapshot { mut producers, identity, .. } =
             self.newest_snapshot(segments, point, now)?.replay(segments, point, now)?;
-        // Who expired or was evicted does not come back.
-        let mut known = Known::of(self);
-        if known.has_forgotten {
-            producers.retain(|id| known.knows(id));
-        }
-        drop(known);
+        self.count_all_open();
+        let forgotten = self.forgotten(producers.ids());
+        producers.retain(|id| !forgotten.contains(&id));
         atomic::replace_file_by(&*self.environment.disk, path, |file| {
             write_into(file, |sink| snapshot::write(&producers, identity.as_ref(), sink))
         })
     }
 
-    /// Writes the snapshot at `point` from the bytes of the one before. `false`: there is none that this can be done with,
-    /// or about as many producers change as there are, which takes longer than with the whole table.
+    /// Writes the snapshot at `point` from the bytes of the one before. `false`: that would not come to the same as from the
+    /// whole table, or would not be faster.
     fn write_folded(&self, path: &Path, point: Offset, segments: &[Arc<Segment>]) -> Result<bool> {
-        let (disk, now) = (&*self.environment.disk, self.now());
-        let place = Place { disk, directory: &self.directory, mode: self.mode };
+        let disk = &*self.environment.disk;
         let before = list(disk, &self.directory)?.into_iter().find(|&offset| offset < point);
-        let Some(before) = before.filter(|_| !segments.is_empty()) else { return Ok(false) };
+        let Some(before) = before else { return Ok(false) };
+        let place = Place { disk, directory: &self.directory, mode: self.mode };
         let bytes = place.read(&place.directory.join(SegmentFile::Snapshot.name(before)))?;
-        if !Fold::is_worth(&bytes, point - before) {
+        // About as many batches as producers: most of them change.
+        if point - before >= Fold::count(&bytes) as i64 {
             return Ok(false);
         }
+        let Some((fold, identity)) = self.fold(&bytes, before, point, segments)? else { return Ok(false) };
+        self.count_all_open();
+        let write = |file: &dyn DiskFile| write_into(file, |sink| fold.write(identity.as_ref(), sink));
+        atomic::replace_file_by(disk, path, write).map(|()| true)
+    }
+
+    /// What the snapshot at `before` comes to at `point`, if it can be said so.
+    fn fold<'a>(
+        &self,
+        bytes: &'a [u8],
+        before: Offset,
+        point: Offset,
+        segments: &[Arc<Segment>],
+    ) -> Result<Option<(Fold<'a>, Option<SnapshotIdentity>)>> {
+        let (now, policy) = (self.now(), &self.options().producers);
         let changed = producers_in(segments, before, point)?;
-        let policy = &self.options().producers;
-        let Some(mut fold) = self.fold(&bytes, before, policy, now, &changed) else { return Ok(false) };
+        let forgotten = self.forgotten(Fold::ids(bytes));
+        let fate = |id| match id {
+            id if changed.contains(&id) => Fate::Changed,
+            id if forgotten.contains(&id) => Fate::Forgotten,
+            _ => Fate::Kept,
+        };
+        // Whatever is wrong with it is said by who reads the whole.
+        let Ok(Some(mut fold)) = Fold::new(bytes, before, policy, now, fate) else { return Ok(None) };
         if !identity_fits(fold.identity.as_ref(), segments)? {
-            return Ok(false);
+            return Ok(None);
         }
         let mut identity = fold.identity;
         each_batch(segments, before, point, |cursor, batch| {
             identity = Some(self::identity(batch));
             apply(&mut fold.producers, cursor, batch, now).map(|_| ())
         })?;
-        let mut known = Known::of(self);
-        fold.retain(|id| known.knows(id));
-        drop(known);
-        if fold.len() > policy.budget {
-            return Ok(false);
+        if !fold.is_within(policy.budget) {
+            return Ok(None);
         }
-        let write = |file: &dyn DiskFile| write_into(file, |sink| fold.write(identity.as_ref(), sink));
-        atomic::replace_file_by(disk, path, write).map(|()| true)
+        let forgotten = self.forgotten(fold.producers.ids());
+        fold.retain(|id| !forgotten.contains(&id));
+        Ok(Some((fold, identity)))
     }
 
-    fn fold<'a>(
-        &self,
-        bytes: &'a [u8],
-        before: Offset,
-        policy: &ProducerPolicy,
-        now: Timestamp,
-        changed: &HashSet<ProducerId>,
-    ) -> Option<Fold<'a>> {
-        let mut known = Known::of(self);
-        let fate = |id| {
-            if changed.contains(&id) {
-                Fate::Changed
-            } else if known.knows(id) {
-                Fate::Kept
-            } else {
-                Fate::Forgotten
+    /// Which of these have expired or were evicted: they do not come back. Looks for a few at a time under the append lock,
+    /// and at nothing else.
+    fn forgotten(&self, mut ids: impl Iterator<Item = ProducerId>) -> HashSet<ProducerId> {
+        let mut forgotten = HashSet::new();
+        if !self.appender.lock().producers.has_forgotten() {
+            return forgotten;
+        }
+        loop {
+            let few: SmallVec<[ProducerId; LOOK_UPS]> = ids.by_ref().take(LOOK_UPS).collect();
+            if few.is_empty() {
+                return forgotten;
             }
-        };
-        Fold::new(bytes, before, policy, now, fate).ok().flatten()
+            let appender = self.appender.lock();
+            forgotten.extend(few.into_iter().filter(|&id| !appender.producers.knows(id)));
+        }
     }
 
     /// Removes the snapshots in the middle of a segment that the one at `newest` makes needless; those at the bases of

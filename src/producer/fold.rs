@@ -4,22 +4,22 @@
 use super::clock::to_seconds;
 use super::policy::ProducerPolicy;
 use super::snapshot::{
-    ENTRY_SIZE, HEAD_SIZE, Result, SnapshotIdentity, Source, Stored, Trailer, decode_entry, decode_head,
-    next, write_sources,
+    COVERED_FROM, ENTRY_SIZE, HEAD_SIZE, ROW_SIZE, Result, SnapshotIdentity, Source, Stored, Trailer,
+    decode_entry, decode_head, next, write_sources,
 };
 use super::table::ProducerTable;
-use crate::batch::layout::read_i64;
+use crate::batch::layout::{read_i64, read_u32};
 use crate::error::CorruptionKind;
 use crate::types::{Offset, ProducerId, Timestamp};
 
 /// What becomes of a producer of the snapshot before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It has not appended.
+    /// It has not appended since.
     Kept,
     /// It may have.
     Changed,
-    /// It is forgotten.
+    /// It is forgotten, and has not appended since either.
     Forgotten,
 }
 
@@ -31,6 +31,9 @@ pub(crate) struct Fold<'a> {
     pub(crate) producers: ProducerTable,
     /// Of those that change, who is forgotten.
     forgotten: Vec<bool>,
+    /// How many there were, and how many of them change.
+    before: usize,
+    replaced: usize,
     /// The one before, from its first producer to its last.
     runs: Vec<Run<'a>>,
 }
@@ -65,8 +68,15 @@ impl<'a> Unread<'a> {
         (!self.entries.is_empty()).then(|| ProducerId(read_i64(self.entries, 0)))
     }
 
-    fn skip(&mut self) -> Result<()> {
-        next(&mut self.entries, ENTRY_SIZE)?;
+    /// Whether the next one was seen later than now, by a clock that has been put back since. That is made right where a
+    /// table is read, or it would never be idle.
+    fn is_ahead_of(&self, now: Timestamp) -> bool {
+        self.trailer.rows.len() >= ROW_SIZE && read_u32(self.trailer.rows, 0) > to_seconds(now.0)
+    }
+
+    /// Passes over the next producer, which must be one that could be read.
+    fn skip(&mut self, end: Offset) -> Result<()> {
+        decode_entry(next(&mut self.entries, ENTRY_SIZE)?, end, 0)?;
         self.trailer.skip()
     }
 
@@ -85,9 +95,15 @@ impl<'a> Unread<'a> {
 }
 
 impl<'a> Fold<'a> {
-    /// Whether what is left of `bytes` may take longer to read than as many records.
-    pub(crate) fn is_worth(bytes: &[u8], records: i64) -> bool {
-        usize::try_from(records).is_ok_and(|records| records < bytes.len() / ENTRY_SIZE)
+    /// The ids in a file; none, if it is not one.
+    pub(crate) fn ids(bytes: &[u8]) -> impl Iterator<Item = ProducerId> {
+        let entries = bytes.get(HEAD_SIZE..).unwrap_or_default().chunks_exact(ENTRY_SIZE);
+        entries.take(Self::count(bytes)).map(|entry| ProducerId(read_i64(entry, 0)))
+    }
+
+    /// How many producers a file says that it has.
+    pub(crate) fn count(bytes: &[u8]) -> usize {
+        if bytes.len() < HEAD_SIZE { 0 } else { read_u32(bytes, COVERED_FROM) as usize }
     }
 
     /// Goes on from `bytes`, the file of `offset`. `None` for one of Kafka's own, which has not all that is copied.
@@ -100,41 +116,49 @@ impl<'a> Fold<'a> {
         offset: Offset,
         policy: &ProducerPolicy,
         now: Timestamp,
-        mut fate: impl FnMut(ProducerId) -> Fate,
+        fate: impl Fn(ProducerId) -> Fate,
     ) -> Result<Option<Self>> {
-        let count = decode_head(bytes)?;
-        let (entries, trailer) = bytes[HEAD_SIZE..].split_at(count * ENTRY_SIZE);
+        let before = decode_head(bytes)?;
+        let (entries, trailer) = bytes[HEAD_SIZE..].split_at(before * ENTRY_SIZE);
         if trailer.is_empty() {
             return Ok(None);
         }
-        let mut unread = Unread { entries, trailer: Trailer::decode(trailer, count, offset)? };
+        let mut unread = Unread { entries, trailer: Trailer::decode(trailer, before, offset)? };
         let identity = unread.trailer.identity;
         let mut producers = ProducerTable::new(policy.clone().budget(usize::MAX));
         producers.clock.observe(now);
         let (mut runs, mut start) = (Vec::new(), unread.clone());
         while let Some(id) = unread.next_id() {
-            let fate = fate(id);
-            if fate == Fate::Kept {
-                unread.skip()?;
-                continue;
-            }
-            let (stored, before_changed) = (unread.since(&start), fate == Fate::Changed);
-            runs.push(Run { stored, before_changed });
+            let before_changed = match fate(id) {
+                Fate::Kept if !unread.is_ahead_of(now) => {
+                    unread.skip(offset)?;
+                    continue;
+                }
+                fate => fate != Fate::Forgotten,
+            };
+            runs.push(Run { stored: unread.since(&start), before_changed });
             if before_changed {
                 unread.read_into(&mut producers, offset, now)?;
             } else {
-                unread.skip()?;
+                unread.skip(offset)?;
             }
             start = unread.clone();
         }
         unread.trailer.expect_end()?;
         runs.push(Run { stored: unread.since(&start), before_changed: false });
-        Ok(Some(Self { identity, producers, forgotten: Vec::new(), runs }))
+        let replaced = producers.len();
+        Ok(Some(Self { identity, producers, forgotten: Vec::new(), before, replaced, runs }))
     }
 
-    /// Forgets those that have changed and that are not `known` any more. What changes is all in.
-    pub(crate) fn retain(&mut self, mut known: impl FnMut(ProducerId) -> bool) {
-        self.forgotten = self.producers.views().map(|view| !known(view.entry.producer_id)).collect();
+    /// Whether there is room for all that were and all that came. Otherwise a whole table would have forgotten some on the
+    /// way, and who came back behind that begins anew. What changes is all in.
+    pub(crate) fn is_within(&self, budget: usize) -> bool {
+        self.before + self.producers.len() - self.replaced <= budget
+    }
+
+    /// Forgets those that have changed and are not to stay.
+    pub(crate) fn retain(&mut self, stays: impl Fn(ProducerId) -> bool) {
+        self.forgotten = self.producers.ids().map(|id| !stays(id)).collect();
     }
 
     /// How many producers there are now.
@@ -158,12 +182,11 @@ impl<'a> Fold<'a> {
             let is_forgotten = self.forgotten.get(slot).is_some_and(|&forgotten| forgotten);
             (!is_forgotten).then(|| Source::View(self.producers.view(slot as u32)))
         };
-        let replaced = self.runs.iter().filter(|run| run.before_changed).count();
-        let mut slots = 0..replaced;
+        let mut slots = 0..self.replaced;
         let before = self.runs.iter().flat_map(move |run| {
             let next = if run.before_changed { slots.next() } else { None };
             std::iter::once(Source::Stored(&run.stored)).chain(next.and_then(changed))
         });
-        before.chain((replaced..self.producers.len()).filter_map(changed))
+        before.chain((self.replaced..self.producers.len()).filter_map(changed))
     }
 }

@@ -60,14 +60,14 @@ use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Tim
 
 const VERSION: i16 = 1;
 const CRC_AT: usize = 2;
-const COVERED_FROM: usize = 6;
+pub(super) const COVERED_FROM: usize = 6;
 pub(super) const HEAD_SIZE: usize = 10;
 pub(super) const ENTRY_SIZE: usize = 46;
 
 const MAGIC: u32 = u32::from_be_bytes(*b"IDLP");
 const TRAILER_VERSION: i16 = 1;
 const TRAILER_HEAD_SIZE: usize = 40;
-const ROW_SIZE: usize = 10;
+pub(super) const ROW_SIZE: usize = 10;
 const BATCH_SIZE: usize = 28;
 const SUPPLEMENT_SIZE: usize = 27;
 

@@ -128,6 +128,11 @@ impl ProducerTable {
         (0..self.len() as u32).map(|slot| self.info(slot))
     }
 
+    /// Their ids, in no order.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ProducerId> {
+        self.views().map(|view| view.entry.producer_id)
+    }
+
     /// The highest producer id that was ever known.
     pub(crate) fn highest_id(&self) -> Option<ProducerId> {
         self.highest_id

@@ -147,8 +147,8 @@ impl BatchCursor {
         Ok(None)
     }
 
-    /// A batch that the cursor has moved behind, and that lies in the chunk that was fetched last, decoded anew: for those
-    /// who would have to carry it through memory.
+    /// The batch at `position` that the cursor has moved behind last, decoded anew: for those who would have to carry it
+    /// through memory.
     #[inline(always)]
     pub(crate) fn batch_at(&self, position: u64) -> UncheckedBatch {
         let start = (position - self.chunk_start) as usize;
@@ -156,7 +156,7 @@ impl BatchCursor {
         UncheckedBatch::sound(&self.chunk, start..end)
     }
 
-    /// The header of a batch that lies there, too.
+    /// The header of that batch.
     #[inline]
     pub(crate) fn header_at(&self, position: u64) -> BatchHeader {
         BatchHeader::read(&self.chunk[(position - self.chunk_start) as usize..])
