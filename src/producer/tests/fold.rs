@@ -6,43 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::producer::snapshot::{self, encode};
-use crate::producer::{Fate, Fold, ProducerInfo, SequenceRule, SnapshotIdentity};
+use crate::producer::{Fate, Fold, SnapshotIdentity};
 
 const IDENTITY: SnapshotIdentity =
     SnapshotIdentity { leader_epoch: LeaderEpoch(1), base_offset: Offset(2), position: 3, crc: 4 };
-
-/// (producer id, epoch, first sequence, records, kind, timestamp)
-type Operation = (i64, i16, i32, i32, u8, i64);
-
-fn operations(ids: std::ops::Range<i64>, max: usize) -> impl Strategy<Value = Vec<Operation>> {
-    prop::collection::vec((ids, 0..3_i16, 0..9_i32, 1..4_i32, 0..8_u8, any::<i64>()), 0..max)
-}
-
-/// The batch of an operation, and what it says of a transaction. `None` for what is not in a log.
-fn batch_of(operation: &Operation) -> Option<(BatchHeader, Option<ControlRecord>)> {
-    let &(id, epoch, first, count, kind, timestamp) = operation;
-    let of =
-        |header| BatchHeader { producer_id: ProducerId(id), max_timestamp: Timestamp(timestamp), ..header };
-    match kind {
-        0 => Some((of(marker(epoch)), Some(commit(first)))),
-        1 => Some((of(transactional(epoch, first, count)), None)),
-        2 => None,
-        _ => Some((of(data(epoch, first, count)), None)),
-    }
-}
-
-/// Some producers of every kind.
-fn filled(policy: ProducerPolicy, operations: &[Operation]) -> Log {
-    let mut log = Log::new(policy);
-    for operation in operations {
-        log.now = Timestamp(log.now.0 + 1000);
-        match batch_of(operation) {
-            Some((header, control)) => log.store(header, control),
-            None => log.table.raise_epoch(ProducerId(operation.0), ProducerEpoch(operation.1)),
-        }
-    }
-    log
-}
 
 fn replay(table: &mut ProducerTable, mut end: Offset, now: Timestamp, operations: &[Operation]) {
     for (header, control) in operations.iter().filter_map(batch_of) {
@@ -76,17 +43,6 @@ fn written(fold: &Fold<'_>) -> Vec<u8> {
     bytes
 }
 
-fn sorted(table: &ProducerTable) -> Vec<ProducerInfo> {
-    let mut producers: Vec<_> = table.iter().collect();
-    producers.sort_by_key(|producer| producer.producer_id);
-    producers
-}
-
-fn policy(window: u8, increasing: bool) -> ProducerPolicy {
-    let rule = if increasing { SequenceRule::Increasing } else { SequenceRule::Contiguous };
-    ProducerPolicy::default().window(window).sequence_rule(rule)
-}
-
 proptest! {
     #[test]
     fn it_is_the_same_as_from_the_whole_table(
@@ -98,7 +54,7 @@ proptest! {
         budget in 5..50_usize,
         put_back in prop_oneof![Just(0), 1..100_000_i64],
     ) {
-        let mut log = filled(policy(window, increasing), &before);
+        let mut log = filled(policy_of(window, increasing), &before);
         let bytes = encode(&log.table, Some(&IDENTITY));
         // The clock was ahead when some were seen.
         log.now = Timestamp((log.now.0 - put_back).max(0));
@@ -133,14 +89,13 @@ proptest! {
         flips in prop::collection::vec((any::<prop::sample::Index>(), 0..8_u8), 1..6),
         changed in prop::collection::hash_set(0..20_i64, 0..20),
     ) {
-        let log = filled(policy(5, false), &before);
+        let log = filled(policy_of(5, false), &before);
         let mut bytes = encode(&log.table, Some(&IDENTITY));
         for (at, bit) in flips {
             let at = at.index(bytes.len());
             bytes[at] ^= 1_u8 << bit;
         }
-        let crc = crc32c::crc32c(&bytes[6..]);
-        bytes[2..6].copy_from_slice(&crc.to_be_bytes());
+        let bytes = sealed(bytes);
         if let Ok(Some(fold)) = fold(&bytes, &log, &changed, &HashSet::new()) {
             let _ = snapshot::decode(&written(&fold), log.end, log.table.policy.clone(), log.now);
         }
@@ -149,7 +104,7 @@ proptest! {
 
 #[test]
 fn many_producers_are_copied_in_pieces() {
-    let mut log = Log::new(policy(5, false));
+    let mut log = Log::new(policy_of(5, false));
     for id in (0..40_000).chain(0..40_000) {
         log.store(BatchHeader { producer_id: ProducerId(id), ..data(0, (id % 7) as i32, 1) }, None);
     }
@@ -163,11 +118,9 @@ fn many_producers_are_copied_in_pieces() {
 
 #[test]
 fn a_file_of_kafka_s_cannot_be_gone_on_with() {
-    let log = Log::with(policy(5, false), &[(0, 1)]);
+    let log = Log::with(policy_of(5, false), &[(0, 1)]);
     let bytes = encode(&log.table, None);
-    let mut kafka_s = bytes[..10 + 46].to_vec();
-    let crc = crc32c::crc32c(&kafka_s[6..]);
-    kafka_s[2..6].copy_from_slice(&crc.to_be_bytes());
+    let kafka_s = sealed(bytes[..10 + 46].to_vec());
     let none = HashSet::new();
     assert!(fold(&kafka_s, &log, &none, &none).unwrap().is_none());
     assert!(fold(&bytes, &log, &none, &none).unwrap().is_some());
@@ -175,7 +128,7 @@ fn a_file_of_kafka_s_cannot_be_gone_on_with() {
 
 #[test]
 fn a_damaged_file_is_not_gone_on_with() {
-    let log = Log::with(policy(5, false), &[(0, 1), (1, 1)]);
+    let log = Log::with(policy_of(5, false), &[(0, 1), (1, 1)]);
     let bytes = encode(&log.table, None);
     for at in 0..bytes.len() {
         let mut damaged = bytes.clone();

@@ -6,7 +6,11 @@ mod model;
 mod snapshot;
 mod table;
 
-use super::{Context, Decision, Origin, ProducerPolicy, ProducerTable, Verification};
+use proptest::prelude::*;
+
+use super::{
+    Context, Decision, Origin, ProducerInfo, ProducerPolicy, ProducerTable, SequenceRule, Verification,
+};
 use crate::batch::{BatchHeader, ControlRecord};
 use crate::error::{Rejection, RejectionReason};
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
@@ -100,4 +104,56 @@ impl Log {
         }
         Ok(decision)
     }
+}
+
+fn sorted(table: &ProducerTable) -> Vec<ProducerInfo> {
+    let mut producers: Vec<_> = table.iter().collect();
+    producers.sort_by_key(|producer| producer.producer_id);
+    producers
+}
+
+/// Makes the CRC of a changed file right again.
+fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    let crc = crc32c::crc32c(&bytes[6..]);
+    bytes[2..6].copy_from_slice(&crc.to_be_bytes());
+    bytes
+}
+
+/// How long a window is, and whether sequences need only rise.
+fn policy_of(window: u8, increasing: bool) -> ProducerPolicy {
+    let rule = if increasing { SequenceRule::Increasing } else { SequenceRule::Contiguous };
+    ProducerPolicy::default().window(window).sequence_rule(rule)
+}
+
+/// (producer id, epoch, first sequence, records, kind, timestamp)
+type Operation = (i64, i16, i32, i32, u8, i64);
+
+fn operations(ids: std::ops::Range<i64>, max: usize) -> impl Strategy<Value = Vec<Operation>> {
+    prop::collection::vec((ids, 0..3_i16, 0..9_i32, 1..4_i32, 0..8_u8, any::<i64>()), 0..max)
+}
+
+/// The batch of an operation, and what it says of a transaction. `None` for what is not in a log.
+fn batch_of(operation: &Operation) -> Option<(BatchHeader, Option<ControlRecord>)> {
+    let &(id, epoch, first, count, kind, timestamp) = operation;
+    let of =
+        |header| BatchHeader { producer_id: ProducerId(id), max_timestamp: Timestamp(timestamp), ..header };
+    match kind {
+        0 => Some((of(marker(epoch)), Some(commit(first)))),
+        1 => Some((of(transactional(epoch, first, count)), None)),
+        2 => None,
+        _ => Some((of(data(epoch, first, count)), None)),
+    }
+}
+
+/// Some producers of every kind.
+fn filled(policy: ProducerPolicy, operations: &[Operation]) -> Log {
+    let mut log = Log::new(policy);
+    for operation in operations {
+        log.now = Timestamp(log.now.0 + 1000);
+        match batch_of(operation) {
+            Some((header, control)) => log.store(header, control),
+            None => log.table.raise_epoch(ProducerId(operation.0), ProducerEpoch(operation.1)),
+        }
+    }
+    log
 }

@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::CorruptionKind;
 use crate::producer::snapshot::{self, SnapshotIdentity, encode};
-use crate::producer::{ProducerInfo, SequenceRule};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const IDENTITY: SnapshotIdentity = SnapshotIdentity {
@@ -29,12 +28,6 @@ fn decode(
     now: Timestamp,
 ) -> Result<(ProducerTable, Option<SnapshotIdentity>), CorruptionKind> {
     snapshot::decode(bytes, END, policy, now)
-}
-
-fn sorted(table: &ProducerTable) -> Vec<ProducerInfo> {
-    let mut producers: Vec<_> = table.iter().collect();
-    producers.sort_by_key(|producer| producer.producer_id);
-    producers
 }
 
 /// Producers of every kind: with one batch, a full window, a marker, an open transaction, a fence, no batch.
@@ -66,13 +59,6 @@ impl std::ops::Add<i64> for Timestamp {
     fn add(self, ms: i64) -> Self {
         Self(self.0 + ms)
     }
-}
-
-/// Makes the CRC of a changed file right again.
-fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
-    let crc = crc32c::crc32c(&bytes[6..]);
-    bytes[2..6].copy_from_slice(&crc.to_be_bytes());
-    bytes
 }
 
 #[test]
@@ -330,23 +316,11 @@ proptest! {
 
     #[test]
     fn a_random_table_is_read_back(
-        batches in prop::collection::vec((0..20_i64, 0..3_i16, 0..9_i32, 1..4_i32, 0..8_u8, any::<i64>()), 0..80),
+        operations in operations(0..20, 80),
         window in 1..7_u8,
         increasing: bool,
     ) {
-        let rule = if increasing { SequenceRule::Increasing } else { SequenceRule::Contiguous };
-        let mut log = Log::new(policy().window(window).sequence_rule(rule));
-        for (id, epoch, first, count, kind, timestamp) in batches {
-            let id = ProducerId(id);
-            log.now = Timestamp(log.now.0 + 1000);
-            let of = |header| BatchHeader { producer_id: id, max_timestamp: Timestamp(timestamp), ..header };
-            match kind {
-                0 => log.store(of(marker(epoch)), Some(commit(first))),
-                1 => log.store(of(transactional(epoch, first, count)), None),
-                2 => log.table.raise_epoch(id, ProducerEpoch(epoch)),
-                _ => log.store(of(data(epoch, first, count)), None),
-            }
-        }
+        let log = filled(policy_of(window, increasing), &operations);
         let bytes = encode(&log.table, None);
         let (read, _) = snapshot::decode(&bytes, log.end, log.table.policy.clone(), log.now).unwrap();
         prop_assert_eq!(sorted(&read), sorted(&log.table));
