@@ -251,6 +251,10 @@ impl Shared {
         }
     }
 
+    fn snapshot_place(&self) -> Place<'_> {
+        Place { disk: &*self.environment.disk, directory: &self.directory, mode: self.mode }
+    }
+
     /// The newest usable snapshot at or below `limit`, which is empty where there is none.
     pub(super) fn newest_snapshot(
         &self,
@@ -258,10 +262,8 @@ impl Shared {
         limit: Offset,
         now: Timestamp,
     ) -> Result<Snapshot> {
-        let policy = &self.options().producers;
-        let (disk, directory) = (&*self.environment.disk, &*self.directory);
-        let offsets = list(disk, directory)?;
-        let place = Place { disk, directory, mode: self.mode };
+        let (policy, place) = (&self.options().producers, self.snapshot_place());
+        let offsets = list(place.disk, place.directory)?;
         let (found, _) = newest(place, &offsets, segments, limit, policy, now)?;
         Ok(Snapshot::or_empty(found, policy))
     }
@@ -297,11 +299,10 @@ impl Shared {
     /// Writes the snapshot at `point` from the bytes of the one before. `false`: that would not come to the same as from the
     /// whole table, or would not be faster.
     fn write_folded(&self, path: &Path, point: Offset, segments: &[Arc<Segment>]) -> Result<bool> {
-        let disk = &*self.environment.disk;
-        let before = list(disk, &self.directory)?.into_iter().find(|&offset| offset < point);
+        let place = self.snapshot_place();
+        let before = list(place.disk, place.directory)?.into_iter().find(|&offset| offset < point);
         let Some(before) = before else { return Ok(false) };
-        let place = Place { disk, directory: &self.directory, mode: self.mode };
-        let bytes = place.read(&place.directory.join(SegmentFile::Snapshot.name(before)))?;
+        let bytes = place.read(&self.segment_path(SegmentFile::Snapshot, before))?;
         // About as many batches as producers: most of them change.
         if point - before >= Fold::count(&bytes) as i64 {
             return Ok(false);
@@ -309,7 +310,7 @@ impl Shared {
         let Some((fold, identity)) = self.fold(&bytes, before, point, segments)? else { return Ok(false) };
         self.count_all_open();
         let write = |file: &dyn DiskFile| write_into(file, |sink| fold.write(identity.as_ref(), sink));
-        atomic::replace_file_by(disk, path, write).map(|()| true)
+        atomic::replace_file_by(place.disk, path, write).map(|()| true)
     }
 
     /// What the snapshot at `before` comes to at `point`, if it can be said so.
