@@ -1,9 +1,14 @@
 //! Checks CRCs ahead of the scans of an opening, by threads that have no partition left to open.
 //!
 //! A scan takes batches in order, one thread to a partition. Whether the CRC of a batch matches depends on nothing else, and
-//! costs more than all the rest: others find it out for the segments that the scan will come to. What they find sound, the
-//! scan need not check again; of whatever else they find, they say nothing, and the scan comes to its own end there.
+//! costs more than all the rest: others find it out for pieces of the files that the scan will come to. What they find sound,
+//! the scan need not check again; of whatever else they find, they say nothing, and the scan comes to its own end there.
+//!
+//! A helper that begins in the middle of a file cannot know where a batch begins there. It takes the first place that looks
+//! like it, and says which: only a scan that comes to the same place, batch by batch, goes on with what the helper found from
+//! there. A place in the middle of a batch (a record may hold what looks like a batch) helps nobody, and harms nobody.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -11,15 +16,31 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
 
-/// How many segments are checked ahead of a scan, at most: with so many helpers it never waits for a CRC, and what was
-/// checked is still in the page cache when the scan comes to it.
-pub(crate) const SEGMENTS_AHEAD: usize = 3;
+/// How much of a file one helper checks at a time: what it has read is still in the processor's cache when the scan comes to
+/// it, and a helper that comes late finds something left to do.
+const PIECE_BYTES: u64 = 8 << 20;
+
+/// How many pieces are checked ahead of a scan, at most.
+const PIECES_AHEAD: usize = 8;
+
+/// With so many helpers a scan never waits for a CRC.
+pub(crate) const HELPERS_MAX: usize = 3;
+
+/// How far from the beginning of its piece a helper looks for that of a batch.
+const SEARCH_BYTES: u64 = 1 << 20;
 
 /// The scans under way in a directory that opens.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct CheckAhead {
     state: Mutex<State>,
     changed: Condvar,
+    piece_bytes: u64,
+}
+
+impl Default for CheckAhead {
+    fn default() -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), piece_bytes: PIECE_BYTES }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -31,12 +52,12 @@ struct State {
     begun: u64,
 }
 
-/// The segments of one scan.
+/// The pieces of one scan.
 #[derive(Debug)]
 struct Scanned {
     number: u64,
-    segments: Arc<[Segmented]>,
-    /// The segment that the scan is at.
+    pieces: Arc<[Piece]>,
+    /// The piece that the scan is at.
     reading: usize,
     /// The first that nobody is at, or was.
     unclaimed: usize,
@@ -44,11 +65,15 @@ struct Scanned {
     helpers: usize,
 }
 
-/// What is known of one segment.
+/// What is known of the batches that begin in a piece of a segment.
 #[derive(Debug)]
-struct Segmented {
+struct Piece {
     segment: Arc<Segment>,
-    /// The batches from the segment's beginning up to here are sound. Released batch by batch.
+    start: u64,
+    end: u64,
+    /// Where the first of them was found.
+    sound_from: AtomicU64,
+    /// From there up to here they are sound, one behind the other. Released batch by batch.
     sound_below: AtomicU64,
     /// Whether the scan has come as far, so that its helper only does the same again.
     is_overtaken: AtomicBool,
@@ -63,43 +88,39 @@ impl CheckAhead {
     }
 
     /// Begins a scan of these segments, of which every batch will be checked.
-    pub(crate) fn scan(&self, segments: impl Iterator<Item = Arc<Segment>>) -> ScanAhead<'_> {
-        let known = |segment| Segmented {
-            segment,
-            sound_below: AtomicU64::new(0),
-            is_overtaken: AtomicBool::new(false),
-        };
-        let segments: Arc<[Segmented]> = segments.map(known).collect();
-        if segments.len() < 2 {
+    pub(crate) fn scan<'a>(&self, segments: impl Iterator<Item = &'a Arc<Segment>>) -> ScanAhead<'_> {
+        let pieces: Arc<[Piece]> =
+            segments.flat_map(|segment| Piece::all_of(segment, self.piece_bytes)).collect();
+        if pieces.len() < 2 {
             // Nothing lies ahead.
-            return ScanAhead { ahead: self, number: 0, segments: Arc::default() };
+            return ScanAhead { ahead: self, number: 0, pieces: Arc::default() };
         }
         let mut state = self.state.lock();
         state.begun += 1;
         let number = state.begun;
-        let scanned = Scanned { number, segments, reading: 0, unclaimed: 0, helpers: 0 };
-        let segments = Arc::clone(&scanned.segments);
+        let scanned = Scanned { number, pieces, reading: 0, unclaimed: 0, helpers: 0 };
+        let pieces = Arc::clone(&scanned.pieces);
         state.scans.push(scanned);
         self.changed.notify_all();
-        ScanAhead { ahead: self, number, segments }
+        ScanAhead { ahead: self, number, pieces }
     }
 
-    /// Checks segments ahead of the scans of others, until no scan is under way and none can begin any more.
+    /// Checks pieces ahead of the scans of others, until no scan is under way and none can begin any more.
     pub(crate) fn help(&self) {
-        while let Some((number, segments, at)) = self.claim() {
+        while let Some((number, pieces, at)) = self.claim() {
             let _claimed = Claimed { ahead: self, number };
-            segments[at].check();
+            pieces[at].check();
         }
     }
 
-    fn claim(&self) -> Option<(u64, Arc<[Segmented]>, usize)> {
+    fn claim(&self) -> Option<(u64, Arc<[Piece]>, usize)> {
         let mut state = self.state.lock();
         loop {
             if let Some(scan) = state.scans.iter_mut().find(|scan| scan.has_work()) {
                 let at = scan.unclaimed;
                 scan.unclaimed += 1;
                 scan.helpers += 1;
-                return Some((scan.number, Arc::clone(&scan.segments), at));
+                return Some((scan.number, Arc::clone(&scan.pieces), at));
             }
             if state.openers == 0 {
                 return None;
@@ -120,17 +141,36 @@ impl CheckAhead {
 
 impl Scanned {
     fn has_work(&self) -> bool {
-        self.unclaimed < self.segments.len() && self.unclaimed <= self.reading + SEGMENTS_AHEAD
+        self.unclaimed < self.pieces.len() && self.unclaimed <= self.reading + PIECES_AHEAD
     }
 }
 
-impl Segmented {
+impl Piece {
+    fn all_of(segment: &Arc<Segment>, piece_bytes: u64) -> impl Iterator<Item = Self> {
+        let count = segment.file().end().div_ceil(piece_bytes).max(1);
+        (0..count).map(move |at| Self {
+            segment: Arc::clone(segment),
+            start: at * piece_bytes,
+            end: (at + 1) * piece_bytes,
+            sound_from: AtomicU64::new(0),
+            sound_below: AtomicU64::new(0),
+            is_overtaken: AtomicBool::new(false),
+        })
+    }
+
     /// Walks the batches as the scan will, and ends without a word where it would.
     fn check(&self) {
-        let mut cursor = BatchCursor::new(Arc::clone(&self.segment), 0);
+        let mut cursor = BatchCursor::new(Arc::clone(&self.segment), self.start);
+        let begins = self.start == 0 || cursor.find(SEARCH_BYTES.min(self.end - self.start)).unwrap_or(false);
+        if !begins {
+            return;
+        }
+        // Nobody looks at it before what is below is released.
+        self.sound_from.store(cursor.position(), Ordering::Relaxed);
         let mut scratch = Vec::new();
-        while let Ok(Some(batch)) = cursor.peek()
+        while cursor.position() < self.end
             && !self.is_overtaken.load(Ordering::Relaxed)
+            && let Ok(Some(batch)) = cursor.peek()
             && cursor.check(&batch, &mut scratch).is_ok()
         {
             cursor.pass(&batch);
@@ -152,7 +192,7 @@ impl Drop for Opener<'_> {
     }
 }
 
-/// A helper that is at a segment.
+/// A helper that is at a piece.
 struct Claimed<'a> {
     ahead: &'a CheckAhead,
     number: u64,
@@ -164,44 +204,51 @@ impl Drop for Claimed<'_> {
     }
 }
 
-/// One scan, from its own side. Once it is dropped no helper is at any of its segments.
+/// One scan, from its own side. Once it is dropped no helper is at any of its pieces.
 #[derive(Debug)]
 pub(crate) struct ScanAhead<'a> {
     ahead: &'a CheckAhead,
     number: u64,
-    segments: Arc<[Segmented]>,
+    pieces: Arc<[Piece]>,
 }
 
 impl ScanAhead<'_> {
     /// The scan comes to this segment: what is known of it, from now on.
     pub(crate) fn enter(&self, segment: &Arc<Segment>) -> Sound<'_> {
         let base = segment.base_offset();
-        let at = self.segments.binary_search_by_key(&base, |known| known.segment.base_offset()).ok();
-        let enter = |at: usize| {
-            drop(self.ahead.with_scan(self.number, |scan| {
-                scan.reading = at;
-                scan.unclaimed = scan.unclaimed.max(at + 1);
-            }));
-            &self.segments[at]
-        };
-        Sound { segment: at.map(enter), below: 0 }
+        let first = self.pieces.partition_point(|piece| piece.segment.base_offset() < base);
+        let count = self.pieces[first..].partition_point(|piece| piece.segment.base_offset() == base);
+        if count == 0 {
+            return Sound::NOTHING;
+        }
+        Sound { scan: Some(self), pieces: first..first + count, piece_end: 0, ..Sound::NOTHING }
+    }
+
+    /// The scan comes to this piece: no helper begins there, or before it, any more.
+    fn reach(&self, at: usize) -> &Piece {
+        drop(self.ahead.with_scan(self.number, |scan| {
+            scan.reading = at;
+            scan.unclaimed = scan.unclaimed.max(at + 1);
+        }));
+        &self.pieces[at]
     }
 }
 
 impl Drop for ScanAhead<'_> {
     fn drop(&mut self) {
-        if self.segments.is_empty() {
+        if self.pieces.is_empty() {
             return;
         }
-        self.segments.iter().for_each(|segment| segment.is_overtaken.store(true, Ordering::Relaxed));
+        self.pieces.iter().for_each(|piece| piece.is_overtaken.store(true, Ordering::Relaxed));
         let number = self.number;
-        let mut state = self.ahead.with_scan(number, |scan| scan.unclaimed = scan.segments.len());
+        let mut state = self.ahead.with_scan(number, |scan| scan.unclaimed = scan.pieces.len());
         while state.scans.iter().any(|scan| scan.number == number && scan.helpers > 0) {
             self.ahead.changed.wait(&mut state);
         }
         state.scans.retain(|scan| scan.number != number);
         // Those that the scan did not come to, and those that a helper opened again behind it.
-        self.segments.iter().for_each(|known| known.segment.file().release());
+        let firsts = self.pieces.iter().filter(|piece| piece.start == 0);
+        firsts.for_each(|piece| piece.segment.file().release());
     }
 }
 
@@ -209,33 +256,53 @@ impl Drop for ScanAhead<'_> {
 #[derive(Debug)]
 pub(crate) struct Sound<'a> {
     /// `None` where nobody is ahead.
-    segment: Option<&'a Segmented>,
+    scan: Option<&'a ScanAhead<'a>>,
+    /// Which of the scan's pieces are those of the segment.
+    pieces: Range<usize>,
+    /// The piece that the scan is at. `None` where nothing is known of it, or will be.
+    piece: Option<&'a Piece>,
+    /// Where the next one begins,
+    piece_end: u64,
+    /// and where the scan came to this one.
+    entered_at: u64,
     below: u64,
 }
 
 impl Sound<'_> {
     /// Nothing is known.
-    pub(crate) const NOTHING: Sound<'static> = Sound { segment: None, below: 0 };
+    pub(crate) const NOTHING: Sound<'static> =
+        Sound { scan: None, pieces: 0..0, piece: None, piece_end: u64::MAX, entered_at: 0, below: 0 };
 
-    /// What of it helps a walk from `start` on: a position in the middle may not be where a batch begins.
-    pub(crate) fn for_walk_from(self, start: u64) -> Self {
-        if start == 0 { self } else { Self::NOTHING }
-    }
-
-    /// Whether the batch that a walk from the segment's beginning has come to is known to be sound. After the first one that is
-    /// not, nobody goes on.
+    /// Whether the batch that the scan has come to is known to be sound. After the first one of a piece that is not, the
+    /// scan goes on by itself up to the next piece.
     #[inline]
     pub(crate) fn covers(&mut self, batch: &PlacedBatch) -> bool {
+        if batch.position >= self.piece_end {
+            self.enter(batch.position);
+        }
         batch.end() <= self.below || self.look(batch.end())
     }
 
+    #[cold]
+    fn enter(&mut self, position: u64) {
+        let Some(scan) = self.scan else { return };
+        let number = position / scan.ahead.piece_bytes;
+        (self.entered_at, self.below) = (position, 0);
+        self.piece_end = (number + 1) * scan.ahead.piece_bytes;
+        let at = self.pieces.start + number as usize;
+        self.piece = self.pieces.contains(&at).then(|| scan.reach(at));
+    }
+
     fn look(&mut self, end: u64) -> bool {
-        let Some(known) = self.segment else { return false };
-        self.below = known.sound_below.load(Ordering::Acquire);
-        if end > self.below {
-            known.is_overtaken.store(true, Ordering::Relaxed);
-            self.segment = None;
+        let Some(piece) = self.piece else { return false };
+        let below = piece.sound_below.load(Ordering::Acquire);
+        let is_sound = end <= below && piece.sound_from.load(Ordering::Relaxed) == self.entered_at;
+        if is_sound {
+            self.below = below;
+        } else {
+            piece.is_overtaken.store(true, Ordering::Relaxed);
+            self.piece = None;
         }
-        end <= self.below
+        is_sound
     }
 }

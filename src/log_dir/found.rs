@@ -14,7 +14,7 @@ use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::missing::read_if_present;
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
 use crate::fs::{Disk, EntryKind};
-use crate::log::check_ahead::SEGMENTS_AHEAD;
+use crate::log::check_ahead::HELPERS_MAX;
 use crate::log::environment::Environment;
 use crate::log::{Log, LogOptions, OpenRequest};
 use crate::types::Offset;
@@ -152,7 +152,7 @@ impl Found {
 
     /// As many threads as find something to do: of a clean directory nothing is checked ahead.
     fn recovery_threads(&self, options: &LogDirOptions) -> usize {
-        let to_a_partition = if self.clean { 1 } else { 1 + SEGMENTS_AHEAD };
+        let to_a_partition = if self.clean { 1 } else { 1 + HELPERS_MAX };
         options.recovery_thread_count().min(self.partitions.len() * to_a_partition)
     }
 

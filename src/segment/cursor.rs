@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Segment;
 use super::file::LogFile;
 use crate::batch::{
-    BatchHeader, ControlRecord, DEFAULT_MAX_DECOMPRESSED, UncheckedBatch, check_crc, check_records,
+    BatchHeader, ControlRecord, DEFAULT_MAX_DECOMPRESSED, UncheckedBatch, check_crc, check_records, layout,
     read_control,
 };
 use crate::error::{BatchError, CorruptionKind, Error, Result};
@@ -124,6 +124,29 @@ impl BatchCursor {
         for ahead in 1..=AHEAD {
             prefetch(self.rest(), ahead * batch.header.size(), BatchHeader::SIZE);
         }
+    }
+
+    /// Moves from anywhere in the file to the first place, at most `within` bytes on, that looks like the beginning of a
+    /// batch: whether it is one only a walk from the file's own beginning can tell. `false` if there is none.
+    pub(crate) fn find(&mut self, within: u64) -> Result<bool> {
+        let start = self.position;
+        let bytes = self.file().bytes(start, start.saturating_add(within + BatchHeader::SIZE as u64))?;
+        let mut places = bytes.windows(BatchHeader::SIZE).zip(start..);
+        let found = places.find(|&(bytes, position)| self.may_begin(bytes, position));
+        self.position = found.map_or(start, |(_, position)| position);
+        Ok(found.is_some())
+    }
+
+    /// Whether these bytes can be the header of a batch at `position`.
+    #[inline]
+    fn may_begin(&self, bytes: &[u8], position: u64) -> bool {
+        let base = self.segment.base_offset();
+        bytes[layout::MAGIC] as i8 == layout::MAGIC_V2
+            && BatchHeader::decode(bytes).is_ok_and(|header| {
+                (0..=i64::from(i32::MAX)).contains(&(header.last_offset() - base))
+                    && header.base_offset >= base
+                    && header.size() as u64 <= self.file().end() - position
+            })
     }
 
     /// The batch at the position, and moves behind it.

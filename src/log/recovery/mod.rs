@@ -204,7 +204,7 @@ impl<'a> Recovery<'a> {
         let checked_from = self.scan.checked_from;
         let checked =
             self.files[self.untouched..].iter().filter(|segment| segment.base_offset() >= checked_from);
-        let ahead = self.request.environment.check_ahead.scan(checked.cloned());
+        let ahead = self.request.environment.check_ahead.scan(checked);
         for at in self.untouched..self.files.len() {
             let segment = Arc::clone(&self.files[at]);
             let known = self.known_indexes(&segment, from);

@@ -90,12 +90,11 @@ impl Scan {
         segment: &Arc<Segment>,
         known: Option<Indexes>,
         next_base: Option<Offset>,
-        sound: Sound<'_>,
+        mut sound: Sound<'_>,
     ) -> Result<ScannedSegment> {
         let options = segment.index_options();
         let indexes = known.unwrap_or_else(|| Indexes::new(segment.base_offset(), options));
         let start = indexes.last_position();
-        let mut sound = sound.for_walk_from(start);
         let mut filler = IndexFiller::resume(options, &Summary::of_entries(segment.base_offset(), &indexes));
         let mut next_offset = segment.base_offset();
         let mut cursor = BatchCursor::new(Arc::clone(segment), start);
