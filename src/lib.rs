@@ -68,6 +68,7 @@ macro_rules! setters {
 mod batch;
 mod checkpoint;
 mod clock;
+mod crc;
 mod epoch;
 mod error;
 mod fs;

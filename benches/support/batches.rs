@@ -1,6 +1,7 @@
 //! Batches to append, and the least that can be done to look into one.
 
 use bytes::{Bytes, BytesMut};
+use crc_fast::crc32_iscsi;
 use idemlog::{Batch, BatchBuilder, Compression, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 use super::Random;
@@ -131,7 +132,7 @@ impl Pool {
             let (id, sequence) = producer(index);
             batch[PRODUCER_ID_AT..][..8].copy_from_slice(&id.to_be_bytes());
             batch[SEQUENCE_AT..][..4].copy_from_slice(&sequence.to_be_bytes());
-            let crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
+            let crc = crc32_iscsi(&batch[ATTRIBUTES_AT..]);
             batch[CRC_AT..][..4].copy_from_slice(&crc.to_be_bytes());
         }
         self.bytes = bytes.freeze();
@@ -183,7 +184,7 @@ pub(crate) fn largest_timestamp(bytes: &[u8]) -> u64 {
 /// Whether the CRC of exactly one batch is right.
 #[inline]
 pub(crate) fn crc_matches(batch: &[u8]) -> bool {
-    crc32c::crc32c(&batch[ATTRIBUTES_AT..]) == number(batch, CRC_AT)
+    crc32_iscsi(&batch[ATTRIBUTES_AT..]) == number(batch, CRC_AT)
 }
 
 #[inline]

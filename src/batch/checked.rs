@@ -9,6 +9,7 @@ use super::control::ControlRecord;
 use super::header::BatchHeader;
 use super::layout::{ATTRIBUTES, LOG_APPEND_TIME};
 use super::record::{Records, check_records, read_control};
+use crate::crc::crc32c;
 use crate::error::BatchError;
 use crate::types::Timestamp;
 
@@ -248,7 +249,7 @@ pub(super) fn describe(name: &str, header: &BatchHeader, f: &mut fmt::Formatter<
 /// Compares the CRC in the header with that of `batch`, which has at least the size that the header says.
 #[inline]
 pub(crate) fn check_crc(header: &BatchHeader, batch: &[u8]) -> Result<(), BatchError> {
-    let got = crc32c::crc32c(&batch[ATTRIBUTES..header.size()]);
+    let got = crc32c(&batch[ATTRIBUTES..header.size()]);
     if got == header.crc { Ok(()) } else { Err(BatchError::Crc { expected: header.crc, got }) }
 }
 

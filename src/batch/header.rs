@@ -1,6 +1,7 @@
 //! The fixed part of a record batch, decoded.
 
 use super::layout as at;
+use crate::crc::crc32c;
 use crate::error::BatchError;
 use crate::types::{LeaderEpoch, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
@@ -152,7 +153,7 @@ impl BatchHeader {
     pub(super) fn seal(&mut self, batch: &mut [u8]) {
         self.length = (batch.len() - at::LENGTH_OVERHEAD) as i32;
         batch[..at::HEADER_SIZE].copy_from_slice(&self.encode());
-        self.crc = crc32c::crc32c(&batch[at::ATTRIBUTES..]);
+        self.crc = crc32c(&batch[at::ATTRIBUTES..]);
         batch[at::CRC..at::ATTRIBUTES].copy_from_slice(&self.crc.to_be_bytes());
     }
 

@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::own_file::{self, Kind};
+use crate::crc::crc32c;
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::missing::read_if_present;
 use crate::fs::{Access, Disk, DiskFile, atomic, name};
@@ -226,7 +227,7 @@ fn encode_slot(name: &str, id: ProducerId, epoch: ProducerEpoch) -> [u8; SLOT_SI
     slot[12..14].copy_from_slice(&epoch.0.to_be_bytes());
     slot[14] = name.len() as u8;
     slot[15..15 + name.len()].copy_from_slice(name.as_bytes());
-    let crc = crc32c::crc32c(&slot[4..]);
+    let crc = crc32c(&slot[4..]);
     slot[..4].copy_from_slice(&crc.to_be_bytes());
     slot
 }

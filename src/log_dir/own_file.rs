@@ -10,6 +10,7 @@
 //!
 //! All integers are big endian.
 
+use crate::crc::crc32c;
 use crate::error::CorruptionKind;
 
 /// The kind of a file: its magic and the newest known version.
@@ -28,7 +29,7 @@ impl Kind {
     /// The header around `fields`.
     pub(super) fn encode(&self, fields: &[u8]) -> Vec<u8> {
         let mut bytes = [self.magic, &self.version.to_be_bytes()[..], fields].concat();
-        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
+        bytes.extend_from_slice(&crc32c(&bytes).to_be_bytes());
         bytes
     }
 
@@ -59,7 +60,7 @@ impl Kind {
 
 /// Compares a stored CRC-32C with that of the bytes it covers.
 pub(super) fn check_crc(stored: [u8; 4], covered: &[u8]) -> Result<(), CorruptionKind> {
-    let (expected, got) = (u32::from_be_bytes(stored), crc32c::crc32c(covered));
+    let (expected, got) = (u32::from_be_bytes(stored), crc32c(covered));
     if expected == got { Ok(()) } else { Err(CorruptionKind::Checksum { expected, got }) }
 }
 
