@@ -18,10 +18,10 @@ use crate::segment::{BatchCursor, PlacedBatch, Segment};
 
 /// How much of a file one helper checks at a time: what it has read is still in the processor's cache when the scan comes to
 /// it, and a helper that comes late finds something left to do.
-const PIECE_BYTES: u64 = 8 << 20;
+const PIECE_BYTES: u64 = 2 << 20;
 
 /// How many pieces are checked ahead of a scan, at most.
-const PIECES_AHEAD: usize = 8;
+const PIECES_AHEAD: usize = 4;
 
 /// With so many helpers a scan never waits for a CRC.
 pub(crate) const HELPERS_MAX: usize = 3;
@@ -304,5 +304,118 @@ impl Sound<'_> {
             self.piece = None;
         }
         is_sound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::batch::{BatchBuilder, BatchHeader, layout};
+    use crate::crc::crc32c;
+    use crate::fs::{IoMode, RealDisk};
+    use crate::segment::LogFile;
+    use crate::types::Offset;
+
+    /// A segment of batches of many sizes. Every seventh holds what looks like the ones behind it.
+    fn batches() -> Vec<Vec<u8>> {
+        let mut behind: Vec<Vec<u8>> = Vec::new();
+        for number in (0..120_i64).rev() {
+            let size = (number * 37 % 300) as usize;
+            let inner = behind.iter().rev().take(3).flatten().copied().collect();
+            let value = if number % 7 == 3 { inner } else { vec![number as u8; size] };
+            let batch = BatchBuilder::new().base_offset(Offset(number)).record(b"", &value).build().unwrap();
+            behind.push(batch.bytes().to_vec());
+        }
+        behind.reverse();
+        behind
+    }
+
+    fn segment(directory: &Path, bytes: &[u8]) -> Arc<Segment> {
+        let path = directory.join("00000000000000000000.log");
+        std::fs::write(&path, bytes).unwrap();
+        let len = bytes.len() as u64;
+        let file = LogFile::new(Arc::new(RealDisk), IoMode::Mapped, path, len, len);
+        Arc::new(Segment::sealed(Offset(0), file, crate::log::LogOptions::default().indexes()))
+    }
+
+    /// Has helpers check all pieces, then walks the batches up to the first whose CRC is wrong. How many they covered.
+    fn covered(segment: &Arc<Segment>, piece_bytes: u64) -> Result<usize, u64> {
+        let ahead = CheckAhead { piece_bytes, ..CheckAhead::default() };
+        let scan = ahead.scan([segment].into_iter());
+        scan.pieces.iter().for_each(Piece::check);
+        let mut sound = scan.enter(segment);
+        let mut cursor = BatchCursor::new(Arc::clone(segment), 0);
+        let mut count = 0;
+        while let Ok(Some(batch)) = cursor.peek() {
+            let is_covered = sound.covers(&batch);
+            if cursor.check(&batch, &mut Vec::new()).is_err() {
+                return if is_covered { Err(batch.position) } else { Ok(count) };
+            }
+            count += usize::from(is_covered);
+            cursor.pass(&batch);
+        }
+        Ok(count)
+    }
+
+    const PIECES: [u64; 6] = [90, 250, 700, 2000, 9000, 30_000];
+
+    #[test]
+    fn helpers_that_begin_anywhere_cover_most_of_a_segment() {
+        let directory = tempfile::tempdir().unwrap();
+        let batches = batches();
+        let segment = segment(directory.path(), &batches.concat());
+        for piece_bytes in PIECES {
+            let covered = covered(&segment, piece_bytes).unwrap();
+            // Where a piece begins among what only looks like batches, its helper covers none of it.
+            assert!(covered > batches.len() / 3, "{covered} of {} in {piece_bytes}", batches.len());
+            assert!(piece_bytes < 20_000 || covered == batches.len(), "{covered}");
+        }
+    }
+
+    #[test]
+    fn helpers_never_cover_a_batch_whose_crc_is_wrong() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut bytes = batches().concat();
+        for position in (17..bytes.len()).step_by(53) {
+            bytes[position] ^= 0x20;
+            let segment = segment(directory.path(), &bytes);
+            for piece_bytes in PIECES {
+                let covered = covered(&segment, piece_bytes);
+                assert!(covered.is_ok(), "{covered:?}, changed at {position}, pieces of {piece_bytes}");
+            }
+            bytes[position] ^= 0x20;
+        }
+    }
+
+    /// A record can hold a header that makes all that follows, up to the end of another batch, look like one batch.
+    #[test]
+    fn a_helper_that_began_in_the_middle_of_a_batch_covers_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let build = |offset, value: &[u8]| {
+            BatchBuilder::new()
+                .base_offset(Offset(offset))
+                .record(b"", value)
+                .build()
+                .unwrap()
+                .bytes()
+                .to_vec()
+        };
+        let (first, mut third) = (build(0, &[0; 500]), build(2, &[2; 300]));
+        *third.last_mut().unwrap() ^= 1;
+        let mut inner = build(1, b"")[..BatchHeader::SIZE].to_vec();
+        // What is behind it: the record's last byte, which says that there are no headers, and the third batch.
+        let len = inner.len() + 1 + third.len();
+        inner[layout::LENGTH..][..4].copy_from_slice(&((len - layout::LENGTH_OVERHEAD) as u32).to_be_bytes());
+        let covered_bytes = [&inner[layout::ATTRIBUTES..], &[0], &third].concat();
+        inner[layout::CRC..][..4].copy_from_slice(&crc32c(&covered_bytes).to_be_bytes());
+        let bytes = [first.clone(), build(1, &inner), third, build(3, b"")].concat();
+        let segment = segment(directory.path(), &bytes);
+
+        let piece = Piece::all_of(&segment, first.len() as u64 + 1).nth(1).unwrap();
+        piece.check();
+        assert_eq!(piece.sound_below.into_inner(), bytes.len() as u64, "it was led astray");
+        assert_eq!(covered(&segment, first.len() as u64 + 1), Ok(2));
     }
 }
