@@ -1,13 +1,17 @@
-//! The one place that names locks and the atomics of the commit protocol, so that a model checker can put its own in
+//! The one place that names locks, and the atomics and threads of the commit protocol, so that a model checker can put its own in
 //! their place: under `--cfg idemlog_shuttle` every one of them is a point where another thread may go on.
 
 #[cfg(not(idemlog_shuttle))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 #[cfg(not(idemlog_shuttle))]
 pub(crate) use std::sync::atomic;
+#[cfg(not(idemlog_shuttle))]
+pub(crate) use std::thread;
 
 #[cfg(idemlog_shuttle)]
 pub(crate) use shuttle::sync::atomic;
+#[cfg(idemlog_shuttle)]
+pub(crate) use shuttle::thread;
 #[cfg(idemlog_shuttle)]
 pub(crate) use shuttled::{Condvar, Mutex, MutexGuard};
 

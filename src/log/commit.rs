@@ -1,24 +1,34 @@
 //! Group commit: one thread syncs for all that wait.
 //!
 //! Whoever waits and finds nobody syncing becomes the leader: it syncs everything that was appended so far, moves the
-//! durable offset and wakes the others. Those whose batches came too late for it lead, or follow, the next round. A
+//! durable offset and wakes those who followed. Of those whose batches came too late for it, one leads the next round. A
 //! future never syncs; it is woken by whoever does.
+//!
+//! Those who were woken together append again at nearly the same time, and the first of them leads: it gives the others a
+//! moment to come in, or all but itself would wait for two syncs (see [`Commit::gather`]).
 //!
 //! A [`Ticket`] remembers the truncation generation in which its batches were appended. A truncation begins a new
 //! generation and condemns the tickets of older ones that end above its target: their offsets may come again, with
 //! other batches.
 
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
 use crate::error::{Error, IoError, Result};
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Mutex, MutexGuard};
 use crate::types::Offset;
 
 use super::watermark::Watermarks;
+
+/// Who leads waits no longer than this for the next of those that it expects, and a part of what the last sync took: it takes
+/// some 10 us until a thread that was woken runs.
+const PATIENCE_MAX: Duration = Duration::from_micros(50);
+const PATIENCE_PART: u32 = 4;
 
 /// What an append waits for: the durable offset reaching `target`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +60,6 @@ impl End {
 #[derive(Debug, Default)]
 pub(crate) struct Commit {
     state: Mutex<State>,
-    wakeup: Condvar,
     /// Copies of the state's, for a look without the lock.
     generation: AtomicU64,
     ended: AtomicBool,
@@ -60,6 +69,9 @@ pub(crate) struct Commit {
 struct State {
     /// Whether a leader is syncing right now.
     syncing: bool,
+    /// The threads that wait until it is through, with their targets.
+    followers: Vec<(Offset, Thread)>,
+    last: Round,
     generation: u64,
     /// For each generation that a truncation began, the lowest target of it and all later ones; targets rise.
     truncations: Vec<(u64, Offset)>,
@@ -69,7 +81,24 @@ struct State {
     next_waker: u64,
 }
 
+/// What is known of the last sync.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    followers: usize,
+    took: Duration,
+}
+
 impl State {
+    /// Takes out the followers who wait for nothing above `durable`, and one of the others, who leads them.
+    fn release(&mut self, durable: Offset) -> Vec<Thread> {
+        let mut leads = true;
+        let mut is_released = |target: Offset| target <= durable || std::mem::take(&mut leads);
+        self.followers
+            .extract_if(.., |&mut (target, _)| is_released(target))
+            .map(|(_, thread)| thread)
+            .collect()
+    }
+
     /// What a ticket has come to; `None` while it is open.
     fn resolve(&self, ticket: Ticket, durable: Offset) -> Option<Result<()>> {
         if ticket.generation != self.generation && self.is_condemned(ticket) {
@@ -139,7 +168,7 @@ impl Commit {
             if let Some(result) = state.resolve(ticket, watermarks.durable()) {
                 return result;
             }
-            if let Err(error) = self.lead_or_follow(&mut state, watermarks, &sync) {
+            if let Err(error) = self.lead_or_follow(&mut state, ticket.target, watermarks, &sync) {
                 // The log may have ended, and its files gone away, meanwhile.
                 return state.resolve(ticket, watermarks.durable()).unwrap_or(Err(error));
             }
@@ -151,11 +180,12 @@ impl Commit {
     fn lead_or_follow(
         &self,
         state: &mut MutexGuard<'_, State>,
+        target: Offset,
         watermarks: &Watermarks,
         sync: &impl Fn() -> Result<Offset>,
     ) -> Result<()> {
         if state.syncing {
-            self.wakeup.wait(state);
+            follow(state, target);
             return Ok(());
         }
         self.lead(state, watermarks, sync)
@@ -168,8 +198,43 @@ impl Commit {
         sync: &impl Fn() -> Result<Offset>,
     ) -> Result<()> {
         state.syncing = true;
-        let synced = MutexGuard::unlocked(state, sync);
+        let last = state.last;
+        let (synced, took) = MutexGuard::unlocked(state, || {
+            self.gather(last);
+            let started = Instant::now();
+            (sync(), started.elapsed())
+        });
         state.syncing = false;
+        state.last = Round { followers: state.followers.len(), took };
+        let result = self.take_over(state, watermarks, synced);
+        let goes_on = result.is_ok() && state.end.is_none();
+        wake(state, if goes_on { watermarks.durable() } else { EVERYBODY });
+        result
+    }
+
+    /// Waits for as many as followed the last sync, for as long as they keep coming.
+    #[cfg(not(idemlog_shuttle))]
+    fn gather(&self, last: Round) {
+        let patience = PATIENCE_MAX.min(last.took / PATIENCE_PART);
+        let started = Instant::now();
+        let (mut here, mut since) = (0, started);
+        while here < last.followers && since.elapsed() < patience && started.elapsed() < last.took {
+            thread::yield_now();
+            let followers = self.state.lock().followers.len();
+            if followers > here {
+                (here, since) = (followers, Instant::now());
+            }
+        }
+    }
+
+    /// The model checker has no time.
+    #[cfg(idemlog_shuttle)]
+    fn gather(&self, _last: Round) {
+        thread::yield_now();
+    }
+
+    /// Takes over what a sync came to.
+    fn take_over(&self, state: &mut State, watermarks: &Watermarks, synced: Result<Offset>) -> Result<()> {
         match synced {
             Ok(durable) => {
                 watermarks.raise_durable(durable);
@@ -180,12 +245,8 @@ impl Commit {
                 watermarks.poison();
                 self.end_with(state, End::Poisoned(cause(error)));
             }
-            Err(error) => {
-                self.wakeup.notify_all();
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
-        self.wakeup.notify_all();
         Ok(())
     }
 
@@ -229,7 +290,7 @@ impl Commit {
     pub(crate) fn finish(&self, end: End) {
         let mut state = self.state.lock();
         self.end_with(&mut state, end);
-        self.wakeup.notify_all();
+        wake(&mut state, EVERYBODY);
     }
 
     fn end_with(&self, state: &mut State, end: End) {
@@ -243,11 +304,28 @@ impl Commit {
     pub(crate) fn pause(&self) -> Paused<'_> {
         let mut state = self.state.lock();
         while state.syncing {
-            self.wakeup.wait(&mut state);
+            // Whatever the sync comes to, this thread is woken.
+            follow(&mut state, Offset::ZERO);
         }
         state.syncing = true;
         Paused { commit: self }
     }
+}
+
+/// No target is above this.
+const EVERYBODY: Offset = Offset(i64::MAX);
+
+/// Waits until whoever syncs is through. It may end earlier: the caller looks again.
+fn follow(state: &mut MutexGuard<'_, State>, target: Offset) {
+    state.followers.push((target, thread::current()));
+    MutexGuard::unlocked(state, thread::park);
+}
+
+/// Wakes the followers that wait for nothing above `durable`, and one to lead the others. Not under the lock, which is the
+/// first thing that they take.
+fn wake(state: &mut MutexGuard<'_, State>, durable: Offset) {
+    let released = state.release(durable);
+    MutexGuard::unlocked(state, || released.iter().for_each(Thread::unpark));
 }
 
 /// Nobody syncs while this exists.
@@ -274,8 +352,9 @@ impl Paused<'_> {
 
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
-        self.commit.state.lock().syncing = false;
-        self.commit.wakeup.notify_all();
+        let mut state = self.commit.state.lock();
+        state.syncing = false;
+        wake(&mut state, EVERYBODY);
     }
 }
 
