@@ -4,16 +4,13 @@
 //! durable offset and wakes those who followed. Of those whose batches came too late for it, one leads the next round. A
 //! future never syncs; it is woken by whoever does.
 //!
-//! Those who were woken together append again at nearly the same time, and the first of them leads: it gives the others a
-//! moment to come in, or all but itself would wait for two syncs (see [`Commit::gather`]).
-//!
 //! A [`Ticket`] remembers the truncation generation in which its batches were appended. A truncation begins a new
 //! generation and condemns the tickets of older ones that end above its target: their offsets may come again, with
 //! other batches.
 
 use std::collections::BTreeMap;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::io::Errno;
 
@@ -23,12 +20,8 @@ use crate::sync::thread::{self, Thread};
 use crate::sync::{Mutex, MutexGuard};
 use crate::types::Offset;
 
+use super::gathering::Gathering;
 use super::watermark::Watermarks;
-
-/// Who leads waits no longer than this for the next of those that it expects, and a part of what the last sync took: it takes
-/// some 10 us until a thread that was woken runs.
-const PATIENCE_MAX: Duration = Duration::from_micros(50);
-const PATIENCE_PART: u32 = 4;
 
 /// What an append waits for: the durable offset reaching `target`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +64,7 @@ struct State {
     syncing: bool,
     /// The threads that wait until it is through, with their targets.
     followers: Vec<(Offset, Thread)>,
-    last: Round,
+    gathering: Gathering,
     generation: u64,
     /// For each generation that a truncation began, the lowest target of it and all later ones; targets rise.
     truncations: Vec<(u64, Offset)>,
@@ -79,13 +72,6 @@ struct State {
     /// The futures that wait, by target.
     wakers: BTreeMap<(Offset, u64), Waker>,
     next_waker: u64,
-}
-
-/// What is known of the last sync.
-#[derive(Clone, Copy, Debug, Default)]
-struct Round {
-    followers: usize,
-    took: Duration,
 }
 
 impl State {
@@ -198,39 +184,19 @@ impl Commit {
         sync: &impl Fn() -> Result<Offset>,
     ) -> Result<()> {
         state.syncing = true;
-        let last = state.last;
-        let (synced, took) = MutexGuard::unlocked(state, || {
-            self.gather(last);
+        let expected = state.gathering.begin();
+        let (came, synced, took) = MutexGuard::unlocked(state, || {
+            let came = expected.gather(|| self.state.lock().followers.len());
             let started = Instant::now();
-            (sync(), started.elapsed())
+            (came, sync(), started.elapsed())
         });
         state.syncing = false;
-        state.last = Round { followers: state.followers.len(), took };
+        let followers = state.followers.len();
+        state.gathering.end(expected, came, followers, took);
         let result = self.take_over(state, watermarks, synced);
         let goes_on = result.is_ok() && state.end.is_none();
         wake(state, if goes_on { watermarks.durable() } else { EVERYBODY });
         result
-    }
-
-    /// Waits for as many as followed the last sync, for as long as they keep coming.
-    #[cfg(not(idemlog_shuttle))]
-    fn gather(&self, last: Round) {
-        let patience = PATIENCE_MAX.min(last.took / PATIENCE_PART);
-        let started = Instant::now();
-        let (mut here, mut since) = (0, started);
-        while here < last.followers && since.elapsed() < patience && started.elapsed() < last.took {
-            thread::yield_now();
-            let followers = self.state.lock().followers.len();
-            if followers > here {
-                (here, since) = (followers, Instant::now());
-            }
-        }
-    }
-
-    /// The model checker has no time.
-    #[cfg(idemlog_shuttle)]
-    fn gather(&self, _last: Round) {
-        thread::yield_now();
     }
 
     /// Takes over what a sync came to.

@@ -14,6 +14,7 @@ mod commit;
 #[cfg(all(test, idemlog_shuttle))]
 mod commit_model;
 pub(crate) mod environment;
+mod gathering;
 mod metadata;
 mod metrics;
 mod options;
