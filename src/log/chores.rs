@@ -263,7 +263,7 @@ impl Shared {
     }
 
     /// A sync that failed outside of the commit must not be taken back by one that succeeds later.
-    fn poison_unless(&self, synced: Result<()>) -> Result<()> {
+    pub(super) fn poison_unless(&self, synced: Result<()>) -> Result<()> {
         if let Err(error @ Error::Io(cause)) = &synced
             && is_failed_sync(error)
         {

@@ -160,6 +160,10 @@ impl Counters {
         self.sync_latencies.record(took);
     }
 
+    pub(crate) fn syncs(&self) -> u64 {
+        self.sync_latencies.count()
+    }
+
     /// The part of the metrics that is counted; the rest is state.
     pub(crate) fn read(&self, log_end: Offset, durable: Offset) -> LogMetrics {
         LogMetrics {
@@ -172,7 +176,7 @@ impl Counters {
                 .filter(|(_, count)| count.get() > 0)
                 .map(|(reason, count)| (*reason, count.get()))
                 .collect(),
-            syncs: self.sync_latencies.count(),
+            syncs: self.syncs(),
             sync_p50: self.sync_latencies.quantile(0.5),
             sync_p99: self.sync_latencies.quantile(0.99),
             durable_lag: (log_end - durable).max(0).unsigned_abs(),

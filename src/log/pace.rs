@@ -17,6 +17,11 @@ pub(super) const POPULATE_MAX: u64 = 64 << 20;
 const POPULATE_GROWTH: u64 = 8;
 /// and not at all if that is less than this.
 const POPULATE_MIN: u64 = 64 << 10;
+/// Who makes so few bytes durable at a time waits for the file system's journal at nearly every block that is new: another
+/// thread writes the blocks before,
+const SMALL_SYNC: u64 = 32 << 10;
+/// as far ahead as this, and a quarter of it at a time, which a sync may have to wait for.
+const SETTLE_AHEAD: u64 = 1 << 20;
 /// Where a new segment's pace is looked at first, long before its first blocks are full,
 const FIRST_LOOK: u64 = 8 << 10;
 /// and how much of its blocks may be left when more are asked for, however slow the appender is.
@@ -34,10 +39,18 @@ pub(super) struct Pace {
     populated: u64,
     /// Where the appender asks to populate more.
     look_again: u64,
-    /// Where the appender was when it was looked at, and when.
-    last: Option<(u64, Instant)>,
+    last: Option<Look>,
     /// How far ahead it was populated then.
     ahead: u64,
+}
+
+/// A look at the appender.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    position: u64,
+    time: Instant,
+    /// How many syncs there had been of the log.
+    syncs: u64,
 }
 
 /// What a worker is to populate.
@@ -50,6 +63,8 @@ pub(super) struct Ahead {
     blocks: u64,
     /// Whether the appender is fast.
     is_fast: bool,
+    /// Whether the blocks are written, too.
+    settles: bool,
 }
 
 impl Pace {
@@ -63,17 +78,20 @@ impl Pace {
         self.ahead >= FAST
     }
 
-    /// How far the appender comes in the time that populating must be ahead, in bytes.
-    fn ahead(&mut self, position: u64, now: Instant) -> u64 {
-        let last = self.last.replace((position, now));
-        let Some((last_position, last_time)) = last.filter(|&(last, _)| last <= position) else { return 0 };
-        let elapsed = (now - last_time).max(Duration::from_micros(1));
-        let ahead = (position - last_position) as f64 * POPULATE_TIME.as_secs_f64() / elapsed.as_secs_f64();
+    /// How far to populate ahead of the appender, in bytes, and whether to settle it.
+    fn ahead(&mut self, look: Look) -> (u64, bool) {
+        let last = self.last.replace(look);
+        let Some(last) = last.filter(|last| last.position <= look.position) else { return (0, false) };
+        let elapsed = (look.time - last.time).max(Duration::from_micros(1));
+        let bytes = look.position - last.position;
+        let ahead = bytes as f64 * POPULATE_TIME.as_secs_f64() / elapsed.as_secs_f64();
         if ahead < POPULATE_MIN as f64 {
-            return 0;
+            return (0, false);
         }
+        let settles = bytes <= (look.syncs - last.syncs) * SMALL_SYNC;
+        let ahead = (ahead as u64).max(if settles { SETTLE_AHEAD } else { 0 });
         // Two small batches at once say little: a thousand partitions may have them.
-        (ahead as u64).min(POPULATE_MAX).min(position * POPULATE_GROWTH)
+        (ahead.min(POPULATE_MAX).min(look.position * POPULATE_GROWTH), settles)
     }
 
     /// Where to look again, after a look at `position`.
@@ -92,17 +110,17 @@ impl Pace {
 
 impl Appender {
     /// What to populate now, by how fast the appender came here; nothing for a slow one. Notes where to look again.
-    fn populate_next(&mut self) -> Option<Ahead> {
+    fn populate_next(&mut self, syncs: u64) -> Option<Ahead> {
         let writer = self.writer.as_ref()?;
         let (segment, position) = (Arc::clone(writer.segment()), writer.position());
-        let ahead = self.pace.ahead(position, Instant::now());
+        let (ahead, settles) = self.pace.ahead(Look { position, time: Instant::now(), syncs });
         self.pace.ahead = ahead;
         let (from, to) = (self.pace.populated.max(position), position + ahead);
         let (allocated, blocks) = (segment.file().allocated(), to.max(position + BLOCKS_LEFT));
         self.pace.populated = from.max(to);
         self.pace.look_again = self.pace.next_look(position, allocated);
         let is_fast = self.pace.is_fast();
-        (from < to || allocated < blocks).then_some(Ahead { segment, from, to, blocks, is_fast })
+        (from < to || allocated < blocks).then_some(Ahead { segment, from, to, blocks, is_fast, settles })
     }
 }
 
@@ -124,7 +142,7 @@ impl Shared {
 
     #[cold]
     fn request_pages_now(&self, appender: &mut Appender) {
-        let Some(next) = appender.populate_next() else { return };
+        let Some(next) = appender.populate_next(self.counters.syncs()) else { return };
         let mut ahead = self.ahead.lock();
         let pending = ahead.take().filter(|pending| Arc::ptr_eq(&pending.segment, &next.segment));
         *ahead = Some(match pending {
@@ -142,7 +160,7 @@ impl Shared {
 
     /// Populates pages, and allocates blocks, as far as was asked for.
     pub(super) fn populate(&self) -> Result<()> {
-        let Some(Ahead { segment, from, to, blocks, is_fast }) = self.ahead.lock().take() else {
+        let Some(Ahead { segment, from, to, blocks, is_fast, settles }) = self.ahead.lock().take() else {
             return Ok(());
         };
         let file = segment.file();
@@ -153,6 +171,9 @@ impl Shared {
             self.use_large_pages(file);
         }
         segment.populate(from, to);
+        if settles {
+            self.poison_unless(file.settle(from, to))?;
+        }
         // A busy disk may take long to find blocks: they are there long before the appender is.
         self.allocate_ahead(file, blocks + to.saturating_sub(from) * ALLOCATE_AHEAD)
     }

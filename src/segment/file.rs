@@ -246,6 +246,18 @@ impl LogFile {
         }
     }
 
+    /// Has the blocks in [`from`, `to`), which nothing was written to yet, written once, as they are: the first time takes a
+    /// commit of the file system's journal, which the writer's sync of a batch there then need not wait for.
+    pub(crate) fn settle(&self, from: u64, to: u64) -> Result<()> {
+        let to = to.min(self.allocated());
+        match self.opened.load_full().as_deref() {
+            Some(Opened::Map(map)) if from < to => {
+                map.sync(from as usize..to as usize).at("sync", &self.place.lock().path)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Has what is populated from now on be in large pages, which are written back whole: for a file of which much is written
     /// before anything need be on the disk.
     pub(crate) fn use_large_pages(&self) {
