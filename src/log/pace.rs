@@ -192,3 +192,45 @@ impl Shared {
         if end > allocated && allocated < capacity { self.allocate_in(file, allocated + 1) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POSITION: u64 = 100 << 20;
+
+    /// What a look says behind another one, between which so many bytes came in so long a time, with so many syncs.
+    fn ahead(bytes: u64, milliseconds: u64, syncs: u64) -> (u64, bool) {
+        let mut pace = Pace::default();
+        let first = Look { position: POSITION, time: Instant::now(), syncs: 5 };
+        assert_eq!(pace.ahead(first), (0, false), "of one look nothing follows");
+        let time = first.time + Duration::from_millis(milliseconds);
+        pace.ahead(Look { position: POSITION + bytes, time, syncs: 5 + syncs })
+    }
+
+    #[test]
+    fn pages_are_populated_as_far_ahead_as_an_appender_comes_in_the_time_of_populating() {
+        assert_eq!(ahead(4 << 20, 64, 0), (2 << 20, false));
+        assert_eq!(ahead(4 << 20, 1, 0), (POPULATE_MAX, false));
+        assert_eq!(ahead(64 << 10, 1000, 0), (0, false), "a slow one faults by itself");
+    }
+
+    #[test]
+    fn blocks_are_written_ahead_of_an_appender_whose_syncs_are_small() {
+        assert_eq!(ahead(320 << 10, 32, 300), (SETTLE_AHEAD, true), "a batch of 1 KiB in each");
+        assert_eq!(ahead(320 << 10, 32, 10), (SETTLE_AHEAD, true));
+        assert_eq!(ahead(320 << 10, 32, 9), (320 << 10, false), "more than 32 KiB in each");
+        assert_eq!(ahead(64 << 10, 1000, 64), (0, false), "a slow one waits for the journal");
+        assert_eq!(ahead(8 << 20, 32, 8000), (8 << 20, true));
+    }
+
+    #[test]
+    fn a_small_segment_gets_no_more_than_a_multiple_of_what_it_holds() {
+        let mut pace = Pace::default();
+        let first = Look { position: 0, time: Instant::now(), syncs: 0 };
+        pace.ahead(first);
+        let time = first.time + Duration::from_millis(1);
+        let look = Look { position: FIRST_LOOK, time, syncs: 8 };
+        assert_eq!(pace.ahead(look), (FIRST_LOOK * POPULATE_GROWTH, true));
+    }
+}

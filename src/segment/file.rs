@@ -251,7 +251,7 @@ impl LogFile {
     pub(crate) fn settle(&self, from: u64, to: u64) -> Result<()> {
         let to = to.min(self.allocated());
         match self.opened.load_full().as_deref() {
-            Some(Opened::Map(map)) if from < to => {
+            Some(Opened::Map(map)) if from < to && map.capacity() as u64 >= to => {
                 map.sync(from as usize..to as usize).at("sync", &self.place.lock().path)
             }
             _ => Ok(()),
