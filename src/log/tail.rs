@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex};
 
-/// With what the kernel adds to a short sleep, some 70 us.
-const NAP: Duration = Duration::from_micros(15);
+/// The shortest sleep: with what the kernel adds to each, some 70 us.
+const NAP: Duration = Duration::from_micros(1);
 
 #[cfg(not(idemlog_shuttle))]
 fn nap(time: Duration) {
