@@ -26,9 +26,6 @@ const PIECES_AHEAD: usize = 4;
 /// With so many helpers a scan never waits for a CRC.
 pub(crate) const HELPERS_MAX: usize = 3;
 
-/// How far from the beginning of its piece a helper looks for that of a batch.
-const SEARCH_BYTES: u64 = 1 << 20;
-
 /// The scans under way in a directory that opens.
 #[derive(Debug)]
 pub(crate) struct CheckAhead {
@@ -161,7 +158,7 @@ impl Piece {
     /// Walks the batches as the scan will, and ends without a word where it would.
     fn check(&self) {
         let mut cursor = BatchCursor::new(Arc::clone(&self.segment), self.start);
-        let begins = self.start == 0 || cursor.find(SEARCH_BYTES.min(self.end - self.start)).unwrap_or(false);
+        let begins = self.start == 0 || cursor.find(self.end - self.start).unwrap_or(false);
         if !begins {
             return;
         }

@@ -65,13 +65,14 @@ impl Shared {
     /// Errors come up again where they matter: a full disk in the append that needs the blocks, a failed sync as poison.
     pub(super) fn do_quick(&self) {
         let requested = self.chores.take(Urgency::Quick);
-        if requested.includes(Chore::Populate) {
-            self.report("populate", self.populate());
-        }
+        // First what somebody waits for.
         if requested.includes(Chore::Sync) && self.sync().is_err() && !self.commit.is_over() {
             // Not a failed sync, but no way to it, and somebody may await it.
             std::thread::sleep(RETRY_PAUSE);
             self.request(Chore::Sync);
+        }
+        if requested.includes(Chore::Populate) {
+            self.report("populate", self.populate());
         }
         if requested.includes(Chore::Prepare) {
             self.report("prepare", self.prepare());
@@ -263,7 +264,7 @@ impl Shared {
     }
 
     /// A sync that failed outside of the commit must not be taken back by one that succeeds later.
-    pub(super) fn poison_unless(&self, synced: Result<()>) -> Result<()> {
+    fn poison_unless(&self, synced: Result<()>) -> Result<()> {
         if let Err(error @ Error::Io(cause)) = &synced
             && is_failed_sync(error)
         {

@@ -9,6 +9,7 @@
 //! other batches.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
@@ -16,8 +17,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, IoError, Result};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::thread::{self, Thread};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::types::Offset;
 
 use super::gathering::Gathering;
@@ -62,8 +62,10 @@ pub(crate) struct Commit {
 struct State {
     /// Whether a leader is syncing right now.
     syncing: bool,
-    /// The threads that wait until it is through, with their targets.
-    followers: Vec<(Offset, Thread)>,
+    /// Those who wait until it is through.
+    followers: Vec<Arc<Follower>>,
+    /// How many wait to keep everybody from syncing. They come before all leaders.
+    pausing: usize,
     gathering: Gathering,
     generation: u64,
     /// For each generation that a truncation began, the lowest target of it and all later ones; targets rise.
@@ -76,13 +78,10 @@ struct State {
 
 impl State {
     /// Takes out the followers who wait for nothing above `durable`, and one of the others, who leads them.
-    fn release(&mut self, durable: Offset) -> Vec<Thread> {
+    fn release(&mut self, durable: Offset) -> Vec<Arc<Follower>> {
         let mut leads = true;
         let mut is_released = |target: Offset| target <= durable || std::mem::take(&mut leads);
-        self.followers
-            .extract_if(.., |&mut (target, _)| is_released(target))
-            .map(|(_, thread)| thread)
-            .collect()
+        self.followers.extract_if(.., |follower| is_released(follower.target)).collect()
     }
 
     /// What a ticket has come to; `None` while it is open.
@@ -170,7 +169,7 @@ impl Commit {
         watermarks: &Watermarks,
         sync: &impl Fn() -> Result<Offset>,
     ) -> Result<()> {
-        if state.syncing {
+        if state.syncing || state.pausing > 0 {
             follow(state, target);
             return Ok(());
         }
@@ -269,10 +268,12 @@ impl Commit {
     /// for while holding a lock that a sync takes.
     pub(crate) fn pause(&self) -> Paused<'_> {
         let mut state = self.state.lock();
+        state.pausing += 1;
         while state.syncing {
             // Whatever the sync comes to, this thread is woken.
             follow(&mut state, Offset::ZERO);
         }
+        state.pausing -= 1;
         state.syncing = true;
         Paused { commit: self }
     }
@@ -281,17 +282,41 @@ impl Commit {
 /// No target is above this.
 const EVERYBODY: Offset = Offset(i64::MAX);
 
-/// Waits until whoever syncs is through. It may end earlier: the caller looks again.
+/// A thread that waits for a sync of somebody else's. Each has a place of its own to wait at: all are woken at once, while
+/// those who wait for the same lock would hand it from one to the next.
+#[derive(Debug)]
+struct Follower {
+    target: Offset,
+    is_released: Mutex<bool>,
+    wakeup: Condvar,
+}
+
+impl Follower {
+    fn wait(&self) {
+        let mut is_released = self.is_released.lock();
+        while !*is_released {
+            self.wakeup.wait(&mut is_released);
+        }
+    }
+
+    fn release(&self) {
+        *self.is_released.lock() = true;
+        self.wakeup.notify_all();
+    }
+}
+
+/// Waits until whoever syncs is through, and has released this thread.
 fn follow(state: &mut MutexGuard<'_, State>, target: Offset) {
-    state.followers.push((target, thread::current()));
-    MutexGuard::unlocked(state, thread::park);
+    let follower = Arc::new(Follower { target, is_released: Mutex::new(false), wakeup: Condvar::default() });
+    state.followers.push(Arc::clone(&follower));
+    MutexGuard::unlocked(state, || follower.wait());
 }
 
 /// Wakes the followers that wait for nothing above `durable`, and one to lead the others. Not under the lock, which is the
 /// first thing that they take.
 fn wake(state: &mut MutexGuard<'_, State>, durable: Offset) {
     let released = state.release(durable);
-    MutexGuard::unlocked(state, || released.iter().for_each(Thread::unpark));
+    MutexGuard::unlocked(state, || released.iter().for_each(|follower| follower.release()));
 }
 
 /// Nobody syncs while this exists.
@@ -342,7 +367,6 @@ pub(super) fn cause(error: Error) -> IoError {
 
 #[cfg(all(test, not(idemlog_shuttle)))]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
     use std::thread;
 
@@ -425,6 +449,34 @@ mod tests {
             let (above, below) = waiting.join().unwrap();
             assert!(matches!(above, Err(Error::Truncated)));
             assert!(below.is_ok() && synced.load(Ordering::Relaxed));
+        });
+    }
+
+    /// Who is woken takes longer to come than who leads again at once: a truncation waited for as long as somebody appended.
+    #[test]
+    fn a_pause_comes_before_a_leader_that_leads_again_and_again() {
+        let (commit, watermarks) = (Commit::default(), watermarks(i64::MAX));
+        let (syncs, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for target in (1..).take_while(|_| !is_over.load(Ordering::Relaxed)) {
+                    let sync = || {
+                        syncs.fetch_add(1, Ordering::Relaxed);
+                        thread::sleep(std::time::Duration::from_micros(100));
+                        Ok(Offset(target))
+                    };
+                    commit.wait(ticket(target, 0), &watermarks, sync).unwrap();
+                }
+            });
+            let syncs_during_a_pause = (0..50).map(|_| {
+                thread::sleep(std::time::Duration::from_millis(1));
+                let before = syncs.load(Ordering::Relaxed);
+                drop(commit.pause());
+                syncs.load(Ordering::Relaxed) - before
+            });
+            let most = syncs_during_a_pause.max();
+            is_over.store(true, Ordering::Relaxed);
+            assert!(most <= Some(2), "{most:?} syncs while it waited");
         });
     }
 

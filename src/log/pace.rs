@@ -20,8 +20,8 @@ const POPULATE_MIN: u64 = 64 << 10;
 /// Who makes so few bytes durable at a time waits for the file system's journal at nearly every block that is new: another
 /// thread writes the blocks before,
 const SMALL_SYNC: u64 = 32 << 10;
-/// as far ahead as this, and a quarter of it at a time, which a sync may have to wait for.
-const SETTLE_AHEAD: u64 = 1 << 20;
+/// as far ahead as this at least.
+const WRITE_AHEAD: u64 = 1 << 20;
 /// Where a new segment's pace is looked at first, long before its first blocks are full,
 const FIRST_LOOK: u64 = 8 << 10;
 /// and how much of its blocks may be left when more are asked for, however slow the appender is.
@@ -64,7 +64,7 @@ pub(super) struct Ahead {
     /// Whether the appender is fast.
     is_fast: bool,
     /// Whether the blocks are written, too.
-    settles: bool,
+    writes_blocks: bool,
 }
 
 impl Pace {
@@ -78,7 +78,7 @@ impl Pace {
         self.ahead >= FAST
     }
 
-    /// How far to populate ahead of the appender, in bytes, and whether to settle it.
+    /// How far to populate ahead of the appender, in bytes, and whether to write its blocks.
     fn ahead(&mut self, look: Look) -> (u64, bool) {
         let last = self.last.replace(look);
         let Some(last) = last.filter(|last| last.position <= look.position) else { return (0, false) };
@@ -88,10 +88,10 @@ impl Pace {
         if ahead < POPULATE_MIN as f64 {
             return (0, false);
         }
-        let settles = bytes <= (look.syncs - last.syncs) * SMALL_SYNC;
-        let ahead = (ahead as u64).max(if settles { SETTLE_AHEAD } else { 0 });
+        let writes_blocks = bytes <= (look.syncs - last.syncs) * SMALL_SYNC;
+        let ahead = (ahead as u64).max(if writes_blocks { WRITE_AHEAD } else { 0 });
         // Two small batches at once say little: a thousand partitions may have them.
-        (ahead.min(POPULATE_MAX).min(look.position * POPULATE_GROWTH), settles)
+        (ahead.min(POPULATE_MAX).min(look.position * POPULATE_GROWTH), writes_blocks)
     }
 
     /// Where to look again, after a look at `position`.
@@ -113,14 +113,21 @@ impl Appender {
     fn populate_next(&mut self, syncs: u64) -> Option<Ahead> {
         let writer = self.writer.as_ref()?;
         let (segment, position) = (Arc::clone(writer.segment()), writer.position());
-        let (ahead, settles) = self.pace.ahead(Look { position, time: Instant::now(), syncs });
+        let (ahead, writes_blocks) = self.pace.ahead(Look { position, time: Instant::now(), syncs });
         self.pace.ahead = ahead;
         let (from, to) = (self.pace.populated.max(position), position + ahead);
         let (allocated, blocks) = (segment.file().allocated(), to.max(position + BLOCKS_LEFT));
         self.pace.populated = from.max(to);
         self.pace.look_again = self.pace.next_look(position, allocated);
         let is_fast = self.pace.is_fast();
-        (from < to || allocated < blocks).then_some(Ahead { segment, from, to, blocks, is_fast, settles })
+        (from < to || allocated < blocks).then_some(Ahead {
+            segment,
+            from,
+            to,
+            blocks,
+            is_fast,
+            writes_blocks,
+        })
     }
 }
 
@@ -151,6 +158,7 @@ impl Shared {
                 from: pending.from,
                 to: pending.to.max(next.to),
                 blocks: pending.blocks.max(next.blocks),
+                writes_blocks: pending.writes_blocks || next.writes_blocks,
                 ..next
             },
         });
@@ -160,7 +168,8 @@ impl Shared {
 
     /// Populates pages, and allocates blocks, as far as was asked for.
     pub(super) fn populate(&self) -> Result<()> {
-        let Some(Ahead { segment, from, to, blocks, is_fast, settles }) = self.ahead.lock().take() else {
+        let Some(Ahead { segment, from, to, blocks, is_fast, writes_blocks }) = self.ahead.lock().take()
+        else {
             return Ok(());
         };
         let file = segment.file();
@@ -171,11 +180,11 @@ impl Shared {
             self.use_large_pages(file);
         }
         segment.populate(from, to);
-        if settles {
-            self.poison_unless(file.settle(from, to))?;
-        }
         // A busy disk may take long to find blocks: they are there long before the appender is.
-        self.allocate_ahead(file, blocks + to.saturating_sub(from) * ALLOCATE_AHEAD)
+        self.allocate_ahead(file, blocks + to.saturating_sub(from) * ALLOCATE_AHEAD)?;
+        // Not by the appender itself, which would wait for what it is to be spared.
+        let is_aside = self.environment.queue.has_workers();
+        if writes_blocks && is_aside { file.write_blocks(from, to) } else { Ok(()) }
     }
 
     /// Pages are large for a fast appender that waits for no sync: one that does would have megabytes written for each of its
@@ -217,8 +226,8 @@ mod tests {
 
     #[test]
     fn blocks_are_written_ahead_of_an_appender_whose_syncs_are_small() {
-        assert_eq!(ahead(320 << 10, 32, 300), (SETTLE_AHEAD, true), "a batch of 1 KiB in each");
-        assert_eq!(ahead(320 << 10, 32, 10), (SETTLE_AHEAD, true));
+        assert_eq!(ahead(320 << 10, 32, 300), (WRITE_AHEAD, true), "a batch of 1 KiB in each");
+        assert_eq!(ahead(320 << 10, 32, 10), (WRITE_AHEAD, true));
         assert_eq!(ahead(320 << 10, 32, 9), (320 << 10, false), "more than 32 KiB in each");
         assert_eq!(ahead(64 << 10, 1000, 64), (0, false), "a slow one waits for the journal");
         assert_eq!(ahead(8 << 20, 32, 8000), (8 << 20, true));

@@ -18,6 +18,8 @@ pub(crate) const ALLOCATION_STEP_MIN: u64 = 64 << 10;
 const ALLOCATION_STEP_MAX: u64 = 64 << 20;
 /// Pages are taken out of the mapping before they are synced if there are as many bytes of them.
 const UNMAP_MIN: u64 = 128 << 10;
+/// So many blocks are written ahead at once: a sync of a batch may come to wait for them.
+const WRITE_STEP: u64 = 256 << 10;
 /// How much of a file is copied at once.
 const COPY_STEP: u64 = 1 << 20;
 
@@ -246,16 +248,21 @@ impl LogFile {
         }
     }
 
-    /// Has the blocks in [`from`, `to`), which nothing was written to yet, written once, as they are: the first time takes a
-    /// commit of the file system's journal, which the writer's sync of a batch there then need not wait for.
-    pub(crate) fn settle(&self, from: u64, to: u64) -> Result<()> {
+    /// Has the blocks in [`from`, `to`), ahead of the writer, written once, as they are: the first time takes a commit of the
+    /// file system's journal, which the writer's sync of a batch there then need not wait for. The writer faults once more at
+    /// each page. Only ever a matter of speed.
+    ///
+    /// Through a descriptor of its own: an error of the disk is reported once to each, and the writer's must not miss it.
+    pub(crate) fn write_blocks(&self, from: u64, to: u64) -> Result<()> {
         let to = to.min(self.allocated());
-        match self.opened.load_full().as_deref() {
-            Some(Opened::Map(map)) if from < to && map.capacity() as u64 >= to => {
-                map.sync(from as usize..to as usize).at("sync", &self.place.lock().path)
-            }
-            _ => Ok(()),
+        if self.mode != IoMode::Mapped || from >= to {
+            return Ok(());
         }
+        let sink = self.open(Access::Write)?.map(to as usize, 0).at("map", &self.path())?;
+        (from..to).step_by(WRITE_STEP as usize).try_for_each(|start| {
+            let end = to.min(start + WRITE_STEP);
+            sink.map().sync(start as usize..end as usize).at("write blocks of", &self.path())
+        })
     }
 
     /// Has what is populated from now on be in large pages, which are written back whole: for a file of which much is written
