@@ -1,5 +1,5 @@
-//! The one place that names locks, and the atomics and threads of the commit protocol, so that a model checker can put its own in
-//! their place: under `--cfg idemlog_shuttle` every one of them is a point where another thread may go on.
+//! The one place that names locks, and the atomics and threads of the commit protocol, so that a model checker can put its
+//! own in their place: under `--cfg idemlog_shuttle` every one of them is a point where another thread may go on.
 
 #[cfg(not(idemlog_shuttle))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
