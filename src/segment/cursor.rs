@@ -126,15 +126,22 @@ impl BatchCursor {
         }
     }
 
-    /// Moves from anywhere in the file to the first place, at most `within` bytes on, that looks like the beginning of a
+    /// Moves from anywhere in the file to the first place, less than `within` bytes on, that looks like the beginning of a
     /// batch: whether it is one only a walk from the file's own beginning can tell. `false` if there is none.
     pub(crate) fn find(&mut self, within: u64) -> Result<bool> {
-        let start = self.position;
-        let bytes = self.file().bytes(start, start.saturating_add(within + BatchHeader::SIZE as u64))?;
-        let mut places = bytes.windows(BatchHeader::SIZE).zip(start..);
-        let found = places.find(|&(bytes, position)| self.may_begin(bytes, position));
-        self.position = found.map_or(start, |(_, position)| position);
-        Ok(found.is_some())
+        let places_end = (self.file().end() + 1).saturating_sub(BatchHeader::SIZE as u64);
+        let end = places_end.min(self.position + within);
+        while self.position < end {
+            self.fetch(BatchHeader::SIZE as u64)?;
+            let mut places = self.rest().windows(BatchHeader::SIZE).zip(self.position..end);
+            if let Some((_, position)) = places.find(|&(bytes, position)| self.may_begin(bytes, position)) {
+                self.position = position;
+                return Ok(true);
+            }
+            // A header that was fetched in part is fetched again.
+            self.position += (self.rest().len() as u64).saturating_sub(BatchHeader::SIZE as u64) + 1;
+        }
+        Ok(false)
     }
 
     /// Whether these bytes can be the header of a batch at `position`.
@@ -143,8 +150,8 @@ impl BatchCursor {
         let base = self.segment.base_offset();
         bytes[layout::MAGIC] as i8 == layout::MAGIC_V2
             && BatchHeader::decode(bytes).is_ok_and(|header| {
-                (0..=i64::from(i32::MAX)).contains(&(header.last_offset() - base))
-                    && header.base_offset >= base
+                header.base_offset >= base
+                    && header.last_offset() - base <= i64::from(i32::MAX)
                     && header.size() as u64 <= self.file().end() - position
             })
     }
@@ -253,5 +260,40 @@ impl BatchCursor {
     #[cold]
     pub(crate) fn invalid_at(&self, position: u64, error: BatchError) -> Error {
         Error::corrupt(&self.file().path(), position, CorruptionKind::Batch(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::BatchBuilder;
+    use crate::fs::{IoMode, RealDisk};
+    use crate::segment::IndexOptions;
+
+    /// Where bytes are read in chunks, a header can lie in two of them.
+    #[test]
+    fn a_batch_is_found_wherever_its_header_lies() {
+        let batch = BatchBuilder::new().record(b"key", b"value").build().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("segment");
+        for mode in [IoMode::Mapped, IoMode::Write] {
+            for position in
+                [0, 1, READ_AHEAD - 62, READ_AHEAD - 30, READ_AHEAD, READ_AHEAD + 1, 3 * READ_AHEAD]
+            {
+                let bytes = [vec![0; position as usize], batch.bytes().to_vec()].concat();
+                std::fs::write(&path, &bytes).unwrap();
+                let len = bytes.len() as u64;
+                let file = LogFile::new(Arc::new(RealDisk), mode, path.clone(), len, len);
+                let options = IndexOptions { interval_bytes: 4096, max_bytes: 4096 };
+                let segment = Arc::new(Segment::sealed(Offset(0), file, options));
+
+                let mut cursor = BatchCursor::new(Arc::clone(&segment), 0);
+                assert!(!cursor.find(position).unwrap(), "{mode:?}, {position}");
+                let mut cursor = BatchCursor::new(segment, 0);
+                assert!(cursor.find(position + 1).unwrap(), "{mode:?}, {position}");
+                let found = cursor.peek().unwrap().unwrap();
+                assert_eq!((found.position, found.header), (position, *batch.header()), "{mode:?}");
+            }
+        }
     }
 }
