@@ -205,14 +205,15 @@ impl Commit {
                 watermarks.raise_durable(durable);
                 let late = state.wakers.split_off(&(Offset(durable.0.saturating_add(1)), 0));
                 std::mem::replace(&mut state.wakers, late).into_values().for_each(Waker::wake);
+                Ok(())
             }
             Err(error) if is_failed_sync(&error) => {
                 watermarks.poison();
                 self.end_with(state, End::Poisoned(cause(error)));
+                Ok(())
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     /// Makes everything appended before the call durable.

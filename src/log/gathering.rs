@@ -48,12 +48,12 @@ impl Gathering {
     /// The round is over: how many had come of those `expected`, how many followed in the end, and how long its sync took.
     pub(super) fn end(&mut self, expected: Expected, came: usize, followers: usize, took: Duration) {
         (self.followers, self.took) = (followers, took);
-        if came >= expected.followers.div_ceil(2) {
-            self.last_rest = if expected.followers > 0 { 0 } else { self.last_rest };
-        } else {
-            self.last_rest = (2 * self.last_rest + 1).min(REST_MAX);
-            self.rest = self.last_rest;
+        if expected.followers == 0 {
+            return;
         }
+        let did_pay = came >= expected.followers.div_ceil(2);
+        self.last_rest = if did_pay { 0 } else { (2 * self.last_rest + 1).min(REST_MAX) };
+        self.rest = self.last_rest;
     }
 }
 
