@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use crc_fast::crc32_iscsi;
 use criterion::Criterion;
 use idemlog::{Access, Disk, ProducerPolicy, RealDisk};
-use support::batches::{Pool, SMALL};
+use support::batches::{Pool, SMALL, crc32c};
 use support::figures::record;
 use support::in_turn::{each_of, group, in_turn, target, time_of};
 use support::targets::{Engine, append_range, buffered};
@@ -142,7 +141,7 @@ fn open_clean(criterion: &mut Criterion, name: &str, rounds: i32) {
     };
     let read = || {
         time_of(|| {
-            black_box(crc32_iscsi(&fs::read(&snapshot).expect("the snapshot")));
+            black_box(crc32c(&fs::read(&snapshot).expect("the snapshot")));
         })
     };
     let group = group(criterion, &format!("open-clean/1000000 with {name}"), 10);

@@ -55,7 +55,7 @@ use super::policy::ProducerPolicy;
 use super::restore::Restoring;
 use super::table::ProducerTable;
 use crate::batch::layout::{read_i16, read_i32, read_i64, read_u32};
-use crate::crc::{Crc32c, crc32c};
+use crate::crc::{crc32c, crc32c_append};
 use crate::error::CorruptionKind;
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
@@ -145,8 +145,7 @@ pub(super) fn write_sources<'a, E, S: Iterator<Item = Source<'a>>>(
     let mut head = [0; HEAD_SIZE];
     put(&mut head, 0, VERSION.to_be_bytes());
     put(&mut head, COVERED_FROM, (count as u32).to_be_bytes());
-    let mut pieces =
-        Pieces { buffer: head.to_vec(), covered_from: COVERED_FROM, crc: Crc32c::new(), flushed: 0, sink };
+    let mut pieces = Pieces { buffer: head.to_vec(), covered_from: COVERED_FROM, crc: 0, flushed: 0, sink };
     let mut rest =
         Rest { rows: Vec::with_capacity(count * ROW_SIZE), older_batches: 0, supplements: Vec::new() };
     for source in sources() {
@@ -168,7 +167,7 @@ pub(super) fn write_sources<'a, E, S: Iterator<Item = Source<'a>>>(
         write_older(sources(), &mut pieces)?;
     }
     pieces.push_all(supplements)?;
-    put(&mut head, CRC_AT, pieces.crc.value().to_be_bytes());
+    put(&mut head, CRC_AT, pieces.crc.to_be_bytes());
     Ok(head)
 }
 
@@ -220,7 +219,7 @@ struct Pieces<W> {
     buffer: Vec<u8>,
     /// Where in the buffer the CRC begins.
     covered_from: usize,
-    crc: Crc32c,
+    crc: u32,
     /// How many bytes went to the sink.
     flushed: usize,
     sink: W,
@@ -269,7 +268,7 @@ impl<E, W: FnMut(&[u8]) -> std::result::Result<(), E>> Pieces<W> {
 
     /// Hands on a piece, of which so much is under the CRC.
     fn send(&mut self, piece: &[u8], covered: &[u8]) -> std::result::Result<(), E> {
-        self.crc.update(covered);
+        self.crc = crc32c_append(self.crc, covered);
         self.flushed += piece.len();
         (self.sink)(piece)
     }
