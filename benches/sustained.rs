@@ -7,6 +7,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use idemlog::Pages;
 use support::batches::{ONE_KIB, Pool};
 use support::figures::{median, quantile, record};
 use support::in_turn::each_of;
@@ -89,7 +90,7 @@ fn engine_tail() -> f64 {
 
 fn copy_tail() -> f64 {
     let directory = directory();
-    let mut copier = Copier::new(directory.path(), amount(PERCENTILE_BYTES));
+    let mut copier = Copier::new(directory.path(), amount(PERCENTILE_BYTES), Pages::AsRead);
     tail_of(|batch| copier.copy(&batch))
 }
 

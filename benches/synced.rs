@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::Criterion;
-use idemlog::{AppendOptions, Batch, BatchBuilder, Log, LogDir, LogDirOptions, LogOptions, Pending};
+use idemlog::{AppendOptions, Batch, BatchBuilder, Log, LogDir, LogDirOptions, LogOptions, Pages, Pending};
 use parking_lot::{Condvar, Mutex};
 use support::batches::{ONE_KIB, Pool};
 use support::in_turn::{each_of, group, in_turn, target, time_of};
@@ -115,7 +115,8 @@ fn threads(criterion: &mut Criterion, threads: usize, count: usize) {
         let all = |thread| share(pool, thread, threads).for_each(|batch| send(&engine.log, batch));
         each_of(at_once(threads, all), count)
     };
-    let copier = Copier::new(other_directory.path(), SAMPLES_MAX * count * pool.borrow().batch_size());
+    let copier =
+        Copier::new(other_directory.path(), SAMPLES_MAX * count * pool.borrow().batch_size(), Pages::Small);
     let map = copier.map();
     let commit = GroupCommit::new(copier);
     let copy = || {
@@ -168,7 +169,8 @@ fn in_flight(criterion: &mut Criterion) {
         pool.borrow_mut().advance(1, 0);
         sample::<Engine>(&pool.borrow())
     };
-    let mut copier = Copier::new(other_directory.path(), SAMPLES_MAX * count * pool.borrow().batch_size());
+    let mut copier =
+        Copier::new(other_directory.path(), SAMPLES_MAX * count * pool.borrow().batch_size(), Pages::Small);
     let sync = || time_of(|| copy_all(&mut copier, &pool.borrow())) / count as f64;
     let targets = vec![target("idemlog", submit), target("buffered", append), target("syncs", sync)];
     in_turn(group(criterion, "submit/1000 in flight", 10), targets);

@@ -98,7 +98,7 @@ pub use fs::name::TopicPartition;
 pub use fs::sim;
 pub use fs::{
     Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode, Map, MapObserver, MapSlice,
-    MapWriter, RealDisk,
+    MapWriter, Pages, RealDisk,
 };
 pub use log::{
     AppendOptions, AppendOutcome, CorruptionPolicy, Cut, CutReason, Durability, Fetched, Log, LogMetrics,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use idemlog::{
     Access, Batch, Disk, DiskFile, Durability, IoMode, Log, LogDir, LogDirOptions, LogOptions, Map,
-    MapWriter, RealDisk,
+    MapWriter, Pages, RealDisk,
 };
 
 use super::batches::{Pool, crc_matches, walk};
@@ -114,11 +114,11 @@ pub(crate) struct Copier {
 }
 
 impl Copier {
-    pub(crate) fn new(directory: &Path, bytes: usize) -> Self {
+    pub(crate) fn new(directory: &Path, bytes: usize, pages: Pages) -> Self {
         let (requests, requested) = channel::<Range<usize>>();
         let copier = Self { requests, populated: 0, ..Self::new_unpopulated(directory, bytes) };
         let map = copier.map();
-        let populate = move || requested.iter().for_each(|range| map.populate(range).expect("pages"));
+        let populate = move || requested.iter().for_each(|range| map.populate(range, pages).expect("pages"));
         std::thread::spawn(populate);
         copier
     }
@@ -151,7 +151,7 @@ pub(crate) struct Limit(Copier);
 
 impl Target for Limit {
     fn create(directory: &Path, bytes: usize) -> Self {
-        Self(Copier::new(directory, bytes))
+        Self(Copier::new(directory, bytes, Pages::AsRead))
     }
 
     #[inline]
@@ -172,7 +172,7 @@ pub(crate) struct DecompressingLimit {
 impl Target for DecompressingLimit {
     fn create(directory: &Path, bytes: usize) -> Self {
         let codec = zstd::bulk::Decompressor::new().expect("a decompressor");
-        Self { copier: Copier::new(directory, bytes), codec, plain: vec![0; 64 << 10] }
+        Self { copier: Copier::new(directory, bytes, Pages::AsRead), codec, plain: vec![0; 64 << 10] }
     }
 
     #[inline]

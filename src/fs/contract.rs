@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::disk::{Access, Disk, DiskFile, EntryKind, IoMode};
+use super::map::Pages;
 use super::real::RealDisk;
 use super::sim::SimDisk;
 
@@ -207,9 +208,11 @@ fn what_is_stored_in_a_map_is_in_the_file() {
         let file = created(disk, &path, b"begin");
         file.allocate(5, 100).unwrap();
         let mut writer = file.map(1 << 30, 5).unwrap();
-        match writer.map().populate(5..100) {
-            Err(error) if error.kind() == ErrorKind::Unsupported => {}
-            populated => populated.unwrap(),
+        for pages in [Pages::Small, Pages::Large, Pages::AsRead] {
+            match writer.map().populate(5..100, pages) {
+                Err(error) if error.kind() == ErrorKind::Unsupported => {}
+                populated => populated.unwrap(),
+            }
         }
         writer.store(5, b" end").unwrap();
         assert_eq!(&disk.read(&path, 100).unwrap()[..9], b"begin end");
@@ -258,6 +261,8 @@ fn populating_where_nothing_is_allocated_is_an_error_not_a_signal() {
         let file = disk.open(&root.join("file"), Access::CreateNew).unwrap();
         file.allocate(0, 4096).unwrap();
         let writer = file.map(1 << 20, 0).unwrap();
-        assert!(writer.map().populate(0..1 << 20).is_err());
+        for pages in [Pages::Small, Pages::Large, Pages::AsRead] {
+            assert!(writer.map().populate(0..1 << 20, pages).is_err(), "{pages:?}");
+        }
     });
 }

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 
 /// What a map over heap memory tells the disk that it belongs to. Every method has an empty default.
 ///
@@ -76,6 +76,34 @@ pub trait MapObserver: Debug + Send + Sync {
     }
 }
 
+/// How much of a file the kernel takes into memory, and later writes back, as one. What [`Map::populate`] costs is the lower
+/// the more that is; what a sync writes beyond the bytes that were stored is the more.
+///
+/// ```
+/// use idemlog::{Access, Disk, Pages, RealDisk};
+///
+/// # let directory = tempfile::tempdir()?;
+/// let file = RealDisk.open(&directory.path().join("file"), Access::CreateNew)?;
+/// file.allocate(0, 1 << 20)?;
+/// let mut writer = file.map(1 << 20, 0)?;
+/// // Only ever a matter of speed: where it cannot be done, storing waits for the kernel.
+/// let _ = writer.map().populate(0..64 << 10, Pages::Small);
+///
+/// writer.store(0, b"a few bytes")?;
+/// writer.publish(11);
+/// writer.map().sync(0..11)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pages {
+    /// One page of the processor: for bytes that are synced soon, a few at a time.
+    Small,
+    /// As for somebody who reads the file: up to what the device reads ahead.
+    AsRead,
+    /// 2 MiB, where the kernel has such pages: for megabytes that are written before any of them need be on the disk.
+    Large,
+}
+
 /// A shared mapping of a file: bytes that are published, and room behind them that only its [`MapWriter`] reaches.
 ///
 /// It stays mapped until the last [`Bytes`] taken from it is dropped, also when the file was closed or removed.
@@ -97,7 +125,7 @@ pub struct Map {
     base: NonNull<u8>,
     capacity: usize,
     memory: Memory,
-    /// Whether the kernel was asked for them, which is done once.
+    /// Whether the kernel was asked for them last.
     has_large_pages: AtomicBool,
     published: CacheLine,
     /// How many [`MapSlice`]s exist.
@@ -172,25 +200,29 @@ impl Map {
 
     /// Has the pages of `range` ready, so that storing there does not wait for the kernel. An error where storing
     /// would raise SIGBUS; [`io::ErrorKind::Unsupported`] where the kernel cannot do it (Linux before 5.14, others).
-    pub fn populate(&self, range: Range<usize>) -> io::Result<()> {
+    pub fn populate(&self, range: Range<usize>, pages: Pages) -> io::Result<()> {
         let len = self.length_within_capacity(&range)?;
         match &self.memory {
             _ if len == 0 => Ok(()),
-            Memory::File(mapping) => populate(mapping, range.start, len),
+            Memory::File(mapping) => {
+                self.use_large_pages(mapping, pages == Pages::Large);
+                match pages {
+                    Pages::Small => populate_one_by_one(mapping, range.start, len),
+                    Pages::AsRead | Pages::Large => populate(mapping, range.start, len),
+                }
+            }
             Memory::Heap { observer, .. } => observer.populate(range),
         }
     }
 
-    /// Has what is populated from now on be in pages of 2 MiB, where the kernel has them: as many bytes in a fraction of the
-    /// faults, and of the interrupts when they are written back. Each page is written back whole.
-    pub(crate) fn use_large_pages(&self) {
+    /// Only ever a matter of speed, as all advice is: where the kernel does not know it, pages are as it likes.
+    fn use_large_pages(&self, mapping: &MmapRaw, is_wanted: bool) {
         #[cfg(target_os = "linux")]
-        if let Memory::File(mapping) = &self.memory
-            && !self.has_large_pages.swap(true, Ordering::Relaxed)
-        {
-            // Only ever a matter of speed.
-            let _ = mapping.advise(memmap2::Advice::HugePage);
+        if self.has_large_pages.swap(is_wanted, Ordering::Relaxed) != is_wanted {
+            let _ = mapping.advise(if is_wanted { Advice::HugePage } else { Advice::NoHugePage });
         }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (mapping, is_wanted);
     }
 
     /// Takes the whole pages in `range` out of the mapping, until somebody touches them again; their bytes stay in the page
@@ -264,9 +296,18 @@ pub(crate) fn prefetch(bytes: &[u8], start: usize, len: usize) {
     let _ = (bytes, start, len);
 }
 
+/// A reader that jumps about has no use for what is beside the page that it comes to, so the kernel takes each by itself. The
+/// advice is taken back: of whoever reads here later nothing is known.
+fn populate_one_by_one(mapping: &MmapRaw, start: usize, len: usize) -> io::Result<()> {
+    let _ = mapping.advise_range(Advice::Random, start, len);
+    let populated = populate(mapping, start, len);
+    let _ = mapping.advise_range(Advice::Normal, start, len);
+    populated
+}
+
 #[cfg(target_os = "linux")]
 fn populate(mapping: &MmapRaw, start: usize, len: usize) -> io::Result<()> {
-    mapping.advise_range(memmap2::Advice::PopulateWrite, start, len).map_err(|error| match error.kind() {
+    mapping.advise_range(Advice::PopulateWrite, start, len).map_err(|error| match error.kind() {
         // What a kernel says that does not know the advice. The range itself is valid.
         io::ErrorKind::InvalidInput => io::ErrorKind::Unsupported.into(),
         _ => error,
@@ -652,7 +693,10 @@ mod tests {
         writer.store(0, b"abc").unwrap();
         writer.map().sync(0..3).unwrap();
         writer.map().sync(3..3).unwrap();
-        assert_eq!(writer.map().populate(3..10).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(
+            writer.map().populate(3..10, Pages::Small).unwrap_err().kind(),
+            io::ErrorKind::StorageFull
+        );
         assert_eq!(writer.map().sync(0..11).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(*heard.0.lock(), ["stored 3 at 0", "sync 0..3"]);
     }

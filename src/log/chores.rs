@@ -148,11 +148,11 @@ impl Shared {
         self.commit.check()?;
         self.touch();
         let appender = self.appender.lock();
-        let (is_there, is_fast) = (appender.prepared.is_some(), appender.pace.is_fast());
-        drop(appender);
-        if is_there {
+        if appender.prepared.is_some() {
             return Ok(());
         }
+        let (is_fast, pages) = (appender.pace.is_fast(), appender.pace.pages(self.admission.durability()));
+        drop(appender);
         // The name of a prepared file is free only when the one before has got its own.
         self.name_rolled()?;
         let path = self.path(&PartitionFile::Prepared.name().unwrap_or_default());
@@ -167,10 +167,7 @@ impl Shared {
         }
         let (file, sink) = made?;
         self.environment.space.take(blocks);
-        if is_fast {
-            self.use_large_pages(&file);
-        }
-        file.populate(0, blocks.min(POPULATE_MAX));
+        file.populate(0, blocks.min(POPULATE_MAX), pages);
         self.appender.lock().prepared = Some(Prepared { file, sink });
         Ok(())
     }

@@ -7,6 +7,7 @@ use super::background::Chore;
 use super::options::Durability;
 use super::{Appender, Shared};
 use crate::error::Result;
+use crate::fs::Pages;
 use crate::segment::{ALLOCATION_STEP_MIN, LogFile, Segment};
 
 /// Pages are populated as far ahead of an appender as it comes in this time,
@@ -22,6 +23,9 @@ const POPULATE_MIN: u64 = 64 << 10;
 const SMALL_SYNC: u64 = 32 << 10;
 /// as far ahead as this at least.
 const WRITE_AHEAD: u64 = 1 << 20;
+/// A sync of so much may write a large page at each of its ends that it shares with others; a smaller one would write several
+/// times what was appended.
+const LARGE_SYNC: u64 = 4 << 20;
 /// Where a new segment's pace is looked at first, long before its first blocks are full,
 const FIRST_LOOK: u64 = 8 << 10;
 /// and how much of its blocks may be left when more are asked for, however slow the appender is.
@@ -42,6 +46,33 @@ pub(super) struct Pace {
     last: Option<Look>,
     /// How far ahead it was populated then.
     ahead: u64,
+    syncs: SyncSize,
+}
+
+/// How much of the log is made durable at a time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+enum SyncSize {
+    /// [`SMALL_SYNC`] at most.
+    Small,
+    Medium,
+    /// [`LARGE_SYNC`] or more, or never anything.
+    #[default]
+    Large,
+}
+
+impl SyncSize {
+    /// What it is by so many syncs of so many bytes.
+    fn next(self, bytes: u64, syncs: u64) -> Self {
+        if syncs == 0 && bytes < LARGE_SYNC {
+            self.max(Self::Medium) // too little to tell
+        } else if bytes <= syncs * SMALL_SYNC {
+            Self::Small
+        } else if bytes < syncs * LARGE_SYNC {
+            Self::Medium
+        } else {
+            Self::Large
+        }
+    }
 }
 
 /// A look at the appender.
@@ -61,8 +92,7 @@ pub(super) struct Ahead {
     to: u64,
     /// Up to here there must be blocks.
     blocks: u64,
-    /// Whether the appender is fast.
-    is_fast: bool,
+    pages: Pages,
     /// Whether the blocks are written, too.
     writes_blocks: bool,
 }
@@ -78,20 +108,35 @@ impl Pace {
         self.ahead >= FAST
     }
 
-    /// How far to populate ahead of the appender, in bytes, and whether to write its blocks.
-    fn ahead(&mut self, look: Look) -> (u64, bool) {
+    /// What pages the appender gets whose log is as durable as that. They are large for a fast one that waits for no sync,
+    /// and stay so until the next roll: if it begins to wait, megabytes are written for each of its kilobytes.
+    pub(super) fn pages(&self, durability: Durability) -> Pages {
+        match self.syncs {
+            SyncSize::Large if self.is_fast() && durability == Durability::Buffered => Pages::Large,
+            SyncSize::Large => Pages::AsRead,
+            SyncSize::Small | SyncSize::Medium => Pages::Small,
+        }
+    }
+
+    /// Notes how far to populate ahead of the appender, in bytes.
+    fn note(&mut self, look: Look) {
         let last = self.last.replace(look);
-        let Some(last) = last.filter(|last| last.position <= look.position) else { return (0, false) };
+        self.ahead = 0;
+        let Some(last) = last.filter(|last| last.position <= look.position) else { return };
         let elapsed = (look.time - last.time).max(Duration::from_micros(1));
         let bytes = look.position - last.position;
         let ahead = bytes as f64 * POPULATE_TIME.as_secs_f64() / elapsed.as_secs_f64();
-        if ahead < POPULATE_MIN as f64 {
-            return (0, false);
+        self.syncs = self.syncs.next(bytes, look.syncs - last.syncs);
+        if ahead >= POPULATE_MIN as f64 {
+            let ahead = (ahead as u64).max(if self.writes_blocks() { WRITE_AHEAD } else { 0 });
+            // Two small batches at once say little: a thousand partitions may have them.
+            self.ahead = ahead.min(POPULATE_MAX).min(look.position * POPULATE_GROWTH);
         }
-        let writes_blocks = bytes <= (look.syncs - last.syncs) * SMALL_SYNC;
-        let ahead = (ahead as u64).max(if writes_blocks { WRITE_AHEAD } else { 0 });
-        // Two small batches at once say little: a thousand partitions may have them.
-        (ahead.min(POPULATE_MAX).min(look.position * POPULATE_GROWTH), writes_blocks)
+    }
+
+    /// Whether blocks are written where pages are populated.
+    fn writes_blocks(&self) -> bool {
+        self.syncs == SyncSize::Small
     }
 
     /// Where to look again, after a look at `position`.
@@ -110,24 +155,16 @@ impl Pace {
 
 impl Appender {
     /// What to populate now, by how fast the appender came here; nothing for a slow one. Notes where to look again.
-    fn populate_next(&mut self, syncs: u64) -> Option<Ahead> {
+    fn populate_next(&mut self, syncs: u64, durability: Durability) -> Option<Ahead> {
         let writer = self.writer.as_ref()?;
         let (segment, position) = (Arc::clone(writer.segment()), writer.position());
-        let (ahead, writes_blocks) = self.pace.ahead(Look { position, time: Instant::now(), syncs });
-        self.pace.ahead = ahead;
-        let (from, to) = (self.pace.populated.max(position), position + ahead);
+        self.pace.note(Look { position, time: Instant::now(), syncs });
+        let (from, to) = (self.pace.populated.max(position), position + self.pace.ahead);
         let (allocated, blocks) = (segment.file().allocated(), to.max(position + BLOCKS_LEFT));
         self.pace.populated = from.max(to);
         self.pace.look_again = self.pace.next_look(position, allocated);
-        let is_fast = self.pace.is_fast();
-        (from < to || allocated < blocks).then_some(Ahead {
-            segment,
-            from,
-            to,
-            blocks,
-            is_fast,
-            writes_blocks,
-        })
+        let (pages, writes_blocks) = (self.pace.pages(durability), self.pace.writes_blocks());
+        (from < to || allocated < blocks).then_some(Ahead { segment, from, to, blocks, pages, writes_blocks })
     }
 }
 
@@ -149,7 +186,8 @@ impl Shared {
 
     #[cold]
     fn request_pages_now(&self, appender: &mut Appender) {
-        let Some(next) = appender.populate_next(self.counters.syncs()) else { return };
+        let (syncs, durability) = (self.counters.syncs(), self.admission.durability());
+        let Some(next) = appender.populate_next(syncs, durability) else { return };
         let mut ahead = self.ahead.lock();
         let pending = ahead.take().filter(|pending| Arc::ptr_eq(&pending.segment, &next.segment));
         *ahead = Some(match pending {
@@ -168,31 +206,19 @@ impl Shared {
 
     /// Populates pages, and allocates blocks, as far as was asked for.
     pub(super) fn populate(&self) -> Result<()> {
-        let Some(Ahead { segment, from, to, blocks, is_fast, writes_blocks }) = self.ahead.lock().take()
-        else {
+        let Some(Ahead { segment, from, to, blocks, pages, writes_blocks }) = self.ahead.lock().take() else {
             return Ok(());
         };
         let file = segment.file();
         // What is in nobody's way yet gets no more than the budget leaves.
         let granted = file.allocated() + self.environment.space.room().max(ALLOCATION_STEP_MIN);
         self.allocate_in(file, blocks.min(granted).min(u64::from(self.options().segment_bytes)))?;
-        if is_fast {
-            self.use_large_pages(file);
-        }
-        segment.populate(from, to);
+        segment.populate(from, to, pages);
         // A busy disk may take long to find blocks: they are there long before the appender is.
         self.allocate_ahead(file, blocks + to.saturating_sub(from) * ALLOCATE_AHEAD)?;
         // Not by the appender itself, which would wait for what it is to be spared.
         let is_aside = self.environment.queue.has_workers();
         if writes_blocks && is_aside { file.write_blocks(from, to) } else { Ok(()) }
-    }
-
-    /// Pages are large for a fast appender that waits for no sync: one that does would have megabytes written for each of its
-    /// kilobytes. (It has them written until the next roll where it begins to wait in the middle of a segment.)
-    pub(super) fn use_large_pages(&self, file: &LogFile) {
-        if self.admission.durability() == Durability::Buffered {
-            file.use_large_pages();
-        }
     }
 
     /// A step further if there are no blocks up to `end`.
@@ -209,37 +235,70 @@ mod tests {
     const POSITION: u64 = 100 << 20;
 
     /// What a look says behind another one, between which so many bytes came in so long a time, with so many syncs.
-    fn ahead(bytes: u64, milliseconds: u64, syncs: u64) -> (u64, bool) {
+    fn pace(bytes: u64, milliseconds: u64, syncs: u64) -> Pace {
         let mut pace = Pace::default();
         let first = Look { position: POSITION, time: Instant::now(), syncs: 5 };
-        assert_eq!(pace.ahead(first), (0, false), "of one look nothing follows");
+        pace.note(first);
+        assert_eq!((pace.ahead, pace.writes_blocks()), (0, false), "of one look nothing follows");
         let time = first.time + Duration::from_millis(milliseconds);
-        pace.ahead(Look { position: POSITION + bytes, time, syncs: 5 + syncs })
+        pace.note(Look { position: POSITION + bytes, time, syncs: 5 + syncs });
+        pace
     }
 
     #[test]
     fn pages_are_populated_as_far_ahead_as_an_appender_comes_in_the_time_of_populating() {
-        assert_eq!(ahead(4 << 20, 64, 0), (2 << 20, false));
-        assert_eq!(ahead(4 << 20, 1, 0), (POPULATE_MAX, false));
-        assert_eq!(ahead(64 << 10, 1000, 0), (0, false), "a slow one faults by itself");
+        assert_eq!(pace(4 << 20, 64, 0).ahead, 2 << 20);
+        assert_eq!(pace(4 << 20, 1, 0).ahead, POPULATE_MAX);
+        assert_eq!(pace(64 << 10, 1000, 0).ahead, 0, "a slow one faults by itself");
     }
 
     #[test]
     fn blocks_are_written_ahead_of_an_appender_whose_syncs_are_small() {
+        let ahead = |bytes, milliseconds, syncs| {
+            let pace = pace(bytes, milliseconds, syncs);
+            (pace.ahead, pace.writes_blocks())
+        };
         assert_eq!(ahead(320 << 10, 32, 300), (WRITE_AHEAD, true), "a batch of 1 KiB in each");
         assert_eq!(ahead(320 << 10, 32, 10), (WRITE_AHEAD, true));
         assert_eq!(ahead(320 << 10, 32, 9), (320 << 10, false), "more than 32 KiB in each");
-        assert_eq!(ahead(64 << 10, 1000, 64), (0, false), "a slow one waits for the journal");
+        assert_eq!(ahead(64 << 10, 1000, 64).0, 0, "a slow one waits for the journal");
         assert_eq!(ahead(8 << 20, 32, 8000), (8 << 20, true));
+    }
+
+    #[test]
+    fn pages_are_as_large_as_what_is_synced_at_a_time() {
+        let pages = |bytes, syncs, durability| pace(bytes, 8, syncs).pages(durability);
+        assert_eq!(pages(8 << 20, 0, Durability::Buffered), Pages::Large);
+        assert_eq!(pages(8 << 20, 2, Durability::Buffered), Pages::Large);
+        assert_eq!(pages(8 << 20, 3, Durability::Buffered), Pages::Small, "the host syncs by itself");
+        assert_eq!(pages(8 << 20, 2, Durability::Synced), Pages::AsRead);
+        assert_eq!(pages(8 << 20, 3, Durability::Synced), Pages::Small);
+        assert_eq!(pages(512 << 10, 0, Durability::Buffered), Pages::AsRead, "a slow one");
+    }
+
+    #[test]
+    fn between_two_syncs_nothing_is_known_of_their_size() {
+        let mut pace = pace(4 << 20, 8, 8);
+        let mut look = pace.last.unwrap();
+        let mut pages_after = |bytes, syncs| {
+            look = Look { position: look.position + bytes, syncs: look.syncs + syncs, ..look };
+            pace.note(look);
+            (pace.pages(Durability::Synced), pace.writes_blocks())
+        };
+        assert_eq!(pages_after(1 << 20, 0), (Pages::Small, false));
+        assert_eq!(pages_after(64 << 10, 64), (Pages::Small, true));
+        assert_eq!(pages_after(1 << 20, 0), (Pages::Small, false), "no blocks are written for nothing");
+        assert_eq!(pages_after(4 << 20, 0), (Pages::AsRead, false));
+        assert_eq!(pages_after(1 << 20, 0), (Pages::AsRead, false));
     }
 
     #[test]
     fn a_small_segment_gets_no_more_than_a_multiple_of_what_it_holds() {
         let mut pace = Pace::default();
         let first = Look { position: 0, time: Instant::now(), syncs: 0 };
-        pace.ahead(first);
+        pace.note(first);
         let time = first.time + Duration::from_millis(1);
-        let look = Look { position: FIRST_LOOK, time, syncs: 8 };
-        assert_eq!(pace.ahead(look), (FIRST_LOOK * POPULATE_GROWTH, true));
+        pace.note(Look { position: FIRST_LOOK, time, syncs: 8 });
+        assert_eq!(pace.ahead, FIRST_LOOK * POPULATE_GROWTH);
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::error::{CorruptionKind, Error, IoContext, Result};
-use crate::fs::{Access, Disk, DiskFile, IoMode, Map, MapWriter, name};
+use crate::fs::{Access, Disk, DiskFile, IoMode, Map, MapWriter, Pages, name};
 
 /// The smallest step in which a file gets blocks.
 pub(crate) const ALLOCATION_STEP_MIN: u64 = 64 << 10;
@@ -238,13 +238,13 @@ impl LogFile {
     }
 
     /// Populates the pages of a mapping ahead of the writer, so that it does not fault. Only ever a matter of speed.
-    pub(crate) fn populate(&self, from: u64, to: u64) {
+    pub(crate) fn populate(&self, from: u64, to: u64, pages: Pages) {
         let to = to.min(self.allocated());
         if let Some(Opened::Map(map)) = self.opened.load().as_deref()
             && from < to
         {
             // Without it, or where it would raise a signal, the writer faults page by page.
-            let _ = map.populate(from as usize..to as usize);
+            let _ = map.populate(from as usize..to as usize, pages);
         }
     }
 
@@ -263,14 +263,6 @@ impl LogFile {
             let end = to.min(start + WRITE_STEP);
             sink.map().sync(start as usize..end as usize).at("write blocks of", &self.path())
         })
-    }
-
-    /// Has what is populated from now on be in large pages, which are written back whole: for a file of which much is written
-    /// before anything need be on the disk.
-    pub(crate) fn use_large_pages(&self) {
-        if let Some(Opened::Map(map)) = self.opened.load().as_deref() {
-            map.use_large_pages();
-        }
     }
 
     /// Makes everything published so far durable (not the name). `true` if there was anything to do.

@@ -25,7 +25,7 @@ pub(crate) use writer::{Leeway, SegmentWriter};
 use crate::batch::BatchHeader;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::name::SegmentFile;
-use crate::fs::{Disk, atomic};
+use crate::fs::{Disk, Pages, atomic};
 use crate::sync::{Mutex, MutexGuard};
 use crate::types::{Offset, Timestamp};
 
@@ -202,11 +202,11 @@ impl Segment {
     }
 
     /// Has memory ready where batches will be written, and for their entries in the indexes. Only ever a matter of speed.
-    pub(crate) fn populate(&self, from: u64, to: u64) {
+    pub(crate) fn populate(&self, from: u64, to: u64, pages: Pages) {
         if let Some(indexes) = self.indexes.get() {
             indexes.prepare(self.file.end(), to.min(self.file.allocated()));
         }
-        self.file.populate(from, to);
+        self.file.populate(from, to, pages);
     }
 
     /// The indexes: in memory, or loaded, or built from the log where the files are missing or do not fit it.
