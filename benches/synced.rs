@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -32,9 +33,14 @@ const SAMPLES_MAX: usize = 20;
 /// Calls `each` with the numbers of `threads` threads at once; returns the time from the start of the first to the end
 /// of the last. They look at the clock themselves: a thread that waits for them would be late on a busy processor.
 fn at_once(threads: usize, each: impl Fn(usize) + Sync) -> Duration {
-    let barrier = Barrier::new(threads);
+    let (barrier, awake) = (Barrier::new(threads), AtomicUsize::new(0));
     let timed = |thread| {
         barrier.wait();
+        // Who sleeps at a barrier wakes up when others have been running for a tenth of a millisecond.
+        awake.fetch_add(1, Ordering::AcqRel);
+        while awake.load(Ordering::Acquire) < threads {
+            std::thread::yield_now();
+        }
         let started = Instant::now();
         each(thread);
         (started, Instant::now())
@@ -231,20 +237,29 @@ fn contended(criterion: &mut Criterion, name: &str, burst: usize, pause: Duratio
     in_turn(group(criterion, &format!("contended/{name}"), 10), [1, 2].map(by_threads).into());
 }
 
-/// The time of one of the batches of all pools, each appended by a thread of its own, with pauses between bursts.
+/// The time of one of the batches of all pools, each appended by a thread of its own, with pauses between bursts. A burst
+/// ends when one thread has appended as many as `burst`: from then on nobody would contend.
 fn in_bursts(pools: &[Pool], burst: usize, pause: Duration) -> f64 {
     let directory = directory();
     let engine = Engine::open(directory.path(), buffered());
-    let count = pools[0].len();
+    let sent: Vec<AtomicUsize> = pools.iter().map(|_| AtomicUsize::new(0)).collect();
     let mut took = Duration::ZERO;
-    for from in (0..count).step_by(burst) {
-        let to = count.min(from + burst);
+    while sent.iter().zip(pools).all(|(sent, pool)| sent.load(Ordering::Relaxed) < pool.len()) {
+        let is_over = AtomicBool::new(false);
         took += at_once(pools.len(), |thread| {
-            (from..to).for_each(|index| send(&engine.log, pools[thread].batch(index)));
+            let from = sent[thread].load(Ordering::Relaxed);
+            let to = pools[thread].len().min(from + burst);
+            let goes_on = |_: &usize| !is_over.load(Ordering::Relaxed);
+            let count = (from..to)
+                .take_while(goes_on)
+                .map(|index| send(&engine.log, pools[thread].batch(index)))
+                .count();
+            is_over.store(true, Ordering::Relaxed);
+            sent[thread].store(from + count, Ordering::Relaxed);
         });
         std::thread::sleep(pause);
     }
-    each_of(took, pools.len() * count)
+    each_of(took, sent.iter().map(|sent| sent.load(Ordering::Relaxed)).sum())
 }
 
 /// What one of so many threads appends.
