@@ -53,8 +53,6 @@ pub struct DirectoryEntry {
     pub name: OsString,
     /// What it names.
     pub kind: EntryKind,
-    /// The length in bytes of a file, 0 for all else.
-    pub len: u64,
 }
 
 /// A file system. Every call is synchronous and may be made from any thread.
@@ -74,6 +72,11 @@ pub trait Disk: Debug + Send + Sync {
     /// Whether anything has this name, links not followed.
     fn exists(&self, path: &Path) -> io::Result<bool> {
         Ok(self.kind(path)?.is_some())
+    }
+
+    /// The length in bytes of a file. What it is for anything else is not said.
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        self.open(path, Access::Read)?.len()
     }
 
     /// Opens a file. Anything else under its name is an error: a symbolic link is not followed, a pipe not waited for.

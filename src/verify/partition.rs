@@ -42,7 +42,7 @@ pub(super) fn verify(
 ) -> Result<()> {
     let mut found = Found::default();
     for entry in disk.list(directory).at("list", directory)? {
-        found.add(directory, entry, report);
+        found.add(&**disk, directory, entry, report)?;
     }
     if found.has_impostor {
         // It does not open; and what the others are worth depends on this one.
@@ -116,17 +116,24 @@ struct Found {
 }
 
 impl Found {
-    fn add(&mut self, directory: &Path, entry: DirectoryEntry, report: &mut VerifyReport) {
-        let DirectoryEntry { name, kind, len, .. } = entry;
+    fn add(
+        &mut self,
+        disk: &dyn Disk,
+        directory: &Path,
+        entry: DirectoryEntry,
+        report: &mut VerifyReport,
+    ) -> Result<()> {
+        let DirectoryEntry { name, kind } = entry;
         let file = PartitionFile::parse(&name);
         let path = directory.join::<OsString>(name);
         if file != PartitionFile::Other && kind != EntryKind::File {
             self.has_impostor = true;
-            return report.error(&path, 0, "a regular file must be here, not a directory or a link");
+            report.error(&path, 0, "a regular file must be here, not a directory or a link");
+            return Ok(());
         }
         match file {
             PartitionFile::Segment { file: SegmentFile::Log, base, stage: Stage::Live } => {
-                self.logs.insert(base, len);
+                self.logs.insert(base, disk.len(&path).at("look at", &path)?);
             }
             PartitionFile::Segment { file: SegmentFile::Snapshot, base, stage: Stage::Live } => {
                 self.snapshots.push(base);
@@ -142,9 +149,10 @@ impl Found {
             PartitionFile::Quarantined { .. } => {
                 report.note(&path, 0, "bytes that were cut out, kept for a human");
             }
-            PartitionFile::Prepared => self.prepared = Some(len),
+            PartitionFile::Prepared => self.prepared = Some(disk.len(&path).at("look at", &path)?),
             PartitionFile::LeaderEpochs | PartitionFile::Metadata | PartitionFile::Other => {}
         }
+        Ok(())
     }
 
     fn note_orphans(&self, directory: &Path, report: &mut VerifyReport) {

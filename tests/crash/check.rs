@@ -5,9 +5,7 @@ use std::path::Path;
 
 use idemlog::sim::SimDisk;
 use idemlog::verify::{VerifyOptions, verify};
-use idemlog::{
-    Access, Batch, CutReason, Disk, Log, LogDir, ProducerId, RecordCheck, RecoveryReport, Timestamp,
-};
+use idemlog::{Batch, CutReason, Disk, Log, LogDir, ProducerId, RecordCheck, RecoveryReport, Timestamp};
 
 use crate::model::{Expected, Moment, Placed, compare_producers};
 use crate::op::Op;
@@ -241,9 +239,7 @@ fn export(disk: &SimDisk, from: &Path, to: &Path) -> Checked<()> {
             std::fs::create_dir(&to).map_err(failed("create"))?;
             export(disk, &from, &to)?;
         } else {
-            let file = disk.open(&from, Access::Read).map_err(failed("open"))?;
-            let mut bytes = vec![0; entry.len as usize];
-            file.read_at(&mut bytes, 0).map_err(failed("read"))?;
+            let bytes = disk.read(&from, u64::MAX).map_err(failed("read"))?;
             std::fs::write(&to, bytes).map_err(failed("write"))?;
         }
     }

@@ -69,11 +69,11 @@ impl Disk for SimDisk {
         inner.call(Operation::List)?;
         let names = inner.state.names(inner.state.find_directory(path)?);
         let describe = |(name, entry): (&std::ffi::OsString, &Entry)| {
-            let (kind, len) = match entry {
-                Entry::File(file) => (EntryKind::File, inner.state.file(*file).len()),
-                Entry::Directory(_) => (EntryKind::Directory, 0),
+            let kind = match entry {
+                Entry::File(_) => EntryKind::File,
+                Entry::Directory(_) => EntryKind::Directory,
             };
-            DirectoryEntry { name: name.clone(), kind, len }
+            DirectoryEntry { name: name.clone(), kind }
         };
         Ok(names.iter().map(describe).collect())
     }

@@ -47,7 +47,7 @@ impl Inventory {
                 let problem = "a regular file must be here, not a directory or a link";
                 return Err(Error::corrupt(&path, 0, CorruptionKind::Format(problem)));
             }
-            inventory.add(file, path, entry.len)?;
+            inventory.add(disk, file, path)?;
         }
         inventory.add_orphans(directory);
         inventory.snapshots.sort_unstable_by(|a, b| b.cmp(a));
@@ -55,11 +55,11 @@ impl Inventory {
         Ok(inventory)
     }
 
-    fn add(&mut self, file: PartitionFile, path: PathBuf, len: u64) -> Result<()> {
+    fn add(&mut self, disk: &dyn Disk, file: PartitionFile, path: PathBuf) -> Result<()> {
         match file {
             PartitionFile::Segment { file, base, stage: Stage::Live } => match file {
                 SegmentFile::Log => {
-                    self.logs.insert(base, len);
+                    self.logs.insert(base, disk.len(&path).at("look at", &path)?);
                 }
                 SegmentFile::OffsetIndex => self.offset_indexes.push(base),
                 SegmentFile::TimeIndex => self.time_indexes.push(base),
@@ -75,7 +75,7 @@ impl Inventory {
             | PartitionFile::Temporary => {
                 self.leftovers.push(path);
             }
-            PartitionFile::Prepared => self.prepared = Some(len),
+            PartitionFile::Prepared => self.prepared = Some(disk.len(&path).at("look at", &path)?),
             PartitionFile::LeaderEpochs
             | PartitionFile::Metadata
             | PartitionFile::Quarantined { .. }
