@@ -17,8 +17,10 @@ use crate::types::Offset;
 /// How much is fetched at once where bytes must be read instead of mapped.
 const READ_AHEAD: u64 = 256 << 10;
 
-/// How many headers a walk has fetched ahead of it.
-const AHEAD: usize = 3;
+/// How many headers a walk has fetched ahead of it,
+const AHEAD: usize = 8;
+/// and a short one, which may be over before it comes so far.
+const AHEAD_OF_SHORT: usize = 3;
 
 /// As much of the first record as is read by those who want none of its bytes.
 const RECORD_HEAD: usize = 16;
@@ -117,11 +119,10 @@ impl BatchCursor {
         prefetch(self.rest(), AHEAD * batch.header.size(), BatchHeader::SIZE + RECORD_HEAD);
     }
 
-    /// Has the headers behind `batch` fetched all at once, up to where [`skip`](Self::skip) goes on with it: for a walk that
-    /// begins anywhere, and is short.
+    /// Has the headers behind `batch` fetched all at once: for a walk that begins anywhere, and is short.
     #[inline]
     pub(crate) fn fetch_ahead(&self, batch: &PlacedBatch) {
-        for ahead in 1..=AHEAD {
+        for ahead in 1..=AHEAD_OF_SHORT {
             prefetch(self.rest(), ahead * batch.header.size(), BatchHeader::SIZE);
         }
     }
