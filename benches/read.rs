@@ -1,6 +1,6 @@
 //! Reading a log of 4 GiB whose pages are in memory. Beside the engine stands the limit: the same over mappings of the
-//! files, with nothing in between: hops from header to header, a bare walk over the records, or a binary search in an
-//! index as sparse as the engine's and a scan from there.
+//! files, with nothing in between: hops from header to header that look ahead, a bare walk over the records, or a binary
+//! search in an index as sparse as the engine's and a scan from there.
 
 mod support;
 

@@ -255,6 +255,34 @@ mod tests {
         assert!(RealDisk.exists(&link).unwrap());
     }
 
+    /// What this thread has made dirty so far, in bytes: the kernel counts all of what it will write back as one.
+    #[cfg(target_os = "linux")]
+    fn dirtied() -> u64 {
+        let counters = fs::read_to_string("/proc/thread-self/io").unwrap_or_default();
+        let line = counters.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        line.map_or(0, |bytes| bytes.parse().unwrap())
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_byte_that_is_stored_into_small_pages_makes_one_of_them_dirty() {
+        use crate::fs::Pages;
+
+        const HALF: usize = 8 << 20;
+        let directory = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&directory.path().join("file"), Access::CreateNew).unwrap();
+        file.allocate(0, 2 * HALF as u64).unwrap();
+        let mut writer = file.map(2 * HALF, HALF).unwrap();
+        for start in (0..2 * HALF).step_by(1 << 20) {
+            // Where the kernel cannot do it, the pages come one by one below.
+            let _ = writer.map().populate(start..start + (1 << 20), Pages::Small);
+        }
+        writer.map().sync(0..2 * HALF).unwrap();
+        let before = dirtied();
+        writer.store(HALF, b"a byte").unwrap();
+        assert!(dirtied() - before <= 4096, "{} bytes", dirtied() - before);
+    }
+
     #[test]
     fn removing_a_directory_does_not_follow_links() {
         let directory = tempfile::tempdir().unwrap();

@@ -26,6 +26,8 @@ const WRITE_AHEAD: u64 = 1 << 20;
 /// A sync of so much may write a large page at each of its ends that it shares with others; a smaller one would write several
 /// times what was appended.
 const LARGE_SYNC: u64 = 4 << 20;
+/// Of fewer syncs nothing follows.
+const SYNCS_MIN: u64 = 4;
 /// Where a new segment's pace is looked at first, long before its first blocks are full,
 const FIRST_LOOK: u64 = 8 << 10;
 /// and how much of its blocks may be left when more are asked for, however slow the appender is.
@@ -46,11 +48,12 @@ pub(super) struct Pace {
     last: Option<Look>,
     /// How far ahead it was populated then.
     ahead: u64,
-    syncs: SyncSize,
+    sync_size: SyncSize,
+    unjudged: Unjudged,
 }
 
 /// How much of the log is made durable at a time.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum SyncSize {
     /// [`SMALL_SYNC`] at most.
     Small,
@@ -61,17 +64,34 @@ enum SyncSize {
 }
 
 impl SyncSize {
-    /// What it is by so many syncs of so many bytes.
-    fn next(self, bytes: u64, syncs: u64) -> Self {
-        if syncs == 0 && bytes < LARGE_SYNC {
-            self.max(Self::Medium) // too little to tell
-        } else if bytes <= syncs * SMALL_SYNC {
+    fn of(bytes: u64, syncs: u64) -> Self {
+        if bytes <= syncs * SMALL_SYNC {
             Self::Small
         } else if bytes < syncs * LARGE_SYNC {
             Self::Medium
         } else {
             Self::Large
         }
+    }
+}
+
+/// The bytes and the syncs since the size of the syncs was last judged.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unjudged {
+    bytes: u64,
+    syncs: u64,
+}
+
+impl Unjudged {
+    /// The size of the syncs, once there are enough: one may be a roll's, or a checkpoint's, and come at any place.
+    fn judge(&mut self, bytes: u64, syncs: u64) -> Option<SyncSize> {
+        self.bytes += bytes;
+        self.syncs += syncs;
+        let are_enough = self.syncs >= SYNCS_MIN || self.bytes >= SYNCS_MIN * LARGE_SYNC;
+        are_enough.then(|| {
+            let Self { bytes, syncs } = std::mem::take(self);
+            SyncSize::of(bytes, syncs)
+        })
     }
 }
 
@@ -108,10 +128,10 @@ impl Pace {
         self.ahead >= FAST
     }
 
-    /// What pages the appender gets whose log is as durable as that. They are large for a fast one that waits for no sync,
-    /// and stay so until the next roll: if it begins to wait, megabytes are written for each of its kilobytes.
+    /// What pages the appender gets whose log is as durable as that. They are large only for one that waits for no sync: what
+    /// is populated stays as it is, and if it began to wait, megabytes were written for each of its kilobytes.
     pub(super) fn pages(&self, durability: Durability) -> Pages {
-        match self.syncs {
+        match self.sync_size {
             SyncSize::Large if self.is_fast() && durability == Durability::Buffered => Pages::Large,
             SyncSize::Large => Pages::AsRead,
             SyncSize::Small | SyncSize::Medium => Pages::Small,
@@ -126,7 +146,7 @@ impl Pace {
         let elapsed = (look.time - last.time).max(Duration::from_micros(1));
         let bytes = look.position - last.position;
         let ahead = bytes as f64 * POPULATE_TIME.as_secs_f64() / elapsed.as_secs_f64();
-        self.syncs = self.syncs.next(bytes, look.syncs - last.syncs);
+        self.sync_size = self.unjudged.judge(bytes, look.syncs - last.syncs).unwrap_or(self.sync_size);
         if ahead >= POPULATE_MIN as f64 {
             let ahead = (ahead as u64).max(if self.writes_blocks() { WRITE_AHEAD } else { 0 });
             // Two small batches at once say little: a thousand partitions may have them.
@@ -136,7 +156,7 @@ impl Pace {
 
     /// Whether blocks are written where pages are populated.
     fn writes_blocks(&self) -> bool {
-        self.syncs == SyncSize::Small
+        self.sync_size == SyncSize::Small
     }
 
     /// Where to look again, after a look at `position`.
@@ -163,7 +183,7 @@ impl Appender {
         let (allocated, blocks) = (segment.file().allocated(), to.max(position + BLOCKS_LEFT));
         self.pace.populated = from.max(to);
         self.pace.look_again = self.pace.next_look(position, allocated);
-        let (pages, writes_blocks) = (self.pace.pages(durability), self.pace.writes_blocks());
+        let (pages, writes_blocks) = (self.pace.pages(durability), self.pace.writes_blocks() && from < to);
         (from < to || allocated < blocks).then_some(Ahead { segment, from, to, blocks, pages, writes_blocks })
     }
 }
@@ -267,29 +287,35 @@ mod tests {
 
     #[test]
     fn pages_are_as_large_as_what_is_synced_at_a_time() {
-        let pages = |bytes, syncs, durability| pace(bytes, 8, syncs).pages(durability);
-        assert_eq!(pages(8 << 20, 0, Durability::Buffered), Pages::Large);
-        assert_eq!(pages(8 << 20, 2, Durability::Buffered), Pages::Large);
-        assert_eq!(pages(8 << 20, 3, Durability::Buffered), Pages::Small, "the host syncs by itself");
-        assert_eq!(pages(8 << 20, 2, Durability::Synced), Pages::AsRead);
-        assert_eq!(pages(8 << 20, 3, Durability::Synced), Pages::Small);
+        let pages = |bytes, syncs, durability| pace(bytes, 16, syncs).pages(durability);
+        assert_eq!(pages(16 << 20, 0, Durability::Buffered), Pages::Large);
+        assert_eq!(pages(16 << 20, 4, Durability::Buffered), Pages::Large);
+        assert_eq!(pages(16 << 20, 5, Durability::Buffered), Pages::Small, "the host syncs by itself");
+        assert_eq!(pages(16 << 20, 4, Durability::Synced), Pages::AsRead);
+        assert_eq!(pages(16 << 20, 5, Durability::Synced), Pages::Small);
         assert_eq!(pages(512 << 10, 0, Durability::Buffered), Pages::AsRead, "a slow one");
     }
 
+    /// One sync seen by one look made the pages small until the next roll, of a log that syncs at rolls and checkpoints only.
     #[test]
-    fn between_two_syncs_nothing_is_known_of_their_size() {
-        let mut pace = pace(4 << 20, 8, 8);
-        let mut look = pace.last.unwrap();
-        let mut pages_after = |bytes, syncs| {
-            look = Look { position: look.position + bytes, syncs: look.syncs + syncs, ..look };
-            pace.note(look);
-            (pace.pages(Durability::Synced), pace.writes_blocks())
+    fn the_size_of_syncs_follows_from_several() {
+        let mut pace = Pace::default();
+        let mut look = Look { position: POSITION, time: Instant::now(), syncs: 5 };
+        pace.note(look);
+        let mut size_after = |looks: u64, bytes, syncs| {
+            for _ in 0..looks {
+                look = Look { position: look.position + bytes, syncs: look.syncs + syncs, ..look };
+                pace.note(look);
+            }
+            pace.sync_size
         };
-        assert_eq!(pages_after(1 << 20, 0), (Pages::Small, false));
-        assert_eq!(pages_after(64 << 10, 64), (Pages::Small, true));
-        assert_eq!(pages_after(1 << 20, 0), (Pages::Small, false), "no blocks are written for nothing");
-        assert_eq!(pages_after(4 << 20, 0), (Pages::AsRead, false));
-        assert_eq!(pages_after(1 << 20, 0), (Pages::AsRead, false));
+        assert_eq!(size_after(1, 64 << 10, 1), SyncSize::Large, "a roll's");
+        assert_eq!(size_after(255, 1 << 20, 0), SyncSize::Large);
+        assert_eq!(size_after(1, 1 << 20, 1), SyncSize::Large, "a checkpoint's");
+        assert_eq!(size_after(16, 1 << 20, 1), SyncSize::Medium);
+        assert_eq!(size_after(15, 1 << 20, 0), SyncSize::Medium, "between two syncs");
+        assert_eq!(size_after(2, 64 << 10, 64), SyncSize::Small);
+        assert_eq!(size_after(32, 1 << 20, 0), SyncSize::Large, "it syncs no more");
     }
 
     #[test]

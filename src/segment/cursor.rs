@@ -19,7 +19,7 @@ const READ_AHEAD: u64 = 256 << 10;
 
 /// How many headers a walk has fetched ahead of it,
 const AHEAD: usize = 8;
-/// and a short one, which may be over before it comes so far.
+/// and one that may be over soon. Where it goes on, it waits for those between: fetching them all made short ones slower.
 const AHEAD_OF_SHORT: usize = 3;
 
 /// As much of the first record as is read by those who want none of its bytes.
