@@ -28,7 +28,7 @@ fn append_widely(crc: u32, bytes: &[u8]) -> u32 {
 }
 
 /// Whether carry-less multiplication outruns the instruction for CRCs: with the vectors of AVX-512 by a third to a half,
-/// without them it is behind by a quarter (measured on Zen 3 and Zen 4).
+/// without them it is behind by a quarter (measured on a Zen 3, and on a processor that has them).
 #[cfg(target_arch = "x86_64")]
 #[inline]
 fn has_wide_multiplication() -> bool {

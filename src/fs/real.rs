@@ -256,14 +256,14 @@ mod tests {
     }
 
     /// What this thread has made dirty so far, in bytes: the kernel counts all of what it will write back as one.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     fn dirtied() -> u64 {
         let counters = fs::read_to_string("/proc/thread-self/io").unwrap_or_default();
         let line = counters.lines().find_map(|line| line.strip_prefix("write_bytes: "));
         line.map_or(0, |bytes| bytes.parse().unwrap())
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     #[test]
     fn a_byte_that_is_stored_into_small_pages_makes_one_of_them_dirty() {
         use crate::fs::Pages;
