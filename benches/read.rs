@@ -1,6 +1,6 @@
-//! Reading a log of 4 GiB whose pages are in memory. Beside the engine stands the limit: the same over mappings of the
-//! files, with nothing in between: hops from header to header that look ahead, a bare walk over the records, or a binary
-//! search in an index as sparse as the engine's and a scan from there.
+//! Reading a log of 4 GiB whose pages are in memory: batches that are lent, and others that are handed out to be kept. Beside
+//! the engine stands the limit: the same over mappings of the files, with nothing in between: hops from header to header that
+//! look ahead, a bare walk over the records, or a binary search in an index as sparse as the engine's and a scan from there.
 
 mod support;
 
@@ -37,7 +37,7 @@ fn hop<'a>(mut bytes: &'a [u8], mut each: impl FnMut(&'a [u8], &'a [u8])) {
 /// look at where others will then begin has them fetched. (A walk over the records is the slower for it: it has enough to
 /// wait for.)
 fn keep_and_look_ahead(batch: &[u8], rest: &[u8]) {
-    const AHEAD: usize = 8;
+    const AHEAD: usize = 24;
     keep(rest.get(AHEAD * batch.len()).copied());
     keep(batch);
 }
@@ -59,13 +59,27 @@ impl Files {
 /// Every batch, or every value of every record.
 fn sequential(criterion: &mut Criterion, stored: &Stored) {
     let files = Files::of(stored);
-    let read = || {
-        let batches = stored.log.reader(Offset(0)).expect("a reader");
-        keep(batches.map(|batch| black_box(batch.expect("a batch").bytes()).len()).sum::<usize>());
+    let reader = || stored.log.reader(Offset(0)).expect("a reader");
+    let lend = || {
+        let (mut reader, mut bytes) = (reader(), 0);
+        while let Some(batch) = reader.lend_next() {
+            bytes += black_box(batch.expect("a batch").bytes()).len();
+        }
+        keep(bytes);
     };
-    let read_records = || {
-        let batches = stored.log.reader(Offset(0)).expect("a reader");
-        let records = batches.flat_map(|batch| batch.expect("a batch").into_records());
+    let hand_out =
+        || keep(reader().map(|batch| black_box(batch.expect("a batch").bytes()).len()).sum::<usize>());
+    let lend_records = || {
+        let (mut reader, mut scratch, mut bytes) = (reader(), Vec::new(), 0);
+        while let Some(batch) = reader.lend_next() {
+            let records = batch.expect("a batch").records_in(&mut scratch);
+            bytes +=
+                records.map(|record| record.expect("a record").value().map_or(0, <[u8]>::len)).sum::<usize>();
+        }
+        keep(bytes);
+    };
+    let hand_out_records = || {
+        let records = reader().flat_map(|batch| batch.expect("a batch").into_records());
         let size = |record: idemlog::Record| record.value_slice().map_or(0, <[u8]>::len);
         keep(records.map(|record| size(record.expect("a record"))).sum::<usize>());
     };
@@ -73,11 +87,13 @@ fn sequential(criterion: &mut Criterion, stored: &Stored) {
     let mut all = group(criterion, "read/sequential", 15);
     all.throughput(bytes.clone());
     let limit = || time_of(|| files.each(keep_and_look_ahead));
-    in_turn(all, vec![target("idemlog", || time_of(read)), target("limit", limit)]);
+    let (ours, owned) = (target("idemlog", || time_of(lend)), target("handed out", || time_of(hand_out)));
+    in_turn(all, vec![ours, owned, target("limit", limit)]);
     let mut all = group(criterion, "read/records", 15);
     all.throughput(bytes);
     let limit = || time_of(|| files.each(|batch, _| keep(walk(batch))));
-    in_turn(all, vec![target("idemlog", || time_of(read_records)), target("limit", limit)]);
+    let ours = target("idemlog", || time_of(lend_records));
+    in_turn(all, vec![ours, target("handed out", || time_of(hand_out_records)), target("limit", limit)]);
 }
 
 /// By one of the numbers that rise from batch to batch: those of one batch in every [`INDEX_INTERVAL`].

@@ -86,8 +86,9 @@ mod types;
 pub mod verify;
 
 pub use batch::{
-    Batch, BatchBuilder, BatchHeader, Batches, Compression, ControlRecord, DEFAULT_MAX_DECOMPRESSED, Record,
-    RecordBuilder, RecordCheck, RecordHeaders, Records, TimestampType, UncheckedBatch,
+    Batch, BatchBuilder, BatchBytes, BatchHeader, Batches, Compression, ControlRecord,
+    DEFAULT_MAX_DECOMPRESSED, Record, RecordBuilder, RecordCheck, RecordHeaders, Records, TimestampType,
+    UncheckedBatch,
 };
 pub use clock::{Clock, SystemClock};
 pub use error::{

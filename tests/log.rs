@@ -70,6 +70,73 @@ fn what_was_appended_is_read_back_over_many_segments() {
 }
 
 #[test]
+fn what_a_reader_lends_is_what_it_hands_out() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let mut reader = log.reader(Offset(0)).unwrap();
+        assert!(reader.lend_next().is_none(), "{mode:?}, of an empty log");
+        for at in 0..60 {
+            log.append(&batch(1_000, 0, at * 2, 2)).unwrap();
+            if at % 3 == 0 {
+                let id = dir.new_producer_id().unwrap();
+                let transaction =
+                    BatchBuilder::new().producer(id, ProducerEpoch(0), Sequence(0)).transactional();
+                log.append(&transaction.record("k", "v").build().unwrap()).unwrap();
+                let [abort, commit] = [
+                    ControlRecord::Abort { coordinator_epoch: 0 },
+                    ControlRecord::Commit { coordinator_epoch: 0 },
+                ];
+                log.end_transaction(id, ProducerEpoch(0), if at % 2 == 0 { abort } else { commit }).unwrap();
+            }
+        }
+        assert!(log.metrics().segments > 3);
+        for (mut lending, handing_out) in [
+            (reader, log.reader(Offset(0)).unwrap()),
+            (log.reader(Offset(7)).unwrap().committed(), log.reader(Offset(7)).unwrap().committed()),
+        ] {
+            for handed_out in handing_out {
+                let handed_out = handed_out.unwrap();
+                let lent = lending.lend_next().unwrap().unwrap();
+                assert_eq!(
+                    (lent.header(), *lent.bytes()),
+                    (handed_out.header(), &handed_out.bytes()[..]),
+                    "{mode:?}"
+                );
+                let next = lent.header().next_offset();
+                assert_eq!(lending.position(), next, "{mode:?}");
+            }
+            assert!(lending.lend_next().is_none(), "{mode:?}");
+        }
+        let fetched = log.read(Offset(0), 2000).unwrap();
+        let lent = fetched.lent_batches().map(|batch| batch.unwrap().into_owned().into_bytes());
+        assert!(lent.eq(fetched.batches().map(|batch| batch.unwrap().into_bytes())), "{mode:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_lends_goes_on_behind_what_was_deleted_and_ends_with_the_log() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        for at in 0..60 {
+            log.append(&batch(1, 0, at * 2, 2)).unwrap();
+        }
+        let mut reader = log.reader(Offset(0)).unwrap();
+        assert_eq!(reader.lend_next().unwrap().unwrap().header().base_offset, Offset(0));
+        log.truncate_to(Offset(2)).unwrap();
+        assert!(reader.lend_next().is_none(), "{mode:?}");
+        log.append(&batch(2, 0, 0, 1)).unwrap();
+        assert_eq!(reader.lend_next().unwrap().unwrap().header().producer_id, ProducerId(2), "{mode:?}");
+        drop(log);
+        dir.close().unwrap();
+        assert!(matches!(reader.lend_next(), Some(Err(Error::Closed))), "{mode:?}");
+    }
+}
+
+#[test]
 fn the_whole_window_survives_a_close_and_a_kill() {
     for mode in MODES {
         for close in [true, false] {

@@ -19,6 +19,8 @@ pub fn decode(bytes: &[u8]) {
         let complete = Batches::new(bytes.clone()).ignore_incomplete().filter(Result::is_ok).count();
         assert_eq!(Batches::new(bytes.clone()).filter(Result::is_ok).count(), complete);
         Batches::new(bytes.clone()).flatten().for_each(|batch| walk(&batch));
+        let lent = Batches::lent(&bytes).map(|batch| batch.map(|batch| batch.into_owned().into_bytes()));
+        assert!(lent.eq(Batches::new(bytes.clone()).map(|batch| batch.map(UncheckedBatch::into_bytes))));
         let _ = Batch::decode_with(bytes, RecordCheck::Full, MAX_DECOMPRESSED);
     }
 }

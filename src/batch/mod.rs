@@ -9,6 +9,7 @@ mod checked;
 mod compression;
 mod control;
 mod header;
+mod held;
 pub(crate) mod layout;
 mod record;
 mod unchecked;
@@ -21,6 +22,7 @@ pub use builder::{BatchBuilder, RecordBuilder};
 pub use checked::{Batch, RecordCheck};
 pub use control::ControlRecord;
 pub use header::{BatchHeader, Compression, TimestampType};
+pub use held::BatchBytes;
 pub use record::{Record, RecordHeaders, Records};
 pub use unchecked::{Batches, UncheckedBatch};
 

@@ -21,6 +21,7 @@ use super::DEFAULT_MAX_DECOMPRESSED;
 use super::compression;
 use super::control::ControlRecord;
 use super::header::{BatchHeader, Compression, TimestampType};
+use super::held::BatchBytes;
 use super::layout::HEADER_SIZE;
 use super::varint::{read_varint, read_varlong};
 use crate::error::BatchError;
@@ -198,8 +199,8 @@ impl Part {
     }
 
     #[inline(always)]
-    fn shared_of(self, body: &Bytes) -> Option<Bytes> {
-        self.range().map(|range| body.slice(range))
+    fn held_of<B: BatchBytes>(self, body: &B) -> Option<B> {
+        self.range().map(|range| body.part(range))
     }
 
     /// Where the next part begins.
@@ -314,11 +315,11 @@ fn read_header(body: &[u8], at: &mut usize) -> Option<(Range<usize>, Part)> {
 /// # Ok::<(), idemlog::BatchError>(())
 /// ```
 #[derive(Clone)]
-pub struct Records {
+pub struct Records<B = Bytes> {
     base: Base,
     walk: Walk,
     /// The records, not compressed. Given away with the last one.
-    records: Bytes,
+    records: B,
     /// Why there are none: the one item that comes.
     error: Option<Box<BatchError>>,
 }
@@ -327,15 +328,30 @@ impl Records {
     /// Those of a whole batch.
     #[inline]
     pub(super) fn new(header: &BatchHeader, batch: Bytes, max_decompressed: usize) -> Self {
-        let (records, error) = match shared_records(header, batch, max_decompressed) {
+        Self::of(header, shared_records(header, batch, max_decompressed))
+    }
+}
+
+impl<'a> Records<&'a [u8]> {
+    /// Those of a whole batch, or of what is decompressed into `scratch`.
+    #[inline]
+    pub(super) fn lent(header: &BatchHeader, batch: &'a [u8], scratch: &'a mut Vec<u8>) -> Self {
+        Self::of(header, plain_records(header, batch, DEFAULT_MAX_DECOMPRESSED, scratch))
+    }
+}
+
+impl<B: BatchBytes> Records<B> {
+    #[inline]
+    fn of(header: &BatchHeader, records: Result<B, BatchError>) -> Self {
+        let (records, error) = match records {
             Ok(records) => (records, None),
-            Err(error) => (Bytes::new(), Some(Box::new(error))),
+            Err(error) => (B::default(), Some(Box::new(error))),
         };
         Self { base: Base::of(header), walk: Walk::new(header), records, error }
     }
 
     #[inline]
-    fn step(&mut self) -> Result<Option<Record>, BatchError> {
+    fn step(&mut self) -> Result<Option<Record<B>>, BatchError> {
         if let Some(error) = self.error.take() {
             return Err(*error);
         }
@@ -348,9 +364,9 @@ impl Records {
     /// The body of the record that the walk has come to. To count another holder of the memory is an atomic operation,
     /// which most batches, of one record, are spared.
     #[inline]
-    fn share(&mut self, body: Range<usize>) -> Bytes {
+    fn share(&mut self, body: Range<usize>) -> B {
         if !self.walk.has_ended(&self.records) {
-            return self.records.slice(body);
+            return self.records.part(body);
         }
         let mut last = std::mem::take(&mut self.records);
         last.advance(body.start);
@@ -376,8 +392,8 @@ fn shared_records(
     Ok(plain.into())
 }
 
-impl Iterator for Records {
-    type Item = Result<Record, BatchError>;
+impl<B: BatchBytes> Iterator for Records<B> {
+    type Item = Result<Record<B>, BatchError>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
@@ -385,7 +401,7 @@ impl Iterator for Records {
             Ok(Some(record)) => Some(Ok(record)),
             Ok(None) => None,
             Err(error) => {
-                self.records = Bytes::new();
+                self.records = B::default();
                 self.walk.end();
                 Some(Err(error))
             }
@@ -393,9 +409,9 @@ impl Iterator for Records {
     }
 }
 
-impl std::iter::FusedIterator for Records {}
+impl<B: BatchBytes> std::iter::FusedIterator for Records<B> {}
 
-impl fmt::Debug for Records {
+impl<B> fmt::Debug for Records<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Records")
             .field("base_offset", &self.base.offset)
@@ -425,8 +441,8 @@ impl fmt::Debug for Records {
 /// # Ok::<(), idemlog::BatchError>(())
 /// ```
 #[derive(Clone)]
-pub struct Record {
-    body: Bytes,
+pub struct Record<B = Bytes> {
+    body: B,
     offset: Offset,
     timestamp: Timestamp,
     /// [`Sequence::NONE`] in a batch without sequences.
@@ -435,9 +451,9 @@ pub struct Record {
     value: Part,
 }
 
-impl Record {
+impl<B: BatchBytes> Record<B> {
     #[inline]
-    fn new(base: &Base, body: Bytes, parts: &Parts) -> Self {
+    fn new(base: &Base, body: B, parts: &Parts) -> Self {
         Self {
             body,
             offset: base.offset_of(parts),
@@ -468,14 +484,14 @@ impl Record {
 
     /// The key, `None` if it is null.
     #[inline]
-    pub fn key(&self) -> Option<Bytes> {
-        self.key.shared_of(&self.body)
+    pub fn key(&self) -> Option<B> {
+        self.key.held_of(&self.body)
     }
 
     /// The value, `None` if it is null.
     #[inline]
-    pub fn value(&self) -> Option<Bytes> {
-        self.value.shared_of(&self.body)
+    pub fn value(&self) -> Option<B> {
+        self.value.held_of(&self.body)
     }
 
     /// The key, borrowed.
@@ -502,14 +518,14 @@ impl Record {
     /// assert_eq!(headers, [("trace".into(), Some("8f3a".into())), ("urgent".into(), None)]);
     /// # Ok::<(), idemlog::BatchError>(())
     /// ```
-    pub fn headers(&self) -> RecordHeaders {
+    pub fn headers(&self) -> RecordHeaders<B> {
         let mut at = self.value.end();
         let left = read_varint(&self.body, &mut at).unwrap_or(0);
         RecordHeaders { body: self.body.clone(), at, left }
     }
 }
 
-impl fmt::Debug for Record {
+impl<B: BatchBytes + fmt::Debug> fmt::Debug for Record<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")
             .field("offset", &self.offset)
@@ -523,14 +539,14 @@ impl fmt::Debug for Record {
 
 /// Iterator over the headers of a [`Record`].
 #[derive(Clone, Debug)]
-pub struct RecordHeaders {
-    body: Bytes,
+pub struct RecordHeaders<B = Bytes> {
+    body: B,
     at: usize,
     left: i32,
 }
 
-impl Iterator for RecordHeaders {
-    type Item = (Bytes, Option<Bytes>);
+impl<B: BatchBytes> Iterator for RecordHeaders<B> {
+    type Item = (B, Option<B>);
 
     /// The walk that made the record has checked the headers: the early end of a malformed one never happens.
     fn next(&mut self) -> Option<Self::Item> {
@@ -539,8 +555,8 @@ impl Iterator for RecordHeaders {
         }
         let (name, value) = read_header(&self.body, &mut self.at)?;
         self.left -= 1;
-        Some((self.body.slice(name), value.shared_of(&self.body)))
+        Some((self.body.part(name), value.held_of(&self.body)))
     }
 }
 
-impl std::iter::FusedIterator for RecordHeaders {}
+impl<B: BatchBytes> std::iter::FusedIterator for RecordHeaders<B> {}

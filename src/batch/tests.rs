@@ -314,9 +314,33 @@ fn any_batch() -> impl Strategy<Value = (Vec<RecordBuilder>, Batch)> {
     })
 }
 
+type Part = Option<Vec<u8>>;
+
+/// Everything that a record says: its numbers, key, value and headers.
+type Said = ((Offset, Timestamp, Option<Sequence>), Part, Part, Vec<(Vec<u8>, Part)>);
+
+/// What records say, whatever holds them.
+fn said<B: BatchBytes>(records: Records<B>) -> Vec<Result<Said, BatchError>> {
+    let copy = |part: Option<B>| part.map(|part| part.to_vec());
+    let all = |record: Record<B>| {
+        let headers = record.headers().map(|(name, value)| (name.to_vec(), copy(value))).collect();
+        let numbers = (record.offset(), record.timestamp(), record.sequence());
+        (numbers, copy(record.key()), copy(record.value()), headers)
+    };
+    records.map(|record| record.map(all)).collect()
+}
+
+/// The records of a batch that is handed out, and of the same batch lent.
+fn handed_out_and_lent(bytes: &Bytes, scratch: &mut Vec<u8>) -> [Vec<Result<Said, BatchError>>; 2] {
+    let lent = Batches::lent(bytes).next().unwrap().unwrap();
+    [said(UncheckedBatch::decode(bytes).unwrap().records()), said(lent.records_in(scratch))]
+}
+
 proptest! {
     #[test]
     fn what_was_built_is_read_back((written, batch) in any_batch()) {
+        let [handed_out, lent] = handed_out_and_lent(batch.bytes(), &mut vec![7; 100]);
+        prop_assert_eq!(handed_out, lent);
         let batch = Batch::decode(batch.into_bytes()).unwrap();
         let read: Vec<_> = batch.records().map(Result::unwrap).collect();
         prop_assert_eq!(read.len(), written.len());
@@ -346,7 +370,10 @@ proptest! {
         let mut bytes = sealed(count, 3, &records).to_vec();
         let attributes = codec | at::CONTROL;
         BatchHeader { attributes, ..BatchHeader::decode(&bytes).unwrap() }.seal(&mut bytes);
-        let batch = UncheckedBatch::decode(&bytes.into()).unwrap();
+        let bytes = bytes.into();
+        let [handed_out, lent] = handed_out_and_lent(&bytes, &mut Vec::new());
+        prop_assert_eq!(handed_out, lent);
+        let batch = UncheckedBatch::decode(&bytes).unwrap();
         let all_read = batch.records().all(|record| record.map(|record| record.headers().count()).is_ok());
         let _ = batch.control();
         prop_assert_eq!(all_read, batch.check(RecordCheck::Full, DEFAULT_MAX_DECOMPRESSED).is_ok());
@@ -361,6 +388,7 @@ proptest! {
                 bytes[at::LENGTH..][..4].copy_from_slice(&length.to_be_bytes());
                 bytes[at::MAGIC] = 2;
             }
+            prop_assert_eq!(Batches::lent(&bytes).count(), Batches::new(bytes.clone().into()).count());
             for batch in Batches::new(bytes.clone().into()).flatten() {
                 let _ = batch.control();
                 prop_assert!(batch.records().count() <= 200);

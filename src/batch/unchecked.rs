@@ -9,6 +9,7 @@ use super::DEFAULT_MAX_DECOMPRESSED;
 use super::checked::{Batch, RecordCheck, describe};
 use super::control::ControlRecord;
 use super::header::BatchHeader;
+use super::held::BatchBytes;
 use super::record::{Records, read_control};
 use crate::error::BatchError;
 
@@ -26,9 +27,9 @@ use crate::error::BatchError;
 /// # Ok::<(), idemlog::BatchError>(())
 /// ```
 #[derive(Clone)]
-pub struct UncheckedBatch {
+pub struct UncheckedBatch<B = Bytes> {
     header: BatchHeader,
-    bytes: Bytes,
+    bytes: B,
 }
 
 impl UncheckedBatch {
@@ -39,18 +40,8 @@ impl UncheckedBatch {
     /// [`BatchError::TooShort`] if bytes are missing, and what [`BatchHeader::decode`] refuses.
     #[inline]
     pub fn decode(bytes: &Bytes) -> Result<Self, BatchError> {
-        let header = BatchHeader::decode(bytes)?;
-        if header.size() > bytes.len() {
-            return Err(BatchError::TooShort { expected: header.size(), got: bytes.len() });
-        }
+        let header = Self::decode_header(bytes)?;
         Ok(Self { header, bytes: bytes.slice(..header.size()) })
-    }
-
-    /// The batch in exactly this range of `bytes`, from which a header was decoded before.
-    #[inline(always)]
-    pub(crate) fn sound(bytes: &Bytes, range: Range<usize>) -> Self {
-        debug_assert_eq!(BatchHeader::read(&bytes[range.clone()]).size(), range.len());
-        Self { header: BatchHeader::read(&bytes[range.clone()]), bytes: bytes.slice(range) }
     }
 
     /// Compares the CRC and checks the records as far as `check` says. Compressed records may have `max_decompressed`
@@ -61,23 +52,6 @@ impl UncheckedBatch {
     /// [`BatchError`]: the CRC does not match, or a record is malformed.
     pub fn check(self, check: RecordCheck, max_decompressed: usize) -> Result<Batch, BatchError> {
         Batch::check(self.header, self.bytes, check, max_decompressed)
-    }
-
-    /// The header.
-    #[inline]
-    pub fn header(&self) -> &BatchHeader {
-        &self.header
-    }
-
-    /// The whole batch as bytes.
-    #[inline]
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-
-    /// The whole batch as bytes.
-    pub fn into_bytes(self) -> Bytes {
-        self.bytes
     }
 
     /// The records. Compressed ones may have [`DEFAULT_MAX_DECOMPRESSED`] bytes.
@@ -113,6 +87,74 @@ impl UncheckedBatch {
     pub fn records_within(&self, max_decompressed: usize) -> Records {
         Records::new(&self.header, self.bytes.clone(), max_decompressed)
     }
+}
+
+impl<'a> UncheckedBatch<&'a [u8]> {
+    /// The records, lent as the batch is. Compressed ones are decompressed into `scratch`, which may be used again for the
+    /// next batch, and may have [`DEFAULT_MAX_DECOMPRESSED`] bytes.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, Batches};
+    ///
+    /// let batch = BatchBuilder::new().record(b"a", b"1").record(b"b", b"2").build()?;
+    /// let (mut scratch, mut values) = (Vec::new(), Vec::new());
+    /// for batch in Batches::lent(batch.bytes()) {
+    ///     for record in batch?.records_in(&mut scratch) {
+    ///         values.extend_from_slice(record?.value().unwrap_or_default());
+    ///     }
+    /// }
+    /// assert_eq!(values, b"12");
+    /// # Ok::<(), idemlog::BatchError>(())
+    /// ```
+    #[inline]
+    pub fn records_in<'s>(&self, scratch: &'s mut Vec<u8>) -> Records<&'s [u8]>
+    where
+        'a: 's,
+    {
+        Records::lent(&self.header, self.bytes, scratch)
+    }
+
+    /// The batch with a copy of its bytes, to keep.
+    pub fn into_owned(self) -> UncheckedBatch {
+        UncheckedBatch { header: self.header, bytes: Bytes::copy_from_slice(self.bytes) }
+    }
+}
+
+impl<B: BatchBytes> UncheckedBatch<B> {
+    /// The header of the batch at the beginning of `bytes`, all of which is there.
+    #[inline]
+    fn decode_header(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
+        let header = BatchHeader::decode(bytes)?;
+        if header.size() > bytes.len() {
+            return Err(BatchError::TooShort { expected: header.size(), got: bytes.len() });
+        }
+        Ok(header)
+    }
+
+    /// The batch in exactly this range of `bytes`, from which a header was decoded before.
+    #[inline(always)]
+    pub(crate) fn sound(bytes: &B, range: Range<usize>) -> Self {
+        debug_assert_eq!(BatchHeader::read(&bytes[range.clone()]).size(), range.len());
+        Self { header: BatchHeader::read(&bytes[range.clone()]), bytes: bytes.part(range) }
+    }
+
+    /// The header.
+    #[inline]
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// The whole batch as bytes.
+    #[inline]
+    pub fn bytes(&self) -> &B {
+        &self.bytes
+    }
+
+    /// The whole batch as bytes.
+    #[inline]
+    pub fn into_bytes(self) -> B {
+        self.bytes
+    }
 
     /// What a control batch says. `None` for a batch of data, and for one whose record compaction has removed.
     ///
@@ -124,7 +166,7 @@ impl UncheckedBatch {
     }
 }
 
-impl fmt::Debug for UncheckedBatch {
+impl<B> fmt::Debug for UncheckedBatch<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         describe("UncheckedBatch", &self.header, f)
     }
@@ -145,8 +187,8 @@ impl fmt::Debug for UncheckedBatch {
 /// # Ok::<(), idemlog::BatchError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Batches {
-    rest: Bytes,
+pub struct Batches<B = Bytes> {
+    rest: B,
     ignore_incomplete: bool,
 }
 
@@ -155,7 +197,16 @@ impl Batches {
     pub fn new(bytes: Bytes) -> Self {
         Self { rest: bytes, ignore_incomplete: false }
     }
+}
 
+impl<'a> Batches<&'a [u8]> {
+    /// Walks the batches in borrowed `bytes`: the faster, as nothing that is handed out holds them.
+    pub fn lent(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, ignore_incomplete: false }
+    }
+}
+
+impl<B: BatchBytes> Batches<B> {
     /// Ends without an error before a last batch that is cut short.
     #[must_use]
     pub fn ignore_incomplete(mut self) -> Self {
@@ -164,26 +215,26 @@ impl Batches {
     }
 }
 
-impl Iterator for Batches {
-    type Item = Result<UncheckedBatch, BatchError>;
+impl<B: BatchBytes> Iterator for Batches<B> {
+    type Item = Result<UncheckedBatch<B>, BatchError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
         }
-        let batch = UncheckedBatch::decode(&self.rest);
-        match &batch {
-            Ok(batch) => self.rest = self.rest.slice(batch.bytes.len()..),
-            Err(_) => self.rest = Bytes::new(),
-        }
-        match batch {
-            Err(BatchError::TooShort { .. }) if self.ignore_incomplete => None,
-            batch => Some(batch),
+        match UncheckedBatch::<B>::decode_header(&self.rest) {
+            Ok(header) => Some(Ok(UncheckedBatch { header, bytes: self.rest.take_first(header.size()) })),
+            Err(error) => {
+                self.rest = B::default();
+                let is_cut = matches!(error, BatchError::TooShort { .. });
+                (!is_cut || !self.ignore_incomplete).then_some(Err(error))
+            }
         }
     }
 }
 
-impl std::iter::FusedIterator for Batches {}
+impl<B: BatchBytes> std::iter::FusedIterator for Batches<B> {}
 
 #[cfg(test)]
 mod tests {
@@ -201,6 +252,16 @@ mod tests {
         let (bytes, size) = two_batches();
         let second = Batches::new(bytes.clone()).nth(1).unwrap().unwrap();
         assert_eq!(second.bytes().as_ptr(), bytes[size..].as_ptr());
+    }
+
+    #[test]
+    fn a_lent_batch_lies_where_it_lay_and_one_that_is_kept_does_not() {
+        let (bytes, size) = two_batches();
+        let second = Batches::lent(&bytes).nth(1).unwrap().unwrap();
+        assert_eq!(second.bytes().as_ptr(), bytes[size..].as_ptr());
+        let kept = second.clone().into_owned();
+        assert_eq!((kept.header(), &kept.bytes()[..]), (second.header(), *second.bytes()));
+        assert_ne!(kept.bytes().as_ptr(), second.bytes().as_ptr());
     }
 
     #[test]

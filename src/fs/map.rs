@@ -285,12 +285,14 @@ const LINE: usize = 64;
 pub(crate) fn prefetch(bytes: &[u8], start: usize, len: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if let Some(bytes) = bytes.get(start..start.saturating_add(len)) {
-        // The last one may be in a line of its own, as the first need not be at the beginning of its line.
-        for byte in bytes.iter().step_by(LINE).chain(bytes.last()) {
+        let fetch = |byte: &u8| {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             // SAFETY: the address is that of a byte of the slice; fetching is a hint, which never faults.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
-        }
+        };
+        bytes.iter().step_by(LINE).for_each(fetch);
+        // It may be in a line of its own, as the first need not be at the beginning of its line.
+        bytes.last().into_iter().for_each(fetch);
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = (bytes, start, len);

@@ -102,6 +102,7 @@ impl State {
 }
 
 impl Commit {
+    #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }

@@ -53,6 +53,7 @@ impl Watermarks {
         Offset(self.log_start.load(Ordering::Acquire))
     }
 
+    #[inline]
     pub(crate) fn durable(&self) -> Offset {
         Offset(self.durable.load(Ordering::Acquire))
     }
@@ -63,11 +64,13 @@ impl Watermarks {
     }
 
     /// What can be read at all: everything, or what is durable after a failed sync.
+    #[inline]
     pub(crate) fn readable_end(&self) -> Offset {
         if self.poisoned.load(Ordering::Acquire) { self.durable() } else { self.log_end() }
     }
 
     /// What readers see: up to here, exclusive.
+    #[inline]
     pub(crate) fn high_watermark(&self) -> Offset {
         let set = self.high_watermark.load(Ordering::Acquire);
         if set >= 0 {

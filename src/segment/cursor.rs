@@ -1,5 +1,6 @@
 //! Walks the batches of a `.log` file from header to header.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,8 +18,8 @@ use crate::types::Offset;
 /// How much is fetched at once where bytes must be read instead of mapped.
 const READ_AHEAD: u64 = 256 << 10;
 
-/// How many headers a walk has fetched ahead of it,
-const AHEAD: usize = 8;
+/// How many headers a walk has fetched ahead of it: more are not faster where it was measured, and half as many slower,
+const AHEAD: usize = 24;
 /// and one that may be over soon. Where it goes on, it waits for those between: fetching them all made short ones slower.
 const AHEAD_OF_SHORT: usize = 3;
 
@@ -182,9 +183,19 @@ impl BatchCursor {
     /// through memory.
     #[inline(always)]
     pub(crate) fn batch_at(&self, position: u64) -> UncheckedBatch {
-        let start = (position - self.chunk_start) as usize;
-        let end = (self.position - self.chunk_start) as usize;
-        UncheckedBatch::sound(&self.chunk, start..end)
+        UncheckedBatch::sound(&self.chunk, self.passed_from(position))
+    }
+
+    /// The same, lent for as long as the cursor stays.
+    #[inline(always)]
+    pub(crate) fn lent_at(&self, position: u64) -> UncheckedBatch<&[u8]> {
+        UncheckedBatch::sound(&&*self.chunk, self.passed_from(position))
+    }
+
+    /// What lies between `position` and the cursor, in the chunk.
+    #[inline(always)]
+    fn passed_from(&self, position: u64) -> Range<usize> {
+        (position - self.chunk_start) as usize..(self.position - self.chunk_start) as usize
     }
 
     /// The header of that batch.

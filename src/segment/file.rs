@@ -343,6 +343,7 @@ impl LogFile {
         self.retired.store(false, Ordering::Release);
     }
 
+    #[inline]
     pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
     }
