@@ -176,11 +176,10 @@ fn misplaced(segment: &Segment, position: u64, got: Offset, expected: Offset) ->
 
 /// The bytes of the batches at the cursor that lie below `limit` and fit into `max_bytes`, the first in any case; and the
 /// offset behind them.
-fn take_batches(cursor: &mut BatchCursor, limit: Offset, max_bytes: usize) -> Result<(Bytes, Offset)> {
+fn take_batches(mut cursor: BatchCursor, limit: Offset, max_bytes: usize) -> Result<(Bytes, Offset)> {
     let start = cursor.position();
     let (mut end, mut next_offset) = (start, Offset(-1));
-    while end == start || end - start < max_bytes as u64 {
-        let Some(batch) = cursor.peek()? else { break };
+    while let Some(batch) = cursor.peek()? {
         let behind = batch.end();
         let fits = behind - start <= max_bytes as u64 || end == start;
         if !fits || batch.header.next_offset() > limit {
@@ -190,13 +189,12 @@ fn take_batches(cursor: &mut BatchCursor, limit: Offset, max_bytes: usize) -> Re
             return Err(misplaced(cursor.segment(), batch.position, batch.header.base_offset, next_offset));
         }
         (end, next_offset) = (behind, batch.header.next_offset());
+        if end - start >= max_bytes as u64 {
+            break;
+        }
         cursor.skip(&batch);
     }
-    let bytes = match cursor.mapped(start, end) {
-        Some(bytes) => bytes,
-        None => cursor.segment().file().bytes(start, end)?,
-    };
-    Ok((bytes, next_offset))
+    Ok((cursor.into_bytes(start, end)?, next_offset))
 }
 
 impl Shared {
@@ -261,7 +259,7 @@ impl Shared {
             self.check_range(from, high_watermark)?;
             let limit = if only_decided { last_stable.min(high_watermark) } else { high_watermark };
             let (bytes, end) = match self.cursor(from)?.filter(|_| from < limit) {
-                Some(mut cursor) => take_batches(&mut cursor, limit, max_bytes)?,
+                Some(cursor) => take_batches(cursor, limit, max_bytes)?,
                 None => (Bytes::new(), from),
             };
             if bytes.is_empty() {
@@ -358,9 +356,8 @@ impl Shared {
 
     /// A cursor in one segment, whose file may have been removed meanwhile.
     fn cursor_in(&self, segment: &Arc<Segment>, is_active: bool, offset: Offset) -> Result<BatchCursor> {
-        let was_open = is_active || segment.file().is_open();
         let cursor = segment.cursor_at(offset);
-        if !was_open {
+        if !is_active {
             self.count_open(segment);
         }
         cursor
@@ -368,6 +365,9 @@ impl Shared {
 
     /// Counts a segment that was opened to be read, so that it is given back when there are too many.
     fn count_open(&self, segment: &Arc<Segment>) {
+        if segment.file().is_counted() {
+            return;
+        }
         // What the active segment holds open is its appender's.
         let is_active = self.segments.load().last().is_some_and(|active| Arc::ptr_eq(active, segment));
         if !is_active {

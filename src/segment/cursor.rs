@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::Segment;
 use super::file::LogFile;
@@ -204,11 +204,15 @@ impl BatchCursor {
         BatchHeader::read(&self.chunk[(position - self.chunk_start) as usize..])
     }
 
-    /// The bytes in [`from`, `to`), where they are mapped and fetched already.
-    pub(crate) fn mapped(&self, from: u64, to: u64) -> Option<Bytes> {
-        let is_here = self.chunk_start <= from && to <= self.chunk_start + self.chunk.len() as u64;
-        let start = from.saturating_sub(self.chunk_start) as usize;
-        (is_here && self.file().is_memory()).then(|| self.chunk.slice(start..start + (to - from) as usize))
+    /// The bytes in [`from`, `to`): with the cursor's hold on them where they are mapped, else read into memory of their own.
+    pub(crate) fn into_bytes(self, from: u64, to: u64) -> Result<Bytes> {
+        let Self { segment, mut chunk, chunk_start, .. } = self;
+        if from < chunk_start || to > chunk_start + chunk.len() as u64 || !segment.file().is_memory() {
+            return segment.file().bytes(from, to);
+        }
+        chunk.advance((from - chunk_start) as usize);
+        chunk.truncate((to - from) as usize);
+        Ok(chunk)
     }
 
     /// The bytes of `batch`, which lies in the chunk that was fetched last.

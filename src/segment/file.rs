@@ -190,11 +190,6 @@ impl LogFile {
         self.synced.load(Ordering::Acquire) < self.end()
     }
 
-    /// Whether a map or descriptor is held for readers right now.
-    pub(crate) fn is_open(&self) -> bool {
-        self.opened.load().is_some()
-    }
-
     /// Whether the bytes are mapped right now.
     pub(crate) fn is_mapped(&self) -> bool {
         self.map().is_some()
@@ -425,9 +420,14 @@ impl LogFile {
         place.views.shrink_to_fit();
     }
 
+    /// Whether the budget counts what is open.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.counted.load(Ordering::Acquire)
+    }
+
     /// Whether there is a map or descriptor that was not counted yet; from now on it is.
     pub(crate) fn count(&self) -> bool {
-        self.is_open() && !self.counted.swap(true, Ordering::AcqRel)
+        self.opened.load().is_some() && !self.counted.swap(true, Ordering::AcqRel)
     }
 
     /// The published bytes in [`from`, `to`), by reference to the map, or read into memory.
