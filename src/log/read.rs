@@ -151,7 +151,9 @@ fn first_at(
 ) -> Result<Option<OffsetAndTimestamp>> {
     let mut cursor = segment.cursor_at_time(timestamp, start)?;
     let mut scratch = Vec::new();
-    while let Some(batch) = cursor.next()? {
+    for steps in 0.. {
+        let Some(batch) = cursor.peek()? else { break };
+        cursor.step(&batch, steps);
         if batch.header.base_offset >= end {
             break;
         }

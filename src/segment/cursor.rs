@@ -20,8 +20,8 @@ const READ_AHEAD: u64 = 256 << 10;
 
 /// How many headers a walk has fetched ahead of it: more are not faster where it was measured, and half as many slower,
 const AHEAD: usize = 24;
-/// and one that may be over soon. Where it goes on, it waits for those between: fetching them all made short ones slower.
-const AHEAD_OF_SHORT: usize = 3;
+/// and one that may be over soon, all at once at its beginning: most intervals of an index hold no more batches.
+const AHEAD_OF_SHORT: usize = 4;
 
 /// As much of the first record as is read by those who want none of its bytes.
 const RECORD_HEAD: usize = 16;
@@ -170,13 +170,21 @@ impl BatchCursor {
 
     /// Moves to the first batch whose last offset is `target` or higher.
     pub(crate) fn seek(&mut self, target: Offset) -> Result<Option<PlacedBatch>> {
+        let mut steps = 0;
         while let Some(batch) = self.peek()? {
             if batch.header.last_offset() >= target {
                 return Ok(Some(batch));
             }
-            self.skip(&batch);
+            self.step(&batch, steps);
+            steps += 1;
         }
         Ok(None)
+    }
+
+    /// Moves behind `batch` in a walk that should be over soon, after so many steps of it.
+    #[inline]
+    pub(crate) fn step(&mut self, batch: &PlacedBatch, steps: usize) {
+        if steps < AHEAD_OF_SHORT { self.pass(batch) } else { self.skip(batch) }
     }
 
     /// The batch at `position` that the cursor has moved behind last, decoded anew: for those who would have to carry it

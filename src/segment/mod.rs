@@ -19,6 +19,7 @@ pub(crate) use entries::IndexInterval;
 pub(crate) use file::{ALLOCATION_STEP_MIN, LogFile, Sink, Stamps};
 pub(crate) use offset_index::{IndexPosition, OffsetIndex};
 pub(crate) use time_index::TimeIndex;
+use time_index::TimePosition;
 pub(crate) use transaction_index::TransactionIndex;
 pub(crate) use writer::{Leeway, SegmentWriter};
 
@@ -230,10 +231,9 @@ impl Segment {
         let offset = read(SegmentFile::OffsetIndex.name(self.base_offset))?;
         let time = read(SegmentFile::TimeIndex.name(self.base_offset))?;
         let max = self.index_options.max_bytes as usize;
-        let indexes = Indexes {
-            offset: OffsetIndex::decode(self.base_offset, &offset, self.file.end(), max).ok()?,
-            time: TimeIndex::decode(self.base_offset, &time, max).ok()?,
-        };
+        let offset = OffsetIndex::decode(self.base_offset, &offset, self.file.end(), max).ok()?;
+        let time = TimeIndex::decode(self.base_offset, &time, max, offset.iter()).ok()?;
+        let indexes = Indexes { offset, time };
         (self.last_entry_fits(&indexes) && agree(&indexes)).then_some(indexes)
     }
 
@@ -316,10 +316,11 @@ impl Segment {
         start: Offset,
     ) -> Result<BatchCursor> {
         let indexes = self.indexes()?;
-        let (offset, below) = indexes.time.lookup(timestamp);
-        let target = offset.max(start);
-        // The entries come in pairs, but for timestamps that do not rise.
-        self.cursor_from(indexes.offset.lookup_near(below, target), target)
+        let TimePosition { offset, position } = indexes.time.lookup(timestamp);
+        match position.filter(|_| offset >= start) {
+            Some(position) => self.cursor_from(IndexPosition { offset, position }, offset),
+            None => self.cursor_at(offset.max(start)),
+        }
     }
 
     /// A cursor as [`cursor_at`](Self::cursor_at) gives it, by an index entry, which is believed only if a batch that
@@ -447,14 +448,15 @@ impl IndexFiller {
     /// Adds an entry pair.
     #[inline(never)]
     fn append(&self, indexes: &Indexes, last_offset: Offset, position: u64) {
-        indexes.offset.append(last_offset, position as u32);
-        indexes.time.append(self.largest_timestamp, self.largest_timestamp_offset);
+        let (position, offset) = (position as u32, self.largest_timestamp_offset);
+        indexes.offset.append(last_offset, position);
+        indexes.time.append(self.largest_timestamp, offset, (offset == last_offset).then_some(position));
     }
 
     /// The entry that a sealed segment's time index ends with: its largest timestamp.
     pub(crate) fn seal(&self, indexes: &Indexes) {
         if self.largest_timestamp_offset.0 >= 0 {
-            indexes.time.append_last(self.largest_timestamp, self.largest_timestamp_offset);
+            indexes.time.append_last(self.largest_timestamp, self.largest_timestamp_offset, None);
         }
     }
 
@@ -484,7 +486,8 @@ mod tests {
             for number in 1..BYTES / batch {
                 assert!(indexes.offset.append(Offset(number as i64), (number * batch) as u32));
                 let timestamp = Timestamp(if is_one_time { 7 } else { number as i64 });
-                assert!(indexes.time.append(timestamp, Offset(number as i64)) || is_one_time && number > 1);
+                let offset = Offset(number as i64);
+                assert!(indexes.time.append(timestamp, offset, None) || is_one_time && number > 1);
             }
             indexes.prepare(BYTES, BYTES + (64 << 20));
             for (room, len) in

@@ -58,24 +58,14 @@ impl OffsetIndex {
     /// beginning.
     pub(crate) fn lookup(&self, target: Offset) -> IndexPosition {
         let above = u64::try_from(target - self.base).map_or(0, |relative| relative + 1);
-        self.begin(self.entries.count_below(above, |[entry]| u64::from(relative_offset(entry))))
-    }
-
-    /// The same, quickly if as many entries as are `likely` are not above `target`.
-    pub(crate) fn lookup_near(&self, likely: usize, target: Offset) -> IndexPosition {
-        if likely > self.len() {
-            return self.lookup(target);
-        }
-        let found = self.begin(likely);
-        let next = self.entries.get(likely).map(|[entry]| self.unpack(entry));
-        let is_found = found.offset <= target && next.is_none_or(|next| next.offset > target);
-        if is_found { found } else { self.lookup(target) }
-    }
-
-    /// Where to begin behind so many entries.
-    fn begin(&self, entries: usize) -> IndexPosition {
+        let entries = self.entries.count_below(above, |[entry]| u64::from(relative_offset(entry)));
         let last = entries.checked_sub(1).and_then(|last| self.entries.get(last));
         last.map_or(IndexPosition { offset: self.base, position: 0 }, |[entry]| self.unpack(entry))
+    }
+
+    /// The entries in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = IndexPosition> {
+        self.entries.iter_from(0).map(|[entry]| self.unpack(entry))
     }
 
     /// Takes the memory of the first `len` entries.
@@ -315,9 +305,6 @@ mod tests {
                 let found = model.iter().rfind(|entry| entry.0 <= target).copied().unwrap_or((BASE.0, 0));
                 let expected = IndexPosition { offset: Offset(found.0), position: found.1 };
                 prop_assert_eq!(index.lookup(Offset(target)), expected);
-                for likely in [0, model.iter().filter(|entry| entry.0 <= target).count(), model.len(), 1000] {
-                    prop_assert_eq!(index.lookup_near(likely, Offset(target)), expected);
-                }
                 prop_assert_eq!(decoded.lookup(Offset(target)), expected);
                 let below = model.iter().take_while(|entry| entry.0 < target).count();
                 let cut = index.truncated(Offset(target));

@@ -10,7 +10,7 @@
 //! Source: `TimeIndex` of Apache Kafka. All integers are big endian.
 
 use super::entries::Entries;
-use super::offset_index::{relative_to, whole_entries};
+use super::offset_index::{IndexPosition, relative_to, whole_entries};
 use crate::error::CorruptionKind;
 use crate::types::{Offset, Timestamp};
 
@@ -21,8 +21,18 @@ pub(crate) struct TimeIndex {
     entries: Entries<2>,
 }
 
-/// An entry's fields, timestamp and relative offset, each in a word.
+/// The timestamp in one word; in the other the relative offset and, above it and 1 higher, the position of the batch: 0 where
+/// it is not known. The file does not have it. It spares look-ups one in the offset index, which is a wait for memory.
 type Packed = [u64; 2];
+
+/// Where the search for a timestamp begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimePosition {
+    /// The last offset of a batch. Every batch before it has only earlier timestamps than the one that is looked for.
+    pub(crate) offset: Offset,
+    /// Where that batch begins, if it is known.
+    pub(crate) position: Option<u32>,
+}
 
 impl TimeIndex {
     /// The size of an entry in the file.
@@ -33,31 +43,37 @@ impl TimeIndex {
         Self { base, entries: Entries::new(max_bytes / Self::ENTRY_SIZE) }
     }
 
-    /// Notes that `timestamp` is the largest so far, and that the batch that ends with `offset` brought it.
+    /// Notes that `timestamp` is the largest so far, and that the batch that ends with `offset` brought it. `position`: where
+    /// that begins, if it is known.
     ///
     /// Returns whether there is a new entry. There is none if the index is full, the timestamp is not above that of the
     /// last entry, or the offset is below that of the last entry or does not fit its field.
-    pub(crate) fn append(&self, timestamp: Timestamp, offset: Offset) -> bool {
-        self.left() > 0 && self.append_last(timestamp, offset)
+    pub(crate) fn append(&self, timestamp: Timestamp, offset: Offset, position: Option<u32>) -> bool {
+        self.left() > 0 && self.append_last(timestamp, offset, position)
     }
 
     /// As [`append`](Self::append), for the entry that a sealed segment's index ends with: one slot is kept for it.
-    pub(crate) fn append_last(&self, timestamp: Timestamp, offset: Offset) -> bool {
+    pub(crate) fn append_last(&self, timestamp: Timestamp, offset: Offset, position: Option<u32>) -> bool {
         let (last_timestamp, last_offset) = self.last().unwrap_or((Timestamp::NONE, self.base));
         match relative_to(self.base, offset) {
             Some(relative) if timestamp > last_timestamp && offset >= last_offset => {
-                self.entries.push([timestamp.0 as u64, u64::from(relative)])
+                let place = position.map_or(0, |position| u64::from(position) + 1);
+                self.entries.push([timestamp.0 as u64, place << 32 | u64::from(relative)])
             }
             _ => false,
         }
     }
 
-    /// The offset of the entry with the largest timestamp below `target`, else the base offset; and how many entries are
-    /// below. Every batch before the one that holds the offset has only timestamps below `target`.
-    pub(crate) fn lookup(&self, target: Timestamp) -> (Offset, usize) {
-        let below = self.entries.count_below(ordered(target.0 as u64), |[timestamp, _]| ordered(timestamp));
-        let last = below.checked_sub(1).and_then(|last| self.entries.get(last));
-        (last.map_or(self.base, |entry| self.unpack(entry).1), below)
+    /// Where the search for `target` begins: at the batch of the entry with the largest timestamp not above it, else at the
+    /// segment's beginning. (The batch of an entry is the first one that has its timestamp.)
+    pub(crate) fn lookup(&self, target: Timestamp) -> TimePosition {
+        let above = ordered(target.0 as u64).saturating_add(1);
+        let entries = self.entries.count_below(above, |[timestamp, _]| ordered(timestamp));
+        let last = entries.checked_sub(1).and_then(|last| self.entries.get(last));
+        last.map_or(TimePosition { offset: self.base, position: None }, |entry| TimePosition {
+            offset: self.unpack(entry).1,
+            position: position(entry),
+        })
     }
 
     /// Takes the memory of the first `len` entries.
@@ -87,13 +103,13 @@ impl TimeIndex {
     /// The bytes of the file from the `from_entry`th entry on.
     pub(crate) fn encode(&self, from_entry: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.len().saturating_sub(from_entry) * Self::ENTRY_SIZE);
-        for [timestamp, relative] in self.entries.iter_from(from_entry) {
-            bytes.extend_from_slice(&bytes_of(timestamp, relative as u32));
+        for [timestamp, place] in self.entries.iter_from(from_entry) {
+            bytes.extend_from_slice(&bytes_of(timestamp, place as u32));
         }
         bytes
     }
 
-    /// The index in a file's bytes.
+    /// The index in a file's bytes. `places`: the entries of the offset index beside it.
     ///
     /// Entries of zeros at the end are no entries, as in the offset index. A true entry of zeros, timestamp 0 at the
     /// base offset, may be lost by that; look-ups begin at the base offset without it, too.
@@ -102,12 +118,21 @@ impl TimeIndex {
     ///
     /// [`CorruptionKind::Length`] for a file that ends inside an entry, [`CorruptionKind::Format`] if timestamps do
     /// not increase strictly, offsets decrease, or one does not fit its field.
-    pub(crate) fn decode(base: Offset, bytes: &[u8], max_bytes: usize) -> Result<Self, CorruptionKind> {
+    pub(crate) fn decode(
+        base: Offset,
+        bytes: &[u8],
+        max_bytes: usize,
+        places: impl Iterator<Item = IndexPosition>,
+    ) -> Result<Self, CorruptionKind> {
         let entries = whole_entries::<{ Self::ENTRY_SIZE }>(bytes)?;
         let index = Self::new(base, max_bytes.max(size_of_val(entries)));
+        let mut places = places.peekable();
         for entry in entries {
             let (timestamp, relative) = split(entry);
-            if !index.append_last(Timestamp(timestamp), base + i64::from(relative)) {
+            let offset = base + i64::from(relative);
+            while places.next_if(|place| place.offset < offset).is_some() {}
+            let position = places.peek().filter(|place| place.offset == offset).map(|place| place.position);
+            if !index.append_last(Timestamp(timestamp), offset, position) {
                 return Err(CorruptionKind::Format("time index entries do not increase"));
             }
         }
@@ -123,9 +148,13 @@ impl TimeIndex {
         kept
     }
 
-    fn unpack(&self, [timestamp, relative]: Packed) -> (Timestamp, Offset) {
-        (Timestamp(timestamp as i64), self.base + relative as i64)
+    fn unpack(&self, [timestamp, place]: Packed) -> (Timestamp, Offset) {
+        (Timestamp(timestamp as i64), self.base + i64::from(place as u32))
     }
+}
+
+fn position([_, place]: Packed) -> Option<u32> {
+    ((place >> 32) as u32).checked_sub(1)
 }
 
 /// A timestamp's bits as a number that rises with it.
@@ -156,29 +185,41 @@ mod tests {
     fn index(entries: &[(i64, i64)]) -> TimeIndex {
         let index = TimeIndex::new(BASE, 1 << 20);
         for &(timestamp, offset) in entries {
-            assert!(index.append(Timestamp(timestamp), Offset(offset)));
+            assert!(index.append(Timestamp(timestamp), Offset(offset), position_of(offset)));
         }
         index
     }
 
+    /// Where the batch that ends with `offset` begins; of every third batch nobody knows.
+    fn position_of(offset: i64) -> Option<u32> {
+        (offset % 3 != 0).then_some((offset - BASE.0) as u32 * 100)
+    }
+
     fn decode(bytes: &[u8]) -> Result<TimeIndex, CorruptionKind> {
-        TimeIndex::decode(BASE, bytes, 1 << 20)
+        let places = (BASE.0..BASE.0 + 20_000).filter_map(|offset| {
+            Some(IndexPosition { offset: Offset(offset), position: position_of(offset)? })
+        });
+        TimeIndex::decode(BASE, bytes, 1 << 20, places)
+    }
+
+    fn begin(offset: i64, position: Option<u32>) -> TimePosition {
+        TimePosition { offset: Offset(offset), position }
     }
 
     #[test]
-    fn a_look_up_finds_the_largest_timestamp_below_the_target() {
+    fn a_look_up_finds_the_largest_timestamp_not_above_the_target() {
         let index = index(&[(10, 1004), (20, 1010), (21, 1011)]);
         let cases = [
-            (i64::MIN, 1000, 0),
-            (10, 1000, 0),
-            (11, 1004, 1),
-            (20, 1004, 1),
-            (21, 1010, 2),
-            (22, 1011, 3),
-            (i64::MAX, 1011, 3),
+            (i64::MIN, begin(1000, None)),
+            (9, begin(1000, None)),
+            (10, begin(1004, Some(400))),
+            (19, begin(1004, Some(400))),
+            (20, begin(1010, Some(1000))),
+            (21, begin(1011, None)),
+            (i64::MAX, begin(1011, None)),
         ];
-        for (target, offset, below) in cases {
-            assert_eq!(index.lookup(Timestamp(target)), (Offset(offset), below), "{target}");
+        for (target, found) in cases {
+            assert_eq!(index.lookup(Timestamp(target)), found, "{target}");
         }
     }
 
@@ -193,22 +234,22 @@ mod tests {
             ("a relative offset of 2^31", 11, BASE.0 + (1 << 31)),
         ];
         for (what, timestamp, offset) in skipped {
-            assert!(!index.append(Timestamp(timestamp), Offset(offset)), "{what}");
+            assert!(!index.append(Timestamp(timestamp), Offset(offset), Some(7)), "{what}");
         }
-        assert!(!TimeIndex::new(BASE, 120).append(Timestamp::NONE, BASE), "no timestamp");
-        assert!(index.append(Timestamp(11), Offset(1004)));
+        assert!(!TimeIndex::new(BASE, 120).append(Timestamp::NONE, BASE, None), "no timestamp");
+        assert!(index.append(Timestamp(11), Offset(1004), None));
     }
 
     #[test]
     fn one_slot_is_kept_for_the_last_entry() {
         let index = TimeIndex::new(BASE, 3 * TimeIndex::ENTRY_SIZE);
-        assert!(index.append(Timestamp(1), Offset(1001)));
+        assert!(index.append(Timestamp(1), Offset(1001), None));
         assert!(index.left() > 0);
-        assert!(index.append(Timestamp(2), Offset(1002)));
+        assert!(index.append(Timestamp(2), Offset(1002), None));
         assert_eq!(index.left(), 0);
-        assert!(!index.append(Timestamp(3), Offset(1003)));
-        assert!(index.append_last(Timestamp(3), Offset(1003)));
-        assert!(!index.append_last(Timestamp(4), Offset(1004)));
+        assert!(!index.append(Timestamp(3), Offset(1003), None));
+        assert!(index.append_last(Timestamp(3), Offset(1003), None));
+        assert!(!index.append_last(Timestamp(4), Offset(1004), None));
         assert_eq!(index.last(), Some((Timestamp(3), Offset(1003))));
     }
 
@@ -227,7 +268,7 @@ mod tests {
         bytes.resize(8184, 0);
         let decoded = decode(&bytes).unwrap();
         assert_eq!(decoded.encode(0), whole.encode(0));
-        assert!(decoded.append(Timestamp(21), Offset(1011)));
+        assert!(decoded.append(Timestamp(21), Offset(1011), None));
         assert_eq!(decode(&[0; 8184]).unwrap().len(), 0);
     }
 
@@ -260,9 +301,13 @@ mod tests {
             }
             let index = index(&model);
             for target in targets {
-                let earlier = model.iter().take_while(|entry| entry.0 < target).count();
-                let offset = model[..earlier].last().map_or(BASE.0, |entry| entry.1);
-                prop_assert_eq!(index.lookup(Timestamp(target)), (Offset(offset), earlier));
+                let not_later = model.iter().take_while(|entry| entry.0 <= target).count();
+                let offset = model[..not_later].last().map_or(BASE.0, |entry| entry.1);
+                let found = begin(offset, position_of(offset).filter(|_| not_later > 0));
+                prop_assert_eq!(index.lookup(Timestamp(target)), found);
+                if model != [(0, BASE.0)] {
+                    prop_assert_eq!(decode(&index.encode(0)).unwrap().lookup(Timestamp(target)), found);
+                }
                 let below = model.iter().take_while(|entry| entry.1 < BASE.0 + target).count();
                 let cut = index.truncated(BASE + target);
                 prop_assert_eq!(cut.encode(0), &index.encode(0)[..below * TimeIndex::ENTRY_SIZE]);
@@ -275,7 +320,7 @@ mod tests {
 
         #[test]
         fn garbage_is_decoded_or_refused_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            if let Ok(index) = TimeIndex::decode(BASE, &bytes, 16) {
+            if let Ok(index) = decode(&bytes) {
                 index.lookup(Timestamp(0));
                 prop_assert!(bytes.starts_with(&index.encode(0)));
             }

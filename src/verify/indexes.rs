@@ -1,6 +1,7 @@
 //! Index entries, each held against the batches of its segment.
 
 use std::collections::HashSet;
+use std::iter;
 
 use super::walk::Seen;
 use crate::error::CorruptionKind;
@@ -43,7 +44,7 @@ pub(super) fn check_offsets(segment: &Segment, bytes: &[u8], batches: &[Seen]) -
 
 /// Every entry must tell the largest timestamp up to the batch that ends with its offset, which brought it.
 pub(super) fn check_times(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> Wrong {
-    let index = match TimeIndex::decode(segment.base_offset(), bytes, bytes.len()) {
+    let index = match TimeIndex::decode(segment.base_offset(), bytes, bytes.len(), iter::empty()) {
         Ok(index) => index,
         Err(kind) => return not_decoded(&kind),
     };
