@@ -15,8 +15,8 @@ use std::time::Duration;
 use common::{MODES, TestClock, batch, change, open, options, plain, small, stored};
 use idemlog::{
     AppendOptions, Batch, BatchBuilder, ControlRecord, CutReason, Durability, Error, FirstAppend, IoMode,
-    Log, LogDir, LogDirOptions, Offset, ProducerEpoch, ProducerId, ProducerPolicy, RejectionReason, Sequence,
-    SequenceRule, Timestamp,
+    Log, LogDir, LogDirOptions, Offset, ProducerEpoch, ProducerId, ProducerPolicy, RecordBuilder,
+    RejectionReason, Sequence, SequenceRule, Timestamp,
 };
 
 /// Why the log does not take a batch.
@@ -263,6 +263,43 @@ fn an_offset_is_found_by_timestamp() {
             assert_eq!((found.offset, found.timestamp), (Offset(at * 2), Timestamp(1000 + at * 2)), "{at}");
         }
         assert_eq!(log.offset_for_timestamp(Timestamp(5000)).unwrap(), None);
+    }
+}
+
+/// Timestamps that repeat, rise and fall, in an index that was filled, read from its file, and cut.
+#[test]
+fn a_timestamp_is_found_where_it_comes_first_in_whatever_order_they_come() {
+    let check = |log: &Log, what: &str| {
+        let records = log.reader(Offset(0)).unwrap().flat_map(|batch| batch.unwrap().into_records());
+        let all: Vec<_> =
+            records.map(|record| record.unwrap()).map(|r| (r.offset(), r.timestamp())).collect();
+        for wanted in (990..1_040).map(Timestamp) {
+            let expected = all.iter().copied().find(|&(_, timestamp)| timestamp >= wanted);
+            let found = log.offset_for_timestamp(wanted).unwrap();
+            assert_eq!(found.map(|found| (found.offset, found.timestamp)), expected, "{what}, {wanted:?}");
+        }
+    };
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let log_dir = open(data.path(), mode);
+        let log = log_dir.partition("t", 0).unwrap();
+        for at in 0..300_i64 {
+            let record =
+                |at| RecordBuilder::new().timestamp(Timestamp(1_000 + at / 8 - at % 4 * 2)).value("v");
+            let batch = BatchBuilder::new().push(record(at)).push(record(at + 1));
+            log.append(&batch.build().unwrap()).unwrap();
+        }
+        assert!(log.metrics().segments > 3);
+        check(&log, "filled");
+        log_dir.close().unwrap();
+
+        let log_dir = open(data.path(), mode);
+        let log = log_dir.partition("t", 0).unwrap();
+        check(&log, "read");
+        for end in [501, 350] {
+            log.truncate_to(Offset(end)).unwrap();
+            check(&log, "cut");
+        }
     }
 }
 
