@@ -115,8 +115,38 @@ fn what_a_reader_lends_is_what_it_hands_out() {
     }
 }
 
+/// Both look for the rest where the segment that they were in is cut or deleted.
 #[test]
-fn a_reader_that_lends_goes_on_behind_what_was_deleted_and_ends_with_the_log() {
+fn a_reader_that_lends_sees_what_left_the_log_as_one_that_hands_out() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        for at in 0..200 {
+            log.append(&batch(1, 0, at * 2, 2)).unwrap();
+        }
+        let (mut lending, mut handing_out) = (log.reader(Offset(0)).unwrap(), log.reader(Offset(0)).unwrap());
+        let mut step = |what: &str| {
+            let handed_out =
+                handing_out.next().map(|batch| batch.map(|batch| *batch.header()).map_err(|e| e.to_string()));
+            let lent = lending
+                .lend_next()
+                .map(|batch| batch.map(|batch| *batch.header()).map_err(|e| e.to_string()));
+            assert_eq!(lent, handed_out, "{mode:?}, {what}");
+            lent
+        };
+        (0..5).for_each(|_| assert!(matches!(step("whole"), Some(Ok(_)))));
+        log.truncate_to(Offset(301)).unwrap();
+        (0..100).for_each(|_| assert!(matches!(step("cut"), Some(Ok(_)))));
+        log.delete_records(Offset(250)).unwrap();
+        log.apply_retention().unwrap();
+        assert!(matches!(step("deleted"), Some(Err(_))), "{mode:?}, it stands below the log start offset");
+        assert!(matches!(step("deleted"), Some(Err(_))), "{mode:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_lends_goes_on_behind_a_truncation_and_ends_with_the_log() {
     for mode in MODES {
         let data = tempfile::tempdir().unwrap();
         let dir = open(data.path(), mode);
@@ -279,16 +309,16 @@ fn a_timestamp_is_found_where_it_comes_first_in_whatever_order_they_come() {
             assert_eq!(found.map(|found| (found.offset, found.timestamp)), expected, "{what}, {wanted:?}");
         }
     };
+    let append = |log: &Log, at: i64| {
+        let record = |at| RecordBuilder::new().timestamp(Timestamp(1_000 + at / 8 - at % 4 * 2)).value("v");
+        let batch = BatchBuilder::new().push(record(at)).push(record(at + 1));
+        log.append(&batch.build().unwrap()).unwrap();
+    };
     for mode in MODES {
         let data = tempfile::tempdir().unwrap();
         let log_dir = open(data.path(), mode);
         let log = log_dir.partition("t", 0).unwrap();
-        for at in 0..300_i64 {
-            let record =
-                |at| RecordBuilder::new().timestamp(Timestamp(1_000 + at / 8 - at % 4 * 2)).value("v");
-            let batch = BatchBuilder::new().push(record(at)).push(record(at + 1));
-            log.append(&batch.build().unwrap()).unwrap();
-        }
+        (0..300).for_each(|at| append(&log, at));
         assert!(log.metrics().segments > 3);
         check(&log, "filled");
         log_dir.close().unwrap();
@@ -299,6 +329,8 @@ fn a_timestamp_is_found_where_it_comes_first_in_whatever_order_they_come() {
         for end in [501, 350] {
             log.truncate_to(Offset(end)).unwrap();
             check(&log, "cut");
+            (0..60).for_each(|at| append(&log, at + end / 2 - 8));
+            check(&log, "cut and filled");
         }
     }
 }

@@ -173,6 +173,25 @@ fn every_flipped_bit_of_an_index_is_found() {
     }
 }
 
+/// A look-up of just that timestamp begins at the batch of the entry.
+#[test]
+fn a_time_index_entry_that_names_a_later_batch_with_the_same_timestamp_is_found() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    for _ in 0..20 {
+        log.append(&plain(&"x".repeat(100))).unwrap();
+    }
+    dir.close().unwrap();
+    let index = &files(&data, ".timeindex")[0];
+    assert!(errors(&look(data.path())).is_empty());
+    for later in [1, 5] {
+        change(index, |bytes| bytes[11] = later);
+        let report = look(data.path());
+        assert!(errors(&report).iter().any(|problem| problem.path == *index), "{later}");
+    }
+}
+
 #[test]
 fn every_flipped_bit_of_a_snapshot_is_found() {
     let data = closed(IoMode::Mapped);

@@ -303,8 +303,9 @@ fn read_header(body: &[u8], at: &mut usize) -> Option<(Range<usize>, Part)> {
     Some((name, read_nullable(body, at)?))
 }
 
-/// Iterator over the records of a batch, from [`Batch::records`](crate::Batch::records) or
-/// [`UncheckedBatch::records`](crate::UncheckedBatch::records). Ends behind the first error.
+/// Iterator over the records of a batch, from [`Batch::records`](crate::Batch::records),
+/// [`UncheckedBatch::records`](crate::UncheckedBatch::records) or, lent, from
+/// [`UncheckedBatch::records_in`](crate::UncheckedBatch::records_in). Ends behind the first error.
 ///
 /// ```
 /// use idemlog::BatchBuilder;
@@ -421,8 +422,8 @@ impl<B> fmt::Debug for Records<B> {
     }
 }
 
-/// One record. Holds the memory that it lies in (the batch, a map of the log, or what was decompressed) and copies
-/// nothing out of it.
+/// One record. Holds or borrows, as its [`BatchBytes`] say, the memory that it lies in (the batch, a map of the log, or what
+/// was decompressed), and copies nothing out of it.
 ///
 /// ```
 /// use idemlog::{BatchBuilder, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};

@@ -13,7 +13,8 @@ use super::held::BatchBytes;
 use super::record::{Records, read_control};
 use crate::error::BatchError;
 
-/// A batch that has all its bytes and a sound header, and whose CRC was not looked at.
+/// A batch that has all its bytes and a sound header, and whose CRC was not looked at. It holds its bytes, or borrows them
+/// where it is lent: see [`BatchBytes`].
 ///
 /// ```
 /// use idemlog::{BatchBuilder, Batches, RecordCheck, DEFAULT_MAX_DECOMPRESSED};
@@ -90,8 +91,8 @@ impl UncheckedBatch {
 }
 
 impl<'a> UncheckedBatch<&'a [u8]> {
-    /// The records, lent as the batch is. Compressed ones are decompressed into `scratch`, which may be used again for the
-    /// next batch, and may have [`DEFAULT_MAX_DECOMPRESSED`] bytes.
+    /// The records, lent for as long as `scratch` is borrowed: compressed ones, which may have [`DEFAULT_MAX_DECOMPRESSED`]
+    /// bytes, are decompressed into it. It can be used again for the next batch.
     ///
     /// ```
     /// use idemlog::{BatchBuilder, Batches};
@@ -172,8 +173,8 @@ impl<B> fmt::Debug for UncheckedBatch<B> {
     }
 }
 
-/// Iterator over batches that lie back to back, as in a produce request, a fetch response or a `.log` file. Ends behind
-/// the first error.
+/// Iterator over batches that lie back to back, as in a produce request, a fetch response or a `.log` file: of bytes that the
+/// batches hold, too ([`new`](Self::new)), or borrow ([`lent`](Self::lent)). Ends behind the first error.
 ///
 /// ```
 /// use idemlog::{BatchBuilder, Batches};

@@ -117,7 +117,7 @@ impl BatchCursor {
     #[inline]
     pub(crate) fn skip(&mut self, batch: &PlacedBatch) {
         self.pass(batch);
-        prefetch(self.rest(), AHEAD * batch.header.size(), BatchHeader::SIZE + RECORD_HEAD);
+        prefetch(self.rest(), AHEAD.saturating_mul(batch.header.size()), BatchHeader::SIZE + RECORD_HEAD);
     }
 
     /// Has the headers behind `batch` fetched all at once: for a walk that begins anywhere, and is short.

@@ -502,6 +502,42 @@ mod tests {
         }
     }
 
+    /// A position that is not that of the entry's batch is not believed: then a whole segment would be walked, and nobody
+    /// would see more of it than the time.
+    #[test]
+    fn a_time_entry_knows_the_position_of_its_batch_filled_read_or_cut() {
+        let options = IndexOptions { interval_bytes: 200, max_bytes: 4096 };
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(SegmentFile::Log.name(Offset(0)));
+        let (mut bytes, mut begins) = (Vec::new(), Vec::new());
+        for number in 0..60 {
+            let batch = BatchBuilder::new().timestamp(Timestamp(1_000 + number / 7 * 10 - number % 3));
+            let batch = batch
+                .base_offset(Offset(number))
+                .record(b"key", vec![7; 40 + number as usize])
+                .build()
+                .unwrap();
+            begins.push(bytes.len() as u32);
+            bytes.extend_from_slice(batch.bytes());
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        let len = bytes.len() as u64;
+        let file = LogFile::new(Arc::new(RealDisk), IoMode::Mapped, path, len, len);
+        let segment = Arc::new(Segment::sealed(Offset(0), file, options));
+        segment.write_indexes(&RealDisk, directory.path()).unwrap();
+        let (filled, read) = (segment.build_indexes().unwrap(), segment.load_indexes().unwrap());
+        let cut = read.time.truncated(Offset(30));
+        let mut known = 0;
+        for timestamp in (990..1_100).map(Timestamp) {
+            let found = filled.time.lookup(timestamp);
+            known += usize::from(found.position.is_some());
+            assert!(found.position.is_none_or(|position| position == begins[found.offset.0 as usize]));
+            assert_eq!(read.time.lookup(timestamp), found);
+            assert!(found.offset >= Offset(30) || cut.lookup(timestamp) == found);
+        }
+        assert!(known > 20, "{known}");
+    }
+
     /// What is written ahead is what is there, also where the writer has come meanwhile; and none of it counts as synced.
     #[test]
     fn blocks_that_are_written_ahead_stay_as_they_are() {

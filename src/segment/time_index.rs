@@ -28,9 +28,10 @@ type Packed = [u64; 2];
 /// Where the search for a timestamp begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimePosition {
-    /// The last offset of a batch. Every batch before it has only earlier timestamps than the one that is looked for.
+    /// An offset in a batch, or the segment's first. Every batch before it has only earlier timestamps than the one that is
+    /// looked for.
     pub(crate) offset: Offset,
-    /// Where that batch begins, if it is known.
+    /// Where that batch begins, or one before it, if it is known.
     pub(crate) position: Option<u32>,
 }
 

@@ -42,7 +42,7 @@ pub(super) fn check_offsets(segment: &Segment, bytes: &[u8], batches: &[Seen]) -
     numbered(entries.iter().map(check), OffsetIndex::ENTRY_SIZE)
 }
 
-/// Every entry must tell the largest timestamp up to the batch that ends with its offset, which brought it.
+/// Every entry must tell the largest timestamp up to the batch that ends with its offset, which is the first that has it.
 pub(super) fn check_times(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> Wrong {
     let index = match TimeIndex::decode(segment.base_offset(), bytes, bytes.len(), iter::empty()) {
         Ok(index) => index,
@@ -53,11 +53,13 @@ pub(super) fn check_times(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> 
     let check = |&[t0, t1, t2, t3, t4, t5, t6, t7, o0, o1, o2, o3]: &[u8; TimeIndex::ENTRY_SIZE]| {
         let timestamp = Timestamp(i64::from_be_bytes([t0, t1, t2, t3, t4, t5, t6, t7]));
         let offset = segment.base_offset() + i64::from(u32::from_be_bytes([o0, o1, o2, o3]));
-        let batch = batches.get(batches.partition_point(|batch| batch.last_offset < offset));
-        let is_true = batch.is_some_and(|batch| {
+        let (before, from) = batches.split_at(batches.partition_point(|batch| batch.last_offset < offset));
+        let is_true = from.first().is_some_and(|batch| {
             (batch.last_offset, batch.timestamp, batch.largest_timestamp) == (offset, timestamp, timestamp)
         });
-        (!is_true).then(|| format!("timestamp {timestamp} is not the largest up to offset {offset}"))
+        let is_first = before.last().is_none_or(|batch| batch.largest_timestamp < timestamp);
+        (!is_true || !is_first)
+            .then(|| format!("timestamp {timestamp} is not the largest up to offset {offset}, and new there"))
     };
     numbered(entries.iter().map(check), TimeIndex::ENTRY_SIZE)
 }
