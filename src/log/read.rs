@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::{Log, Shared};
-use crate::batch::{Batches, UncheckedBatch, find_record};
+use super::{Log, Reader, Shared};
+use crate::batch::{Batches, find_record};
 use crate::error::{CorruptionKind, Error, Result};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
-use crate::transaction::{AbortedRanges, AbortedTransaction};
+use crate::transaction::AbortedTransaction;
 use crate::types::{Offset, Timestamp};
 
 /// What [`Log::read`] found: batches back to back, as they are stored.
@@ -122,12 +122,7 @@ impl Log {
     pub fn reader(&self, from: Offset) -> Result<Reader> {
         self.shared.check_readable()?;
         self.shared.check_range(from, self.shared.watermarks.high_watermark())?;
-        Ok(Reader {
-            shared: Arc::clone(&self.shared),
-            next: from,
-            cursor: None,
-            visible: Visible::Replicated,
-        })
+        Ok(Reader::new(Arc::clone(&self.shared), from))
     }
 
     /// The first record whose timestamp is `timestamp` or later, among those that readers see. `None` if there is none.
@@ -172,7 +167,7 @@ fn first_at(
 
 /// A batch at a position and an offset where it cannot stand.
 #[cold]
-fn misplaced(segment: &Segment, position: u64, got: Offset, expected: Offset) -> Error {
+pub(super) fn misplaced(segment: &Segment, position: u64, got: Offset, expected: Offset) -> Error {
     Error::corrupt(&segment.file().path(), position, CorruptionKind::BaseOffset { expected, got })
 }
 
@@ -217,7 +212,7 @@ impl Shared {
 
     /// Reads; again where a segment on the way left the log meanwhile, by truncation or retention. Those swap the list of
     /// segments under the append lock.
-    fn in_present_log<T>(&self, got: Offset, read: impl Fn() -> Result<T>) -> Result<T> {
+    pub(super) fn in_present_log<T>(&self, got: Offset, read: impl Fn() -> Result<T>) -> Result<T> {
         const ATTEMPTS: usize = 8;
         for _ in 0..ATTEMPTS {
             match read() {
@@ -239,7 +234,7 @@ impl Shared {
 
     /// Refuses reads of a log that is closed or gone. A poisoned one can be read up to its durable offset.
     #[inline]
-    fn check_readable(&self) -> Result<()> {
+    pub(super) fn check_readable(&self) -> Result<()> {
         if self.commit.is_over() { self.refuse_unreadable() } else { Ok(()) }
     }
 
@@ -271,13 +266,13 @@ impl Shared {
         })
     }
 
-    fn check_range(&self, got: Offset, end: Offset) -> Result<()> {
+    pub(super) fn check_range(&self, got: Offset, end: Offset) -> Result<()> {
         let start = self.watermarks.log_start();
         if start <= got && got <= end { Ok(()) } else { Err(Error::OffsetOutOfRange { got, start, end }) }
     }
 
     /// A cursor at the batch that holds `offset`, or the next one where it is in a gap. `None` at the end of the log.
-    fn cursor(&self, offset: Offset) -> Result<Option<BatchCursor>> {
+    pub(super) fn cursor(&self, offset: Offset) -> Result<Option<BatchCursor>> {
         let segments = self.segments.load();
         let first = segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1);
         for at in first..segments.len() {
@@ -295,7 +290,7 @@ impl Shared {
     /// Whether readers may find nothing in [`from`, `limit`), with nothing truncated since `generation`: the log may have
     /// a hole there, or the limit lie inside of a batch. The base offset of a batch is not covered by its CRC, so one that
     /// lies elsewhere than it says is known only by its neighbours.
-    fn check_end(&self, from: Offset, limit: Offset, generation: u64) -> Result<()> {
+    pub(super) fn check_end(&self, from: Offset, limit: Offset, generation: u64) -> Result<()> {
         if self.watermarks.batch_end_at(limit) <= from {
             return Ok(());
         }
@@ -381,228 +376,6 @@ impl Shared {
     pub(super) fn count_all_open(&self) {
         if let Some((_, sealed)) = self.segments.load().split_last() {
             sealed.iter().for_each(|segment| self.environment.maps.count(segment));
-        }
-    }
-}
-
-/// Batches in order of their offsets. Holds what it reads: truncation and deletion do not change what it returned.
-///
-/// Ends (`None`) at the high watermark, and goes on when called again after more was appended.
-#[derive(Clone, Debug)]
-pub struct Reader {
-    shared: Arc<Shared>,
-    /// The offset to go on at.
-    next: Offset,
-    cursor: Option<BatchCursor>,
-    visible: Visible,
-}
-
-/// What a reader sees.
-#[derive(Clone, Debug)]
-enum Visible {
-    /// Everything below the high watermark.
-    Replicated,
-    /// Everything.
-    Appended,
-    /// What is decided and not aborted.
-    Committed {
-        aborted: AbortedRanges,
-        /// Up to here the aborted transactions are known.
-        known_to: Offset,
-    },
-}
-
-impl Reader {
-    /// Reads up to the log end offset instead of the high watermark: also what is not durable, or not replicated, and
-    /// may be gone after a crash.
-    #[must_use]
-    pub fn to_log_end(mut self) -> Self {
-        self.visible = Visible::Appended;
-        self
-    }
-
-    /// Reads only what is decided and not aborted: batches up to the last stable offset, without those of aborted
-    /// transactions and without transaction markers.
-    ///
-    /// ```
-    /// use idemlog::{BatchBuilder, ControlRecord, LogDir, LogDirOptions, Offset, ProducerEpoch, Sequence};
-    ///
-    /// # let data = tempfile::tempdir().unwrap();
-    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
-    /// # let log = dir.partition("orders", 0)?;
-    /// let (id, epoch) = (dir.new_producer_id()?, ProducerEpoch(0));
-    /// log.append(&BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional().record(b"k", b"v").build()?)?;
-    /// log.end_transaction(id, epoch, ControlRecord::Abort { coordinator_epoch: 0 })?;
-    ///
-    /// assert_eq!(log.reader(Offset(0))?.count(), 2); // the batch and its marker
-    /// assert_eq!(log.reader(Offset(0))?.committed().count(), 0);
-    /// # Ok::<(), idemlog::Error>(())
-    /// ```
-    #[must_use]
-    pub fn committed(mut self) -> Self {
-        // The first batch may begin below the offset that the reader begins at.
-        self.visible = Visible::Committed { aborted: AbortedRanges::default(), known_to: Offset::ZERO };
-        self
-    }
-
-    /// The next batch, lent until the reader is asked for another one; `None` at the end, as the iterator says it.
-    ///
-    /// For those who go through many batches and keep none of them. What the iterator hands out holds the memory that it
-    /// lies in, which is counted in two atomic operations for each batch: a good part of the time of a walk over headers.
-    ///
-    /// ```
-    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
-    ///
-    /// # let data = tempfile::tempdir().unwrap();
-    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
-    /// # let log = dir.partition("orders", 0)?;
-    /// log.append(&BatchBuilder::new().record(b"k1", b"first").record(b"k2", b"second").build()?)?;
-    ///
-    /// let mut reader = log.reader(Offset(0))?;
-    /// let (mut scratch, mut bytes) = (Vec::new(), 0);
-    /// while let Some(batch) = reader.lend_next() {
-    ///     for record in batch?.records_in(&mut scratch) {
-    ///         bytes += record?.value().map_or(0, <[u8]>::len);
-    ///     }
-    /// }
-    /// assert_eq!(bytes, "first".len() + "second".len());
-    /// # Ok::<(), idemlog::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`Log::read`].
-    // Always: a batch that is returned through memory is waited for, which takes as long as all the rest.
-    #[inline(always)]
-    pub fn lend_next(&mut self) -> Option<Result<UncheckedBatch<&[u8]>>> {
-        match self.advance_in_present_log() {
-            Ok(position) => Some(Ok(self.cursor.as_ref()?.lent_at(position?))),
-            Err(error) => Some(Err(error)),
-        }
-    }
-
-    /// The offset at which the reader goes on.
-    pub fn position(&self) -> Offset {
-        self.next
-    }
-
-    #[inline]
-    fn limit(&self) -> Offset {
-        match self.visible {
-            Visible::Replicated => self.shared.watermarks.high_watermark(),
-            Visible::Appended => self.shared.watermarks.readable_end(),
-            Visible::Committed { .. } => self.shared.last_stable_offset(),
-        }
-    }
-
-    /// Moves behind the next batch that the reader wants. Returns where in the cursor's segment it lies.
-    ///
-    /// Not the batch, nor its header: what is handed on through memory, in pieces of other sizes than it was put there, is
-    /// waited for at each hand.
-    #[inline(always)]
-    fn advance(&mut self) -> Result<Option<u64>> {
-        self.shared.check_readable()?;
-        let generation = self.shared.commit.generation();
-        let limit = self.limit();
-        while self.next < limit {
-            let Some(position) = self.pass_next(limit)? else {
-                return self.check_end(limit, generation).map(|()| None);
-            };
-            if !self.leaves_out(position, limit)? {
-                return Ok(Some(position));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The same; goes on where the segment that the cursor was in has left the log.
-    #[inline(always)]
-    fn advance_in_present_log(&mut self) -> Result<Option<u64>> {
-        loop {
-            match self.advance() {
-                Err(error) if self.cursor.is_some() && Segment::is_gone(&error) => self.cursor = None,
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// Whether it is right that there is no batch before the limit.
-    #[cold]
-    fn check_end(&self, limit: Offset, generation: u64) -> Result<()> {
-        self.shared.in_present_log(self.next, || self.shared.check_end(self.next, limit, generation))
-    }
-
-    /// Whether the reader does not want the batch, at which all transactions below `limit` are decided.
-    #[inline(always)]
-    fn leaves_out(&mut self, position: u64, limit: Offset) -> Result<bool> {
-        match self.visible {
-            Visible::Replicated | Visible::Appended => Ok(false),
-            Visible::Committed { .. } => self.is_undone(position, limit),
-        }
-    }
-
-    /// Whether the batch is a marker, or part of an aborted transaction.
-    #[inline(never)]
-    fn is_undone(&mut self, position: u64, limit: Offset) -> Result<bool> {
-        let Visible::Committed { aborted, known_to } = &mut self.visible else { return Ok(false) };
-        let Some(cursor) = &self.cursor else { return Ok(false) };
-        let header = cursor.header_at(position);
-        if header.is_control() || !header.is_transactional() {
-            return Ok(header.is_control());
-        }
-        if header.base_offset >= *known_to {
-            // The batch may begin below the log start offset; its marker lies behind it.
-            let (shared, from) = (&self.shared, header.last_offset());
-            let found = shared.in_present_log(from, || shared.aborted(from, limit))?;
-            // Where the batch has left the log meanwhile, its marker may have, too.
-            shared.check_range(from, limit.max(from))?;
-            *aborted = found.into_iter().collect();
-            *known_to = limit;
-        }
-        Ok(aborted.cover(&header))
-    }
-
-    /// Moves behind the next batch, if it ends at `limit` or before.
-    #[inline(always)]
-    fn pass_next(&mut self, limit: Offset) -> Result<Option<u64>> {
-        if !self.cursor.as_ref().is_some_and(BatchCursor::has_next) {
-            self.find_next()?;
-        }
-        let Some(cursor) = &mut self.cursor else { return Ok(None) };
-        let Some(batch) = cursor.peek()? else { return Ok(None) };
-        if batch.header.next_offset() > limit {
-            return Ok(None);
-        }
-        if batch.header.last_offset() < self.next {
-            return Err(misplaced(cursor.segment(), batch.position, batch.header.base_offset, self.next));
-        }
-        cursor.skip(&batch);
-        self.next = batch.header.next_offset();
-        Ok(Some(batch.position))
-    }
-
-    /// Looks for the next batch where its segment has ended, or what the cursor knew has left the log: that may be there
-    /// again with other bytes.
-    #[cold]
-    fn find_next(&mut self) -> Result<()> {
-        let (shared, next) = (&self.shared, self.next);
-        self.cursor = shared.in_present_log(next, || {
-            shared.check_range(next, self.limit().max(next))?;
-            shared.cursor(next)
-        })?;
-        Ok(())
-    }
-}
-
-impl Iterator for Reader {
-    type Item = Result<UncheckedBatch>;
-
-    // Always, as [`Reader::lend_next`].
-    #[inline(always)]
-    fn next(&mut self) -> Option<Self::Item> {
-        match self.advance_in_present_log() {
-            Ok(position) => Some(Ok(self.cursor.as_ref()?.batch_at(position?))),
-            Err(error) => Some(Err(error)),
         }
     }
 }

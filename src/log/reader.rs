@@ -1,0 +1,238 @@
+//! A walk over the batches that readers see, across segments, for as long as the log goes on.
+
+use std::sync::Arc;
+
+use super::Shared;
+use super::read::misplaced;
+use crate::batch::UncheckedBatch;
+use crate::error::Result;
+use crate::segment::{BatchCursor, Segment};
+use crate::transaction::AbortedRanges;
+use crate::types::Offset;
+
+/// Batches in order of their offsets. Holds what it reads: truncation and deletion do not change what it returned.
+///
+/// Ends (`None`) at the high watermark, and goes on when called again after more was appended.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+    /// The offset to go on at.
+    next: Offset,
+    cursor: Option<BatchCursor>,
+    visible: Visible,
+}
+
+/// What a reader sees.
+#[derive(Clone, Debug)]
+enum Visible {
+    /// Everything below the high watermark.
+    Replicated,
+    /// Everything.
+    Appended,
+    /// What is decided and not aborted.
+    Committed {
+        aborted: AbortedRanges,
+        /// Up to here the aborted transactions are known.
+        known_to: Offset,
+    },
+}
+
+impl Reader {
+    /// One that begins at `from`, which lies within the log.
+    pub(super) fn new(shared: Arc<Shared>, from: Offset) -> Self {
+        Self { shared, next: from, cursor: None, visible: Visible::Replicated }
+    }
+
+    /// Reads up to the log end offset instead of the high watermark: also what is not durable, or not replicated, and
+    /// may be gone after a crash.
+    #[must_use]
+    pub fn to_log_end(mut self) -> Self {
+        self.visible = Visible::Appended;
+        self
+    }
+
+    /// Reads only what is decided and not aborted: batches up to the last stable offset, without those of aborted
+    /// transactions and without transaction markers.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, ControlRecord, LogDir, LogDirOptions, Offset, ProducerEpoch, Sequence};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// # let log = dir.partition("orders", 0)?;
+    /// let (id, epoch) = (dir.new_producer_id()?, ProducerEpoch(0));
+    /// log.append(&BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional().record(b"k", b"v").build()?)?;
+    /// log.end_transaction(id, epoch, ControlRecord::Abort { coordinator_epoch: 0 })?;
+    ///
+    /// assert_eq!(log.reader(Offset(0))?.count(), 2); // the batch and its marker
+    /// assert_eq!(log.reader(Offset(0))?.committed().count(), 0);
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    #[must_use]
+    pub fn committed(mut self) -> Self {
+        // The first batch may begin below the offset that the reader begins at.
+        self.visible = Visible::Committed { aborted: AbortedRanges::default(), known_to: Offset::ZERO };
+        self
+    }
+
+    /// The next batch, lent until the reader is asked for another one; `None` at the end, as the iterator says it.
+    ///
+    /// For those who go through many batches and keep none of them. What the iterator hands out holds the memory that it
+    /// lies in, which is counted in two atomic operations for each batch: a good part of the time of a walk over headers.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// # let log = dir.partition("orders", 0)?;
+    /// log.append(&BatchBuilder::new().record(b"k1", b"first").record(b"k2", b"second").build()?)?;
+    ///
+    /// let mut reader = log.reader(Offset(0))?;
+    /// let (mut scratch, mut bytes) = (Vec::new(), 0);
+    /// while let Some(batch) = reader.lend_next() {
+    ///     for record in batch?.records_in(&mut scratch) {
+    ///         bytes += record?.value().map_or(0, <[u8]>::len);
+    ///     }
+    /// }
+    /// assert_eq!(bytes, "first".len() + "second".len());
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::read`](crate::Log::read).
+    // Always: a batch that is returned through memory is waited for, which takes as long as all the rest.
+    #[inline(always)]
+    pub fn lend_next(&mut self) -> Option<Result<UncheckedBatch<&[u8]>>> {
+        match self.advance_in_present_log() {
+            Ok(position) => Some(Ok(self.cursor.as_ref()?.lent_at(position?))),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// The offset at which the reader goes on.
+    pub fn position(&self) -> Offset {
+        self.next
+    }
+
+    #[inline]
+    fn limit(&self) -> Offset {
+        match self.visible {
+            Visible::Replicated => self.shared.watermarks.high_watermark(),
+            Visible::Appended => self.shared.watermarks.readable_end(),
+            Visible::Committed { .. } => self.shared.last_stable_offset(),
+        }
+    }
+
+    /// Moves behind the next batch that the reader wants. Returns where in the cursor's segment it lies.
+    ///
+    /// Not the batch, nor its header: what is handed on through memory, in pieces of other sizes than it was put there, is
+    /// waited for at each hand.
+    #[inline(always)]
+    fn advance(&mut self) -> Result<Option<u64>> {
+        self.shared.check_readable()?;
+        let generation = self.shared.commit.generation();
+        let limit = self.limit();
+        while self.next < limit {
+            let Some(position) = self.pass_next(limit)? else {
+                return self.check_end(limit, generation).map(|()| None);
+            };
+            if !self.leaves_out(position, limit)? {
+                return Ok(Some(position));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same; goes on where the segment that the cursor was in has left the log.
+    #[inline(always)]
+    fn advance_in_present_log(&mut self) -> Result<Option<u64>> {
+        loop {
+            match self.advance() {
+                Err(error) if self.cursor.is_some() && Segment::is_gone(&error) => self.cursor = None,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Whether it is right that there is no batch before the limit.
+    #[cold]
+    fn check_end(&self, limit: Offset, generation: u64) -> Result<()> {
+        self.shared.in_present_log(self.next, || self.shared.check_end(self.next, limit, generation))
+    }
+
+    /// Whether the reader does not want the batch, at which all transactions below `limit` are decided.
+    #[inline(always)]
+    fn leaves_out(&mut self, position: u64, limit: Offset) -> Result<bool> {
+        match self.visible {
+            Visible::Replicated | Visible::Appended => Ok(false),
+            Visible::Committed { .. } => self.is_undone(position, limit),
+        }
+    }
+
+    /// Whether the batch is a marker, or part of an aborted transaction.
+    #[inline(never)]
+    fn is_undone(&mut self, position: u64, limit: Offset) -> Result<bool> {
+        let Visible::Committed { aborted, known_to } = &mut self.visible else { return Ok(false) };
+        let Some(cursor) = &self.cursor else { return Ok(false) };
+        let header = cursor.header_at(position);
+        if header.is_control() || !header.is_transactional() {
+            return Ok(header.is_control());
+        }
+        if header.base_offset >= *known_to {
+            // The batch may begin below the log start offset; its marker lies behind it.
+            let (shared, from) = (&self.shared, header.last_offset());
+            let found = shared.in_present_log(from, || shared.aborted(from, limit))?;
+            // Where the batch has left the log meanwhile, its marker may have, too.
+            shared.check_range(from, limit.max(from))?;
+            *aborted = found.into_iter().collect();
+            *known_to = limit;
+        }
+        Ok(aborted.cover(&header))
+    }
+
+    /// Moves behind the next batch, if it ends at `limit` or before.
+    #[inline(always)]
+    fn pass_next(&mut self, limit: Offset) -> Result<Option<u64>> {
+        if !self.cursor.as_ref().is_some_and(BatchCursor::has_next) {
+            self.find_next()?;
+        }
+        let Some(cursor) = &mut self.cursor else { return Ok(None) };
+        let Some(batch) = cursor.peek()? else { return Ok(None) };
+        if batch.header.next_offset() > limit {
+            return Ok(None);
+        }
+        if batch.header.last_offset() < self.next {
+            return Err(misplaced(cursor.segment(), batch.position, batch.header.base_offset, self.next));
+        }
+        cursor.skip(&batch);
+        self.next = batch.header.next_offset();
+        Ok(Some(batch.position))
+    }
+
+    /// Looks for the next batch where its segment has ended, or what the cursor knew has left the log: that may be there
+    /// again with other bytes.
+    #[cold]
+    fn find_next(&mut self) -> Result<()> {
+        let (shared, next) = (&self.shared, self.next);
+        self.cursor = shared.in_present_log(next, || {
+            shared.check_range(next, self.limit().max(next))?;
+            shared.cursor(next)
+        })?;
+        Ok(())
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<UncheckedBatch>;
+
+    // Always, as [`Reader::lend_next`].
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.advance_in_present_log() {
+            Ok(position) => Some(Ok(self.cursor.as_ref()?.batch_at(position?))),
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
