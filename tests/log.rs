@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use common::{MODES, TestClock, batch, change, open, options, plain, small, stored};
 use idemlog::{
-    AppendOptions, Batch, BatchBuilder, ControlRecord, CutReason, Durability, Error, FirstAppend, IoMode,
-    Log, LogDir, LogDirOptions, Offset, ProducerEpoch, ProducerId, ProducerPolicy, RecordBuilder,
-    RejectionReason, Sequence, SequenceRule, Timestamp,
+    AppendOptions, Batch, BatchBuilder, BatchBytes, BatchHeader, ControlRecord, CutReason, Durability, Error,
+    FirstAppend, IoMode, Log, LogDir, LogDirOptions, Offset, ProducerEpoch, ProducerId, ProducerPolicy,
+    RecordBuilder, RejectionReason, Sequence, SequenceRule, Timestamp, UncheckedBatch,
 };
 
 /// Why the log does not take a batch.
@@ -115,6 +115,13 @@ fn what_a_reader_lends_is_what_it_hands_out() {
     }
 }
 
+/// What a reader's answer tells, whoever holds the batch.
+fn seen<B: BatchBytes>(
+    answer: Option<idemlog::Result<UncheckedBatch<B>>>,
+) -> Option<Result<BatchHeader, String>> {
+    answer.map(|batch| batch.map(|batch| *batch.header()).map_err(|error| error.to_string()))
+}
+
 /// Both look for the rest where the segment that they were in is cut or deleted.
 #[test]
 fn a_reader_that_lends_sees_what_left_the_log_as_one_that_hands_out() {
@@ -127,12 +134,8 @@ fn a_reader_that_lends_sees_what_left_the_log_as_one_that_hands_out() {
         }
         let (mut lending, mut handing_out) = (log.reader(Offset(0)).unwrap(), log.reader(Offset(0)).unwrap());
         let mut step = |what: &str| {
-            let handed_out =
-                handing_out.next().map(|batch| batch.map(|batch| *batch.header()).map_err(|e| e.to_string()));
-            let lent = lending
-                .lend_next()
-                .map(|batch| batch.map(|batch| *batch.header()).map_err(|e| e.to_string()));
-            assert_eq!(lent, handed_out, "{mode:?}, {what}");
+            let lent = seen(lending.lend_next());
+            assert_eq!(lent, seen(handing_out.next()), "{mode:?}, {what}");
             lent
         };
         (0..5).for_each(|_| assert!(matches!(step("whole"), Some(Ok(_)))));

@@ -68,11 +68,8 @@ impl Batch {
         check: RecordCheck,
         max_decompressed: usize,
     ) -> Result<Self, BatchError> {
-        let header = BatchHeader::decode(&bytes)?;
+        let header = BatchHeader::decode_whole(&bytes)?;
         let (expected, got) = (header.size(), bytes.len());
-        if got < expected {
-            return Err(BatchError::TooShort { expected, got });
-        }
         if got > expected {
             return Err(BatchError::TrailingBytes { expected, got });
         }

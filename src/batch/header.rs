@@ -128,6 +128,16 @@ impl BatchHeader {
         Ok(header)
     }
 
+    /// Decodes the header of a batch all of whose bytes are there, perhaps with others behind them.
+    #[inline(always)]
+    pub(super) fn decode_whole(bytes: &[u8]) -> Result<Self, BatchError> {
+        let header = Self::decode(bytes)?;
+        if header.size() > bytes.len() {
+            return Err(BatchError::TooShort { expected: header.size(), got: bytes.len() });
+        }
+        Ok(header)
+    }
+
     /// The values at the beginning of `bytes`, which are at least [`SIZE`](Self::SIZE), whatever they say.
     #[inline(always)]
     pub(crate) fn read(bytes: &[u8]) -> Self {

@@ -41,7 +41,7 @@ impl UncheckedBatch {
     /// [`BatchError::TooShort`] if bytes are missing, and what [`BatchHeader::decode`] refuses.
     #[inline]
     pub fn decode(bytes: &Bytes) -> Result<Self, BatchError> {
-        let header = Self::decode_header(bytes)?;
+        let header = BatchHeader::decode_whole(bytes)?;
         Ok(Self { header, bytes: bytes.slice(..header.size()) })
     }
 
@@ -122,16 +122,6 @@ impl<'a> UncheckedBatch<&'a [u8]> {
 }
 
 impl<B: BatchBytes> UncheckedBatch<B> {
-    /// The header of the batch at the beginning of `bytes`, all of which is there.
-    #[inline]
-    fn decode_header(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
-        let header = BatchHeader::decode(bytes)?;
-        if header.size() > bytes.len() {
-            return Err(BatchError::TooShort { expected: header.size(), got: bytes.len() });
-        }
-        Ok(header)
-    }
-
     /// The batch in exactly this range of `bytes`, from which a header was decoded before.
     #[inline(always)]
     pub(crate) fn sound(bytes: &B, range: Range<usize>) -> Self {
@@ -224,7 +214,7 @@ impl<B: BatchBytes> Iterator for Batches<B> {
         if self.rest.is_empty() {
             return None;
         }
-        match UncheckedBatch::<B>::decode_header(&self.rest) {
+        match BatchHeader::decode_whole(&self.rest) {
             Ok(header) => Some(Ok(UncheckedBatch { header, bytes: self.rest.take_first(header.size()) })),
             Err(error) => {
                 self.rest = B::default();

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::{Log, Reader, Shared};
-use crate::batch::{Batches, find_record};
+use crate::batch::{BatchHeader, Batches, find_record};
 use crate::error::{CorruptionKind, Error, Result};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
 use crate::transaction::AbortedTransaction;
@@ -146,15 +146,9 @@ fn first_at(
 ) -> Result<Option<OffsetAndTimestamp>> {
     let mut cursor = segment.cursor_at_time(timestamp, start)?;
     let mut scratch = Vec::new();
-    for steps in 0.. {
-        let Some(batch) = cursor.peek()? else { break };
-        cursor.step(&batch, steps);
-        if batch.header.base_offset >= end {
-            break;
-        }
-        if batch.header.max_timestamp < timestamp {
-            continue;
-        }
+    let is_wanted = |header: &BatchHeader| header.base_offset >= end || header.max_timestamp >= timestamp;
+    while let Some(batch) = cursor.seek(is_wanted)?.filter(|batch| batch.header.base_offset < end) {
+        cursor.pass(&batch);
         let is_late = |offset, at| at >= timestamp && offset >= start;
         let found = find_record(&batch.header, cursor.slice(&batch), &mut scratch, is_late)
             .map_err(|error| cursor.invalid_at(batch.position, error))?;

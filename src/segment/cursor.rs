@@ -13,7 +13,6 @@ use crate::batch::{
 };
 use crate::error::{BatchError, CorruptionKind, Error, Result};
 use crate::fs::prefetch;
-use crate::types::Offset;
 
 /// How much is fetched at once where bytes must be read instead of mapped.
 const READ_AHEAD: u64 = 256 << 10;
@@ -168,23 +167,22 @@ impl BatchCursor {
         Ok(batch)
     }
 
-    /// Moves to the first batch whose last offset is `target` or higher.
-    pub(crate) fn seek(&mut self, target: Offset) -> Result<Option<PlacedBatch>> {
+    /// Moves to the first batch that is wanted, which should be near: headers are fetched ahead only once it is not.
+    #[inline]
+    pub(crate) fn seek(&mut self, is_wanted: impl Fn(&BatchHeader) -> bool) -> Result<Option<PlacedBatch>> {
         let mut steps = 0;
         while let Some(batch) = self.peek()? {
-            if batch.header.last_offset() >= target {
+            if is_wanted(&batch.header) {
                 return Ok(Some(batch));
             }
-            self.step(&batch, steps);
+            if steps < AHEAD_OF_SHORT {
+                self.pass(&batch);
+            } else {
+                self.skip(&batch);
+            }
             steps += 1;
         }
         Ok(None)
-    }
-
-    /// Moves behind `batch` in a walk that should be over soon, after so many steps of it.
-    #[inline]
-    pub(crate) fn step(&mut self, batch: &PlacedBatch, steps: usize) {
-        if steps < AHEAD_OF_SHORT { self.pass(batch) } else { self.skip(batch) }
     }
 
     /// The batch at `position` that the cursor has moved behind last, decoded anew: for those who would have to carry it
@@ -293,6 +291,7 @@ mod tests {
     use crate::batch::BatchBuilder;
     use crate::fs::{IoMode, RealDisk};
     use crate::segment::IndexOptions;
+    use crate::types::Offset;
 
     /// Where bytes are read in chunks, a header can lie in two of them.
     #[test]

@@ -336,7 +336,7 @@ impl Segment {
         if entry.position > 0 && !believed {
             cursor = BatchCursor::new(Arc::clone(self), 0);
         }
-        cursor.seek(target)?;
+        cursor.seek(|header| header.last_offset() >= target)?;
         Ok(cursor)
     }
 
