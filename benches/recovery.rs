@@ -64,7 +64,7 @@ fn recover(directory: &Path, partitions: &[&Partition]) -> f64 {
 fn scan(partition: &Path) {
     for map in mapped_segments(partition) {
         let bytes = map.slice(0..map.capacity()).expect("all bytes");
-        let mut rest = &*bytes;
+        let mut rest = bytes;
         // A segment that was not sealed has blocks behind its end.
         while rest.len() >= 61 && size(rest) > 61 {
             let (batch, behind) = rest.split_at(size(rest));

@@ -98,8 +98,8 @@ pub use error::{
 pub use fs::name::TopicPartition;
 pub use fs::sim;
 pub use fs::{
-    Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode, Map, MapObserver, MapSlice,
-    MapWriter, Pages, RealDisk,
+    Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode, Map, MapObserver, MapWriter,
+    Pages, RealDisk,
 };
 pub use log::{
     AppendOptions, AppendOutcome, CorruptionPolicy, Cut, CutReason, Durability, Fetched, Log, LogMetrics,

@@ -241,7 +241,7 @@ fn a_file_open_for_reading_can_be_mapped_for_reading() {
         let path = root.join("file");
         created(disk, &path, b"bytes");
         let map = disk.open(&path, Access::Read).unwrap().map_read(5).unwrap();
-        assert_eq!(&*map.slice(0..5).unwrap(), b"bytes");
+        assert_eq!(map.slice(0..5).unwrap(), b"bytes");
         map.sync(0..5).unwrap();
     });
 }

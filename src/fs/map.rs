@@ -13,7 +13,7 @@
 //! * Above it only [`MapWriter`], which exists once per mapping and cannot be cloned, touches the memory, through
 //!   `&mut self` and a raw pointer.
 //! * The published end rises by a release store and is read by an acquire load: who sees it sees the bytes below it.
-//! * It is lowered in one place, [`MapWriter::truncate`], and only while nobody holds a reference.
+//! * It never falls. What a truncation takes back is read from another mapping, or another file.
 //!
 //! What no type can hold is other descriptors of the same file. The engine never writes below a published end or cuts
 //! a file below it, and the lock on the directory keeps other processes from doing so.
@@ -23,7 +23,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt::{self, Debug};
 use std::fs::File;
 use std::io;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
@@ -128,11 +128,9 @@ pub struct Map {
     /// Whether the kernel was asked for them last.
     has_large_pages: AtomicBool,
     published: CacheLine,
-    /// How many [`MapSlice`]s exist.
-    slices: CacheLine,
 }
 
-/// A number on a cache line of its own: readers who count themselves do not slow down the writer who publishes.
+/// A number on a cache line of its own: readers who count themselves as owners do not slow down the writer who publishes.
 #[repr(align(64))]
 struct CacheLine(AtomicUsize);
 
@@ -158,8 +156,7 @@ impl Map {
     fn new(base: *mut u8, capacity: usize, published: usize, memory: Memory) -> io::Result<Arc<Self>> {
         let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?;
         let published = CacheLine(AtomicUsize::new(published));
-        let (has_large_pages, slices) = (AtomicBool::new(false), CacheLine(AtomicUsize::new(0)));
-        Ok(Arc::new(Self { base, capacity, memory, has_large_pages, published, slices }))
+        Ok(Arc::new(Self { base, capacity, memory, has_large_pages: AtomicBool::new(false), published }))
     }
 
     /// The end of the bytes that may be read.
@@ -175,15 +172,21 @@ impl Map {
 
     /// The bytes in `range`; `None` if they are not all published.
     #[inline]
-    pub fn slice(&self, range: Range<usize>) -> Option<MapSlice<&Self>> {
-        MapSlice::new(self, range)
+    pub fn slice(&self, range: Range<usize>) -> Option<&[u8]> {
+        // SAFETY: the range is published, which it stays.
+        self.has_published(&range).then(|| unsafe { self.reference(range) })
     }
 
     /// The bytes in `range` without copying, kept mapped for as long as they are held; `None` if they are not all
     /// published.
     #[inline]
     pub fn bytes(self: &Arc<Self>, range: Range<usize>) -> Option<Bytes> {
-        Some(Bytes::from_owner(MapSlice::new(Arc::clone(self), range)?))
+        self.has_published(&range).then(|| Bytes::from_owner(Published { map: Arc::clone(self), range }))
+    }
+
+    #[inline]
+    fn has_published(&self, range: &Range<usize>) -> bool {
+        range.start <= range.end && range.end <= self.published()
     }
 
     /// Makes the bytes in `range` durable: they and all else in their pages are on the disk when this returns.
@@ -268,11 +271,11 @@ impl Map {
     }
 
     /// # Safety
-    /// `range` must be published, and stay so for as long as the reference is used.
+    /// `range` must be published.
     #[inline]
     unsafe fn reference(&self, range: Range<usize>) -> &[u8] {
         // SAFETY: the range is published, so it lies within the mapping, whose memory is initialised (zeros, or the
-        // file's bytes), and nothing writes to it.
+        // file's bytes), and nothing writes to it for as long as the mapping exists.
         unsafe { slice::from_raw_parts(self.base.as_ptr().add(range.start), range.len()) }
     }
 }
@@ -348,65 +351,17 @@ impl Debug for Map {
     }
 }
 
-/// Published bytes of a [`Map`]: dereferences to `[u8]`. While one exists, the map is not truncated.
-///
-/// ```
-/// use idemlog::{MapObserver, MapWriter};
-///
-/// # #[derive(Debug)] struct Nobody;
-/// # impl MapObserver for Nobody {}
-/// let writer = MapWriter::on_heap(b"published", 100, std::sync::Arc::new(Nobody))?;
-/// let slice = writer.map().slice(0..6).unwrap();
-/// assert_eq!(&*slice, b"publis");
-/// # Ok::<(), std::io::Error>(())
-/// ```
-pub struct MapSlice<M: Deref<Target = Map>> {
-    map: M,
+/// Published bytes of a map, which they keep mapped.
+struct Published {
+    map: Arc<Map>,
     range: Range<usize>,
 }
 
-impl<M: Deref<Target = Map>> MapSlice<M> {
-    /// The slice counts itself before it looks at the published end; [`MapWriter::truncate`] lowers the end before it
-    /// looks at the count. Both touch the count by a read-modify-write, so one of them comes first: either the writer
-    /// finds the slice counted, or the slice acquires what the writer released and finds the end lowered.
-    #[inline]
-    fn new(map: M, range: Range<usize>) -> Option<Self> {
-        map.slices.0.fetch_add(1, Ordering::Acquire);
-        let slice = Self { map, range };
-        let published = slice.map.published();
-        (slice.range.start <= slice.range.end && slice.range.end <= published).then_some(slice)
-    }
-}
-
-impl<M: Deref<Target = Map>> Drop for MapSlice<M> {
-    #[inline]
-    fn drop(&mut self) {
-        self.map.slices.0.fetch_sub(1, Ordering::Release);
-    }
-}
-
-impl<M: Deref<Target = Map>> AsRef<[u8]> for MapSlice<M> {
+impl AsRef<[u8]> for Published {
     #[inline]
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: `new` saw the range published after it counted this slice, so the published end stays above it
-        // until this slice is dropped, which the reference does not outlive. (`M` is `&Map` or `Arc<Map>`, which
-        // always lead to the same map.)
+        // SAFETY: `Map::bytes`, the only one to make this, saw the range published.
         unsafe { self.map.reference(self.range.clone()) }
-    }
-}
-
-impl<M: Deref<Target = Map>> Deref for MapSlice<M> {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        self.as_ref()
-    }
-}
-
-impl<M: Deref<Target = Map>> Debug for MapSlice<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("MapSlice").field(&self.range).finish()
     }
 }
 
@@ -423,7 +378,7 @@ impl<M: Deref<Target = Map>> Debug for MapSlice<M> {
 /// writer.store(0, b"first")?;
 /// assert!(map.slice(0..5).is_none(), "nobody sees it yet");
 /// writer.publish(5);
-/// assert_eq!(&*map.slice(0..5).unwrap(), b"first");
+/// assert_eq!(map.slice(0..5).unwrap(), b"first");
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
@@ -542,21 +497,6 @@ impl MapWriter {
         self.map.published.0.store(end, Ordering::Release);
         self.map.fetch_lines(end, end - before);
     }
-
-    /// Takes back everything from `to` on, unless somebody holds a slice of the map: then nothing changes and the
-    /// answer is `false`. A reader that asks for bytes above `to` during the call may get `None` either way.
-    #[must_use]
-    pub fn truncate(&mut self, to: usize) -> bool {
-        let published = *self.own().start();
-        self.map.published.0.store(to.min(published), Ordering::Release);
-        // Finding zero, left by the last slice's release, also means that its reads are over.
-        if self.map.slices.0.compare_exchange(0, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            self.map.published.0.store(published, Ordering::Release);
-            return false;
-        }
-        self.written = self.written.min(to);
-        true
-    }
 }
 
 #[cfg(test)]
@@ -578,7 +518,7 @@ mod tests {
         assert_eq!(writer.map().published(), 3);
         assert!(writer.map().slice(0..4).is_none());
         writer.publish(6);
-        assert_eq!(&*writer.map().slice(0..6).unwrap(), b"oldnew");
+        assert_eq!(writer.map().slice(0..6).unwrap(), b"oldnew");
     }
 
     #[test]
@@ -626,7 +566,7 @@ mod tests {
         let map = writer(b"0123456789", 20).map().clone();
         for range in [0..0, 0..10, 10..10, 3..7] {
             let expected = &b"0123456789"[range.clone()];
-            assert_eq!(&*map.slice(range.clone()).unwrap(), expected);
+            assert_eq!(map.slice(range.clone()).unwrap(), expected);
             assert_eq!(map.bytes(range).unwrap(), expected);
         }
         for range in [0..11, 11..11, 7..3, usize::MAX..usize::MAX, 0..usize::MAX, 5..0] {
@@ -642,36 +582,6 @@ mod tests {
         drop(writer);
         assert_eq!(bytes, "here");
         assert_eq!(bytes.slice(1..3), "er");
-    }
-
-    #[test]
-    fn a_map_is_cut_in_place_only_when_nobody_looks() {
-        let mut writer = writer(b"0123456789", 20);
-        let map = writer.map().clone();
-        let bytes = map.bytes(0..2).unwrap();
-        assert!(!writer.truncate(5));
-        assert_eq!(map.published(), 10);
-        drop(bytes);
-        let slice = map.slice(0..2).unwrap();
-        assert!(!writer.truncate(5));
-        drop(slice);
-        assert!(map.slice(0..11).is_none(), "a refused look does not count");
-        assert!(writer.truncate(5));
-        assert_eq!(map.published(), 5);
-        writer.store(5, b"new").unwrap();
-        writer.publish(8);
-        assert_eq!(map.bytes(0..8).unwrap(), "01234new");
-    }
-
-    #[test]
-    fn cutting_above_the_published_end_takes_back_only_what_is_unpublished() {
-        let mut writer = writer(b"old", 10);
-        writer.store(3, b"unseen").unwrap();
-        assert!(writer.truncate(5));
-        assert_eq!(writer.map().published(), 3);
-        assert!(writer.store(6, b"x").is_err());
-        assert!(writer.truncate(100));
-        writer.store(5, b"x").unwrap();
     }
 
     #[test]
@@ -704,16 +614,16 @@ mod tests {
     }
 
     #[test]
-    fn readers_never_see_a_byte_change_while_the_writer_publishes_and_cuts() {
-        let mut writer = writer(b"", 4096);
+    fn readers_never_see_a_byte_change_while_the_writer_stores_and_publishes() {
+        let rounds = if cfg!(miri) { 30 } else { 2_000 };
+        let mut writer = writer(b"", 16 * rounds);
         let map = writer.map().clone();
-        let rounds = if cfg!(miri) { 30 } else { 20_000 };
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 let map = map.clone();
                 scope.spawn(move || {
                     for _ in 0..rounds {
-                        let Some(bytes) = map.bytes(0..map.published()) else { continue };
+                        let bytes = map.bytes(0..map.published()).unwrap();
                         let before = bytes.to_vec();
                         std::thread::yield_now();
                         assert_eq!(bytes, before);
@@ -721,13 +631,10 @@ mod tests {
                 });
             }
             for round in 0..rounds {
-                let position = map.published();
-                if position + 16 > 256 {
-                    let _ = writer.truncate(0);
-                } else {
-                    writer.store(position, &[round as u8; 16]).unwrap();
-                    writer.publish(position + 16);
-                }
+                let position = 16 * round;
+                writer.store(position, b"not to be seen..").unwrap();
+                writer.store(position, &[round as u8; 16]).unwrap();
+                writer.publish(position + 16);
             }
         });
     }

@@ -17,5 +17,5 @@ pub mod sim;
 pub(crate) use disk::read_whole;
 pub use disk::{Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode};
 pub(crate) use map::prefetch;
-pub use map::{Map, MapObserver, MapSlice, MapWriter, Pages};
+pub use map::{Map, MapObserver, MapWriter, Pages};
 pub use real::RealDisk;

@@ -75,7 +75,7 @@ impl Place {
     fn note(&mut self, opened: &Opened) {
         self.views.retain(View::is_held);
         self.views.push(match opened {
-            Opened::Map(map) => View::Map(Arc::downgrade(map)),
+            Opened::Map { map, .. } => View::Map(Arc::downgrade(map)),
             Opened::File(file) => View::File(Arc::downgrade(file)),
         });
     }
@@ -84,14 +84,23 @@ impl Place {
 /// An open file as its mode reads it.
 #[derive(Debug)]
 enum Opened {
-    Map(Arc<Map>),
+    Map {
+        map: Arc<Map>,
+        /// All of them, where no more will be published: a part of these bytes is had for less than one of the map.
+        whole: Option<Bytes>,
+    },
     File(Arc<dyn DiskFile>),
 }
 
 impl Opened {
+    /// A map in which `end` bytes are published, and never more.
+    fn whole(map: Arc<Map>, end: u64) -> Self {
+        Self::Map { whole: map.bytes(0..end as usize), map }
+    }
+
     fn reaches(&self, to: u64) -> bool {
         match self {
-            Self::Map(map) => map.published() as u64 >= to,
+            Self::Map { map, .. } => map.published() as u64 >= to,
             Self::File(_) => true,
         }
     }
@@ -148,7 +157,7 @@ impl LogFile {
             IoMode::Mapped => {
                 let writer = file.map(capacity as usize, self.end() as usize).at("map", &self.path())?;
                 let map = Arc::clone(writer.map());
-                (Sink::Map(writer), Opened::Map(map))
+                (Sink::Map(writer), Opened::Map { map, whole: None })
             }
             IoMode::Write => (Sink::File(Arc::clone(file), Vec::new()), Opened::File(Arc::clone(file))),
         };
@@ -235,7 +244,7 @@ impl LogFile {
     /// Populates the pages of a mapping ahead of the writer, so that it does not fault. Only ever a matter of speed.
     pub(crate) fn populate(&self, from: u64, to: u64, pages: Pages) {
         let to = to.min(self.allocated());
-        if let Some(Opened::Map(map)) = self.opened.load().as_deref()
+        if let Some(Opened::Map { map, .. }) = self.opened.load().as_deref()
             && from < to
         {
             // Without it, or where it would raise a signal, the writer faults page by page.
@@ -267,7 +276,7 @@ impl LogFile {
             return Ok(false);
         }
         match self.opened.load_full().as_deref() {
-            Some(Opened::Map(map)) if map.capacity() as u64 >= to => {
+            Some(Opened::Map { map, .. }) if map.capacity() as u64 >= to => {
                 if to - from >= UNMAP_MIN {
                     map.unmap_pages(from as usize..to as usize);
                 }
@@ -299,7 +308,17 @@ impl LogFile {
             file.sync().at("sync", &self.place.lock().path)?;
             self.synced.fetch_max(end, Ordering::AcqRel);
         }
+        self.keep_whole(end);
         Ok(())
+    }
+
+    /// Notes that what is open will not see more bytes than `end`.
+    fn keep_whole(&self, end: u64) {
+        let opened = self.opened.load_full();
+        if let Some(Opened::Map { map, whole: None }) = opened.as_deref() {
+            let whole = Arc::new(Opened::whole(Arc::clone(map), end));
+            self.opened.compare_and_swap(&opened, Some(whole));
+        }
     }
 
     /// Gives a prepared file its name. The directory is not synced.
@@ -404,7 +423,7 @@ impl LogFile {
     /// The map, if there is one now.
     pub(crate) fn map(&self) -> Option<Arc<Map>> {
         match self.opened.load().as_deref() {
-            Some(Opened::Map(map)) => Some(Arc::clone(map)),
+            Some(Opened::Map { map, .. }) => Some(Arc::clone(map)),
             _ => None,
         }
     }
@@ -447,7 +466,10 @@ impl LogFile {
 
     fn bytes_of(&self, opened: &Opened, from: u64, to: u64) -> Result<Option<Bytes>> {
         match opened {
-            Opened::Map(map) => Ok(map.bytes(from as usize..to as usize)),
+            Opened::Map { whole: Some(whole), .. } => {
+                Ok((to <= whole.len() as u64).then(|| whole.slice(from as usize..to as usize)))
+            }
+            Opened::Map { map, whole: None } => Ok(map.bytes(from as usize..to as usize)),
             Opened::File(file) => {
                 let mut buffer = vec![0; (to - from) as usize];
                 let read = file.read_at(&mut buffer, from).at("read", &self.place.lock().path)?;
@@ -482,7 +504,7 @@ impl LogFile {
                     let kind = CorruptionKind::Length { expected: end, got: len };
                     return Err(Error::corrupt(&place.path, len, kind));
                 }
-                Opened::Map(file.map_read(end as usize).at("map", &place.path)?)
+                Opened::whole(file.map_read(end as usize).at("map", &place.path)?, end)
             }
             IoMode::Write => Opened::File(file),
         };
