@@ -119,6 +119,20 @@ impl BatchCursor {
         prefetch(self.rest(), AHEAD.saturating_mul(batch.header.size()), BatchHeader::SIZE + RECORD_HEAD);
     }
 
+    /// Has a header fetched that may be at `position`: that it is there is no more than a guess.
+    #[inline]
+    pub(crate) fn expect(&mut self, position: u64) {
+        if self.file().is_memory() && self.fetch(0).is_ok() {
+            let start = position.saturating_sub(self.chunk_start);
+            prefetch(&self.chunk, start as usize, BatchHeader::SIZE);
+        }
+    }
+
+    /// Moves to `position`, which is not before where the cursor began.
+    pub(crate) fn go_to(&mut self, position: u64) {
+        self.position = position;
+    }
+
     /// Has the headers behind `batch` fetched all at once: for a walk that begins anywhere, and is short.
     #[inline]
     pub(crate) fn fetch_ahead(&self, batch: &PlacedBatch) {

@@ -120,27 +120,43 @@ impl<const WORDS: usize> Entries<WORDS> {
         if index < self.len() { self.chunk(chunk).get(slot).map(load) } else { None }
     }
 
-    /// How many entries have a key below `target`; no key is below that of an entry before.
+    /// How many entries have a key of at most `target`; no key is below that of an entry before. Before the last wait for
+    /// memory, `expect` is told what value goes with `target` if values rise with the keys, and both evenly.
+    pub(crate) fn count_up_to(
+        &self,
+        target: u64,
+        key: impl Fn([u64; WORDS]) -> u64,
+        value: impl Fn([u64; WORDS]) -> u64,
+        expect: impl FnOnce(u64),
+    ) -> usize {
+        let Some(Stretch { chunk, len, start, end }) = self.stretch_of(target, &key) else { return 0 };
+        let keys = key(start)..key(end);
+        let values = value(end).saturating_sub(value(start));
+        expect(value(start) + interpolate(target, keys.clone(), values));
+        let likely = interpolate(target, keys, len as u64) as usize;
+        let entries = self.chunk(chunk);
+        let holds = |slot: usize| entries.get(slot).is_some_and(|entry| key(load(entry)) <= target);
+        first_of_chunk(chunk) + run_length(len, likely, holds)
+    }
+
+    /// Where the last entry is whose key is `target` at most. `None` if the first one's is larger.
     ///
     /// Keys are numbers that rise about evenly, offsets or times. Each step of a search waits for memory, so it begins where
     /// the entry should be by the keys at both ends: of the list for the chunk, of the chunk for the entry.
-    pub(crate) fn count_below(&self, target: u64, key: impl Fn([u64; WORDS]) -> u64) -> usize {
-        let Some(last) = self.len().checked_sub(1) else { return 0 };
+    fn stretch_of(&self, target: u64, key: impl Fn([u64; WORDS]) -> u64) -> Option<Stretch<WORDS>> {
+        let last = self.len().checked_sub(1)?;
         let (last_chunk, last_slot) = place_of(last);
-        let key_at =
-            |chunk, slot: usize| self.chunk(chunk).get(slot).map_or(u64::MAX, |entry| key(load(entry)));
-        let first_key = |chunk| self.first_of(chunk).map_or(u64::MAX, &key);
-        let last_key = key_at(last_chunk, last_slot);
-        let likely = place_of(interpolate(target, first_key(0)..last_key, last)).0;
-        let chunks = run_length(last_chunk + 1, likely, |chunk| first_key(chunk) < target);
-        let Some(chunk) = chunks.checked_sub(1) else { return 0 };
+        let last_entry = load(self.chunk(last_chunk).get(last_slot)?);
+        let keys = self.first_of(0).map(&key)?..key(last_entry);
+        let likely = place_of(interpolate(target, keys, last as u64) as usize).0;
+        let holds = |chunk| self.first_of(chunk).is_some_and(|first| key(first) <= target);
+        let chunk = run_length(last_chunk + 1, likely, holds).checked_sub(1)?;
         let (len, end) = if chunk == last_chunk {
-            (last_slot + 1, last_key)
+            (last_slot + 1, last_entry)
         } else {
-            (first_of_chunk(chunk + 1) - first_of_chunk(chunk), first_key(chunk + 1))
+            (first_of_chunk(chunk + 1) - first_of_chunk(chunk), self.first_of(chunk + 1)?)
         };
-        let likely = interpolate(target, first_key(chunk)..end, len);
-        first_of_chunk(chunk) + run_length(len, likely, |slot| key_at(chunk, slot) < target)
+        Some(Stretch { chunk, len, start: self.first_of(chunk)?, end })
     }
 
     /// The entries of a chunk, of which only those below an acquired length mean something; none if it is not there.
@@ -159,14 +175,23 @@ impl<const WORDS: usize> Entries<WORDS> {
     }
 }
 
+/// The entries of one chunk, as far as there are any.
+struct Stretch<const WORDS: usize> {
+    chunk: usize,
+    len: usize,
+    start: [u64; WORDS],
+    /// The entry behind it, or the last one of the list.
+    end: [u64; WORDS],
+}
+
 fn table<T>(slots: usize) -> Table<T> {
     (0..slots).map(|_| OnceLock::new()).collect()
 }
 
 /// Of `steps` from the one end of `keys` to the other, how many lie below `target` if all are alike.
-fn interpolate(target: u64, keys: Range<u64>, steps: usize) -> usize {
+fn interpolate(target: u64, keys: Range<u64>, steps: u64) -> u64 {
     let (part, all) = (target.saturating_sub(keys.start), keys.end.saturating_sub(keys.start));
-    (part as f64 / all.max(1) as f64 * steps as f64).min(steps as f64) as usize
+    (part as f64 / all.max(1) as f64 * steps as f64).min(steps as f64) as u64
 }
 
 /// Of the numbers below `len`, how many at the beginning `holds` is true for; it is for none behind them. Looks at `likely`
@@ -290,7 +315,9 @@ mod tests {
         let entries = Entries::<1>::new(1 << 20);
         assert!(entries.shelves.get().is_none());
         assert_eq!(entries.last(), None);
-        assert_eq!((entries.get(0), entries.count_below(u64::MAX, |[key]| key)), (None, 0));
+        let found =
+            entries.count_up_to(u64::MAX, |[key]| key, |_| 0, |_| panic!("there is nothing to expect"));
+        assert_eq!((entries.get(0), found), (None, 0));
         assert!(size_of::<Entries<1>>() <= 48);
     }
 
@@ -315,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_finds_how_many_are_below_however_unevenly_the_keys_rise() {
+    fn a_search_finds_how_many_are_not_above_however_unevenly_the_keys_rise() {
         let rises: [fn(u64) -> u64; 6] = [
             |number| number * 2,
             |number| number / 40 * 1000,
@@ -332,9 +359,9 @@ mod tests {
                     [key(number).saturating_sub(1), key(number), key(number).saturating_add(1)]
                 });
                 for target in targets.chain([0, u64::MAX]) {
-                    let expected = (0..len).filter(|&number| key(number) < target).count();
-                    let found = entries.count_below(target, |[_, key]| key);
-                    assert_eq!(found, expected, "below {target} in {len} of rise {rise}");
+                    let expected = (0..len).filter(|&number| key(number) <= target).count();
+                    let found = entries.count_up_to(target, |[_, key]| key, |_| 0, |_| {});
+                    assert_eq!(found, expected, "up to {target} in {len} of rise {rise}");
                 }
             }
         }
@@ -346,12 +373,36 @@ mod tests {
         (0..100_000).for_each(|number| assert!(entries.push([number * 10 + number % 7])));
         for target in (0..1_000_000).step_by(9973) {
             let looks = std::cell::Cell::new(0);
-            let found = entries.count_below(target, |[key]| {
+            let key = |[key]: [u64; 1]| {
                 looks.set(looks.get() + 1);
                 key
-            });
-            assert_eq!(found, (0..100_000).filter(|number| number * 10 + number % 7 < target).count());
+            };
+            let found = entries.count_up_to(target, key, |_| 0, |_| {});
+            assert_eq!(found, (0..100_000).filter(|number| number * 10 + number % 7 <= target).count());
             assert!(looks.get() <= 12, "{} looks for {target}: a search by halves takes 17", looks.get());
+        }
+    }
+
+    #[test]
+    fn the_value_to_expect_lies_evenly_between_those_at_both_ends_of_a_chunk() {
+        let entries = Entries::<2>::new(10_000);
+        (0..3_000).for_each(|number| assert!(entries.push([1000 + number * 10, 500 + number * 40])));
+        // The last chunk begins at entry 2544.
+        let cases =
+            [(1000, 500), (1005, 520), (1010, 540), (11_234, 41_436), (30_990, 120_460), (40_000, 120_460)];
+        for (target, value) in cases {
+            let mut expected = None;
+            let found = entries.count_up_to(
+                target,
+                |[key, _]| key,
+                |[_, value]| value,
+                |value| expected = Some(value),
+            );
+            assert_eq!(
+                (found, expected),
+                (((target - 990) / 10).min(3_000) as usize, Some(value)),
+                "{target}"
+            );
         }
     }
 
@@ -371,7 +422,7 @@ mod tests {
                         let [last, inverse] = entries.last().unwrap();
                         assert!(last == !inverse && last + 1 >= seen as u64, "last is {last} of {seen}");
                         let target = (seen as u64 - 1) / 2;
-                        let run = entries.count_below(target + 1, |[number, _]| number);
+                        let run = entries.count_up_to(target, |[number, _]| number, |_| 0, |_| {});
                         assert_eq!(entries.get(run - 1), Some([target, !target]), "of {seen}");
                     }
                 });

@@ -306,7 +306,9 @@ impl Segment {
 
     /// A cursor at the first batch whose last offset is `target` or higher; at the end if there is none.
     pub(crate) fn cursor_at(self: &Arc<Self>, target: Offset) -> Result<BatchCursor> {
-        self.cursor_from(self.indexes()?.offset.lookup(target), target)
+        let mut cursor = BatchCursor::new(Arc::clone(self), 0);
+        let entry = self.indexes()?.offset.lookup(target, |likely| cursor.expect(likely));
+        self.cursor_from(cursor, entry, target)
     }
 
     /// A cursor at the batch that holds `start`, or at a later one before which nothing is as late as `timestamp`.
@@ -316,17 +318,24 @@ impl Segment {
         start: Offset,
     ) -> Result<BatchCursor> {
         let indexes = self.indexes()?;
-        let TimePosition { offset, position } = indexes.time.lookup(timestamp);
+        let mut cursor = BatchCursor::new(Arc::clone(self), 0);
+        let expect = |likely| cursor.expect(likely);
+        let TimePosition { offset, position } = indexes.time.lookup(timestamp, expect);
         match position.filter(|_| offset >= start) {
-            Some(position) => self.cursor_from(IndexPosition { offset, position }, offset),
+            Some(position) => self.cursor_from(cursor, IndexPosition { offset, position }, offset),
             None => self.cursor_at(offset.max(start)),
         }
     }
 
     /// A cursor as [`cursor_at`](Self::cursor_at) gives it, by an index entry, which is believed only if a batch that
     /// begins at or below `target` lies where it points; else the segment is walked from its beginning.
-    fn cursor_from(self: &Arc<Self>, entry: IndexPosition, target: Offset) -> Result<BatchCursor> {
-        let mut cursor = BatchCursor::new(Arc::clone(self), u64::from(entry.position));
+    fn cursor_from(
+        self: &Arc<Self>,
+        mut cursor: BatchCursor,
+        entry: IndexPosition,
+        target: Offset,
+    ) -> Result<BatchCursor> {
+        cursor.go_to(u64::from(entry.position));
         let first = cursor.peek().ok().flatten();
         if let Some(first) = &first {
             cursor.fetch_ahead(first);
@@ -529,11 +538,11 @@ mod tests {
         let cut = read.time.truncated(Offset(30));
         let mut known = 0;
         for timestamp in (990..1_100).map(Timestamp) {
-            let found = filled.time.lookup(timestamp);
+            let found = filled.time.lookup(timestamp, |_| {});
             known += usize::from(found.position.is_some());
             assert!(found.position.is_none_or(|position| position == begins[found.offset.0 as usize]));
-            assert_eq!(read.time.lookup(timestamp), found);
-            assert!(found.offset >= Offset(30) || cut.lookup(timestamp) == found);
+            assert_eq!(read.time.lookup(timestamp, |_| {}), found);
+            assert!(found.offset >= Offset(30) || cut.lookup(timestamp, |_| {}) == found);
         }
         assert!(known > 20, "{known}");
     }

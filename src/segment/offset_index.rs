@@ -55,10 +55,13 @@ impl OffsetIndex {
     }
 
     /// Where to begin the search for `target`: the entry with the largest offset not above it, else the segment's
-    /// beginning.
-    pub(crate) fn lookup(&self, target: Offset) -> IndexPosition {
-        let above = u64::try_from(target - self.base).map_or(0, |relative| relative + 1);
-        let entries = self.entries.count_below(above, |[entry]| u64::from(relative_offset(entry)));
+    /// beginning. Until that is known, `expect` is told where `target` is if all batches are alike.
+    pub(crate) fn lookup(&self, target: Offset, expect: impl FnOnce(u64)) -> IndexPosition {
+        let count = |relative| {
+            let offset = |[entry]: [Packed; 1]| u64::from(relative_offset(entry));
+            self.entries.count_up_to(relative, offset, |[entry]| u64::from(position(entry)), expect)
+        };
+        let entries = u64::try_from(target - self.base).map_or(0, count);
         let last = entries.checked_sub(1).and_then(|last| self.entries.get(last));
         last.map_or(IndexPosition { offset: self.base, position: 0 }, |[entry]| self.unpack(entry))
     }
@@ -213,7 +216,7 @@ mod tests {
         ];
         for (target, offset, position) in cases {
             let expected = IndexPosition { offset: Offset(offset), position };
-            assert_eq!(index.lookup(Offset(target)), expected, "{target}");
+            assert_eq!(index.lookup(Offset(target), |_| {}), expected, "{target}");
         }
     }
 
@@ -304,8 +307,8 @@ mod tests {
             for target in targets {
                 let found = model.iter().rfind(|entry| entry.0 <= target).copied().unwrap_or((BASE.0, 0));
                 let expected = IndexPosition { offset: Offset(found.0), position: found.1 };
-                prop_assert_eq!(index.lookup(Offset(target)), expected);
-                prop_assert_eq!(decoded.lookup(Offset(target)), expected);
+                prop_assert_eq!(index.lookup(Offset(target), |_| {}), expected);
+                prop_assert_eq!(decoded.lookup(Offset(target), |_| {}), expected);
                 let below = model.iter().take_while(|entry| entry.0 < target).count();
                 let cut = index.truncated(Offset(target));
                 prop_assert_eq!(cut.encode(0), &index.encode(0)[..below * OffsetIndex::ENTRY_SIZE]);
@@ -315,7 +318,7 @@ mod tests {
         #[test]
         fn garbage_is_decoded_or_refused_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), size: u64) {
             if let Ok(index) = OffsetIndex::decode(BASE, &bytes, size, 16) {
-                index.lookup(BASE);
+                index.lookup(BASE, |_| {});
                 prop_assert!(bytes.starts_with(&index.encode(0)));
             }
         }

@@ -66,10 +66,12 @@ impl TimeIndex {
     }
 
     /// Where the search for `target` begins: at the batch of the entry with the largest timestamp not above it, else at the
-    /// segment's beginning. (The batch of an entry is the first one that has its timestamp.)
-    pub(crate) fn lookup(&self, target: Timestamp) -> TimePosition {
-        let above = ordered(target.0 as u64).saturating_add(1);
-        let entries = self.entries.count_below(above, |[timestamp, _]| ordered(timestamp));
+    /// segment's beginning. (The batch of an entry is the first one that has its timestamp.) Until that is known, `expect` is
+    /// told where `target` is if all batches are alike.
+    pub(crate) fn lookup(&self, target: Timestamp, expect: impl FnOnce(u64)) -> TimePosition {
+        let time = |[timestamp, _]: Packed| ordered(timestamp);
+        let place = |entry| position(entry).map_or(0, u64::from);
+        let entries = self.entries.count_up_to(ordered(target.0 as u64), time, place, expect);
         let last = entries.checked_sub(1).and_then(|last| self.entries.get(last));
         last.map_or(TimePosition { offset: self.base, position: None }, |entry| TimePosition {
             offset: self.unpack(entry).1,
@@ -220,7 +222,7 @@ mod tests {
             (i64::MAX, begin(1011, None)),
         ];
         for (target, found) in cases {
-            assert_eq!(index.lookup(Timestamp(target)), found, "{target}");
+            assert_eq!(index.lookup(Timestamp(target), |_| {}), found, "{target}");
         }
     }
 
@@ -305,9 +307,9 @@ mod tests {
                 let not_later = model.iter().take_while(|entry| entry.0 <= target).count();
                 let offset = model[..not_later].last().map_or(BASE.0, |entry| entry.1);
                 let found = begin(offset, position_of(offset).filter(|_| not_later > 0));
-                prop_assert_eq!(index.lookup(Timestamp(target)), found);
+                prop_assert_eq!(index.lookup(Timestamp(target), |_| {}), found);
                 if model != [(0, BASE.0)] {
-                    prop_assert_eq!(decode(&index.encode(0)).unwrap().lookup(Timestamp(target)), found);
+                    prop_assert_eq!(decode(&index.encode(0)).unwrap().lookup(Timestamp(target), |_| {}), found);
                 }
                 let below = model.iter().take_while(|entry| entry.1 < BASE.0 + target).count();
                 let cut = index.truncated(BASE + target);
@@ -322,7 +324,7 @@ mod tests {
         #[test]
         fn garbage_is_decoded_or_refused_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             if let Ok(index) = decode(&bytes) {
-                index.lookup(Timestamp(0));
+                index.lookup(Timestamp(0), |_| {});
                 prop_assert!(bytes.starts_with(&index.encode(0)));
             }
         }
