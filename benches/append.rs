@@ -1,4 +1,5 @@
-//! Appending: batches as bytes, through their checks, into a log that acknowledges them without a sync.
+//! Appending: batches as bytes, through their checks, into a log that acknowledges them without a sync: borrowed from the host,
+//! or (`counted`) as parts of memory whose holders are counted.
 //!
 //! Beside the engine stands the limit: the CRC, a bare walk over the records, and a copy into mapped pages that another
 //! thread has populated; and the CRC with a `pwrite` into a file that has its blocks, the limit of `Write` mode. All append
@@ -16,7 +17,7 @@ use support::batches::{
 };
 use support::in_turn::{group, in_turn, target, time_of};
 use support::targets::{
-    DecompressingLimit, Engine, InWriteMode, Limit, Pwrite, WithCheckpoints, buffered, sample,
+    DecompressingLimit, Engine, InWriteMode, Limit, OfCounted, Pwrite, WithCheckpoints, buffered, sample,
 };
 use support::{amount, directory};
 
@@ -49,9 +50,9 @@ fn duplicate(criterion: &mut Criterion) {
     let pool = Pool::new(ONE_KIB, 64 << 10);
     let directory = directory();
     let engine = Engine::open(directory.path(), buffered());
-    (0..WINDOW).for_each(|index| assert!(!engine.send(pool.batch(index))));
+    (0..WINDOW).for_each(|index| assert!(!engine.send(pool.slice(index))));
     let sent = || (0..WINDOW).cycle().take(amount(COUNT));
-    let append = || time_of(|| sent().for_each(|index| assert!(engine.send(pool.batch(index)))));
+    let append = || time_of(|| sent().for_each(|index| assert!(engine.send(pool.slice(index)))));
     let check = || {
         time_of(|| {
             for batch in sent().map(|index| pool.slice(index)) {
@@ -73,7 +74,12 @@ fn main() {
             &mut criterion,
             "append",
             shape,
-            &[engine, ("limit", sample::<Limit>), ("pwrite", sample::<Pwrite>)],
+            &[
+                engine,
+                ("counted", sample::<OfCounted>),
+                ("limit", sample::<Limit>),
+                ("pwrite", sample::<Pwrite>),
+            ],
         );
     }
     compare(&mut criterion, "append", COMPRESSED, &[engine, ("limit", sample::<DecompressingLimit>)]);

@@ -11,7 +11,7 @@ use idemlog::Pages;
 use support::batches::{ONE_KIB, Pool};
 use support::figures::{median, quantile, record};
 use support::in_turn::each_of;
-use support::targets::{Copier, Engine, Target, allocated_file, buffered};
+use support::targets::{Copier, Engine, allocated_file, buffered};
 use support::{Reserve, amount, directory};
 
 const SUSTAINED_BYTES: usize = 8 << 30;
@@ -84,8 +84,8 @@ fn tail_of(mut append: impl FnMut(bytes::Bytes)) -> f64 {
 
 fn engine_tail() -> f64 {
     let directory = directory();
-    let mut engine = Engine::open(directory.path(), buffered());
-    tail_of(|batch| engine.append(batch))
+    let engine = Engine::open(directory.path(), buffered());
+    tail_of(|batch| assert!(!engine.send(batch)))
 }
 
 fn copy_tail() -> f64 {

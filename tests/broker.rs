@@ -11,8 +11,8 @@ mod common;
 use common::{MODES, TestClock, batch, open, options, plain, small, stored};
 use idemlog::{
     AppendOptions, Batch, BatchBuilder, ControlRecord, DuplicateCheck, Durability, Error, LeaderEpoch, Log,
-    LogDir, Offset, Origin, ProducerEpoch, ProducerId, ProducerPolicy, RejectionReason, Sequence, Timestamp,
-    TimestampType, TopicId,
+    LogDir, Offset, Origin, ProducerEpoch, ProducerId, ProducerPolicy, RecordCheck, RejectionReason,
+    Sequence, Timestamp, TimestampType, TopicId, UncheckedBatch,
 };
 
 const COMMIT: ControlRecord = ControlRecord::Commit { coordinator_epoch: 0 };
@@ -178,8 +178,8 @@ fn an_open_transaction_that_nobody_ends_is_found_late() {
 fn follow(from: &Log, to: &Log) {
     while to.log_end_offset() < from.log_end_offset() {
         let fetched = from.read(to.log_end_offset(), 600).unwrap();
-        let batches: Vec<Batch> =
-            fetched.batches().map(|batch| Batch::decode(batch.unwrap().into_bytes()).unwrap()).collect();
+        let check = |batch: UncheckedBatch<_>| batch.check(RecordCheck::Header, 0).unwrap();
+        let batches: Vec<_> = fetched.lent_batches().map(|batch| check(batch.unwrap())).collect();
         to.submit(&batches, AppendOptions::default().origin(Origin::Replication)).unwrap().wait().unwrap();
     }
 }

@@ -7,6 +7,7 @@
 
 mod common;
 
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
@@ -14,9 +15,10 @@ use std::time::Duration;
 
 use common::{MODES, TestClock, batch, change, open, options, plain, small, stored};
 use idemlog::{
-    AppendOptions, Batch, BatchBuilder, BatchBytes, BatchHeader, ControlRecord, CutReason, Durability, Error,
-    FirstAppend, IoMode, Log, LogDir, LogDirOptions, Offset, ProducerEpoch, ProducerId, ProducerPolicy,
-    RecordBuilder, RejectionReason, Sequence, SequenceRule, Timestamp, UncheckedBatch,
+    AppendOptions, AppendOutcome, Batch, BatchBuilder, BatchBytes, BatchHeader, ControlRecord, CutReason,
+    Durability, Error, FirstAppend, IoMode, Log, LogDir, LogDirOptions, Offset, ProducerEpoch, ProducerId,
+    ProducerPolicy, RecordBuilder, RejectionReason, Sequence, SequenceRule, Timestamp, TimestampType,
+    UncheckedBatch,
 };
 
 /// Why the log does not take a batch.
@@ -41,6 +43,43 @@ fn a_batch_sent_again_is_answered_with_the_originals_offsets() {
             assert_eq!(again.same_bytes(), Some(true));
         }
         assert_eq!(log.log_end_offset(), Offset(15));
+    }
+}
+
+/// A batch that is lent is stored, answered and refused like one that holds its bytes, whichever way it comes in.
+#[test]
+fn what_is_appended_may_be_borrowed() {
+    type Append = fn(&Log, &Batch<&[u8]>) -> idemlog::Result<AppendOutcome>;
+    let ways: [(&str, Append); 4] = [
+        ("append", |log, batch| log.append(batch)),
+        ("append_all", |log, batch| Ok(log.append_all(from_ref(batch))?[0])),
+        ("submit", |log, batch| Ok(log.submit(from_ref(batch), AppendOptions::default())?.wait()?[0])),
+        (
+            "try_submit",
+            |log, batch| Ok(log.try_submit(from_ref(batch), AppendOptions::default())?.wait()?[0]),
+        ),
+    ];
+    for mode in MODES {
+        for ((name, append), stamps) in ways.into_iter().flat_map(|way| [(way, false), (way, true)]) {
+            let data = tempfile::tempdir().unwrap();
+            let dir = open(data.path(), mode);
+            let kind = if stamps { TimestampType::LogAppendTime } else { TimestampType::CreateTime };
+            let log = dir.partition("t", 0).unwrap();
+            log.set_options((*log.options()).clone().timestamp_type(kind)).unwrap();
+            for at in 0..20 {
+                let request = batch(1, 0, at * 3, 3).into_bytes().to_vec();
+                let lent = Batch::decode_lent(&request).unwrap();
+                let outcomes = [append(&log, &lent).unwrap(), append(&log, &lent).unwrap()];
+                assert_eq!(outcomes.map(|outcome| outcome.is_duplicate()), [false, true], "{name}");
+                assert_eq!(outcomes.map(|outcome| outcome.base_offset().0), [i64::from(at) * 3; 2], "{name}");
+                assert_eq!(lent.records_in(&mut Vec::new()).count(), 3);
+                assert_eq!(refusal(&log, &batch(1, 0, 90, 1)), RejectionReason::Gap, "{name}");
+                let stored = log.read(Offset(i64::from(at) * 3), 1).unwrap().bytes;
+                assert_eq!(stored[stored.len() - 50..], request[request.len() - 50..], "{name}");
+                assert_eq!(Batch::decode(stored).unwrap().header().timestamp_type(), kind, "{name}");
+                assert_eq!(lent.into_owned().into_bytes(), request);
+            }
+        }
     }
 }
 

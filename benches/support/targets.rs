@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use idemlog::{
-    Access, Batch, Disk, DiskFile, Durability, IoMode, Log, LogDir, LogDirOptions, LogOptions, Map,
-    MapWriter, Pages, RealDisk,
+    Access, Batch, BatchBytes, DEFAULT_MAX_DECOMPRESSED, Disk, DiskFile, Durability, IoMode, Log, LogDir,
+    LogDirOptions, LogOptions, Map, MapWriter, Pages, RealDisk, RecordCheck,
 };
 
 use super::batches::{Pool, crc_matches, walk};
@@ -27,7 +26,8 @@ pub(crate) trait Target {
     /// A fresh one in an empty directory, for up to `bytes`.
     fn create(directory: &Path, bytes: usize) -> Self;
 
-    fn append(&mut self, batch: Bytes);
+    /// Appends a batch of the pool.
+    fn append(&mut self, pool: &Pool, index: usize);
 }
 
 /// The engine, with a log in a directory of its own.
@@ -50,8 +50,9 @@ impl Engine {
 
     /// The answer to a batch as it comes over the network.
     #[inline]
-    pub(crate) fn send(&self, batch: Bytes) -> bool {
-        let batch = Batch::decode(batch).expect("a sound batch");
+    pub(crate) fn send(&self, batch: impl BatchBytes) -> bool {
+        let batch = Batch::decode_with(batch, RecordCheck::Full, DEFAULT_MAX_DECOMPRESSED);
+        let batch = batch.expect("a sound batch");
         black_box(self.log.append(&batch).expect("an append")).is_duplicate()
     }
 }
@@ -62,8 +63,23 @@ impl Target for Engine {
     }
 
     #[inline]
-    fn append(&mut self, batch: Bytes) {
-        let is_duplicate = self.send(batch);
+    fn append(&mut self, pool: &Pool, index: usize) {
+        let is_duplicate = self.send(pool.slice(index));
+        debug_assert!(!is_duplicate);
+    }
+}
+
+/// The engine for a host that counts who holds what came over the network.
+pub(crate) struct OfCounted(Engine);
+
+impl Target for OfCounted {
+    fn create(directory: &Path, bytes: usize) -> Self {
+        Self(Engine::create(directory, bytes))
+    }
+
+    #[inline]
+    fn append(&mut self, pool: &Pool, index: usize) {
+        let is_duplicate = self.0.send(pool.batch(index));
         debug_assert!(!is_duplicate);
     }
 }
@@ -78,8 +94,8 @@ impl Target for WithCheckpoints {
     }
 
     #[inline]
-    fn append(&mut self, batch: Bytes) {
-        self.0.append(batch);
+    fn append(&mut self, pool: &Pool, index: usize) {
+        self.0.append(pool, index);
     }
 }
 
@@ -92,8 +108,8 @@ impl Target for InWriteMode {
     }
 
     #[inline]
-    fn append(&mut self, batch: Bytes) {
-        self.0.append(batch);
+    fn append(&mut self, pool: &Pool, index: usize) {
+        self.0.append(pool, index);
     }
 }
 
@@ -155,10 +171,11 @@ impl Target for Limit {
     }
 
     #[inline]
-    fn append(&mut self, batch: Bytes) {
-        assert!(crc_matches(&batch));
-        black_box(walk(&batch));
-        self.0.copy(&batch);
+    fn append(&mut self, pool: &Pool, index: usize) {
+        let batch = pool.slice(index);
+        assert!(crc_matches(batch));
+        black_box(walk(batch));
+        self.0.copy(batch);
     }
 }
 
@@ -176,12 +193,13 @@ impl Target for DecompressingLimit {
     }
 
     #[inline]
-    fn append(&mut self, batch: Bytes) {
+    fn append(&mut self, pool: &Pool, index: usize) {
         const HEADER: usize = 61;
-        assert!(crc_matches(&batch));
+        let batch = pool.slice(index);
+        assert!(crc_matches(batch));
         let len = self.codec.decompress_to_buffer(&batch[HEADER..], &mut self.plain[HEADER..]);
         black_box(walk(&self.plain[..HEADER + len.expect("records")]));
-        self.copier.copy(&batch);
+        self.copier.copy(batch);
     }
 }
 
@@ -197,9 +215,10 @@ impl Target for Pwrite {
     }
 
     #[inline]
-    fn append(&mut self, batch: Bytes) {
-        assert!(crc_matches(&batch));
-        self.file.write_at(&batch, self.position).expect("a write");
+    fn append(&mut self, pool: &Pool, index: usize) {
+        let batch = pool.slice(index);
+        assert!(crc_matches(batch));
+        self.file.write_at(batch, self.position).expect("a write");
         self.position += batch.len() as u64;
     }
 }
@@ -231,7 +250,7 @@ pub(crate) fn append_range<T: Target>(
     for from in range.clone().step_by(step) {
         reserve.release();
         let started = Instant::now();
-        (from..range.end.min(from + step)).for_each(|index| target.append(pool.batch(index)));
+        (from..range.end.min(from + step)).for_each(|index| target.append(pool, index));
         took += started.elapsed();
     }
     took

@@ -59,7 +59,7 @@ fn serve(dir: &LogDir, logs: &[(Log, InOrder)], answers: &Answers) -> Result {
             Request::NewProducerId => answers.send(&Response::ProducerId(dir.new_producer_id()?.0))?,
             Request::Append { partition, key, batch } => {
                 let (log, in_order) = logs.get(partition).ok_or("no such partition")?;
-                match place(log, batch) {
+                match place(log, &batch) {
                     Ok(pending) => in_order.send((key, pending))?,
                     Err(error) => answers.send(&Response::Refused { key, error: error.to_string() })?,
                 }
@@ -70,8 +70,8 @@ fn serve(dir: &LogDir, logs: &[(Log, InOrder)], answers: &Answers) -> Result {
     Ok(())
 }
 
-fn place(log: &Log, batch: Vec<u8>) -> idemlog::Result<Pending> {
-    let batch = Batch::decode(batch.into())?;
+fn place(log: &Log, batch: &[u8]) -> idemlog::Result<Pending> {
+    let batch = Batch::decode_lent(batch)?;
     log.submit(&[batch], AppendOptions::default())
 }
 

@@ -336,8 +336,13 @@ impl Records {
 impl<'a> Records<&'a [u8]> {
     /// Those of a whole batch, or of what is decompressed into `scratch`.
     #[inline]
-    pub(super) fn lent(header: &BatchHeader, batch: &'a [u8], scratch: &'a mut Vec<u8>) -> Self {
-        Self::of(header, plain_records(header, batch, DEFAULT_MAX_DECOMPRESSED, scratch))
+    pub(super) fn lent(
+        header: &BatchHeader,
+        batch: &'a [u8],
+        max_decompressed: usize,
+        scratch: &'a mut Vec<u8>,
+    ) -> Self {
+        Self::of(header, plain_records(header, batch, max_decompressed, scratch))
     }
 }
 

@@ -163,7 +163,7 @@ fn each_field_under_the_crc_is_protected_by_it() {
     for (name, at) in fields {
         let mut damaged = bytes.to_vec();
         damaged[at] ^= 1;
-        let error = Batch::decode_with(damaged.into(), RecordCheck::Header, 0).unwrap_err();
+        let error = Batch::decode_with(&*damaged, RecordCheck::Header, 0).unwrap_err();
         assert!(matches!(error, BatchError::Crc { .. }), "{name}: {error}");
     }
 }
@@ -248,7 +248,7 @@ fn an_unknown_codec_is_refused_wherever_records_are_read() {
         header.seal(&mut bytes);
         let unknown = BatchError::UnknownCodec { got: codec as u8 };
         assert_eq!(Batch::decode(bytes.clone().into()).unwrap_err(), unknown);
-        let batch = Batch::decode_with(bytes.into(), RecordCheck::Header, 0).unwrap();
+        let batch = Batch::decode_with(Bytes::from(bytes), RecordCheck::Header, 0).unwrap();
         assert_eq!(batch.records().next().unwrap().unwrap_err(), unknown);
         assert_eq!(batch.check_client_rules(), Err(unknown));
     }
@@ -358,7 +358,7 @@ proptest! {
         let mut bytes = batch.bytes().to_vec();
         let at = at::MAGIC + at.index(bytes.len() - at::MAGIC);
         bytes[at] ^= 1_u8 << bit;
-        prop_assert!(Batch::decode_with(bytes.into(), RecordCheck::Header, 0).is_err(), "bit {} of byte {}", bit, at);
+        prop_assert!(Batch::decode_with(&*bytes, RecordCheck::Header, 0).is_err(), "bit {} of byte {}", bit, at);
     }
 
     #[test]

@@ -45,16 +45,6 @@ impl UncheckedBatch {
         Ok(Self { header, bytes: bytes.slice(..header.size()) })
     }
 
-    /// Compares the CRC and checks the records as far as `check` says. Compressed records may have `max_decompressed`
-    /// bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`BatchError`]: the CRC does not match, or a record is malformed.
-    pub fn check(self, check: RecordCheck, max_decompressed: usize) -> Result<Batch, BatchError> {
-        Batch::check(self.header, self.bytes, check, max_decompressed)
-    }
-
     /// The records. Compressed ones may have [`DEFAULT_MAX_DECOMPRESSED`] bytes.
     #[inline]
     pub fn records(&self) -> Records {
@@ -112,7 +102,7 @@ impl<'a> UncheckedBatch<&'a [u8]> {
     where
         'a: 's,
     {
-        Records::lent(&self.header, self.bytes, scratch)
+        Records::lent(&self.header, self.bytes, DEFAULT_MAX_DECOMPRESSED, scratch)
     }
 
     /// The batch with a copy of its bytes, to keep.
@@ -145,6 +135,16 @@ impl<B: BatchBytes> UncheckedBatch<B> {
     #[inline]
     pub fn into_bytes(self) -> B {
         self.bytes
+    }
+
+    /// Compares the CRC and checks the records as far as `check` says. Compressed records may have `max_decompressed`
+    /// bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`BatchError`]: the CRC does not match, or a record is malformed.
+    pub fn check(self, check: RecordCheck, max_decompressed: usize) -> Result<Batch<B>, BatchError> {
+        Batch::check(self.header, self.bytes, check, max_decompressed)
     }
 
     /// What a control batch says. `None` for a batch of data, and for one whose record compaction has removed.

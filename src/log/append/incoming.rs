@@ -7,10 +7,13 @@ use crate::log::admission::Admission;
 use crate::producer;
 use crate::types::{LeaderEpoch, Offset, Timestamp};
 
+/// A batch whose bytes are the caller's: all that an append needs, whoever holds them.
+pub(super) type Lent<'a> = Batch<&'a [u8]>;
+
 /// Batches that may be judged.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Incoming<'a> {
-    pub(super) batches: &'a [Batch],
+    pub(super) batches: &'a [Lent<'a>],
     /// What each batch says if it is a control batch: none at all where there is only data.
     controls: &'a [Option<ControlRecord>],
     pub(super) options: AppendOptions,
@@ -18,7 +21,11 @@ pub(super) struct Incoming<'a> {
 
 impl<'a> Incoming<'a> {
     /// Checks what can be said of batches without knowing the log.
-    pub(super) fn check(batches: &'a [Batch], options: AppendOptions, admission: &Admission) -> Result<Self> {
+    pub(super) fn check(
+        batches: &'a [Lent<'a>],
+        options: AppendOptions,
+        admission: &Admission,
+    ) -> Result<Self> {
         let (mut bytes, mut offsets) = (0, 0);
         for batch in batches {
             check_one(batch, options.origin, admission)?;
@@ -57,13 +64,13 @@ impl<'a> Incoming<'a> {
     }
 
     /// The same with other batches in place of these, of which only the timestamps differ.
-    pub(super) fn with_batches(self, batches: &'a [Batch]) -> Self {
+    pub(super) fn with_batches(self, batches: &'a [Lent<'a>]) -> Self {
         Self { batches, ..self }
     }
 
     /// Every batch, with what it says if it is a control batch.
     #[inline]
-    pub(super) fn iter(self) -> impl Iterator<Item = (&'a Batch, Option<ControlRecord>)> {
+    pub(super) fn iter(self) -> impl Iterator<Item = (&'a Lent<'a>, Option<ControlRecord>)> {
         self.batches.iter().enumerate().map(move |(index, batch)| (batch, self.control(index)))
     }
 
@@ -108,7 +115,7 @@ impl<'a> Incoming<'a> {
 }
 
 #[inline(always)]
-pub(super) fn check_one(batch: &Batch, origin: Origin, admission: &Admission) -> Result<()> {
+pub(super) fn check_one(batch: &Lent<'_>, origin: Origin, admission: &Admission) -> Result<()> {
     if origin == Origin::Replication {
         return Ok(());
     }

@@ -14,18 +14,19 @@ use super::background::Chore;
 use super::commit::Ticket;
 use super::options::Durability;
 use super::{Appender, Log, Pending, Shared};
-use crate::batch::{Batch, BatchHeader};
+use crate::batch::{Batch, BatchBytes, BatchHeader};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Rejection, Result};
 use crate::producer::{Context, Decision, Staging};
 use crate::segment::{ALLOCATION_STEP_MIN, PlacedBatch, SegmentWriter, Stamps};
 use crate::sync::MutexGuard;
 use crate::types::{Offset, Timestamp};
-use incoming::Incoming;
+use incoming::{Incoming, Lent};
 pub use options::{AppendOptions, Origin};
 pub use outcome::AppendOutcome;
 pub(super) use outcome::Outcomes;
 use plan::{Demand, Plan};
+use smallvec::SmallVec;
 
 /// How many turns of an idle loop pass between the looks of whoever finds the append lock taken, before it goes to sleep.
 /// A batch is placed in less time than a thread takes to sleep and wake up; and a lock that changes hands at every batch
@@ -71,7 +72,12 @@ impl Log {
     /// failed (a file that cannot be opened or named), stored and not durable yet: sending it again tells.
     /// [`Error::Poisoned`] after a failed sync. [`Error::OffsetsExhausted`] at the last offset there is.
     /// [`Error::InDoubt`], [`Error::Truncated`]: stored, but not known to be durable.
-    pub fn append(&self, batch: &Batch) -> Result<AppendOutcome> {
+    #[inline]
+    pub fn append<B: BatchBytes>(&self, batch: &Batch<B>) -> Result<AppendOutcome> {
+        self.append_lent(&batch.lend())
+    }
+
+    fn append_lent(&self, batch: &Lent<'_>) -> Result<AppendOutcome> {
         let (mut outcome, options) = (AppendOutcome::UNKNOWN, AppendOptions::default());
         let (batches, outcomes) = (slice::from_ref(batch), slice::from_mut(&mut outcome));
         let ticket = self.shared.place(batches, options, true, outcomes)?;
@@ -86,7 +92,11 @@ impl Log {
     ///
     /// As [`append`](Self::append); all batches together may not be larger than a segment, nor take more than 2^31
     /// offsets.
-    pub fn append_all(&self, batches: &[Batch]) -> Result<Vec<AppendOutcome>> {
+    pub fn append_all<B: BatchBytes>(&self, batches: &[Batch<B>]) -> Result<Vec<AppendOutcome>> {
+        self.append_all_lent(&lend(batches))
+    }
+
+    fn append_all_lent(&self, batches: &[Lent<'_>]) -> Result<Vec<AppendOutcome>> {
         let mut outcomes = Outcomes::from_elem(AppendOutcome::UNKNOWN, batches.len());
         let options = AppendOptions::default();
         let placed = self.shared.place_any(batches, options, true, &mut outcomes)?;
@@ -100,8 +110,8 @@ impl Log {
     /// # Errors
     ///
     /// As [`append`](Self::append), but for what can happen while waiting.
-    pub fn submit(&self, batches: &[Batch], options: AppendOptions) -> Result<Pending> {
-        self.submit_within(batches, options, true)
+    pub fn submit<B: BatchBytes>(&self, batches: &[Batch<B>], options: AppendOptions) -> Result<Pending> {
+        self.submit_within(&lend(batches), options, true)
     }
 
     /// The same as [`submit`](Self::submit), never waiting.
@@ -109,12 +119,12 @@ impl Log {
     /// # Errors
     ///
     /// [`Error::WouldBlock`] where `submit` would wait; nothing is stored.
-    pub fn try_submit(&self, batches: &[Batch], options: AppendOptions) -> Result<Pending> {
-        self.submit_within(batches, options, false)
+    pub fn try_submit<B: BatchBytes>(&self, batches: &[Batch<B>], options: AppendOptions) -> Result<Pending> {
+        self.submit_within(&lend(batches), options, false)
     }
 
     /// Stores batches within the bounds of what may not be durable yet, for which it may wait or not.
-    fn submit_within(&self, batches: &[Batch], options: AppendOptions, may_wait: bool) -> Result<Pending> {
+    fn submit_within(&self, batches: &[Lent<'_>], options: AppendOptions, may_wait: bool) -> Result<Pending> {
         let mut outcomes = Outcomes::from_elem(AppendOutcome::UNKNOWN, batches.len());
         let ticket = self.shared.place(batches, options, may_wait, &mut outcomes)?;
         self.shared.request_sync(ticket);
@@ -127,7 +137,7 @@ impl Shared {
     #[inline(always)]
     fn place(
         &self,
-        batches: &[Batch],
+        batches: &[Lent<'_>],
         options: AppendOptions,
         may_wait: bool,
         outcomes: &mut [AppendOutcome],
@@ -164,7 +174,7 @@ impl Shared {
     #[inline(never)]
     fn place_any(
         &self,
-        batches: &[Batch],
+        batches: &[Lent<'_>],
         options: AppendOptions,
         may_wait: bool,
         outcomes: &mut [AppendOutcome],
@@ -199,7 +209,7 @@ impl Shared {
     #[inline(never)]
     fn place_stamped(&self, incoming: Incoming<'_>, outcomes: &mut [AppendOutcome]) -> Result<Placed> {
         let stamped = incoming.stamped(self.environment.clock.now());
-        self.place_checked(incoming.with_batches(&stamped), outcomes)
+        self.place_checked(incoming.with_batches(&lend(&stamped)), outcomes)
     }
 
     /// Judges and stores under the lock; lets go of it to get what is missing, and then judges again.
@@ -576,6 +586,10 @@ impl Shared {
             self.request(Chore::Sync);
         }
     }
+}
+
+fn lend<B: BatchBytes>(batches: &[Batch<B>]) -> SmallVec<[Lent<'_>; 1]> {
+    batches.iter().map(Batch::lend).collect()
 }
 
 /// The last offset that fits into a segment that begins at `base`, whose indexes count in four bytes.

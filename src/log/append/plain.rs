@@ -6,9 +6,9 @@
 //! a new writer, or ends the leeway; but for workers that come or go and the prepared segment, which are looked at again
 //! within 64 KiB.
 
-use super::incoming::check_one;
+use super::incoming::{Lent, check_one};
 use super::{AppendOutcome, Origin, Placed, last_offset_from};
-use crate::batch::{Batch, BatchHeader};
+use crate::batch::BatchHeader;
 use crate::error::Result;
 use crate::log::commit::Ticket;
 use crate::log::{Appender, Shared};
@@ -20,7 +20,11 @@ impl Shared {
     /// Stores a batch, or answers a duplicate, if that is all there is to do. `None`: it is for the long way, which may
     /// find that it must be refused.
     #[inline(always)]
-    pub(super) fn place_plain(&self, batch: &Batch, outcome: &mut AppendOutcome) -> Result<Option<Placed>> {
+    pub(super) fn place_plain(
+        &self,
+        batch: &Lent<'_>,
+        outcome: &mut AppendOutcome,
+    ) -> Result<Option<Placed>> {
         if !self.admits_plain(batch) {
             return Ok(None);
         }
@@ -50,7 +54,7 @@ impl Shared {
 
     /// Whether the batch may come in as it is, and without waiting.
     #[inline(always)]
-    fn admits_plain(&self, batch: &Batch) -> bool {
+    fn admits_plain(&self, batch: &Lent<'_>) -> bool {
         let admission = &self.admission;
         !batch.header().is_transactional()
             && !admission.stamps_time()
@@ -64,7 +68,7 @@ impl Shared {
     fn store_plain(
         &self,
         appender: &mut Appender,
-        batch: &Batch,
+        batch: &Lent<'_>,
         producer: PlainProducer,
         now: Timestamp,
     ) -> Result<Option<Offset>> {
@@ -116,7 +120,7 @@ impl Shared {
 impl Appender {
     /// The decision about a batch, if nothing is due at this time.
     #[inline(always)]
-    fn decide_plain(&self, batch: &Batch, now: Timestamp) -> Option<(PlainProducer, Decision)> {
+    fn decide_plain(&self, batch: &Lent<'_>, now: Timestamp) -> Option<(PlainProducer, Decision)> {
         let is_early = now < self.writer.as_ref()?.leeway().now;
         if is_early { self.producers.decide_plain(batch.header()) } else { None }
     }

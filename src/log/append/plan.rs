@@ -1,6 +1,7 @@
 //! What the batches of a call come to once they are judged, before anything is stored. Offsets depend on where
 //! the log ends alone, so every outcome is known by then.
 
+use super::incoming::Lent;
 use super::outcome::AppendOutcome;
 use crate::batch::{Batch, BatchHeader};
 use crate::producer::Decision;
@@ -52,7 +53,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The plan with replicated batches, which stay where they are.
-    pub(super) fn with_replicated(mut self, batches: &[Batch]) -> Self {
+    pub(super) fn with_replicated(mut self, batches: &[Lent<'_>]) -> Self {
         batches.iter().map(Batch::header).for_each(|header| self.add_new(header, header.base_offset));
         self
     }
