@@ -27,7 +27,7 @@ fn time_each(engine: &Engine, pool: &Pool, reserve: &mut Reserve, times: &mut Ve
         if index % step == 0 {
             reserve.release();
         }
-        let batch = pool.batch(index);
+        let batch = pool.slice(index);
         let started = Instant::now();
         assert!(!engine.send(batch));
         times.push(started.elapsed().as_nanos().min(u128::from(u32::MAX)) as u32);

@@ -38,7 +38,7 @@ fn engine_time(bytes: usize) -> f64 {
         for from in (0..pool.len()).step_by(step) {
             reserve.release();
             let started = Instant::now();
-            (from..pool.len().min(from + step)).for_each(|index| assert!(!engine.send(pool.batch(index))));
+            (from..pool.len().min(from + step)).for_each(|index| assert!(!engine.send(pool.slice(index))));
             took += started.elapsed();
         }
     });
@@ -66,14 +66,14 @@ fn pwrite_time(bytes: usize) -> f64 {
 }
 
 /// The time that 9,999 of 10,000 calls of `append` stay within.
-fn tail_of(mut append: impl FnMut(bytes::Bytes)) -> f64 {
+fn tail_of(mut append: impl FnMut(&[u8])) -> f64 {
     let mut times = Vec::with_capacity(amount(PERCENTILE_BYTES) / 1024);
     feed(amount(PERCENTILE_BYTES), |pool, reserve| {
         for index in 0..pool.len() {
             if index % (Reserve::STEP / pool.batch_size()) == 0 {
                 reserve.release();
             }
-            let batch = pool.batch(index);
+            let batch = pool.slice(index);
             let started = Instant::now();
             append(batch);
             times.push(started.elapsed().as_nanos().min(u128::from(u32::MAX)) as u32);
@@ -91,7 +91,7 @@ fn engine_tail() -> f64 {
 fn copy_tail() -> f64 {
     let directory = directory();
     let mut copier = Copier::new(directory.path(), amount(PERCENTILE_BYTES), Pages::AsRead);
-    tail_of(|batch| copier.copy(&batch))
+    tail_of(|batch| copier.copy(batch))
 }
 
 fn main() {

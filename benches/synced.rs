@@ -14,7 +14,6 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use criterion::Criterion;
 use idemlog::{AppendOptions, Batch, BatchBuilder, Log, LogDir, LogDirOptions, LogOptions, Pages, Pending};
 use parking_lot::{Condvar, Mutex};
@@ -55,12 +54,14 @@ fn at_once(threads: usize, each: impl Fn(usize) + Sync) -> Duration {
 }
 
 /// The batches of one of `threads` threads: every so many-th.
-fn share(pool: &Pool, thread: usize, threads: usize) -> impl Iterator<Item = Bytes> {
-    (thread..pool.len()).step_by(threads).map(|index| pool.batch(index))
+fn share(pool: &Pool, thread: usize, threads: usize) -> impl Iterator<Item = &[u8]> {
+    (thread..pool.len()).step_by(threads).map(|index| pool.slice(index))
 }
 
-fn send(log: &Log, batch: Bytes) {
-    assert!(!log.append(&Batch::decode(batch).expect("a sound batch")).expect("an append").is_duplicate());
+fn send(log: &Log, batch: &[u8]) {
+    assert!(
+        !log.append(&Batch::decode_lent(batch).expect("a sound batch")).expect("an append").is_duplicate()
+    );
 }
 
 /// A partition's first batch, before the clock starts: it makes the file. (Each sample has a log of its own.)
@@ -127,7 +128,7 @@ fn threads(criterion: &mut Criterion, threads: usize, count: usize) {
     let commit = GroupCommit::new(copier);
     let copy = || {
         let pool = &*pool.borrow();
-        let all = |thread| share(pool, thread, threads).for_each(|batch| commit.append(&batch, &map));
+        let all = |thread| share(pool, thread, threads).for_each(|batch| commit.append(batch, &map));
         each_of(at_once(threads, all), count)
     };
     let group = group(criterion, &format!("synced/{threads} threads"), 10);
@@ -142,7 +143,7 @@ fn submit_all(log: &Log, pool: &Pool) {
             let oldest = pending.pop_front();
             oldest.expect("one of many").wait().expect("a sync");
         }
-        let batch = Batch::decode(pool.batch(index)).expect("a sound batch");
+        let batch = Batch::decode_lent(pool.slice(index)).expect("a sound batch");
         pending.push_back(log.submit(&[batch], AppendOptions::default()).expect("an append"));
     }
     pending.into_iter().for_each(|last| assert_eq!(last.wait().expect("a sync").len(), 1));
@@ -187,7 +188,7 @@ fn partitions(criterion: &mut Criterion) {
     const THREADS: usize = 8;
     let count = if is_trial() { THREADS } else { 1000 };
     let pool = Pool::new(ONE_KIB, 1 << 20);
-    let batches = || (0..).map(|round| pool.batch(round % pool.len()));
+    let batches = || (0..).map(|round| pool.slice(round % pool.len()));
     let (directory, other_directory) = (directory(), directory());
     let dir = LogDir::open(directory.path(), LogDirOptions::default()).expect("an empty directory");
     let new = |number: usize| dir.partition("bench", number as i32).expect("a partition");
@@ -197,7 +198,7 @@ fn partitions(criterion: &mut Criterion) {
     let append = || {
         let batch = sent.next().expect("one of a pool");
         let of = |thread| logs.iter().skip(thread).step_by(THREADS);
-        each_of(at_once(THREADS, |thread| of(thread).for_each(|log| send(log, batch.clone()))), 1)
+        each_of(at_once(THREADS, |thread| of(thread).for_each(|log| send(log, batch))), 1)
     };
     let new = |number| Mutex::new(copier_with(other_directory.path(), number, pool.slice(0)));
     let copiers: Vec<_> = (0..count).map(new).collect();
@@ -205,7 +206,7 @@ fn partitions(criterion: &mut Criterion) {
     let copy = || {
         let batch = sent.next().expect("one of a pool");
         let of = |thread| copiers.iter().skip(thread).step_by(THREADS);
-        let copy = |thread| of(thread).for_each(|copier| copy_and_sync(&mut copier.lock(), &batch));
+        let copy = |thread| of(thread).for_each(|copier| copy_and_sync(&mut copier.lock(), batch));
         each_of(at_once(THREADS, copy), 1)
     };
     let group = group(criterion, "synced/1000 partitions", 10);
@@ -252,7 +253,7 @@ fn in_bursts(pools: &[Pool], burst: usize, pause: Duration) -> f64 {
             let goes_on = |_: &usize| !is_over.load(Ordering::Relaxed);
             let count = (from..to)
                 .take_while(goes_on)
-                .map(|index| send(&engine.log, pools[thread].batch(index)))
+                .map(|index| send(&engine.log, pools[thread].slice(index)))
                 .count();
             is_over.store(true, Ordering::Relaxed);
             sent[thread].store(from + count, Ordering::Relaxed);

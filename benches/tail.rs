@@ -50,7 +50,7 @@ fn write(engine: &Engine, pool: &Pool, start: Instant, appended_at: &[AtomicU64]
         while start.elapsed() < interval * index as u32 {
             std::thread::yield_now();
         }
-        let batch = pool.batch(index);
+        let batch = pool.slice(index);
         appended_at.store(start.elapsed().as_nanos() as u64, Ordering::Release);
         let before = processor_time();
         assert!(!engine.send(batch));
