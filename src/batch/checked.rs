@@ -128,8 +128,8 @@ impl<'a> Batch<&'a [u8]> {
 }
 
 impl<B: BatchBytes> Batch<B> {
-    /// Takes exactly one batch and checks it as far as `check` says. Compressed records may have `max_decompressed`
-    /// bytes.
+    /// Takes exactly one batch, [`Bytes`] or `&[u8]`, and checks it as far as `check` says. Compressed records may have
+    /// `max_decompressed` bytes.
     ///
     /// # Errors
     ///

@@ -305,7 +305,8 @@ fn read_header(body: &[u8], at: &mut usize) -> Option<(Range<usize>, Part)> {
 
 /// Iterator over the records of a batch, from [`Batch::records`](crate::Batch::records),
 /// [`UncheckedBatch::records`](crate::UncheckedBatch::records) or, lent, from
-/// [`UncheckedBatch::records_in`](crate::UncheckedBatch::records_in). Ends behind the first error.
+/// [`Batch::records_in`](crate::Batch::records_in) and [`UncheckedBatch::records_in`](crate::UncheckedBatch::records_in). Ends
+/// behind the first error.
 ///
 /// ```
 /// use idemlog::BatchBuilder;

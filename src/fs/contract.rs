@@ -50,6 +50,27 @@ fn names(disk: &dyn Disk, path: &Path) -> Vec<(String, EntryKind)> {
 }
 
 #[test]
+fn a_file_is_mapped_for_as_long_as_somebody_holds_its_bytes_whatever_it_is_called_by_then() {
+    on_every_mapping_disk(|disk, root| {
+        let (path, other) = (root.join("file"), root.join("other"));
+        let is_mapped = |path: &Path| disk.open(path, Access::Read).unwrap().is_mapped().unwrap();
+        created(disk, &path, b"some bytes");
+        let maps = [(); 2].map(|()| disk.open(&path, Access::Read).unwrap().map_read(10).unwrap());
+        let bytes = maps[0].bytes(0..4).unwrap();
+        drop(maps);
+        disk.rename(&path, &other).unwrap();
+        created(disk, &path, b"elsewhere");
+        assert!(is_mapped(&other) && !is_mapped(&path));
+        drop(bytes);
+        assert!(!is_mapped(&other));
+        let writer = disk.open(&path, Access::Write).unwrap().map(9, 9).unwrap();
+        assert!(is_mapped(&path));
+        drop(writer);
+        assert!(!is_mapped(&path));
+    });
+}
+
+#[test]
 fn a_new_file_is_empty_and_takes_its_name() {
     on_every_disk(|disk, root| {
         let path = root.join("file");

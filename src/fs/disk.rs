@@ -130,7 +130,7 @@ pub trait DiskFile: Debug + Send + Sync {
         Ok(self.len()? == 0)
     }
 
-    /// Cuts the file, or extends it with zeros that have no blocks yet.
+    /// Cuts the file, or extends it with zeros that have no blocks yet. Nobody may have bytes mapped that are cut.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Gives [`from`, `to`) blocks of the disk, reading as zeros where nothing was written, and extends the file to
@@ -153,6 +153,10 @@ pub trait DiskFile: Debug + Send + Sync {
 
     /// Maps [0, `len`), all of it inside of the file and fixed, for reading.
     fn map_read(&self, len: usize) -> io::Result<Arc<Map>>;
+
+    /// Whether this process has a map of the file, whoever made it and through whichever descriptor: then it is not cut, as
+    /// what is published in a map stays. `false` for a disk whose maps are not the file itself.
+    fn is_mapped(&self) -> io::Result<bool>;
 }
 
 /// Holds a directory's lock until it is dropped.

@@ -13,10 +13,11 @@
 //! * Above it only [`MapWriter`], which exists once per mapping and cannot be cloned, touches the memory, through
 //!   `&mut self` and a raw pointer.
 //! * The published end rises by a release store and is read by an acquire load: who sees it sees the bytes below it.
-//! * It never falls. What a truncation takes back is read from another mapping, or another file.
+//! * It never falls.
 //!
-//! What no type can hold is other descriptors of the same file. The engine never writes below a published end or cuts
-//! a file below it, and the lock on the directory keeps other processes from doing so.
+//! What no type can hold is other descriptors of the same file. The engine never writes below a published end; it cuts a file
+//! there only when this process has no map of it ([`DiskFile::is_mapped`](super::DiskFile)), and else puts a copy in its
+//! place. The lock on the directory keeps other processes from either, and those who read without it do not map.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -31,6 +32,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use memmap2::{Advice, MmapOptions, MmapRaw};
+
+use super::mapped::CountedMap;
 
 /// What a map over heap memory tells the disk that it belongs to. Every method has an empty default.
 ///
@@ -135,7 +138,7 @@ pub struct Map {
 struct CacheLine(AtomicUsize);
 
 enum Memory {
-    File(MmapRaw),
+    File(MmapRaw, #[expect(dead_code, reason = "it counts for as long as it is there")] CountedMap),
     Heap { layout: Layout, observer: Arc<dyn MapObserver> },
 }
 
@@ -148,9 +151,9 @@ unsafe impl Sync for Map {}
 impl Map {
     /// Maps the first `len` bytes of `file`, all of them published.
     pub(super) fn of_file(file: &File, len: usize) -> io::Result<Arc<Self>> {
-        require_length(file, len)?;
+        let counted = count_map(file, len)?;
         let mapping = MmapOptions::new().len(len).map_raw_read_only(file)?;
-        Self::new(mapping.as_mut_ptr(), len, len, Memory::File(mapping))
+        Self::new(mapping.as_mut_ptr(), len, len, Memory::File(mapping, counted))
     }
 
     fn new(base: *mut u8, capacity: usize, published: usize, memory: Memory) -> io::Result<Arc<Self>> {
@@ -196,7 +199,7 @@ impl Map {
         let len = self.length_within_capacity(&range)?;
         match &self.memory {
             _ if len == 0 => Ok(()),
-            Memory::File(mapping) => mapping.flush_range(range.start, len),
+            Memory::File(mapping, _) => mapping.flush_range(range.start, len),
             Memory::Heap { observer, .. } => observer.sync(range),
         }
     }
@@ -207,7 +210,7 @@ impl Map {
         let len = self.length_within_capacity(&range)?;
         match &self.memory {
             _ if len == 0 => Ok(()),
-            Memory::File(mapping) => {
+            Memory::File(mapping, _) => {
                 self.use_large_pages(mapping, pages == Pages::Large);
                 match pages {
                     Pages::Small => populate_one_by_one(mapping, range.start, len),
@@ -234,7 +237,7 @@ impl Map {
     pub(crate) fn unmap_pages(&self, range: Range<usize>) {
         const PAGE: usize = 4096;
         let (start, end) = (range.start.next_multiple_of(PAGE), range.end.min(self.capacity) / PAGE * PAGE);
-        if let Memory::File(mapping) = &self.memory
+        if let Memory::File(mapping, _) = &self.memory
             && start < end
         {
             // SAFETY: the mapping is a shared one of a file: what was stored is in the page cache, from where it is mapped
@@ -324,16 +327,18 @@ fn populate(_mapping: &MmapRaw, _start: usize, _len: usize) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Bytes behind the end of a file can be mapped but not read (SIGBUS).
-fn require_length(file: &File, len: usize) -> io::Result<()> {
-    let got = file.metadata()?.len();
+/// Counts a map of a file that is to be made. Bytes behind the end of the file can be mapped but not read (SIGBUS): it must have
+/// `len` bytes.
+fn count_map(file: &File, len: usize) -> io::Result<CountedMap> {
+    let metadata = file.metadata()?;
+    let got = metadata.len();
     if got < len as u64 {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("{got} bytes where {len} are to be mapped"),
         ));
     }
-    Ok(())
+    Ok(CountedMap::of(&metadata))
 }
 
 impl Drop for Map {
@@ -393,9 +398,9 @@ impl MapWriter {
     /// for what lies behind the end of the file.
     pub(super) fn of_file(file: &File, capacity: usize, published: usize) -> io::Result<Self> {
         let capacity = capacity.max(published);
-        require_length(file, published)?;
+        let counted = count_map(file, published)?;
         let mapping = MmapOptions::new().len(capacity).map_raw(file)?;
-        let map = Map::new(mapping.as_mut_ptr(), capacity, published, Memory::File(mapping))?;
+        let map = Map::new(mapping.as_mut_ptr(), capacity, published, Memory::File(mapping, counted))?;
         Ok(Self { map, written: published })
     }
 
@@ -622,11 +627,12 @@ mod tests {
             for _ in 0..2 {
                 let map = map.clone();
                 scope.spawn(move || {
-                    for _ in 0..rounds {
+                    while map.published() < 16 * rounds {
                         let bytes = map.bytes(0..map.published()).unwrap();
                         let before = bytes.to_vec();
                         std::thread::yield_now();
                         assert_eq!(bytes, before);
+                        assert!(bytes.iter().enumerate().all(|(at, &byte)| byte == (at / 16) as u8));
                     }
                 });
             }

@@ -9,6 +9,7 @@ mod contract;
 mod disk;
 mod lock;
 mod map;
+mod mapped;
 pub(crate) mod missing;
 pub(crate) mod name;
 mod real;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::disk::{Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode};
 use super::map::{Map, MapWriter};
+use super::mapped;
 use rustix::fs::OFlags;
 
 /// The operating system's file system.
@@ -194,6 +195,10 @@ impl DiskFile for RealFile {
 
     fn map_read(&self, len: usize) -> io::Result<Arc<Map>> {
         Map::of_file(&self.0, len)
+    }
+
+    fn is_mapped(&self) -> io::Result<bool> {
+        Ok(mapped::is_mapped(&self.0.metadata()?))
     }
 }
 

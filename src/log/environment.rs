@@ -120,15 +120,23 @@ impl Removed {
 #[derive(Debug)]
 pub(crate) struct MapBudget {
     limit: usize,
+    /// Whether dirty segments keep what they are synced through.
+    syncs: bool,
     open: Mutex<VecDeque<Weak<Segment>>>,
 }
 
 impl MapBudget {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, open: Mutex::default() }
+        Self { limit, syncs: true, open: Mutex::default() }
     }
 
-    /// Counts a sealed segment if it is open, and releases others that are clean while there are too many.
+    /// For those who only read, and hold a descriptor for each segment, of which a process may have few.
+    pub(crate) fn for_reading(limit: usize) -> Self {
+        const DESCRIPTORS: usize = 256;
+        Self { limit: limit.min(DESCRIPTORS), syncs: false, ..Self::new(limit) }
+    }
+
+    /// Counts a segment without an appender if it is open, and releases others while there are too many.
     pub(crate) fn count(&self, segment: &Arc<Segment>) {
         if !segment.file().count() {
             return;
@@ -141,7 +149,9 @@ impl MapBudget {
                 break;
             }
             match open.pop_front().and_then(|oldest| oldest.upgrade()) {
-                Some(segment) if segment.file().is_dirty() => open.push_back(Arc::downgrade(&segment)),
+                Some(segment) if self.syncs && segment.file().is_dirty() => {
+                    open.push_back(Arc::downgrade(&segment));
+                }
                 Some(segment) => segment.file().release(),
                 None => {}
             }

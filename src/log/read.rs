@@ -270,9 +270,7 @@ impl Shared {
         let segments = self.segments.load();
         let first = segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1);
         for at in first..segments.len() {
-            // What the active segment holds open is its appender's.
-            let is_active = at + 1 == segments.len();
-            let mut cursor = self.cursor_in(&segments[at], is_active, offset)?;
+            let mut cursor = self.cursor_in(&segments, at, offset)?;
             // What a truncation left room for may come where there was no batch a moment ago.
             if cursor.peek()?.is_some_and(|batch| batch.header.last_offset() >= offset) {
                 return Ok(Some(cursor));
@@ -346,12 +344,20 @@ impl Shared {
     }
 
     /// A cursor in one segment, whose file may have been removed meanwhile.
-    fn cursor_in(&self, segment: &Arc<Segment>, is_active: bool, offset: Offset) -> Result<BatchCursor> {
-        let cursor = segment.cursor_at(offset);
-        if !is_active {
-            self.count_open(segment);
+    fn cursor_in(&self, segments: &[Arc<Segment>], at: usize, offset: Offset) -> Result<BatchCursor> {
+        let cursor = segments[at].cursor_at(offset);
+        if at < self.without_appender(segments).len() {
+            self.count_open(&segments[at]);
         }
         cursor
+    }
+
+    /// The segments but for the active one: what that holds open is its appender's, where there can be one.
+    fn without_appender<'a>(&self, segments: &'a [Arc<Segment>]) -> &'a [Arc<Segment>] {
+        match segments.split_last() {
+            Some((_, sealed)) if !self.environment.read_only => sealed,
+            _ => segments,
+        }
     }
 
     /// Counts a segment that was opened to be read, so that it is given back when there are too many.
@@ -359,18 +365,16 @@ impl Shared {
         if segment.file().is_counted() {
             return;
         }
-        // What the active segment holds open is its appender's.
         let is_active = self.segments.load().last().is_some_and(|active| Arc::ptr_eq(active, segment));
-        if !is_active {
+        if !is_active || self.environment.read_only {
             self.environment.maps.count(segment);
         }
     }
 
-    /// Counts the sealed segments that were opened beside the readers.
+    /// Counts the segments that were opened beside the readers.
     pub(super) fn count_all_open(&self) {
-        if let Some((_, sealed)) = self.segments.load().split_last() {
-            sealed.iter().for_each(|segment| self.environment.maps.count(segment));
-        }
+        let segments = self.segments.load();
+        self.without_appender(&segments).iter().for_each(|segment| self.environment.maps.count(segment));
     }
 }
 

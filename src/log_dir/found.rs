@@ -13,7 +13,7 @@ use super::options::LogDirOptions;
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::missing::read_if_present;
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
-use crate::fs::{Disk, EntryKind};
+use crate::fs::{Disk, EntryKind, IoMode};
 use crate::log::check_ahead::HELPERS_MAX;
 use crate::log::environment::Environment;
 use crate::log::{Log, LogOptions, OpenRequest};
@@ -40,6 +40,8 @@ pub(super) fn open_request(
 ) -> Result<OpenRequest> {
     let log: &LogOptions = &options.log;
     let mode = match log.io_mode {
+        // Whoever holds the lock may cut what is mapped without it.
+        _ if options.read_only => IoMode::Write,
         Some(mode) => mode,
         None => options.disk.io_mode(&directory).at("look up the file system of", &directory)?,
     };

@@ -479,7 +479,11 @@ pub(crate) fn environment(options: &LogDirOptions, lock: Option<DirectoryLock>) 
         lock: crate::sync::Mutex::new(lock),
         removed: Removed::default(),
         space: SpaceBudget::new(options.max_allocated_ahead),
-        maps: MapBudget::new(options.max_open_segments),
+        maps: if options.read_only {
+            MapBudget::for_reading(options.max_open_segments)
+        } else {
+            MapBudget::new(options.max_open_segments)
+        },
         fences: Fences::default(),
         read_only: options.read_only,
         checkpoints_stale: AtomicBool::new(false),

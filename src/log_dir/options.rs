@@ -39,7 +39,9 @@ pub struct LogDirOptions {
     /// How many sealed segments may stay mapped or open at a time. In [`IoMode::Write`](crate::IoMode) each takes a descriptor:
     /// choose fewer than the process may have. Default: 16,384.
     pub max_open_segments: usize,
-    /// Opens for reading only: takes no lock, changes nothing, keeps in memory what recovery would write. Default: false.
+    /// Opens for reading only: takes no lock, changes nothing, keeps in memory what recovery would write. Reads as in
+    /// [`IoMode::Write`](crate::IoMode), as whoever has the lock may cut what is mapped, and keeps 256 segments open at most.
+    /// Default: false.
     pub read_only: bool,
     /// The file system. Default: the operating system's.
     pub disk: Arc<dyn Disk>,

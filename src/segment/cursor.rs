@@ -121,9 +121,9 @@ impl BatchCursor {
 
     /// Has a header fetched that may be at `position`: that it is there is no more than a guess.
     #[inline]
-    pub(crate) fn expect(&mut self, position: u64) {
+    pub(crate) fn expect(&mut self, position: u32) {
         if self.file().is_memory() && self.fetch(0).is_ok() {
-            let start = position.saturating_sub(self.chunk_start);
+            let start = u64::from(position).saturating_sub(self.chunk_start);
             prefetch(&self.chunk, start as usize, BatchHeader::SIZE);
         }
     }

@@ -121,18 +121,20 @@ impl<const WORDS: usize> Entries<WORDS> {
     }
 
     /// How many entries have a key of at most `target`; no key is below that of an entry before. Before the last wait for
-    /// memory, `expect` is told what value goes with `target` if values rise with the keys, and both evenly.
+    /// memory, `expect` is told what value goes with `target` if values rise with the keys, both evenly, and are known.
     pub(crate) fn count_up_to(
         &self,
         target: u64,
         key: impl Fn([u64; WORDS]) -> u64,
-        value: impl Fn([u64; WORDS]) -> u64,
-        expect: impl FnOnce(u64),
+        value: impl Fn([u64; WORDS]) -> Option<u32>,
+        expect: impl FnOnce(u32),
     ) -> usize {
         let Some(Stretch { chunk, len, start, end }) = self.stretch_of(target, &key) else { return 0 };
         let keys = key(start)..key(end);
-        let values = value(end).saturating_sub(value(start));
-        expect(value(start) + interpolate(target, keys.clone(), values));
+        if let (Some(first), Some(last)) = (value(start), value(end)) {
+            let steps = interpolate(target, keys.clone(), u64::from(last.saturating_sub(first)));
+            expect(first + steps as u32);
+        }
         let likely = interpolate(target, keys, len as u64) as usize;
         let entries = self.chunk(chunk);
         let holds = |slot: usize| entries.get(slot).is_some_and(|entry| key(load(entry)) <= target);
@@ -316,7 +318,7 @@ mod tests {
         assert!(entries.shelves.get().is_none());
         assert_eq!(entries.last(), None);
         let found =
-            entries.count_up_to(u64::MAX, |[key]| key, |_| 0, |_| panic!("there is nothing to expect"));
+            entries.count_up_to(u64::MAX, |[key]| key, |_| None, |_| panic!("there is nothing to expect"));
         assert_eq!((entries.get(0), found), (None, 0));
         assert!(size_of::<Entries<1>>() <= 48);
     }
@@ -360,7 +362,7 @@ mod tests {
                 });
                 for target in targets.chain([0, u64::MAX]) {
                     let expected = (0..len).filter(|&number| key(number) <= target).count();
-                    let found = entries.count_up_to(target, |[_, key]| key, |_| 0, |_| {});
+                    let found = entries.count_up_to(target, |[_, key]| key, |_| None, |_| {});
                     assert_eq!(found, expected, "up to {target} in {len} of rise {rise}");
                 }
             }
@@ -377,7 +379,7 @@ mod tests {
                 looks.set(looks.get() + 1);
                 key
             };
-            let found = entries.count_up_to(target, key, |_| 0, |_| {});
+            let found = entries.count_up_to(target, key, |_| None, |_| {});
             assert_eq!(found, (0..100_000).filter(|number| number * 10 + number % 7 <= target).count());
             assert!(looks.get() <= 12, "{} looks for {target}: a search by halves takes 17", looks.get());
         }
@@ -395,7 +397,7 @@ mod tests {
             let found = entries.count_up_to(
                 target,
                 |[key, _]| key,
-                |[_, value]| value,
+                |[_, value]| Some(value as u32),
                 |value| expected = Some(value),
             );
             assert_eq!(
@@ -422,7 +424,7 @@ mod tests {
                         let [last, inverse] = entries.last().unwrap();
                         assert!(last == !inverse && last + 1 >= seen as u64, "last is {last} of {seen}");
                         let target = (seen as u64 - 1) / 2;
-                        let run = entries.count_up_to(target, |[number, _]| number, |_| 0, |_| {});
+                        let run = entries.count_up_to(target, |[number, _]| number, |_| None, |_| {});
                         assert_eq!(entries.get(run - 1), Some([target, !target]), "of {seen}");
                     }
                 });

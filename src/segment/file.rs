@@ -100,7 +100,8 @@ impl Opened {
 
     fn reaches(&self, to: u64) -> bool {
         match self {
-            Self::Map { map, .. } => map.published() as u64 >= to,
+            Self::Map { whole: Some(whole), .. } => whole.len() as u64 >= to,
+            Self::Map { map, whole: None } => map.published() as u64 >= to,
             Self::File(_) => true,
         }
     }
@@ -348,7 +349,13 @@ impl LogFile {
         // A swap counts those who are just looking at what is swapped out among its owners.
         drop(self.opened.swap(None));
         place.views.retain(View::is_held);
-        place.views.is_empty()
+        place.views.is_empty() && !self.is_mapped_at(&place)
+    }
+
+    /// Whether anybody in the process has the file mapped: who read from it before the log was closed and opened again is not
+    /// among the views.
+    fn is_mapped_at(&self, place: &Place) -> bool {
+        self.disk.open(&place.path, Access::Read).and_then(|file| file.is_mapped()).unwrap_or(true)
     }
 
     /// Takes the file back in: it was not cut after all.
@@ -374,6 +381,20 @@ impl LogFile {
         let file = self.disk.open(&path, Access::Write).at("open", &path)?;
         file.set_len(end).at("cut", &path)?;
         file.sync().at("sync", &path)
+    }
+
+    /// Cuts a file that no log has open yet, in place or by a copy; neither is durable as to the name.
+    pub(crate) fn shorten(&self, end: u64) -> Result<()> {
+        // What was mapped to be looked at goes away with the cut.
+        self.release();
+        let place = self.place.lock();
+        if !self.is_mapped_at(&place) {
+            let file = self.open_at(&place, Access::Write)?;
+            return file.set_len(end).at("cut", &place.path);
+        }
+        drop(place);
+        self.copy_prefix(end)?;
+        self.replace_by_copy()
     }
 
     /// Copies the first `end` bytes to a file beside this one, durably but for its name. On an error nothing is left.

@@ -56,10 +56,10 @@ impl OffsetIndex {
 
     /// Where to begin the search for `target`: the entry with the largest offset not above it, else the segment's
     /// beginning. Until that is known, `expect` is told where `target` is if all batches are alike.
-    pub(crate) fn lookup(&self, target: Offset, expect: impl FnOnce(u64)) -> IndexPosition {
+    pub(crate) fn lookup(&self, target: Offset, expect: impl FnOnce(u32)) -> IndexPosition {
         let count = |relative| {
             let offset = |[entry]: [Packed; 1]| u64::from(relative_offset(entry));
-            self.entries.count_up_to(relative, offset, |[entry]| u64::from(position(entry)), expect)
+            self.entries.count_up_to(relative, offset, |[entry]| Some(position(entry)), expect)
         };
         let entries = u64::try_from(target - self.base).map_or(0, count);
         let last = entries.checked_sub(1).and_then(|last| self.entries.get(last));
@@ -199,6 +199,19 @@ mod tests {
 
     fn decode(bytes: &[u8]) -> Result<OffsetIndex, CorruptionKind> {
         OffsetIndex::decode(BASE, bytes, 10_000, 1 << 20)
+    }
+
+    #[test]
+    fn a_look_up_expects_its_target_between_the_positions_of_the_entries_around_it() {
+        // Ten batches of 100 bytes with ten offsets each between two entries.
+        let index = index(&[(1009, 5_000), (1109, 6_000), (1209, 7_000)]);
+        for (target, position) in [(1009, 5_000), (1059, 5_500), (1139, 6_300), (1209, 7_000), (9999, 7_000)]
+        {
+            let mut expected = None;
+            index.lookup(Offset(target), |likely| expected = Some(likely));
+            assert_eq!(expected, Some(position), "{target}");
+        }
+        index.lookup(Offset(1008), |likely| panic!("{likely} is expected before the first entry"));
     }
 
     #[test]

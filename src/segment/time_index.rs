@@ -68,10 +68,9 @@ impl TimeIndex {
     /// Where the search for `target` begins: at the batch of the entry with the largest timestamp not above it, else at the
     /// segment's beginning. (The batch of an entry is the first one that has its timestamp.) Until that is known, `expect` is
     /// told where `target` is if all batches are alike.
-    pub(crate) fn lookup(&self, target: Timestamp, expect: impl FnOnce(u64)) -> TimePosition {
+    pub(crate) fn lookup(&self, target: Timestamp, expect: impl FnOnce(u32)) -> TimePosition {
         let time = |[timestamp, _]: Packed| ordered(timestamp);
-        let place = |entry| position(entry).map_or(0, u64::from);
-        let entries = self.entries.count_up_to(ordered(target.0 as u64), time, place, expect);
+        let entries = self.entries.count_up_to(ordered(target.0 as u64), time, position, expect);
         let last = entries.checked_sub(1).and_then(|last| self.entries.get(last));
         last.map_or(TimePosition { offset: self.base, position: None }, |entry| TimePosition {
             offset: self.unpack(entry).1,

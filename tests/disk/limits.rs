@@ -73,6 +73,36 @@ fn a_log_has_more_segments_than_the_process_may_open_files() {
     });
 }
 
+/// Who only reads a directory has a descriptor for each segment, and the last one of every partition stayed open beside the
+/// budget.
+#[test]
+fn a_directory_that_is_only_read_has_more_partitions_than_the_process_may_open_files() {
+    alone(
+        "limits::a_directory_that_is_only_read_has_more_partitions_than_the_process_may_open_files",
+        || {
+            const PARTITIONS: i32 = 500;
+            for is_clean in [true, false] {
+                let data = tempfile::tempdir().unwrap();
+                let dir = LogDir::open(data.path(), LogDirOptions::default()).unwrap();
+                let logs: Vec<Log> =
+                    (0..PARTITIONS).map(|number| dir.partition("t", number).unwrap()).collect();
+                logs.iter().for_each(|log| assert!(!log.append(&plain("a batch")).unwrap().is_duplicate()));
+                if is_clean {
+                    dir.close().unwrap();
+                }
+                drop((dir, logs));
+                allow_descriptors(400);
+                let dir = LogDir::open(data.path(), LogDirOptions::default().read_only(true)).unwrap();
+                for number in 0..PARTITIONS {
+                    let log = dir.partition("t", number).unwrap();
+                    assert_eq!(log.reader(Offset(0)).unwrap().map(Result::unwrap).count(), 1);
+                }
+                allow_descriptors(4_000);
+            }
+        },
+    );
+}
+
 /// Everything is there, the log goes on, and after a restart, too.
 fn assert_goes_on(data: &tempfile::TempDir, dir: &LogDir, log: &Log, mut history: History, mode: IoMode) {
     history.check(log);

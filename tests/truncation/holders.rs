@@ -1,8 +1,11 @@
 //! Who holds bytes that are cut keeps them as they were.
 
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use idemlog::{BatchBuilder, LogDir, LogDirOptions, LogOptions, Offset, RecordCheck};
+use idemlog::{
+    BatchBuilder, CorruptionPolicy, IoMode, LogDir, LogDirOptions, LogOptions, Offset, RecordCheck,
+};
 
 use crate::common::{MODES, plain, small, stored};
 use crate::{BATCHES, DIRECTORY, RECORDS, before, fill, numbered, open, sim};
@@ -57,6 +60,87 @@ fn a_slice_from_before_the_first_append_is_kept_as_well() {
         assert_eq!(held.bytes, copy);
         assert_eq!(stored(&log)[..39], all[..39]);
     }
+}
+
+/// Bytes that were read before a directory was closed went away under whoever still held them: the next opening knew of no
+/// maps but its own, and cut the file in place.
+#[test]
+fn a_slice_from_before_the_log_was_opened_anew_is_kept_as_well() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let (dir, log) = open(&disk, mode).unwrap();
+        let all = fill(&log);
+        let held = log.read(Offset(100), 1 << 20).unwrap();
+        let copy = held.bytes.to_vec();
+        dir.close().unwrap();
+        drop((dir, log));
+        let (_dir, log) = open(&disk, mode).unwrap();
+        log.truncate_to(Offset(102)).unwrap();
+        for number in 0..20 {
+            log.append(&plain(&format!("new {number}"))).unwrap();
+        }
+        assert_eq!(held.bytes, copy);
+        assert_eq!(stored(&log)[..34], all[..34]);
+    }
+}
+
+/// The same on a real disk, where whoever touched them was killed; and where damage made an opening cut what was read before.
+#[test]
+fn a_slice_from_before_the_log_was_opened_anew_is_mapped_for_as_long_as_it_is_held() {
+    const LARGE: usize = 200_000;
+    for damaged in [false, true] {
+        let data = tempfile::tempdir().unwrap();
+        let mapped =
+            LogOptions::default().io_mode(Some(IoMode::Mapped)).corruption(CorruptionPolicy::CutAndKeep);
+        let options = LogDirOptions::default().log(mapped);
+        let dir = LogDir::open(data.path(), options.clone()).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        for number in 0..5 {
+            log.append(&BatchBuilder::new().record([number], vec![number; LARGE]).build().unwrap()).unwrap();
+        }
+        let held = log.read(Offset(0), 1 << 30).unwrap();
+        let mut copy = held.bytes.to_vec();
+        dir.close().unwrap();
+        drop((dir, log));
+        if damaged {
+            let path = data.path().join("t-0/00000000000000000000.log");
+            std::fs::File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .write_all_at(b"?", LARGE as u64 * 2)
+                .unwrap();
+            copy[LARGE * 2] = b'?';
+            // Then nothing says that the log was closed well.
+            for file in [".kafka_cleanshutdown", "recovery-point-offset-checkpoint"] {
+                std::fs::remove_file(data.path().join(file)).unwrap();
+            }
+        }
+        let dir = LogDir::open(data.path(), options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        log.truncate_to(Offset(1)).unwrap();
+        log.append(&plain("in place of what is held")).unwrap();
+        assert_eq!(held.bytes, copy);
+        assert_eq!(stored(&log).len(), 2);
+    }
+}
+
+/// Whoever reads without the lock cannot ask its holder to leave the bytes alone.
+#[test]
+fn what_was_read_by_somebody_without_the_lock_is_kept_as_well() {
+    let data = tempfile::tempdir().unwrap();
+    let options = LogDirOptions::default().log(LogOptions::default().io_mode(Some(IoMode::Mapped)));
+    let dir = LogDir::open(data.path(), options.clone()).unwrap();
+    let log = dir.partition("t", 0).unwrap();
+    for number in 0..5 {
+        log.append(&BatchBuilder::new().record([number], vec![number; 200_000]).build().unwrap()).unwrap();
+    }
+    let looking = LogDir::open(data.path(), options.read_only(true)).unwrap();
+    let held = looking.partition("t", 0).unwrap().read(Offset(0), 1 << 30).unwrap();
+    let copy = held.bytes.to_vec();
+    log.truncate_to(Offset(1)).unwrap();
+    log.append(&plain("in place of what is held")).unwrap();
+    assert_eq!(held.bytes, copy);
 }
 
 #[test]

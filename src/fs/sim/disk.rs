@@ -331,6 +331,11 @@ impl DiskFile for SimFile {
     fn map_read(&self, len: usize) -> io::Result<Arc<Map>> {
         Ok(self.map_with(len, len)?.map().clone())
     }
+
+    fn is_mapped(&self) -> io::Result<bool> {
+        let inner = self.shared.inner.lock();
+        Ok(inner.maps.iter().any(|(id, map)| *id == self.id && map.strong_count() > 0))
+    }
 }
 
 /// What a map tells its disk. The map keeps the disk alive, as a real one does.

@@ -10,6 +10,8 @@ mod plan;
 
 use std::slice;
 
+use smallvec::SmallVec;
+
 use super::background::Chore;
 use super::commit::Ticket;
 use super::options::Durability;
@@ -26,7 +28,6 @@ pub use options::{AppendOptions, Origin};
 pub use outcome::AppendOutcome;
 pub(super) use outcome::Outcomes;
 use plan::{Demand, Plan};
-use smallvec::SmallVec;
 
 /// How many turns of an idle loop pass between the looks of whoever finds the append lock taken, before it goes to sleep.
 /// A batch is placed in less time than a thread takes to sleep and wake up; and a lock that changes hands at every batch
@@ -63,7 +64,8 @@ impl Log {
     /// Stores a batch, or recognises it as stored already, and waits until that is as durable as the log's
     /// [`Durability`] says.
     ///
-    /// A crash before it returns leaves the batch stored whole or not at all; sending it again tells which.
+    /// A crash before it returns leaves the batch stored whole or not at all; sending it again tells which. The batch's bytes
+    /// are copied: they may be borrowed ([`Batch::decode_lent`]) from memory that is used for something else afterwards.
     ///
     /// # Errors
     ///
@@ -105,7 +107,8 @@ impl Log {
     }
 
     /// Stores batches as [`append_all`](Self::append_all) does, and returns before they are durable. Waits only while
-    /// more than [`LogOptions::max_unsynced_bytes`](crate::LogOptions) or `max_pending` is not durable yet.
+    /// more than [`LogOptions::max_unsynced_bytes`](crate::LogOptions) or `max_pending` is not durable yet. The bytes are copied
+    /// by then; what is returned holds none of them.
     ///
     /// # Errors
     ///

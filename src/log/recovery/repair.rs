@@ -55,13 +55,7 @@ fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport)
             segment.file().rename(&to)?;
             disk.sync_directory(directory).at("sync directory", directory)
         }
-        Repair::Cut { segment, end } => {
-            // What was mapped to be looked at goes away with the cut.
-            segment.file().release();
-            let path = segment.file().path();
-            let file = disk.open(&path, Access::Write).at("open", &path)?;
-            file.set_len(end).at("cut", &path)
-        }
+        Repair::Cut { segment, end } => segment.file().shorten(end),
         Repair::RemoveSegment(segment) => {
             segment.remove_indexes(directory)?;
             segment.file().remove()
