@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use idemlog::verify::{VerifyOptions, verify};
-use idemlog::{AppendOptions, Error, LeaderEpoch, Log, LogDir, LogDirOptions, Offset};
+use idemlog::{AppendOptions, BatchBuilder, Error, LeaderEpoch, Log, LogDir, LogDirOptions, Offset, Origin};
 
 use crate::common::{self, MODES, plain, small, stored};
 use crate::{BATCHES, DIRECTORY, RECORDS, before, check_windows, fill, numbered, open, sim};
@@ -56,6 +56,33 @@ fn what_was_truncated_is_the_same_when_opened_again() {
                 check_windows(&log, kept.len() - usize::from(append));
             }
         }
+    }
+}
+
+/// A sealed segment, of which everything is known to be there and shared out of one hold, becomes the active one again without
+/// being cut: a truncation ends in the gap behind it.
+#[test]
+fn a_sealed_segment_that_is_active_again_shows_what_is_appended_to_it() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let (_dir, log) = open(&disk, mode).unwrap();
+        let follower = AppendOptions::default().origin(Origin::Replication);
+        let at = |offset, text: &str| {
+            let batch = BatchBuilder::new().base_offset(Offset(offset)).record("k", text).build().unwrap();
+            log.submit(&[batch], follower).unwrap().wait().unwrap();
+        };
+        (0..10).for_each(|offset| at(offset, "before the gap"));
+        log.roll().unwrap();
+        (100..110).for_each(|offset| at(offset, "behind the gap"));
+        log.sync().unwrap();
+        let held = log.read(Offset(0), 1 << 20).unwrap().bytes;
+        log.truncate_to(Offset(50)).unwrap();
+        for offset in 50..60 {
+            assert_eq!(log.append(&plain("in the gap")).unwrap().base_offset(), Offset(offset));
+            assert_eq!(stored(&log).len(), offset as usize - 39, "{mode:?}");
+            assert_eq!(log.read(Offset(offset), 1).unwrap().batches().count(), 1, "{mode:?}");
+        }
+        assert!(log.read(Offset(0), 1 << 20).unwrap().bytes.starts_with(&held));
     }
 }
 
