@@ -151,7 +151,7 @@ struct Partition {
 impl Partition {
     fn at(path: &Path) -> Result<Self> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let directory = std::path::absolute(path).at("find", path)?;
+        let directory = std::fs::canonicalize(path).at("find", path)?;
         let parent = directory.parent().map(Path::to_owned);
         let (name, log_dir) = match directory.file_name().map(PartitionDirectory::parse) {
             Some(PartitionDirectory::Live(name)) => (name, parent),

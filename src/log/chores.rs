@@ -123,6 +123,7 @@ impl Shared {
     /// Opens the last segment for appending, up to `end` at least, once. A roll that comes first makes another one the last.
     pub(super) fn open_writer(&self, end: u64) -> Result<()> {
         let _rolling = self.rolling.lock();
+        self.commit.check()?;
         self.touch();
         if self.appender.lock().writer.is_some() {
             return Ok(());
@@ -214,7 +215,7 @@ impl Shared {
     }
 
     pub(super) fn roll(&self) -> Result<()> {
-        self.commit.check()?;
+        self.check_writable()?;
         let is_empty = || self.segments.load().last().is_none_or(|last| last.file().end() == 0);
         if is_empty() {
             return Ok(());
@@ -237,14 +238,21 @@ impl Shared {
     /// Makes everything appended so far durable, names included, and returns how far that is. Called by the one leader
     /// of the commit.
     pub(super) fn sync_appended(&self) -> Result<Offset> {
+        if self.environment.read_only {
+            return Err(Error::ReadOnly { path: self.directory.clone() });
+        }
         let started = Instant::now();
-        let (bytes, batches) = (self.counters.appended_bytes.get(), self.counters.appended_batches.get());
         let end = self.watermarks.log_end();
+        // Behind the end: an append between the two is given back early, where it would else be given back never, if it
+        // is the last one.
+        let (bytes, batches) = (self.counters.appended_bytes.get(), self.counters.appended_batches.get());
         // Loaded after the end, so the last of these, whatever is rolled meanwhile, is where the end lies.
         let segments = self.segments.load_full();
         if let Some(active) = segments.last() {
             if !active.is_named() {
                 let _rolling = self.rolling.lock();
+                // Behind a deletion the names may be those of another partition.
+                self.commit.check()?;
                 self.name_rolled()?;
             }
             active.file().sync()?;
@@ -356,14 +364,25 @@ impl Shared {
     }
 
     pub(super) fn close(&self) -> Result<()> {
-        if self.commit.is_over() {
-            return Ok(());
+        match self.commit.end() {
+            None => {}
+            Some(End::Poisoned(cause)) => return self.end_closed(Err(Error::Poisoned(cause))),
+            Some(End::Closed | End::Gone) => {
+                return self.badly_closed.get().map_or(Ok(()), |error| Err((**error).clone()));
+            }
         }
         self.appender.lock().closing = true;
         if self.end_untouched() {
             return Ok(());
         }
-        let closed = if self.environment.read_only { Ok(()) } else { self.finish() };
+        self.end_closed(if self.environment.read_only { Ok(()) } else { self.finish() })
+    }
+
+    /// Ends a log whose closing came to this, which is remembered: its directory is not to be marked clean.
+    fn end_closed(&self, closed: Result<()>) -> Result<()> {
+        if let Err(error) = &closed {
+            let _ = self.badly_closed.set(Box::new(error.clone()));
+        }
         self.end(End::Closed);
         closed
     }
@@ -419,6 +438,8 @@ impl Shared {
         self.end(End::Gone);
         let segments = self.segments.load();
         self.environment.removed.note(segments.iter().filter_map(|segment| segment.file().map()));
+        // Under their names there may soon be those of another partition.
+        segments.iter().for_each(|segment| _ = segment.file().retire());
         let ahead =
             segments.iter().map(|segment| segment.file().allocated().saturating_sub(segment.file().end()));
         self.environment.space.give_back(ahead.sum());

@@ -40,6 +40,15 @@ pub(crate) enum End {
 }
 
 impl End {
+    /// One that says more takes the place of one that says less.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Poisoned(_) => 0,
+            Self::Closed => 1,
+            Self::Gone => 2,
+        }
+    }
+
     /// What an append gets that comes afterwards.
     pub(crate) fn error(&self) -> Error {
         match self {
@@ -204,7 +213,7 @@ impl Commit {
         match synced {
             Ok(durable) => {
                 watermarks.raise_durable(durable);
-                let late = state.wakers.split_off(&(Offset(durable.0.saturating_add(1)), 0));
+                let late = state.wakers.split_off(&(durable, u64::MAX));
                 std::mem::replace(&mut state.wakers, late).into_values().for_each(Waker::wake);
                 Ok(())
             }
@@ -253,7 +262,8 @@ impl Commit {
         self.state.lock().resolve(ticket, watermarks.durable())
     }
 
-    /// Ends the log: every ticket that is not durable is in doubt. The first end stays.
+    /// Ends the log: every ticket that is not durable is in doubt. What is poisoned can be closed, and what is
+    /// closed be gone, but not the other way round.
     pub(crate) fn finish(&self, end: End) {
         let mut state = self.state.lock();
         self.end_with(&mut state, end);
@@ -261,7 +271,9 @@ impl Commit {
     }
 
     fn end_with(&self, state: &mut State, end: End) {
-        state.end.get_or_insert(end);
+        if state.end.as_ref().is_none_or(|before| before.rank() < end.rank()) {
+            state.end = Some(end);
+        }
         self.ended.store(true, Ordering::Release);
         std::mem::take(&mut state.wakers).into_values().for_each(Waker::wake);
     }

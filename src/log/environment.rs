@@ -56,6 +56,15 @@ impl Environment {
         written
     }
 
+    /// Writes the checkpoint files, if a partition has moved since: what they say is durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_checkpoints_now`](Self::write_checkpoints_now).
+    pub(crate) fn write_stale_checkpoints(&self) -> Result<()> {
+        if self.checkpoints_stale.load(Ordering::Acquire) { self.write_checkpoints_now() } else { Ok(()) }
+    }
+
     /// Writes the checkpoint files now: what they say is durable when this returns.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ pub(crate) use recovery::{OpenRequest, Recovered, recover};
 pub(crate) use snapshots::list as list_snapshots;
 
 use crate::epoch::LeaderEpochs;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::name::TopicPartition;
 use crate::producer::{ProducerInfo, ProducerTable, Verifications};
 use crate::segment::{LogFile, Segment, SegmentWriter, Sink};
@@ -115,6 +115,8 @@ struct Shared {
     rolling: Mutex<()>,
     /// Whether the files are as a clean opening found them, so that a close has nothing to write.
     untouched: AtomicBool,
+    /// Why the closing did not leave everything on the disk.
+    badly_closed: OnceLock<Box<Error>>,
     chores: Chores,
     /// What is to be populated. Behind a lock that nothing is done under.
     ahead: Mutex<Option<Ahead>>,
@@ -281,6 +283,7 @@ impl Log {
             sealing: Mutex::default(),
             rolling: Mutex::default(),
             untouched: AtomicBool::new(untouched),
+            badly_closed: OnceLock::new(),
             chores: Chores::default(),
             ahead: Mutex::default(),
             counters: Counters::default(),

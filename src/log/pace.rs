@@ -231,11 +231,11 @@ impl Shared {
         };
         let file = segment.file();
         // What is in nobody's way yet gets no more than the budget leaves.
-        let granted = file.allocated() + self.environment.space.room().max(ALLOCATION_STEP_MIN);
+        let granted = file.allocated().saturating_add(self.environment.space.room().max(ALLOCATION_STEP_MIN));
         self.allocate_in(file, blocks.min(granted).min(u64::from(self.options().segment_bytes)))?;
         segment.populate(from, to, pages);
         // A busy disk may take long to find blocks: they are there long before the appender is.
-        self.allocate_ahead(file, blocks + to.saturating_sub(from) * ALLOCATE_AHEAD)?;
+        self.allocate_ahead(file, blocks.saturating_add(to.saturating_sub(from) * ALLOCATE_AHEAD))?;
         // Not by the appender itself, which would wait for what it is to be spared.
         let is_aside = self.environment.queue.has_workers();
         if writes_blocks && is_aside { file.write_blocks(from, to) } else { Ok(()) }

@@ -67,7 +67,7 @@ impl Shared {
     fn import_producers(&self, states: &ProducerStates) -> Result<()> {
         let _files = self.hold_files();
         let mut appender = self.appender.lock();
-        self.commit.check()?;
+        self.check_writable()?;
         let (start, end) = (self.watermarks.log_start(), self.watermarks.log_end());
         if start != end || end != states.offset {
             return Err(Error::UnexpectedOffset { expected: end, got: states.offset });
@@ -81,6 +81,7 @@ impl Shared {
         self.reset_transactions(&producers);
         producers.succeed(&appender.producers);
         appender.producers = producers;
+        self.raise_fences(&mut appender);
         Ok(())
     }
 }

@@ -132,7 +132,7 @@ impl Shared {
             self.raise_log_start(before)?;
         } else {
             // Whoever moved it may have failed to say so on the disk.
-            self.environment.write_checkpoints()?;
+            self.environment.write_stale_checkpoints()?;
         }
         Ok(self.watermarks.log_start())
     }

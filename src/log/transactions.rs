@@ -87,8 +87,9 @@ impl Log {
     /// # Errors
     ///
     /// [`Error::Corrupt`](crate::Error::Corrupt) where an index is missing and the batches cannot be read to build it;
-    /// the disk's.
+    /// [`Error::Closed`](crate::Error::Closed), [`Error::Gone`](crate::Error::Gone); the disk's.
     pub fn aborted_transactions(&self, from: Offset, to: Offset) -> Result<Vec<AbortedTransaction>> {
+        self.shared.check_readable()?;
         self.shared.aborted(from, to)
     }
 

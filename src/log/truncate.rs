@@ -347,12 +347,17 @@ impl Shared {
         self.segments.store(Arc::new(segments));
         producers.succeed(&appender.producers);
         appender.producers = producers;
-        for (id, epoch) in self.environment.fences.all() {
-            appender.producers.raise_epoch(id, epoch);
-        }
+        self.raise_fences(appender);
         self.reset_transactions(&appender.producers);
         self.restart_pace(appender);
         self.backlog.raise(self.counters.appended_bytes.get(), self.counters.appended_batches.get());
+    }
+
+    /// Refuses also those whom named producers have fenced elsewhere: the table may just have heard of them.
+    pub(super) fn raise_fences(&self, appender: &mut Appender) {
+        for (id, epoch) in self.environment.fences.all() {
+            appender.producers.raise_epoch(id, epoch);
+        }
     }
 
     /// Tells those who wait, if the disk has what memory has; else ends the log.

@@ -73,7 +73,7 @@ struct Inner {
     deletions: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// One writer of checkpoint files at a time.
-    checkpointing: Mutex<()>,
+    checkpointing: Mutex<HasLeft>,
 }
 
 impl LogDir {
@@ -88,7 +88,9 @@ impl LogDir {
     /// concerns all partitions is damaged; the disk's.
     pub fn open(path: impl AsRef<Path>, options: LogDirOptions) -> Result<Self> {
         options.validate()?;
-        let path = path.as_ref().to_owned();
+        let path = path.as_ref();
+        // The host may go elsewhere; the lock is on what the path means now.
+        let path = std::path::absolute(path).at("find", path)?;
         let disk = Arc::clone(&options.disk);
         if !options.read_only {
             atomic::create_directory_durably(&*disk, &path)?;
@@ -248,8 +250,12 @@ impl LogDir {
     /// The disk's; the partition may be deleted nevertheless.
     pub fn delete_partition(&self, topic: &str, partition: i32) -> Result<bool> {
         let name = TopicPartition::new(topic, partition)?;
-        self.check_open()?;
         let inner = &self.inner;
+        if inner.options.read_only {
+            return Err(self.read_only());
+        }
+        let _turn = inner.creating.lock();
+        self.check_open()?;
         let Some(log) = inner.partitions.read().get(&name).cloned() else { return Ok(false) };
         // Waits for work of the partition that may itself wait to look at the partitions.
         log.abandon();
@@ -277,7 +283,8 @@ impl LogDir {
         (now << 64) ^ (count << 16) ^ name.partition() as u128
     }
 
-    /// A producer id that was never handed out before, also not before a crash, and that no partition knows.
+    /// A producer id that was never handed out before, also not before a crash, and that no partition knew when the directory
+    /// was opened.
     ///
     /// # Errors
     ///
@@ -358,6 +365,8 @@ impl LogDir {
         if inner.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        // Whoever creates or deletes a partition finishes first, and nobody begins any more.
+        drop(inner.creating.lock());
         let partitions: Vec<Log> = inner.partitions.read().values().cloned().collect();
         let closed = partitions.iter().map(Log::close).fold(Ok(()), Result::and);
         inner.environment.queue.close();
@@ -366,10 +375,16 @@ impl LogDir {
             let _ = thread.join();
         }
         let marked = closed.and_then(|()| inner.leave());
+        // From here on the files may be another owner's.
+        *inner.checkpointing.lock() = HasLeft(true);
         *inner.environment.lock.lock() = None;
         marked
     }
 }
+
+/// Whether the directory was closed, and writes nothing that is its own any more.
+#[derive(Debug, Default)]
+struct HasLeft(bool);
 
 impl Inner {
     /// Refuses what is no directory under a partition's name: a link would lead out of this one.
@@ -409,7 +424,10 @@ impl Inner {
 
 impl Checkpointer for Inner {
     fn write_checkpoints(&self) -> Result<()> {
-        let _turn = self.checkpointing.lock();
+        let turn = self.checkpointing.lock();
+        if turn.0 {
+            return Err(Error::Closed);
+        }
         let gone = self.gone.lock().clone();
         let mut checkpoints = self.checkpointed_of_failed();
         for (name, log) in self.partitions.read().iter() {

@@ -519,6 +519,10 @@ impl Shared {
             if let Some(effect) = producers.apply(header, incoming.control(index), now) {
                 self.note_effect(writer.segment(), effect);
             }
+            // A marker or a replicated batch makes a producer known at an epoch that clients may not use any more.
+            if let Some(fence) = self.environment.fences.get(header.producer_id) {
+                producers.raise_epoch(header.producer_id, fence);
+            }
             if leader_epochs.assign(header.leader_epoch, header.base_offset) {
                 *epochs_untold |= self.is_told_by_file_only(leader_epochs, header.base_offset);
             }
