@@ -183,6 +183,8 @@ impl Shared {
             .and_then(|()| self.truncate_locked(&mut self.appender.lock(), paused, target, remainder));
         if truncated.is_err() && self.watermarks.log_end() > target {
             self.watermarks.raise_log_start(log_start);
+            // What was deleted must not come back with the next opening.
+            let _ = self.environment.write_checkpoints_now();
         }
         truncated
     }

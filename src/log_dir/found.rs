@@ -104,14 +104,15 @@ impl Found {
         Ok(found)
     }
 
-    /// Takes the clean marker away before anything is opened, so that a crash from here on is seen as one; and finishes
-    /// deletions.
+    /// Takes the clean marker away before anything is opened, so that a crash from here on is seen as one; makes durable which
+    /// partitions there are, and finishes deletions.
     pub(super) fn begin(&self, disk: &dyn Disk, path: &Path) -> Result<()> {
         if self.clean {
             let marker = path.join(directory_file::CLEAN_SHUTDOWN);
             disk.remove_file(&marker).at("remove", &marker)?;
-            disk.sync_directory(path).at("sync directory", path)?;
         }
+        // Also of what was created or deleted by a process that died before it had synced the name.
+        disk.sync_directory(path).at("sync directory", path)?;
         self.deleted.iter().try_for_each(|doomed| disk.remove_directory(doomed).at("remove", doomed))
     }
 

@@ -41,6 +41,9 @@ pub(crate) struct LogFile {
     end: AtomicU64,
     /// Below this, everything is on the disk.
     synced: AtomicU64,
+    /// Held by whoever syncs. A sync that failed is told to all who come afterwards: of those who wait for the same pages the
+    /// kernel tells one, and who was not told would take them for durable.
+    syncing: Mutex<Option<Box<Error>>>,
     /// Up to here the file has blocks. Written only by the holder of `allocating`.
     allocated: AtomicU64,
     /// Holds whether there is a [`Sink`]: without one nothing is allocated.
@@ -127,6 +130,7 @@ impl LogFile {
             counted: AtomicBool::new(false),
             end: AtomicU64::new(end),
             synced: AtomicU64::new(synced),
+            syncing: Mutex::new(None),
             allocated: AtomicU64::new(end),
             allocating: Mutex::new(false),
         }
@@ -272,12 +276,17 @@ impl LogFile {
 
     /// Makes everything published so far durable (not the name). `true` if there was anything to do.
     pub(crate) fn sync(&self) -> Result<bool> {
+        let mut failed = self.syncing.lock();
+        if let Some(error) = &*failed {
+            return Err((**error).clone());
+        }
         let (from, to) = (self.synced.load(Ordering::Acquire), self.end());
         if from >= to {
             return Ok(false);
         }
-        match self.opened.load_full().as_deref() {
-            Some(Opened::Map { map, .. }) if map.capacity() as u64 >= to => {
+        let synced = match self.opened.load_full().as_deref() {
+            // The kernel syncs nothing through a map that was made for reading, which shows all that there is.
+            Some(Opened::Map { map, whole: None }) if map.capacity() as u64 >= to => {
                 if to - from >= UNMAP_MIN {
                     map.unmap_pages(from as usize..to as usize);
                 }
@@ -285,8 +294,11 @@ impl LogFile {
             }
             Some(Opened::File(file)) => file.sync(),
             _ => self.open(Access::Write)?.sync(),
+        };
+        if let Err(error) = synced.at("sync", &self.place.lock().path) {
+            *failed = Some(Box::new(error.clone()));
+            return Err(error);
         }
-        .at("sync", &self.place.lock().path)?;
         self.synced.fetch_max(to, Ordering::AcqRel);
         Ok(true)
     }
