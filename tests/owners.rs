@@ -1,0 +1,196 @@
+//! What a host may do in an unusual order: whoever does not own a directory any more, or never did, changes nothing in it. Each
+//! test begins with the story of a bug that was found by reading.
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its modules are its own"
+)]
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use common::{MODES, batch, open, options, plain, small, stored};
+use idemlog::sim::{FailedSync, Fault, Operation, SimDisk};
+use idemlog::{
+    AppendOptions, ControlRecord, Durability, Error, Log, LogDir, LogDirOptions, LogOptions, Offset, Origin,
+};
+
+/// A directory that was opened for reading only deleted its owner's partition, gave the owner's prepared segment another name,
+/// and wrote a snapshot.
+#[test]
+fn whoever_only_reads_a_directory_changes_nothing_by_any_call() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        (0..20).for_each(|at| assert!(!log.append(&batch(1, 0, at, 1)).unwrap().is_duplicate()));
+        let empty = dir.partition("empty", 0).unwrap();
+        let names = || {
+            let list = |path: &Path| std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+            let mut names: Vec<_> =
+                list(data.path()).chain(list(log.directory())).chain(list(empty.directory())).collect();
+            names.sort();
+            names
+        };
+        let before = names();
+        let looking = LogDir::open(data.path(), options(mode).read_only(true)).unwrap();
+        let seen = looking.partition("t", 0).unwrap();
+        let refused = [
+            looking.delete_partition("t", 0).map(drop),
+            looking.partition("another", 0).map(drop),
+            seen.roll(),
+            seen.append(&plain("no")).map(drop),
+            seen.truncate_to(Offset(1)).map(drop),
+            seen.truncate_fully(Offset(1)),
+            seen.delete_records(Offset(1)).map(drop),
+            seen.apply_retention().map(drop),
+            looking.partition("empty", 0).unwrap().import_producers(&empty.export_producers()),
+            looking.new_producer_id().map(drop),
+            looking.producer("a name").map(drop),
+        ];
+        for (call, answer) in refused.into_iter().enumerate() {
+            assert!(matches!(answer, Err(Error::ReadOnly { .. })), "{mode:?}, call {call}: {answer:?}");
+        }
+        looking.close().unwrap();
+        assert_eq!(names(), before);
+        log.append(&batch(1, 0, 20, 1)).unwrap();
+        assert_eq!(stored(&log).len(), 21);
+    }
+}
+
+/// A path that was relative meant another directory once the host had gone elsewhere: a close there cut the files of its owner.
+/// (In a process of its own, as all threads share where they are.)
+#[test]
+fn a_directory_is_the_one_that_it_was_when_the_host_goes_elsewhere() {
+    if std::env::var_os("IDEMLOG_ELSEWHERE").is_none() {
+        let name = "a_directory_is_the_one_that_it_was_when_the_host_goes_elsewhere";
+        let mut alone = Command::new(std::env::current_exe().unwrap());
+        let output = alone.args([name, "--exact"]).env("IDEMLOG_ELSEWHERE", "1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let places = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let dirs = places.each_ref().map(|place| {
+        std::env::set_current_dir(place).unwrap();
+        LogDir::open("data", LogDirOptions::default()).unwrap()
+    });
+    let [one, other] = dirs.each_ref().map(|dir| dir.partition("t", 0).unwrap());
+    one.append(&batch(1, 0, 0, 1)).unwrap();
+    (0..50).for_each(|at| assert!(!other.append(&batch(1, 0, at, 1)).unwrap().is_duplicate()));
+    dirs[0].close().unwrap();
+    assert_eq!(stored(&other).len(), 50);
+    drop((one, other, dirs));
+    for (place, count) in places.iter().zip([1, 50]) {
+        let dir = LogDir::open(place.path().join("data"), LogDirOptions::default()).unwrap();
+        assert_eq!(stored(&dir.partition("t", 0).unwrap()).len(), count);
+    }
+}
+
+fn on(disk: &SimDisk) -> (LogDir, Log) {
+    let options = LogDirOptions::default().disk(Arc::new(disk.clone())).log(small(MODES[0]));
+    let dir = LogDir::open("/data", options).unwrap();
+    let log = dir.partition("t", 0).unwrap();
+    (dir, log)
+}
+
+/// A log that was poisoned counted as closed well, and its directory was marked clean: the next opening believed what nobody
+/// knew to be on the disk.
+#[test]
+fn a_directory_with_a_log_that_was_poisoned_or_closed_badly_is_not_marked_clean() {
+    for close_first in [false, true] {
+        let disk = SimDisk::new(MODES[0]);
+        let (dir, log) = on(&disk);
+        log.append(&batch(1, 0, 0, 1)).unwrap();
+        disk.inject(Fault::nth(Operation::Sync, 1).pages(FailedSync::Dropped));
+        log.append(&batch(1, 0, 1, 1)).unwrap_err();
+        assert!(matches!(log.append(&plain("no")), Err(Error::Poisoned(_))));
+        if close_first {
+            assert!(matches!(log.close(), Err(Error::Poisoned(_))));
+        }
+        assert!(matches!(dir.close(), Err(Error::Poisoned(_))));
+        assert!(matches!(log.read(Offset(0), 1), Err(Error::Closed)));
+        let marker = Path::new("/data/.kafka_cleanshutdown");
+        assert!(!idemlog::Disk::exists(&disk, marker).unwrap());
+    }
+}
+
+/// A handle of a partition that was poisoned and then deleted read the batches of the one that was made under its name.
+#[test]
+fn a_partition_that_was_poisoned_and_deleted_is_gone() {
+    let disk = SimDisk::new(MODES[0]);
+    let (dir, log) = on(&disk);
+    log.append(&batch(1, 0, 0, 1)).unwrap();
+    disk.inject(Fault::nth(Operation::Sync, 1).pages(FailedSync::Dropped));
+    log.append(&batch(1, 0, 1, 1)).unwrap_err();
+    dir.delete_partition("t", 0).unwrap();
+    let another = dir.partition("t", 0).unwrap();
+    another.append(&plain("another")).unwrap();
+    assert!(matches!(log.read(Offset(0), 1), Err(Error::Gone)));
+    assert!(matches!(log.aborted_transactions(Offset(0), Offset(1)), Err(Error::Gone)));
+    assert_eq!(stored(&another).len(), 1);
+}
+
+/// A named producer that was fenced could append again where a marker or a replicated batch had made its id known.
+#[test]
+fn a_fenced_producer_stays_fenced_whatever_makes_its_id_known() {
+    type Make = fn(&Log, &idemlog::Producer);
+    let ways: [(&str, Make); 3] = [
+        ("nothing", |_, _| {}),
+        ("a marker", |log, old| {
+            let abort = ControlRecord::Abort { coordinator_epoch: 0 };
+            log.end_transaction(old.id(), old.epoch(), abort).unwrap();
+        }),
+        ("a replicated batch", |log, old| {
+            let follower = AppendOptions::default().origin(Origin::Replication);
+            log.submit(&[batch(old.id().0, old.epoch().0, 0, 1)], follower).unwrap().wait().unwrap();
+        }),
+    ];
+    for mode in MODES {
+        for (name, make_known) in ways {
+            let data = tempfile::tempdir().unwrap();
+            let dir = open(data.path(), mode);
+            let log = dir.partition("t", 0).unwrap();
+            let (old, new) = (dir.producer("x").unwrap(), dir.producer("x").unwrap());
+            make_known(&log, &old);
+            let refused = log.append(&batch(old.id().0, old.epoch().0, 1, 1));
+            assert!(matches!(refused, Err(Error::Rejected(_))), "{name}: {refused:?}");
+            assert!(!log.append(&batch(new.id().0, new.epoch().0, 0, 1)).unwrap().is_duplicate(), "{name}");
+        }
+    }
+}
+
+/// The second call said that the records were deleted, although nothing could write that down any more.
+#[test]
+fn records_are_not_deleted_by_a_log_whose_directory_was_dropped() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), MODES[0]);
+    let log = dir.partition("t", 0).unwrap();
+    (0..10).for_each(|at| assert!(!log.append(&batch(1, 0, at, 1)).unwrap().is_duplicate()));
+    drop(dir);
+    for _ in 0..3 {
+        assert!(matches!(log.delete_records(Offset(5)), Err(Error::Closed)));
+    }
+}
+
+/// What an append between two looks added was never given back, and with a bound of one batch everybody waited for ever.
+#[test]
+fn a_bound_of_one_batch_is_kept_by_many_threads() {
+    let data = tempfile::tempdir().unwrap();
+    let bounded = LogOptions::default().max_pending(1).durability(Durability::Buffered);
+    let dir = LogDir::open(data.path(), LogDirOptions::default().log(bounded)).unwrap();
+    let log = dir.partition("t", 0).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let log = &log;
+            scope.spawn(move || {
+                for at in 0..200 {
+                    log.append(&batch(thread, 0, at, 1)).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(stored(&log).len(), 800);
+}
