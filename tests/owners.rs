@@ -12,10 +12,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use common::{MODES, batch, open, options, plain, small, stored};
-use idemlog::sim::{FailedSync, Fault, Operation, SimDisk};
+use common::{MODES, batch, open, options, plain, stored};
+use idemlog::sim::{FailedSync, Fault, Oldest, Operation, SimDisk};
 use idemlog::{
-    AppendOptions, ControlRecord, Durability, Error, Log, LogDir, LogDirOptions, LogOptions, Offset, Origin,
+    AppendOptions, ControlRecord, Durability, Error, IoMode, Log, LogDir, LogDirOptions, LogOptions, Offset,
+    Origin,
 };
 
 /// A directory that was opened for reading only deleted its owner's partition, gave the owner's prepared segment another name,
@@ -89,8 +90,9 @@ fn a_directory_is_the_one_that_it_was_when_the_host_goes_elsewhere() {
     }
 }
 
-fn on(disk: &SimDisk) -> (LogDir, Log) {
-    let options = LogDirOptions::default().disk(Arc::new(disk.clone())).log(small(MODES[0]));
+fn on(disk: &SimDisk, mode: IoMode) -> (LogDir, Log) {
+    let options =
+        LogDirOptions::default().disk(Arc::new(disk.clone())).log(LogOptions::default().io_mode(Some(mode)));
     let dir = LogDir::open("/data", options).unwrap();
     let log = dir.partition("t", 0).unwrap();
     (dir, log)
@@ -102,7 +104,7 @@ fn on(disk: &SimDisk) -> (LogDir, Log) {
 fn a_directory_with_a_log_that_was_poisoned_or_closed_badly_is_not_marked_clean() {
     for close_first in [false, true] {
         let disk = SimDisk::new(MODES[0]);
-        let (dir, log) = on(&disk);
+        let (dir, log) = on(&disk, MODES[0]);
         log.append(&batch(1, 0, 0, 1)).unwrap();
         disk.inject(Fault::nth(Operation::Sync, 1).pages(FailedSync::Dropped));
         log.append(&batch(1, 0, 1, 1)).unwrap_err();
@@ -117,11 +119,37 @@ fn a_directory_with_a_log_that_was_poisoned_or_closed_badly_is_not_marked_clean(
     }
 }
 
+/// After a sync that failed, memory has what the disk has not, and counts as written. The next opening synced nothing, believed
+/// what it read, and answered a batch that was sent again as a duplicate: a loss of power then took it.
+#[test]
+fn what_an_opening_believes_behind_a_failed_sync_survives_the_machine() {
+    // Of several pages: that at the end of a file is written whenever the file is cut.
+    let large = batch(1, 0, 1, 200);
+    for mode in MODES {
+        for failed in [FailedSync::Kept, FailedSync::Dropped, FailedSync::Reverted] {
+            let disk = SimDisk::new(mode);
+            disk.set_sync_range_covers_length(true);
+            let (dir, log) = on(&disk, mode);
+            log.append(&batch(1, 0, 0, 1)).unwrap();
+            disk.inject(Fault::nth(Operation::Sync, 1).pages(failed));
+            log.append(&large).unwrap_err();
+            drop((dir, log));
+            let killed = disk.kill(disk.crash_points() - 1);
+            let (dir, log) = on(&killed, mode);
+            let acknowledged = log.append(&large).unwrap().offsets();
+            drop((dir, log));
+            let (_dir, log) = on(&killed.crash(killed.crash_points() - 1, &mut Oldest), mode);
+            assert_eq!(stored(&log).len(), 2, "{mode:?}, {failed:?}");
+            assert_eq!(log.append(&large).unwrap().offsets(), acknowledged, "{mode:?}, {failed:?}");
+        }
+    }
+}
+
 /// A handle of a partition that was poisoned and then deleted read the batches of the one that was made under its name.
 #[test]
 fn a_partition_that_was_poisoned_and_deleted_is_gone() {
     let disk = SimDisk::new(MODES[0]);
-    let (dir, log) = on(&disk);
+    let (dir, log) = on(&disk, MODES[0]);
     log.append(&batch(1, 0, 0, 1)).unwrap();
     disk.inject(Fault::nth(Operation::Sync, 1).pages(FailedSync::Dropped));
     log.append(&batch(1, 0, 1, 1)).unwrap_err();

@@ -295,12 +295,28 @@ impl LogFile {
             Some(Opened::File(file)) => file.sync(),
             _ => self.open(Access::Write)?.sync(),
         };
-        if let Err(error) = synced.at("sync", &self.place.lock().path) {
+        let synced = synced.at("sync", &self.path());
+        if let Err(error) = synced {
             *failed = Some(Box::new(error.clone()));
+            // What can still be done is for the next opening, and changes nothing if it fails, too.
+            let _ = self.write_again(from, to);
             return Err(error);
         }
         self.synced.fetch_max(to, Ordering::AcqRel);
         Ok(true)
+    }
+
+    /// Writes published bytes once more, as they are. The kernel counts what it could not write as written: whoever opened the
+    /// file next would sync nothing, and take for durable what is in memory only.
+    fn write_again(&self, from: u64, to: u64) -> Result<()> {
+        let file = self.open(Access::Write)?;
+        let mut position = from;
+        while position < to {
+            let step = self.bytes(position, to.min(position + COPY_STEP))?.to_vec();
+            file.write_at(&step, position).at("write again", &self.path())?;
+            position += step.len().max(1) as u64;
+        }
+        Ok(())
     }
 
     /// Notes that somebody else made everything published durable.

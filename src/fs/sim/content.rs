@@ -149,8 +149,10 @@ impl SimContent {
         self.change(piece.sector, Arc::new(sector));
     }
 
+    /// A sector that is stored as it was before is written all the same, which shows where an earlier sync only said so.
     fn change(&mut self, index: u64, sector: Sector) {
-        if *self.now.sector(index) != sector {
+        let is_lost = *self.durable.sector(index) != sector && !self.versions.contains_key(&index);
+        if *self.now.sector(index) != sector || is_lost {
             self.versions.entry(index).or_default().push(sector.clone());
             self.now.put(index, sector);
         }
