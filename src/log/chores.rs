@@ -305,14 +305,21 @@ impl Shared {
         }
         // Before the segments: what was rolled since is not durable as a whole.
         let durable = self.watermarks.durable();
+        let Some(last) = self.write_final_indexes(durable)? else { return Ok(()) };
+        self.advance_recovery_point(last.base_offset())
+    }
+
+    /// Writes the index files of the segments that are full in front of the one that holds `durable`, which is returned. The
+    /// caller holds `sealing`.
+    fn write_final_indexes(&self, durable: Offset) -> Result<Option<Arc<Segment>>> {
         let segments = self.segments.load_full();
         let begun = segments.partition_point(|segment| segment.base_offset() <= durable);
-        let Some((last, sealed)) = segments[..begun].split_last() else { return Ok(()) };
+        let Some((last, sealed)) = segments[..begun].split_last() else { return Ok(None) };
         let floor = self.recovery_floor();
         for segment in sealed.iter().rev().take_while(|segment| segment.base_offset() >= floor) {
             segment.write_indexes(&*self.environment.disk, &self.directory)?;
         }
-        self.advance_recovery_point(last.base_offset())
+        Ok(Some(Arc::clone(last)))
     }
 
     /// The base offset of the segment that holds the recovery point: those from here on have no final index files.
@@ -329,8 +336,9 @@ impl Shared {
         let _sealing = self.sealing.lock();
         self.commit.check()?;
         let durable = self.watermarks.durable();
-        if let Some(active) = self.segments.load().last() {
-            active.write_indexes(&*self.environment.disk, &self.directory)?;
+        // Also those of what was rolled since: the point moves beyond it, and nobody would write them afterwards.
+        if let Some(last) = self.write_final_indexes(durable)? {
+            last.write_indexes(&*self.environment.disk, &self.directory)?;
         }
         self.advance_recovery_point(durable)
     }
