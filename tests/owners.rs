@@ -6,17 +6,19 @@
     reason = "a test fails by panicking, and its modules are its own"
 )]
 
+#[path = "common/alone.rs"]
+mod alone;
 mod common;
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
+use alone::alone;
 use common::{MODES, batch, open, options, plain, stored};
 use idemlog::sim::{FailedSync, Fault, Oldest, Operation, SimDisk};
 use idemlog::{
-    AppendOptions, ControlRecord, Durability, Error, IoMode, Log, LogDir, LogDirOptions, LogOptions, Offset,
-    Origin,
+    AppendOptions, Batch, ControlRecord, Durability, Error, IoMode, Log, LogDir, LogDirOptions, LogOptions,
+    Offset, Origin,
 };
 
 /// A directory that was opened for reading only deleted its owner's partition, gave the owner's prepared segment another name,
@@ -66,28 +68,23 @@ fn whoever_only_reads_a_directory_changes_nothing_by_any_call() {
 /// (In a process of its own, as all threads share where they are.)
 #[test]
 fn a_directory_is_the_one_that_it_was_when_the_host_goes_elsewhere() {
-    if std::env::var_os("IDEMLOG_ELSEWHERE").is_none() {
-        let name = "a_directory_is_the_one_that_it_was_when_the_host_goes_elsewhere";
-        let mut alone = Command::new(std::env::current_exe().unwrap());
-        let output = alone.args([name, "--exact"]).env("IDEMLOG_ELSEWHERE", "1").output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        return;
-    }
-    let places = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let dirs = places.each_ref().map(|place| {
-        std::env::set_current_dir(place).unwrap();
-        LogDir::open("data", LogDirOptions::default()).unwrap()
+    alone("a_directory_is_the_one_that_it_was_when_the_host_goes_elsewhere", || {
+        let places = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let dirs = places.each_ref().map(|place| {
+            std::env::set_current_dir(place).unwrap();
+            LogDir::open("data", LogDirOptions::default()).unwrap()
+        });
+        let [one, other] = dirs.each_ref().map(|dir| dir.partition("t", 0).unwrap());
+        one.append(&batch(1, 0, 0, 1)).unwrap();
+        (0..50).for_each(|at| assert!(!other.append(&batch(1, 0, at, 1)).unwrap().is_duplicate()));
+        dirs[0].close().unwrap();
+        assert_eq!(stored(&other).len(), 50);
+        drop((one, other, dirs));
+        for (place, count) in places.iter().zip([1, 50]) {
+            let dir = LogDir::open(place.path().join("data"), LogDirOptions::default()).unwrap();
+            assert_eq!(stored(&dir.partition("t", 0).unwrap()).len(), count);
+        }
     });
-    let [one, other] = dirs.each_ref().map(|dir| dir.partition("t", 0).unwrap());
-    one.append(&batch(1, 0, 0, 1)).unwrap();
-    (0..50).for_each(|at| assert!(!other.append(&batch(1, 0, at, 1)).unwrap().is_duplicate()));
-    dirs[0].close().unwrap();
-    assert_eq!(stored(&other).len(), 50);
-    drop((one, other, dirs));
-    for (place, count) in places.iter().zip([1, 50]) {
-        let dir = LogDir::open(place.path().join("data"), LogDirOptions::default()).unwrap();
-        assert_eq!(stored(&dir.partition("t", 0).unwrap()).len(), count);
-    }
 }
 
 fn on(disk: &SimDisk, mode: IoMode) -> (LogDir, Log) {
@@ -98,16 +95,23 @@ fn on(disk: &SimDisk, mode: IoMode) -> (LogDir, Log) {
     (dir, log)
 }
 
+/// A log that was poisoned when it was to store `last` behind another batch.
+fn poisoned(mode: IoMode, pages: FailedSync, last: &Batch) -> (SimDisk, LogDir, Log) {
+    let disk = SimDisk::new(mode);
+    disk.set_sync_range_covers_length(true);
+    let (dir, log) = on(&disk, mode);
+    log.append(&batch(1, 0, 0, 1)).unwrap();
+    disk.inject(Fault::nth(Operation::Sync, 1).pages(pages));
+    log.append(last).unwrap_err();
+    (disk, dir, log)
+}
+
 /// A log that was poisoned counted as closed well, and its directory was marked clean: the next opening believed what nobody
 /// knew to be on the disk.
 #[test]
 fn a_directory_with_a_log_that_was_poisoned_or_closed_badly_is_not_marked_clean() {
     for close_first in [false, true] {
-        let disk = SimDisk::new(MODES[0]);
-        let (dir, log) = on(&disk, MODES[0]);
-        log.append(&batch(1, 0, 0, 1)).unwrap();
-        disk.inject(Fault::nth(Operation::Sync, 1).pages(FailedSync::Dropped));
-        log.append(&batch(1, 0, 1, 1)).unwrap_err();
+        let (disk, dir, log) = poisoned(MODES[0], FailedSync::Dropped, &batch(1, 0, 1, 1));
         assert!(matches!(log.append(&plain("no")), Err(Error::Poisoned(_))));
         if close_first {
             assert!(matches!(log.close(), Err(Error::Poisoned(_))));
@@ -127,12 +131,7 @@ fn what_an_opening_believes_behind_a_failed_sync_survives_the_machine() {
     let large = batch(1, 0, 1, 200);
     for mode in MODES {
         for failed in [FailedSync::Kept, FailedSync::Dropped, FailedSync::Reverted] {
-            let disk = SimDisk::new(mode);
-            disk.set_sync_range_covers_length(true);
-            let (dir, log) = on(&disk, mode);
-            log.append(&batch(1, 0, 0, 1)).unwrap();
-            disk.inject(Fault::nth(Operation::Sync, 1).pages(failed));
-            log.append(&large).unwrap_err();
+            let (disk, dir, log) = poisoned(mode, failed, &large);
             drop((dir, log));
             let killed = disk.kill(disk.crash_points() - 1);
             let (dir, log) = on(&killed, mode);
@@ -148,11 +147,7 @@ fn what_an_opening_believes_behind_a_failed_sync_survives_the_machine() {
 /// A handle of a partition that was poisoned and then deleted read the batches of the one that was made under its name.
 #[test]
 fn a_partition_that_was_poisoned_and_deleted_is_gone() {
-    let disk = SimDisk::new(MODES[0]);
-    let (dir, log) = on(&disk, MODES[0]);
-    log.append(&batch(1, 0, 0, 1)).unwrap();
-    disk.inject(Fault::nth(Operation::Sync, 1).pages(FailedSync::Dropped));
-    log.append(&batch(1, 0, 1, 1)).unwrap_err();
+    let (_disk, dir, log) = poisoned(MODES[0], FailedSync::Dropped, &batch(1, 0, 1, 1));
     dir.delete_partition("t", 0).unwrap();
     let another = dir.partition("t", 0).unwrap();
     another.append(&plain("another")).unwrap();

@@ -1,10 +1,11 @@
 //! Who holds bytes that are cut keeps them as they were.
 
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use idemlog::{
-    BatchBuilder, CorruptionPolicy, IoMode, LogDir, LogDirOptions, LogOptions, Offset, RecordCheck,
+    BatchBuilder, CorruptionPolicy, IoMode, Log, LogDir, LogDirOptions, LogOptions, Offset, RecordCheck,
 };
 
 use crate::common::{MODES, plain, small, stored};
@@ -84,20 +85,27 @@ fn a_slice_from_before_the_log_was_opened_anew_is_kept_as_well() {
     }
 }
 
+const LARGE: usize = 200_000;
+
+/// A new log of five batches with a value of [`LARGE`] bytes each.
+fn open_with_large(data: &Path, options: &LogDirOptions) -> (LogDir, Log) {
+    let dir = LogDir::open(data, options.clone()).unwrap();
+    let log = dir.partition("t", 0).unwrap();
+    for number in 0..5 {
+        log.append(&BatchBuilder::new().record([number], vec![number; LARGE]).build().unwrap()).unwrap();
+    }
+    (dir, log)
+}
+
 /// The same on a real disk, where whoever touched them was killed; and where damage made an opening cut what was read before.
 #[test]
 fn a_slice_from_before_the_log_was_opened_anew_is_mapped_for_as_long_as_it_is_held() {
-    const LARGE: usize = 200_000;
     for damaged in [false, true] {
         let data = tempfile::tempdir().unwrap();
         let mapped =
             LogOptions::default().io_mode(Some(IoMode::Mapped)).corruption(CorruptionPolicy::CutAndKeep);
         let options = LogDirOptions::default().log(mapped);
-        let dir = LogDir::open(data.path(), options.clone()).unwrap();
-        let log = dir.partition("t", 0).unwrap();
-        for number in 0..5 {
-            log.append(&BatchBuilder::new().record([number], vec![number; LARGE]).build().unwrap()).unwrap();
-        }
+        let (dir, log) = open_with_large(data.path(), &options);
         let held = log.read(Offset(0), 1 << 30).unwrap();
         let mut copy = held.bytes.to_vec();
         dir.close().unwrap();
@@ -130,11 +138,7 @@ fn a_slice_from_before_the_log_was_opened_anew_is_mapped_for_as_long_as_it_is_he
 fn what_was_read_by_somebody_without_the_lock_is_kept_as_well() {
     let data = tempfile::tempdir().unwrap();
     let options = LogDirOptions::default().log(LogOptions::default().io_mode(Some(IoMode::Mapped)));
-    let dir = LogDir::open(data.path(), options.clone()).unwrap();
-    let log = dir.partition("t", 0).unwrap();
-    for number in 0..5 {
-        log.append(&BatchBuilder::new().record([number], vec![number; 200_000]).build().unwrap()).unwrap();
-    }
+    let (_dir, log) = open_with_large(data.path(), &options);
     let looking = LogDir::open(data.path(), options.read_only(true)).unwrap();
     let held = looking.partition("t", 0).unwrap().read(Offset(0), 1 << 30).unwrap();
     let copy = held.bytes.to_vec();
