@@ -238,9 +238,7 @@ impl Shared {
     /// Makes everything appended so far durable, names included, and returns how far that is. Called by the one leader
     /// of the commit.
     pub(super) fn sync_appended(&self) -> Result<Offset> {
-        if self.environment.read_only {
-            return Err(Error::ReadOnly { path: self.directory.clone() });
-        }
+        self.check_not_read_only()?;
         let started = Instant::now();
         let end = self.watermarks.log_end();
         // Behind the end: an append between the two is given back early, where it would else be given back never, if it
@@ -444,13 +442,8 @@ impl Shared {
             return;
         }
         self.end(End::Gone);
-        let segments = self.segments.load();
-        self.environment.removed.note(segments.iter().filter_map(|segment| segment.file().map()));
         // Under their names there may soon be those of another partition.
-        segments.iter().for_each(|segment| _ = segment.file().retire());
-        let ahead =
-            segments.iter().map(|segment| segment.file().allocated().saturating_sub(segment.file().end()));
-        self.environment.space.give_back(ahead.sum());
+        self.segments.load().iter().for_each(|segment| self.let_go_of(segment));
     }
 
     pub(super) fn metrics(&self) -> LogMetrics {

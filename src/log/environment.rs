@@ -43,17 +43,12 @@ pub(crate) trait Checkpointer: Debug + Send + Sync {
 }
 
 impl Environment {
-    /// Writes the checkpoint files, if a partition has moved since.
+    /// Writes the checkpoint files, if a partition has moved since, and the directory still has a handle.
     pub(crate) fn write_checkpoints(&self) -> Result<()> {
-        if !self.checkpoints_stale.swap(false, Ordering::AcqRel) {
-            return Ok(());
+        match self.write_stale_checkpoints() {
+            Err(Error::Closed) => Ok(()),
+            written => written,
         }
-        let checkpointer = self.checkpointer.get().and_then(Weak::upgrade);
-        let written = checkpointer.map_or(Ok(()), |checkpointer| checkpointer.write_checkpoints());
-        if written.is_err() {
-            self.checkpoints_stale.store(true, Ordering::Release);
-        }
-        written
     }
 
     /// Writes the checkpoint files, if a partition has moved since: what they say is durable when this returns.
@@ -62,7 +57,11 @@ impl Environment {
     ///
     /// As [`write_checkpoints_now`](Self::write_checkpoints_now).
     pub(crate) fn write_stale_checkpoints(&self) -> Result<()> {
-        if self.checkpoints_stale.load(Ordering::Acquire) { self.write_checkpoints_now() } else { Ok(()) }
+        if self.checkpoints_stale.swap(false, Ordering::AcqRel) {
+            self.write_checkpoints_now()
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes the checkpoint files now: what they say is durable when this returns.

@@ -47,9 +47,8 @@ impl Shared {
         match self.topic_id.get() {
             Some(&got) if got == expected => Ok(()),
             Some(&got) => Err(Error::TopicId { path: self.directory.clone(), expected, got }),
-            None if self.environment.read_only => Err(Error::ReadOnly { path: self.directory.clone() }),
             None => {
-                self.commit.check()?;
+                self.check_writable()?;
                 let path = self.path(&PartitionFile::Metadata.name().unwrap_or_default());
                 let text = topic_id::encode_metadata(expected);
                 atomic::replace_file(&*self.environment.disk, &path, text.as_bytes())?;

@@ -270,7 +270,7 @@ impl Shared {
         let segments = self.segments.load();
         let first = segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1);
         for at in first..segments.len() {
-            let mut cursor = self.cursor_in(&segments, at, offset)?;
+            let mut cursor = self.cursor_in(&segments, &segments[at], offset)?;
             // What a truncation left room for may come where there was no batch a moment ago.
             if cursor.peek()?.is_some_and(|batch| batch.header.last_offset() >= offset) {
                 return Ok(Some(cursor));
@@ -344,37 +344,34 @@ impl Shared {
     }
 
     /// A cursor in one segment, whose file may have been removed meanwhile.
-    fn cursor_in(&self, segments: &[Arc<Segment>], at: usize, offset: Offset) -> Result<BatchCursor> {
-        let cursor = segments[at].cursor_at(offset);
-        if at < self.without_appender(segments).len() {
-            self.count_open(&segments[at]);
+    fn cursor_in(
+        &self,
+        segments: &[Arc<Segment>],
+        segment: &Arc<Segment>,
+        offset: Offset,
+    ) -> Result<BatchCursor> {
+        let cursor = segment.cursor_at(offset);
+        if !self.is_appenders(segments, segment) {
+            self.count_open(segment);
         }
         cursor
     }
 
-    /// The segments but for the active one: what that holds open is its appender's, where there can be one.
-    fn without_appender<'a>(&self, segments: &'a [Arc<Segment>]) -> &'a [Arc<Segment>] {
-        match segments.split_last() {
-            Some((_, sealed)) if !self.environment.read_only => sealed,
-            _ => segments,
-        }
+    /// Whether what a segment holds open is its appender's: it is the active one, of a log that can have an appender.
+    fn is_appenders(&self, segments: &[Arc<Segment>], segment: &Arc<Segment>) -> bool {
+        !self.environment.read_only && segments.last().is_some_and(|active| Arc::ptr_eq(active, segment))
     }
 
     /// Counts a segment that was opened to be read, so that it is given back when there are too many.
     fn count_open(&self, segment: &Arc<Segment>) {
-        if segment.file().is_counted() {
-            return;
-        }
-        let is_active = self.segments.load().last().is_some_and(|active| Arc::ptr_eq(active, segment));
-        if !is_active || self.environment.read_only {
+        if !segment.file().is_counted() && !self.is_appenders(&self.segments.load(), segment) {
             self.environment.maps.count(segment);
         }
     }
 
     /// Counts the segments that were opened beside the readers.
     pub(super) fn count_all_open(&self) {
-        let segments = self.segments.load();
-        self.without_appender(&segments).iter().for_each(|segment| self.environment.maps.count(segment));
+        self.segments.load().iter().for_each(|segment| self.count_open(segment));
     }
 }
 

@@ -13,6 +13,12 @@ impl Shared {
         self.environment.disk.sync_directory(&self.directory).at("sync directory", &self.directory)
     }
 
+    /// Takes a segment out of the log whose file is about to go: from here on nobody opens or extends what has its name.
+    pub(super) fn let_go_of(&self, segment: &Segment) {
+        segment.file().retire();
+        self.note_removed(segment);
+    }
+
     /// Counts what readers keep of a retired segment, and gives its empty blocks back to the budget.
     pub(super) fn note_removed(&self, segment: &Segment) {
         let file = segment.file();

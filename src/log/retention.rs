@@ -229,10 +229,7 @@ impl Shared {
         let left = self.segments.load()[count..].to_vec();
         self.segments.store(Arc::new(left));
         drop(appender);
-        for segment in head {
-            segment.file().retire();
-            self.note_removed(segment);
-        }
+        head.iter().for_each(|segment| self.let_go_of(segment));
         // Whatever of it survives a crash lies below the log start offset.
         for segment in head {
             segment.file().remove()?;

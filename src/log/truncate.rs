@@ -107,10 +107,15 @@ struct Remainder {
 
 impl Shared {
     pub(super) fn check_writable(&self) -> Result<()> {
+        self.check_not_read_only()?;
+        self.commit.check()
+    }
+
+    pub(super) fn check_not_read_only(&self) -> Result<()> {
         if self.environment.read_only {
             return Err(Error::ReadOnly { path: self.directory.clone() });
         }
-        self.commit.check()
+        Ok(())
     }
 
     /// Refuses when the log has ended or is about to. The caller holds the files, which a close needs as well.
@@ -334,10 +339,7 @@ impl Shared {
         if segments.is_empty() {
             return Ok(());
         }
-        for segment in segments {
-            segment.file().retire();
-            self.note_removed(segment);
-        }
+        segments.iter().for_each(|segment| self.let_go_of(segment));
         // Before the segments: what is left of one would be taken for that of a later segment with the same base.
         segments.iter().try_for_each(|segment| segment.remove_indexes(&self.directory))?;
         self.sync_names()?;

@@ -72,8 +72,8 @@ struct Inner {
     closed: AtomicBool,
     deletions: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// One writer of checkpoint files at a time.
-    checkpointing: Mutex<HasLeft>,
+    /// One writer of checkpoint files at a time. Holds whether they may be another owner's by now.
+    checkpointing: Mutex<bool>,
 }
 
 impl LogDir {
@@ -375,16 +375,11 @@ impl LogDir {
             let _ = thread.join();
         }
         let marked = closed.and_then(|()| inner.leave());
-        // From here on the files may be another owner's.
-        *inner.checkpointing.lock() = HasLeft(true);
+        *inner.checkpointing.lock() = true;
         *inner.environment.lock.lock() = None;
         marked
     }
 }
-
-/// Whether the directory was closed, and writes nothing that is its own any more.
-#[derive(Debug, Default)]
-struct HasLeft(bool);
 
 impl Inner {
     /// Refuses what is no directory under a partition's name: a link would lead out of this one.
@@ -424,8 +419,8 @@ impl Inner {
 
 impl Checkpointer for Inner {
     fn write_checkpoints(&self) -> Result<()> {
-        let turn = self.checkpointing.lock();
-        if turn.0 {
+        let has_left = self.checkpointing.lock();
+        if *has_left {
             return Err(Error::Closed);
         }
         let gone = self.gone.lock().clone();

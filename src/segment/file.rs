@@ -312,9 +312,9 @@ impl LogFile {
         let file = self.open(Access::Write)?;
         let mut position = from;
         while position < to {
-            let step = self.bytes(position, to.min(position + COPY_STEP))?.to_vec();
-            file.write_at(&step, position).at("write again", &self.path())?;
-            position += step.len().max(1) as u64;
+            let end = to.min(position + COPY_STEP);
+            file.write_at(&self.bytes(position, end)?, position).at("write again", &self.path())?;
+            position = end;
         }
         Ok(())
     }

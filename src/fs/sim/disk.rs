@@ -194,12 +194,14 @@ impl Inner {
         Ok(())
     }
 
+    /// The maps of a file that somebody holds.
+    fn maps_of(&self, file: FileId) -> impl Iterator<Item = Arc<Map>> {
+        self.maps.iter().filter(move |(id, _)| *id == file).filter_map(|(_, map)| map.upgrade())
+    }
+
     /// A published byte never changes and never goes away.
-    fn require_unpublished(&mut self, file: FileId, from: u64, what: &str) {
-        self.maps.retain(|(_, map)| map.strong_count() > 0);
-        let published = self.maps.iter().filter(|(id, _)| *id == file);
-        let published = published.filter_map(|(_, map)| map.upgrade()).map(|map| map.published()).max();
-        let published = published.unwrap_or(0) as u64;
+    fn require_unpublished(&self, file: FileId, from: u64, what: &str) {
+        let published = self.maps_of(file).map(|map| map.published() as u64).max().unwrap_or(0);
         assert!(
             from >= published,
             "{what} from {from} of a file that is mapped and published up to {published}"
@@ -207,9 +209,8 @@ impl Inner {
     }
 
     /// A published byte may be written once more, as it is.
-    fn require_same(&mut self, file: FileId, position: u64, bytes: &[u8]) {
-        let maps = self.maps.iter().filter(|(id, _)| *id == file).filter_map(|(_, map)| map.upgrade());
-        for map in maps {
+    fn require_same(&self, file: FileId, position: u64, bytes: &[u8]) {
+        for map in self.maps_of(file) {
             let start = position as usize;
             let end = map.published().min(start + bytes.len());
             let published = map.slice(start..end.max(start)).unwrap_or_default();
@@ -279,6 +280,7 @@ impl SimFile {
         content.read(0, &mut bytes);
         let observer = Arc::new(Observer { shared: self.shared.clone(), id: self.id });
         let writer = MapWriter::on_heap(&bytes, capacity, observer)?;
+        inner.maps.retain(|(_, map)| map.strong_count() > 0);
         inner.maps.push((self.id, Arc::downgrade(writer.map())));
         Ok(writer)
     }
@@ -349,7 +351,7 @@ impl DiskFile for SimFile {
 
     fn is_mapped(&self) -> io::Result<bool> {
         let inner = self.shared.inner.lock();
-        Ok(inner.maps.iter().any(|(id, map)| *id == self.id && map.strong_count() > 0))
+        Ok(inner.maps_of(self.id).next().is_some())
     }
 }
 

@@ -182,9 +182,7 @@ impl Shared {
         may_wait: bool,
         outcomes: &mut [AppendOutcome],
     ) -> Result<Placed> {
-        if self.environment.read_only {
-            return Err(Error::ReadOnly { path: self.directory.clone() });
-        }
+        self.check_not_read_only()?;
         let incoming = Incoming::check(batches, options, &self.admission)?;
         let controls = incoming.read_controls()?;
         let incoming = incoming.with_controls(&controls);
