@@ -10,7 +10,7 @@ use idemlog::{Batch, ControlRecord, Error, IoError, IoMode};
 use crate::check;
 use crate::model::{Expected, Moment, Placed};
 use crate::op::{Op, Size, parse};
-use crate::violation::{Checked, catching, ensure, failed};
+use crate::violation::{Checked, catching, ensure, expect_panics, failed, surviving};
 use crate::world::{Geometry, World, open_raw};
 
 /// What is being done when the disk fails.
@@ -74,31 +74,50 @@ struct Case {
     operation: Operation,
     call: u64,
     errno: i32,
-    halfway: bool,
-    pages: FailedSync,
+    way: Way,
 }
 
 impl Case {
     fn fault(self) -> Fault {
-        let fault = Fault::nth(self.operation, self.call).errno(self.errno).pages(self.pages);
-        if self.halfway { fault.halfway() } else { fault }
+        let fault = Fault::nth(self.operation, self.call).errno(self.errno);
+        match self.way {
+            Way::Plainly => fault,
+            Way::Halfway => fault.halfway(),
+            Way::Sync(pages) => fault.pages(pages),
+            Way::Panic(pages) => fault.pages(pages).panics(),
+        }
     }
 
-    /// Whether a failure may end the log: after a failed sync nobody knows what the disk has, and a truncation that is
-    /// carried out in part leaves on it more than in memory.
+    fn panics(self) -> bool {
+        matches!(self.way, Way::Panic(_))
+    }
+
+    /// Whether a failure may end the log: after a failed sync or a panic nobody knows what the disk has, and a truncation
+    /// that is carried out in part leaves on it more than in memory.
     fn may_poison(self) -> bool {
         matches!(self.operation, Operation::Sync | Operation::SyncDirectory)
             || matches!(self.action, Action::Truncate(_))
+            || self.panics()
     }
 }
 
+/// How a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Plainly,
+    Halfway,
+    /// With what is to become of what was to be synced.
+    Sync(FailedSync),
+    Panic(FailedSync),
+}
+
 /// The ways in which calls of a kind fail.
-fn variants(operation: Operation) -> &'static [(bool, FailedSync)] {
-    const PLAIN: (bool, FailedSync) = (false, FailedSync::Kept);
+fn ways(operation: Operation) -> &'static [Way] {
+    use FailedSync::{Dropped, Kept, Reverted};
     match operation {
-        Operation::Write | Operation::Allocate => &[PLAIN, (true, FailedSync::Kept)],
-        Operation::Sync => &[PLAIN, (false, FailedSync::Dropped), (false, FailedSync::Reverted)],
-        _ => &[PLAIN],
+        Operation::Write | Operation::Allocate => &[Way::Plainly, Way::Halfway, Way::Panic(Kept)],
+        Operation::Sync => &[Way::Plainly, Way::Sync(Dropped), Way::Sync(Reverted), Way::Panic(Reverted)],
+        _ => &[Way::Plainly, Way::Panic(Kept)],
     }
 }
 
@@ -126,25 +145,25 @@ impl Trial {
         let result = match case.action {
             Action::Open => {
                 self.world.forget_handles();
-                open_raw(&disk, Geometry::Sectors).map(drop)
+                surviving(|| open_raw(&disk, Geometry::Sectors).map(drop))
             }
             Action::Recover(seed) => {
                 self.world.forget_handles();
                 self.world.disk = disk.crash(disk.crash_points() - 1, &mut Rng::new(seed));
                 let disk = &self.world.disk;
                 disk.inject(case.fault());
-                let opened = open_raw(disk, Geometry::Sectors).map(drop);
+                let opened = surviving(|| open_raw(disk, Geometry::Sectors).map(drop));
                 disk.clear_faults();
                 let met = disk.calls(case.operation) >= case.call;
                 return Ok(met.then_some(opened));
             }
             Action::Truncate(_) | Action::Delete(_) | Action::Abort => self.change()?,
             Action::Append(_) => batch.map_or(Ok(Ok(())), |batch| self.append(&batch))?,
-            Action::Sync => self.world.log().sync(),
-            Action::Roll => self.world.log().roll(),
-            Action::NewId => self.world.dir().new_producer_id().map(drop),
-            Action::Named => self.world.dir().producer("named").map(drop),
-            Action::Close => self.world.dir().close(),
+            Action::Sync => surviving(|| self.world.log().sync()),
+            Action::Roll => surviving(|| self.world.log().roll()),
+            Action::NewId => surviving(|| self.world.dir().new_producer_id().map(drop)),
+            Action::Named => surviving(|| self.world.dir().producer("named").map(drop)),
+            Action::Close => surviving(|| self.world.dir().close()),
         };
         disk.clear_faults();
         let met = disk.calls(case.operation) - before >= case.call;
@@ -160,12 +179,15 @@ impl Trial {
                 // From here on nobody is promised what goes.
                 world.now.durable = world.now.durable.min(after.log_end());
                 let after = Moment { durable: world.now.durable, ..after };
-                (world.log().truncate_to(after.log_end().into()).map(drop), after)
+                (surviving(|| world.log().truncate_to(after.log_end().into()).map(drop)), after)
             }
             Action::Delete(kept) => {
                 let after = world.now.without_first(world.now.log.len().saturating_sub(kept));
-                let deleted = world.log().delete_records(after.log_start.into());
-                (deleted.and_then(|_| world.log().apply_retention()).map(drop), after)
+                let deleted = surviving(|| {
+                    world.log().delete_records(after.log_start.into())?;
+                    world.log().apply_retention().map(drop)
+                });
+                (deleted, after)
             }
             _ => {
                 let abort = ControlRecord::Abort { coordinator_epoch: 0 };
@@ -173,7 +195,8 @@ impl Trial {
                 let after = world.now.with(&marker);
                 // A marker that is stored already waits for its sync only.
                 let is_stored = world.log().log_end_offset().0 == after.log_end();
-                let ended = if is_stored { world.log().sync() } else { world.end(&marker).map(drop) };
+                let ended =
+                    surviving(|| if is_stored { world.log().sync() } else { world.end(&marker).map(drop) });
                 (ended, after)
             }
         };
@@ -191,7 +214,7 @@ impl Trial {
 
     /// Appends, and notes what came of it.
     fn append(&mut self, batch: &Batch) -> Checked<Result<(), Error>> {
-        let outcome = match self.world.log().append(batch) {
+        let outcome = match surviving(|| self.world.log().append(batch)) {
             Ok(outcome) => outcome,
             Err(error) => {
                 self.in_doubt = Some(batch.clone());
@@ -267,9 +290,8 @@ impl Trial {
 }
 
 fn is_the_fault(cause: &IoError, case: Case) -> Checked<()> {
-    let is_it = cause.source.raw_os_error() == Some(case.errno)
-        && !cause.operation.is_empty()
-        && cause.path.starts_with("/");
+    let says_so = cause.source.raw_os_error() == Some(case.errno) || case.panics();
+    let is_it = says_so && !cause.operation.is_empty() && cause.path.starts_with("/");
     ensure(is_it, || format!("the error does not tell what happened: {cause:?}"))
 }
 
@@ -328,7 +350,6 @@ fn every_call(case: Case, violations: &mut Vec<String>) -> u64 {
 }
 
 fn cases(mode: IoMode) -> impl Iterator<Item = Case> {
-    let (halfway, pages) = (false, FailedSync::Kept);
     BEGINNINGS.into_iter().flat_map(move |beginning| {
         ACTIONS.into_iter().flat_map(move |action| {
             Operation::ALL.into_iter().map(move |operation| Case {
@@ -338,8 +359,7 @@ fn cases(mode: IoMode) -> impl Iterator<Item = Case> {
                 operation,
                 call: 1,
                 errno: Fault::EIO,
-                halfway,
-                pages,
+                way: Way::Plainly,
             })
         })
     })
@@ -347,11 +367,12 @@ fn cases(mode: IoMode) -> impl Iterator<Item = Case> {
 
 fn fail_every_call(mode: IoMode) {
     watch();
+    expect_panics();
     let (mut met, mut violations) = (0, Vec::new());
     for case in cases(mode) {
         for &errno in ERRORS {
-            for &(halfway, pages) in variants(case.operation) {
-                met += every_call(Case { errno, halfway, pages, ..case }, &mut violations);
+            for &way in ways(case.operation) {
+                met += every_call(Case { errno, way, ..case }, &mut violations);
             }
         }
     }

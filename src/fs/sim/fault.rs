@@ -107,9 +107,13 @@ pub struct Fault {
     errno: i32,
     pub(super) halfway: bool,
     pub(super) pages: FailedSync,
+    panics: bool,
 }
 
 impl Fault {
+    /// What a planned panic says.
+    pub const PANIC: &'static str = "a call of the simulated disk panics, as it was told to";
+
     /// The device failed.
     pub const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
     /// No space is left.
@@ -121,7 +125,8 @@ impl Fault {
 
     /// The `call`-th call of this kind fails, the next one being the first: once, with `EIO`, without effect.
     pub fn nth(operation: Operation, call: u64) -> Self {
-        Self { operation, call, lasting: false, errno: Self::EIO, halfway: false, pages: FailedSync::Kept }
+        let (errno, pages) = (Self::EIO, FailedSync::Kept);
+        Self { operation, call, lasting: false, errno, halfway: false, pages, panics: false }
     }
 
     /// All later calls fail as well.
@@ -148,7 +153,23 @@ impl Fault {
         Self { pages, ..self }
     }
 
+    /// It panics with [`Fault::PANIC`] in place of an error, as a disk of a host's may that unwraps one.
+    ///
+    /// ```
+    /// use idemlog::sim::{Fault, Operation, SimDisk};
+    /// use idemlog::{Disk, IoMode};
+    ///
+    /// let disk = SimDisk::new(IoMode::Write);
+    /// disk.inject(Fault::nth(Operation::List, 1).panics());
+    /// assert!(std::panic::catch_unwind(|| disk.list("/".as_ref())).is_err());
+    /// ```
+    #[must_use]
+    pub fn panics(self) -> Self {
+        Self { panics: true, ..self }
+    }
+
     pub(super) fn error(self) -> io::Error {
+        assert!(!self.panics, "{}", Self::PANIC);
         io::Error::from_raw_os_error(self.errno)
     }
 }
