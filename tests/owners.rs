@@ -12,6 +12,7 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use alone::alone;
 use common::{MODES, batch, open, options, plain, stored};
@@ -216,4 +217,29 @@ fn a_bound_of_one_batch_is_kept_by_many_threads() {
         }
     });
     assert_eq!(stored(&log).len(), 800);
+}
+
+/// What was asked for while nobody worked stood as asked for when somebody did, and was asked for no more: the segments that
+/// were rolled from then on got no snapshot, and an opening had to read them all again.
+#[test]
+fn workers_that_come_late_find_what_was_asked_for_before() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        log.append(&plain("before")).unwrap();
+        log.roll().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| dir.run_background());
+            let before = log.recovery_point();
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while log.recovery_point() == before && Instant::now() < deadline {
+                log.append(&plain(&"x".repeat(1000))).unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let after = log.recovery_point();
+            dir.close().unwrap();
+            assert!(after > before, "{mode:?}: nobody seals what is rolled");
+        });
+    }
 }

@@ -346,6 +346,36 @@ fn an_append_behind_one_that_failed_to_leave_a_gap_is_stored_where_its_answer_sa
     }
 }
 
+/// A replicated batch that left a gap was stored, but its segment got no name: the call failed. The next batch, and the same
+/// one again, were acknowledged all the same, and an opening does not look for a segment without a name behind a gap.
+#[test]
+fn what_comes_behind_a_gap_is_acknowledged_when_its_segment_has_a_name() {
+    let follower = AppendOptions::default().origin(Origin::Replication);
+    for (mode, operation) in
+        MODES.into_iter().flat_map(|mode| [(mode, Operation::Open), (mode, Operation::Rename)])
+    {
+        for (call, same) in (1..4).flat_map(|call| [(call, false), (call, true)]) {
+            let Before { disk, dir, log, .. } = before(mode);
+            log.set_options((*log.options()).clone().durability(Durability::Buffered)).unwrap();
+            log.roll().unwrap();
+            let from_9 = || {
+                BatchBuilder::new().producer(ProducerId(9), ProducerEpoch(0), Sequence(0)).record("k", "v")
+            };
+            let apart = from_9().base_offset(log.log_end_offset() + (1 << 33)).leader_epoch(LeaderEpoch(0));
+            disk.inject(Fault::nth(operation, call));
+            let first = log.submit(&[apart.build().unwrap()], follower).map(drop);
+            disk.clear_faults();
+            let next = if same { from_9().build().unwrap() } else { batch(8, 0, 0, 1) };
+            let answer = log.append(&next).unwrap();
+            assert_eq!(answer.is_duplicate(), same && answer.base_offset() > Offset(1 << 33), "{first:?}");
+            let expected = stored(&log);
+            drop((log, dir)); // killed
+            let (_dir, log) = open(&disk, mode).unwrap();
+            assert_eq!(stored(&log), expected, "{mode:?} {operation:?} {call} {first:?}");
+        }
+    }
+}
+
 /// The directory in which a segment's name was to be made durable could not be opened for want of a descriptor. That counted
 /// as a failed sync, and poisoned the partition.
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -9,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 /// Who has chores.
 pub(crate) trait Worked: Debug + Send + Sync {
-    /// Does everything of this kind that was asked for so far.
+    /// Does everything of this kind that was asked for so far. If it panics, the panic goes no further than to the worker.
     fn work(&self, urgency: Urgency);
 }
 
@@ -60,7 +61,7 @@ impl State {
 impl Queue {
     /// Whether anybody works on the queue, so that a request is enough.
     pub(crate) fn has_workers(&self) -> bool {
-        self.workers.load(Ordering::Acquire) > 0
+        self.workers.load(Ordering::SeqCst) > 0
     }
 
     pub(crate) fn push(&self, partition: Weak<dyn Worked>, urgency: Urgency) {
@@ -73,16 +74,18 @@ impl Queue {
         self.wakeup.notify_one();
     }
 
-    /// Counts the calling thread as a worker before it runs, so that nobody in between thinks that there is none.
+    /// Counts the calling thread as a worker before it runs, so that nobody in between thinks that there is none. What was asked
+    /// for before is for the caller to push ([`Chores::stand`]): of a request and a worker, whoever comes second sees the other.
     pub(crate) fn enlist(&self) {
-        self.workers.fetch_add(1, Ordering::AcqRel);
+        self.workers.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Works until the queue is closed. The thread must have [`enlist`](Self::enlist)ed.
     pub(crate) fn run(&self) {
         while let Some((partition, urgency)) = self.pop() {
             if let Some(partition) = partition.upgrade() {
-                partition.work(urgency);
+                // The partition has seen to itself, and the others still need the worker.
+                let _ = catch_unwind(AssertUnwindSafe(|| partition.work(urgency)));
             }
             if urgency == Urgency::Slow {
                 self.state.lock().slow_workers -= 1;
@@ -152,15 +155,24 @@ impl Chores {
         let stands = |requested: u32| requested & chore as u32 != 0;
         // Cheap when the request stands already, which is what an appender mostly finds.
         let is_new = !stands(self.0.load(Ordering::Relaxed))
-            && !stands(self.0.fetch_or(chore as u32, Ordering::AcqRel));
+            && !stands(self.0.fetch_or(chore as u32, Ordering::SeqCst));
         is_new.then(|| chore.urgency())
+    }
+
+    /// Whether there are requests of a kind.
+    pub(crate) fn stand(&self, urgency: Urgency) -> bool {
+        self.0.load(Ordering::SeqCst) & mask(urgency) != 0
     }
 
     /// Takes all requests of a kind; a later one pushes again.
     pub(crate) fn take(&self, urgency: Urgency) -> Requested {
-        let mask = if urgency == Urgency::Quick { QUICK } else { !QUICK };
+        let mask = mask(urgency);
         Requested(self.0.fetch_and(!mask, Ordering::AcqRel) & mask)
     }
+}
+
+fn mask(urgency: Urgency) -> u32 {
+    if urgency == Urgency::Quick { QUICK } else { !QUICK }
 }
 
 /// A set of chores.

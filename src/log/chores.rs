@@ -56,6 +56,15 @@ impl Shared {
         }
     }
 
+    /// Hands what was asked for before there were workers to those who have just come.
+    pub(super) fn hand_over_chores(&self) {
+        for urgency in [Urgency::Quick, Urgency::Slow] {
+            if self.chores.stand(urgency) {
+                self.environment.queue.push(self.itself.clone(), urgency);
+            }
+        }
+    }
+
     /// Does what was asked for.
     pub(super) fn do_chores(&self) {
         self.do_quick();
@@ -102,6 +111,7 @@ impl Shared {
     /// A chore that failed changes nothing that was promised; it is tried again when it is asked for again.
     fn report(&self, chore: &'static str, result: Result<()>) {
         if let Err(_error) = result {
+            self.tell();
             event!(warn, partition = %self.name, chore, error = %_error, "a background task failed");
             let _ = chore;
         }
@@ -211,7 +221,6 @@ impl Shared {
         appender.writer = Some(SegmentWriter::new(segment, prepared.sink, &summary, None, self.now()));
         self.restart_pace(appender);
         appender.since_checkpoint = 0;
-        event!(info, partition = %self.name, base_offset = base.0, "rolled");
     }
 
     pub(super) fn roll(&self) -> Result<()> {
@@ -222,23 +231,35 @@ impl Shared {
         }
         self.prepare()?;
         let mut appender = self.appender.lock();
-        if let Some(prepared) = appender.prepared.take_if(|_| !is_empty()) {
-            self.activate(&mut appender, prepared, self.watermarks.log_end());
-        }
+        let base = self.watermarks.log_end();
+        let prepared = appender.prepared.take_if(|_| !is_empty());
+        let rolled = prepared.map(|prepared| self.activate(&mut appender, prepared, base));
         drop(appender);
+        if rolled.is_some() {
+            self.report_roll(base);
+        }
         self.seal_rolled()
     }
 
+    /// Not under the append lock: a subscriber is the host's, and may be slow.
+    pub(super) fn report_roll(&self, _base: Offset) {
+        event!(info, partition = %self.name, base_offset = _base.0, "rolled");
+    }
+
     pub(super) fn sync(&self) -> Result<()> {
-        self.commit.sync(&self.watermarks, || self.sync_appended())?;
+        let synced = self.commit.sync(&self.watermarks, || self.sync_appended());
         self.tail.notify();
-        Ok(())
+        synced
     }
 
     /// Makes everything appended so far durable, names included, and returns how far that is. Called by the one leader
     /// of the commit.
     pub(super) fn sync_appended(&self) -> Result<Offset> {
         self.check_not_read_only()?;
+        self.whole(|| self.try_sync_appended())
+    }
+
+    fn try_sync_appended(&self) -> Result<Offset> {
         let started = Instant::now();
         let end = self.watermarks.log_end();
         // Behind the end: an append between the two is given back early, where it would else be given back never, if it
@@ -266,12 +287,13 @@ impl Shared {
         self.poison_unless(self.try_name_rolled())
     }
 
-    /// A sync that failed outside of the commit must not be taken back by one that succeeds later.
+    /// A sync that failed outside of the commit must not be taken back by one that succeeds later. Nobody is told yet: locks
+    /// are held.
     fn poison_unless(&self, synced: Result<()>) -> Result<()> {
         if let Err(error @ Error::Io(cause)) = &synced
             && is_failed_sync(error)
         {
-            self.end(End::Poisoned(cause.clone()));
+            self.end_quietly(End::Poisoned(cause.clone()));
         }
         synced
     }
@@ -381,7 +403,7 @@ impl Shared {
         if self.end_untouched() {
             return Ok(());
         }
-        self.end_closed(if self.environment.read_only { Ok(()) } else { self.finish() })
+        self.end_closed(if self.environment.read_only { Ok(()) } else { self.whole(|| self.finish()) })
     }
 
     /// Ends a log whose closing came to this, which is remembered: its directory is not to be marked clean.
@@ -395,11 +417,15 @@ impl Shared {
 
     /// Ends a log to which nothing was done since a clean opening, if it is one.
     fn end_untouched(&self) -> bool {
-        let _rolling = self.rolling.lock();
-        let is_untouched = self.untouched.load(Ordering::Acquire);
-        if is_untouched {
-            self.end(End::Closed);
-        }
+        let is_untouched = {
+            let _rolling = self.rolling.lock();
+            let is_untouched = self.untouched.load(Ordering::Acquire);
+            if is_untouched {
+                self.end_quietly(End::Closed);
+            }
+            is_untouched
+        };
+        self.tell();
         is_untouched
     }
 
@@ -428,22 +454,36 @@ impl Shared {
     }
 
     pub(super) fn end(&self, end: End) {
+        self.end_quietly(end);
+        self.tell();
+    }
+
+    /// Ends the log; whoever waits is told by [`tell`](Self::tell).
+    pub(super) fn end_quietly(&self, end: End) {
         if matches!(end, End::Poisoned(_)) {
             self.watermarks.poison();
         }
         self.commit.finish(end);
+    }
+
+    /// Has everybody who waits look whether the log has ended. Not under a lock: a waker is the host's.
+    pub(super) fn tell(&self) {
+        self.commit.wake_all();
         self.tail.notify();
     }
 
     /// Ends the log because its directory is about to go: no chore touches it afterwards.
     pub(super) fn abandon(&self) {
-        let _files = self.hold_files();
-        if matches!(self.commit.end(), Some(End::Gone)) {
-            return;
+        {
+            let _files = self.hold_files();
+            if matches!(self.commit.end(), Some(End::Gone)) {
+                return;
+            }
+            self.end_quietly(End::Gone);
+            // Under their names there may soon be those of another partition.
+            self.segments.load().iter().for_each(|segment| self.let_go_of(segment));
         }
-        self.end(End::Gone);
-        // Under their names there may soon be those of another partition.
-        self.segments.load().iter().for_each(|segment| self.let_go_of(segment));
+        self.tell();
     }
 
     pub(super) fn metrics(&self) -> LogMetrics {
@@ -476,5 +516,6 @@ impl Drop for Shared {
     /// Neither blocks nor marks clean: what was not finished is recovered.
     fn drop(&mut self) {
         self.commit.finish(End::Closed);
+        self.commit.wake_all();
     }
 }

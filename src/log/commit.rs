@@ -86,11 +86,15 @@ struct State {
 }
 
 impl State {
-    /// Takes out the followers who wait for nothing above `durable`, and one of the others, who leads them.
-    fn release(&mut self, durable: Offset) -> Vec<Arc<Follower>> {
+    /// Takes out those who wait for nothing above `durable`, and one of the other followers, who leads them.
+    fn release(&mut self, durable: Offset) -> Released {
         let mut leads = true;
         let mut is_released = |target: Offset| target <= durable || std::mem::take(&mut leads);
-        self.followers.extract_if(.., |follower| is_released(follower.target)).collect()
+        let late = self.wakers.split_off(&(durable, u64::MAX));
+        Released {
+            followers: self.followers.extract_if(.., |follower| is_released(follower.target)).collect(),
+            wakers: std::mem::replace(&mut self.wakers, late),
+        }
     }
 
     /// What a ticket has come to; `None` while it is open.
@@ -136,14 +140,6 @@ impl Commit {
     #[cold]
     fn refuse(&self) -> Result<()> {
         self.end().map_or(Ok(()), |end| Err(end.error()))
-    }
-
-    /// What a call has come to whose files went away because the log was closed or deleted meanwhile.
-    pub(crate) fn unless_over<T>(&self, result: Result<T>) -> Result<T> {
-        result.map_err(|error| match self.end() {
-            Some(end @ (End::Closed | End::Gone)) => end.error(),
-            _ => error,
-        })
     }
 
     /// Blocks until the ticket is resolved, syncing itself when nobody else does. `sync` makes everything appended so
@@ -195,9 +191,13 @@ impl Commit {
         state.syncing = true;
         let expected = state.gathering.begin();
         let (came, synced, took) = MutexGuard::unlocked(state, || {
+            // If the sync panics, the others go on.
+            let right = Paused { commit: self };
             let came = expected.gather(|| self.state.lock().followers.len());
             let started = Instant::now();
-            (came, sync(), started.elapsed())
+            let led = (came, sync(), started.elapsed());
+            std::mem::forget(right);
+            led
         });
         state.syncing = false;
         let followers = state.followers.len();
@@ -208,13 +208,11 @@ impl Commit {
         result
     }
 
-    /// Takes over what a sync came to.
+    /// Takes over what a sync came to; nobody is woken yet.
     fn take_over(&self, state: &mut State, watermarks: &Watermarks, synced: Result<Offset>) -> Result<()> {
         match synced {
             Ok(durable) => {
                 watermarks.raise_durable(durable);
-                let late = state.wakers.split_off(&(durable, u64::MAX));
-                std::mem::replace(&mut state.wakers, late).into_values().for_each(Waker::wake);
                 Ok(())
             }
             Err(error) if is_failed_sync(&error) => {
@@ -253,7 +251,10 @@ impl Commit {
             state.next_waker += 1;
             state.next_waker
         });
-        state.wakers.insert((ticket.target, number), waker.clone());
+        let replaced = state.wakers.insert((ticket.target, number), waker.clone());
+        // Before the waker, with which what it would have woken may go.
+        drop(state);
+        drop(replaced);
         Poll::Pending
     }
 
@@ -263,11 +264,14 @@ impl Commit {
     }
 
     /// Ends the log: every ticket that is not durable is in doubt. What is poisoned can be closed, and what is
-    /// closed be gone, but not the other way round.
+    /// closed be gone, but not the other way round. Those who wait are told by [`wake_all`](Self::wake_all).
     pub(crate) fn finish(&self, end: End) {
-        let mut state = self.state.lock();
-        self.end_with(&mut state, end);
-        wake(&mut state, EVERYBODY);
+        self.end_with(&mut self.state.lock(), end);
+    }
+
+    /// Has everybody who waits look again. Not to be called under a lock of the log's: what a waker does is the host's.
+    pub(crate) fn wake_all(&self) {
+        wake(&mut self.state.lock(), EVERYBODY);
     }
 
     fn end_with(&self, state: &mut State, end: End) {
@@ -275,7 +279,6 @@ impl Commit {
             state.end = Some(end);
         }
         self.ended.store(true, Ordering::Release);
-        std::mem::take(&mut state.wakers).into_values().for_each(Waker::wake);
     }
 
     /// Keeps everybody from syncing, after the sync that is under way, until the answer is dropped. Not to be waited
@@ -319,6 +322,20 @@ impl Follower {
     }
 }
 
+/// Who goes on behind a sync, or the end of the log.
+#[derive(Debug)]
+struct Released {
+    followers: Vec<Arc<Follower>>,
+    wakers: BTreeMap<(Offset, u64), Waker>,
+}
+
+impl Released {
+    fn wake(self) {
+        self.followers.iter().for_each(|follower| follower.release());
+        self.wakers.into_values().for_each(Waker::wake);
+    }
+}
+
 /// Waits until whoever syncs is through, and has released this thread.
 fn follow(state: &mut MutexGuard<'_, State>, target: Offset) {
     let follower = Arc::new(Follower { target, is_released: Mutex::new(false), wakeup: Condvar::default() });
@@ -326,11 +343,11 @@ fn follow(state: &mut MutexGuard<'_, State>, target: Offset) {
     MutexGuard::unlocked(state, || follower.wait());
 }
 
-/// Wakes the followers that wait for nothing above `durable`, and one to lead the others. Not under the lock, which is the
+/// Wakes those who wait for nothing above `durable`, and a follower to lead the others. Not under the lock, which is the
 /// first thing that they take.
 fn wake(state: &mut MutexGuard<'_, State>, durable: Offset) {
     let released = state.release(durable);
-    MutexGuard::unlocked(state, || released.iter().for_each(|follower| follower.release()));
+    MutexGuard::unlocked(state, || released.wake());
 }
 
 /// Nobody syncs while this exists.
@@ -340,8 +357,8 @@ pub(crate) struct Paused<'a> {
 }
 
 impl Paused<'_> {
-    /// Begins a new generation: tickets of older ones that end above `target` are truncated. The caller holds the
-    /// append lock and has lowered the durable offset.
+    /// Begins a new generation: tickets of older ones that end above `target` are truncated, as those who wait learn
+    /// when the pause is over. The caller holds the append lock and has lowered the durable offset.
     pub(crate) fn truncated(&self, target: Offset) {
         let mut state = self.commit.state.lock();
         state.generation += 1;
@@ -351,7 +368,6 @@ impl Paused<'_> {
         }
         let generation = state.generation;
         state.truncations.push((generation, target));
-        std::mem::take(&mut state.wakers).into_values().for_each(Waker::wake);
     }
 }
 
@@ -515,6 +531,7 @@ mod tests {
         commit.wait(ticket(1, 0), &watermarks, || Ok(Offset(3))).unwrap();
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         commit.finish(End::Closed);
+        commit.wake_all();
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
         let poll = commit.poll(ticket(7, 0), &mut second, &watermarks, &waker);
         assert!(matches!(poll, Poll::Ready(Err(Error::InDoubt))));

@@ -206,7 +206,10 @@ fn a_close_resolves_everybody() {
     check(|| {
         let model = Model::new(u32::MAX);
         let (first, second) = (model.append(1).unwrap(), model.append(2).unwrap());
-        let closer = model.spawn(|model| model.commit.finish(End::Closed));
+        let closer = model.spawn(|model| {
+            model.commit.finish(End::Closed);
+            model.commit.wake_all();
+        });
         let waiter = model.spawn(move |model| match model.wait(first) {
             Ok(()) => model.assert_stored(1, first),
             Err(error) => assert!(matches!(error, Error::InDoubt)),

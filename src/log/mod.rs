@@ -8,6 +8,7 @@
 mod admission;
 mod append;
 pub(crate) mod background;
+mod change;
 pub(crate) mod check_ahead;
 mod chores;
 mod commit;
@@ -145,6 +146,8 @@ struct Appender {
     leader_epoch: LeaderEpoch,
     verifications: Verifications,
     pace: Pace,
+    /// Whether there is a gap in front of the writer's segment, or in it, and the segment had no name yet at the last look.
+    behind_gap: bool,
     /// Bytes appended since the last snapshot.
     since_checkpoint: u64,
     /// Bytes appended since the space budget was told: all partitions count in it, so it is told in steps.
@@ -253,6 +256,7 @@ impl Log {
             producers,
             leader_epochs,
             epochs_untold: false,
+            behind_gap: false,
             leader_epoch,
             verifications: Verifications::default(),
             pace: Pace::default(),
@@ -527,7 +531,7 @@ impl Log {
     ///
     /// The disk's, when the new segment's file cannot be made; nothing is changed.
     pub fn roll(&self) -> Result<()> {
-        self.shared.commit.unless_over(self.shared.roll())
+        self.shared.change(|| self.shared.roll())
     }
 
     /// Closes the log: everything durable, indexes and a snapshot written, so that the next opening has nothing to do.
@@ -538,6 +542,11 @@ impl Log {
     /// The disk's. The log is closed all the same, and the next opening recovers what was not finished.
     pub fn close(&self) -> Result<()> {
         self.shared.close()
+    }
+
+    /// Workers have come: they get what was asked for before.
+    pub(crate) fn hand_over_chores(&self) {
+        self.shared.hand_over_chores();
     }
 
     /// Ends the log because its partition is being deleted.
@@ -579,8 +588,8 @@ impl Log {
 impl Worked for Shared {
     fn work(&self, urgency: Urgency) {
         match urgency {
-            Urgency::Quick => self.do_quick(),
-            Urgency::Slow => self.do_slow(),
+            Urgency::Quick => self.whole(|| self.do_quick()),
+            Urgency::Slow => self.whole(|| self.do_slow()),
         }
     }
 }

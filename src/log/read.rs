@@ -382,20 +382,32 @@ impl Shared {
 pub struct TailWait {
     shared: Arc<Shared>,
     offset: Offset,
+    /// Where the tail keeps this future's waker.
+    place: Option<u64>,
 }
 
 impl TailWait {
     pub(super) fn new(shared: Arc<Shared>, offset: Offset) -> Self {
-        Self { shared, offset }
+        Self { shared, offset, place: None }
     }
 }
 
 impl Future for TailWait {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let shared = &self.shared;
-        let ready = || shared.watermarks.high_watermark() > self.offset || shared.commit.is_over();
-        if ready() || shared.tail.register(context.waker(), ready) { Poll::Ready(()) } else { Poll::Pending }
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { shared, offset, place } = &mut *self;
+        let ready = || shared.watermarks.high_watermark() > *offset || shared.commit.is_over();
+        let is_ready = ready() || shared.tail.register(place, context.waker(), ready);
+        if is_ready { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for TailWait {
+    /// An appender need not wake who waits no longer.
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.shared.tail.forget(place);
+        }
     }
 }

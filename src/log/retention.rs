@@ -41,7 +41,7 @@ impl Log {
     /// # Ok::<(), idemlog::Error>(())
     /// ```
     pub fn delete_records(&self, before: Offset) -> Result<Offset> {
-        self.shared.commit.unless_over(self.shared.delete_records(before))
+        self.shared.change(|| self.shared.delete_records(before))
     }
 
     /// Deletes the oldest segments, as far as the log start offset and the log's options
@@ -72,7 +72,7 @@ impl Log {
     /// # Ok::<(), idemlog::Error>(())
     /// ```
     pub fn apply_retention(&self) -> Result<usize> {
-        self.shared.commit.unless_over(self.shared.apply_retention())
+        self.shared.change(|| self.shared.apply_retention())
     }
 }
 
@@ -125,7 +125,7 @@ impl Shared {
             self.checkpoint()?;
         }
         let _files = self.hold_files();
-        self.commit.check()?;
+        self.check_not_closing()?;
         // A truncation may have come first.
         self.check_deletion(before)?;
         if before > self.watermarks.log_start() {
@@ -210,7 +210,7 @@ impl Shared {
         }
         self.seal_rolled()?;
         let _files = self.hold_files();
-        self.commit.check()?;
+        self.check_not_closing()?;
         let segments = self.segments.load_full();
         // Also of what was just rolled, the active one stays.
         let due = self.retention().due(&segments)?.min(segments.len().saturating_sub(1));

@@ -1,5 +1,6 @@
 //! Those who wait at the tail of the log for new batches.
 
+use std::collections::BTreeMap;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -18,13 +19,31 @@ fn nap(time: Duration) {
 #[cfg(idemlog_shuttle)]
 fn nap(_time: Duration) {}
 
+/// The wakers of the futures that wait, each at its future's place.
+#[derive(Debug, Default)]
+struct Kept {
+    wakers: BTreeMap<u64, Waker>,
+    last_place: u64,
+}
+
+impl Kept {
+    /// Returns the one that was in this place.
+    fn keep(&mut self, place: &mut Option<u64>, waker: &Waker) -> Option<Waker> {
+        let place = place.get_or_insert_with(|| {
+            self.last_place += 1;
+            self.last_place
+        });
+        self.wakers.insert(*place, waker.clone())
+    }
+}
+
 /// Readers that wait. An appender that finds none pays a fence and a load.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
     /// Blocked threads and kept wakers. Raised before the last look at the log, so that one of the two sides sees the
     /// other: the reader the new end, or the appender the reader.
     waiting: AtomicUsize,
-    wakers: Mutex<Vec<Waker>>,
+    kept: Mutex<Kept>,
     wakeup: Condvar,
 }
 
@@ -39,10 +58,10 @@ impl Tail {
 
     #[cold]
     fn wake(&self) {
-        let wakers = std::mem::take(&mut *self.wakers.lock());
+        let wakers = std::mem::take(&mut self.kept.lock().wakers);
         self.waiting.fetch_sub(wakers.len(), Ordering::SeqCst);
         self.wakeup.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_values().for_each(Waker::wake);
     }
 
     /// Blocks until `ready` or the deadline. `false`: the deadline came first.
@@ -55,7 +74,7 @@ impl Tail {
         if ready() {
             return true;
         }
-        let mut wakers = self.wakers.lock();
+        let mut kept = self.kept.lock();
         self.waiting.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let is_ready = loop {
@@ -63,8 +82,8 @@ impl Tail {
                 break true;
             }
             match deadline {
-                None => self.wakeup.wait(&mut wakers),
-                Some(deadline) if self.wakeup.wait_until(&mut wakers, deadline).timed_out() => break ready(),
+                None => self.wakeup.wait(&mut kept),
+                Some(deadline) if self.wakeup.wait_until(&mut kept, deadline).timed_out() => break ready(),
                 Some(_) => {}
             }
         };
@@ -72,20 +91,26 @@ impl Tail {
         is_ready
     }
 
-    /// Keeps the waker unless `ready` already.
-    pub(crate) fn register(&self, waker: &Waker, ready: impl Fn() -> bool) -> bool {
-        let mut wakers = self.wakers.lock();
+    /// Keeps the waker in the future's `place`, unless `ready` already.
+    pub(crate) fn register(&self, place: &mut Option<u64>, waker: &Waker, ready: impl Fn() -> bool) -> bool {
+        let mut kept = self.kept.lock();
         self.waiting.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        if ready() {
+        let is_ready = ready();
+        let replaced = if is_ready { None } else { kept.keep(place, waker) };
+        if is_ready || replaced.is_some() {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-            return true;
         }
-        if wakers.iter().any(|kept| kept.will_wake(waker)) {
+        // Before the waker: with it may go what it would have woken, and that looks for its place here.
+        drop(kept);
+        is_ready
+    }
+
+    /// Forgets the waker in a future's place, if it is there still.
+    pub(crate) fn forget(&self, place: u64) {
+        let kept = self.kept.lock().wakers.remove(&place);
+        if kept.is_some() {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-        } else {
-            wakers.push(waker.clone());
         }
-        false
     }
 }

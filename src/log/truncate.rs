@@ -58,7 +58,7 @@ impl Log {
     /// # Ok::<(), idemlog::Error>(())
     /// ```
     pub fn truncate_to(&self, target: Offset) -> Result<bool> {
-        self.shared.commit.unless_over(self.shared.truncate_to(target))
+        self.shared.change(|| self.shared.truncate_to(target))
     }
 
     /// Empties the log and begins it at `new_start`, which may lie anywhere, also above the log end offset. Producers and
@@ -83,7 +83,7 @@ impl Log {
     /// # Ok::<(), idemlog::Error>(())
     /// ```
     pub fn truncate_fully(&self, new_start: Offset) -> Result<()> {
-        self.shared.commit.unless_over(self.shared.truncate_fully(new_start))
+        self.shared.change(|| self.shared.truncate_fully(new_start))
     }
 }
 
@@ -119,7 +119,7 @@ impl Shared {
     }
 
     /// Refuses when the log has ended or is about to. The caller holds the files, which a close needs as well.
-    fn check_not_closing(&self) -> Result<()> {
+    pub(super) fn check_not_closing(&self) -> Result<()> {
         self.commit.check()?;
         if self.appender.lock().closing { Err(Error::Closed) } else { Ok(()) }
     }
@@ -140,30 +140,34 @@ impl Shared {
             // What stays must be durable: little of it is left to be synced when appends wait.
             self.sync()?;
         }
-        let paused = self.commit.pause();
-        let _files = self.hold_files();
-        self.check_not_closing()?;
-        if target >= self.watermarks.log_end() {
-            self.forget_epochs_behind_the_end()?;
-            return Ok(false);
-        }
-        let first = self.segments.load().first().map(|first| first.base_offset());
-        match first {
-            Some(first) if first <= target => self.truncate_segments(&paused, target)?,
-            _ => self.start_over(&paused, target)?,
-        }
-        self.tail.notify();
-        Ok(true)
+        self.paused(|paused| {
+            if target >= self.watermarks.log_end() {
+                self.forget_epochs_behind_the_end()?;
+                return Ok(false);
+            }
+            let first = self.segments.load().first().map(|first| first.base_offset());
+            match first {
+                Some(first) if first <= target => self.truncate_segments(paused, target)?,
+                _ => self.start_over(paused, target)?,
+            }
+            Ok(true)
+        })
     }
 
     fn truncate_fully(&self, new_start: Offset) -> Result<()> {
         self.check_target(new_start)?;
-        let paused = self.commit.pause();
-        let _files = self.hold_files();
-        self.check_not_closing()?;
-        self.start_over(&paused, new_start)?;
+        self.paused(|paused| self.start_over(paused, new_start))
+    }
+
+    /// Truncates while nobody syncs and nobody else changes files. Those who wait are told when all that is let go of.
+    fn paused<T>(&self, truncate: impl FnOnce(&Paused<'_>) -> Result<T>) -> Result<T> {
+        let truncated = {
+            let paused = self.commit.pause();
+            let _files = self.hold_files();
+            self.check_not_closing().and_then(|()| truncate(&paused))
+        };
         self.tail.notify();
-        Ok(())
+        truncated
     }
 
     /// A new leader's epoch may begin where the log ends, with no batch of it.
@@ -364,11 +368,11 @@ impl Shared {
         }
     }
 
-    /// Tells those who wait, if the disk has what memory has; else ends the log.
+    /// Condemns what was cut, if the disk has what memory has; else ends the log.
     fn conclude(&self, paused: &Paused<'_>, target: Offset, removed: Result<()>) -> Result<()> {
         match &removed {
             Ok(()) => paused.truncated(target),
-            Err(error) => self.end(End::Poisoned(cause(error.clone()))),
+            Err(error) => self.end_quietly(End::Poisoned(cause(error.clone()))),
         }
         event!(info, partition = %self.name, target = target.0, ok = removed.is_ok(), "truncated");
         removed

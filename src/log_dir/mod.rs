@@ -140,8 +140,7 @@ impl LogDir {
             partitions.iter().for_each(|log| log.fence(id, epoch));
         }
         for number in 0..inner.options.background_threads {
-            let queue = Arc::clone(&inner.environment.queue);
-            queue.enlist();
+            let queue = inner.enlist();
             let thread = thread::Builder::new()
                 .name(format!("idemlog-{number}"))
                 .spawn(move || queue.run())
@@ -327,9 +326,7 @@ impl LogDir {
     /// Works in the background until the directory is closed: prepares pages and segments, writes snapshots, and syncs
     /// for futures. For hosts that bring their own threads; each call takes one.
     pub fn run_background(&self) {
-        let queue = Arc::clone(&self.inner.environment.queue);
-        queue.enlist();
-        queue.run();
+        self.inner.enlist().run();
     }
 
     /// Deletes the oldest segments of every partition, as far as its options want. Returns how many. Also happens on its
@@ -390,6 +387,14 @@ impl Inner {
         }
         let problem = "a directory must be here, not a file or a link";
         Err(Error::corrupt(directory, 0, CorruptionKind::Format(problem)))
+    }
+
+    /// Counts a worker who will run the queue.
+    fn enlist(&self) -> Arc<Queue> {
+        let queue = &self.environment.queue;
+        queue.enlist();
+        self.partitions.read().values().for_each(Log::hand_over_chores);
+        Arc::clone(queue)
     }
 
     /// Every partition closed well: says so on the disk.

@@ -241,9 +241,13 @@ impl LogFile {
     }
 
     fn allocate_in(&self, file: &dyn DiskFile, end: u64) -> Result<()> {
-        file.allocate(self.allocated(), end).at("allocate", &self.place.lock().path)?;
-        self.allocated.store(end, Ordering::Release);
-        Ok(())
+        let allocated = file.allocate(self.allocated(), end).at("allocate", &self.place.lock().path);
+        match &allocated {
+            Ok(()) => self.allocated.store(end, Ordering::Release),
+            // What it got in part, nobody knows of: it would stay behind a segment that is full up to here.
+            Err(_) => drop(file.set_len(self.allocated())),
+        }
+        allocated
     }
 
     /// Populates the pages of a mapping ahead of the writer, so that it does not fault. Only ever a matter of speed.

@@ -54,9 +54,11 @@ struct Placed {
     ticket: Option<Ticket>,
     /// Whether any batch was stored, so that the log ends higher.
     is_new: bool,
+    /// Where a segment was begun.
+    rolled: Option<Offset>,
     /// Whether there are chores that should not wait.
     has_chores: bool,
-    /// Whether a segment was begun above the end of the last batch.
+    /// Whether the segment begins above the end of the last batch before it, and has no name yet.
     left_gap: bool,
 }
 
@@ -162,12 +164,15 @@ impl Shared {
         if placed.is_new {
             self.tail.notify();
         }
+        if let Some(base) = placed.rolled {
+            self.report_roll(base);
+        }
         if placed.left_gap {
             // A segment without a name is found again only if it goes on where the log ends.
             self.sync()?;
         }
         if placed.has_chores && !self.environment.queue.has_workers() {
-            self.do_chores();
+            self.whole(|| self.do_chores());
         }
         let durability = options.durability.unwrap_or_else(|| self.admission.durability());
         Ok(placed.ticket.filter(|_| durability == Durability::Synced))
@@ -230,7 +235,7 @@ impl Shared {
         outcomes: &mut [AppendOutcome],
     ) -> Result<Placed> {
         loop {
-            self.commit.unless_over(self.provide(need))?;
+            self.change(|| self.provide(need))?;
             match self.try_place(incoming, outcomes)? {
                 Ok(placed) => return Ok(placed),
                 Err(next) => need = next,
@@ -255,16 +260,21 @@ impl Shared {
             Ok(rolled) => rolled,
             Err(need) => return Ok(Err(need)),
         };
-        let left_gap = plan.demand.is_some_and(|demand| self.leaves_gap(&appender, demand, rolled));
+        let left_gap = self.leaves_gap(&mut appender, plan.demand, rolled.is_some());
         self.counters.duplicates.add_locked(plan.duplicates);
         if plan.demand.is_some() {
-            self.store(&mut appender, incoming, &plan, now)?;
+            self.whole(|| self.store(&mut appender, incoming, &plan, now))?;
         }
         let generation = self.commit.generation();
-        let has_chores = self.request_chores(&mut appender, now) || rolled;
-        self.renew_leeway(&mut appender);
+        let has_chores = self.request_chores(&mut appender, now) || rolled.is_some();
+        if left_gap {
+            // The short way does not look.
+            appender.writer.iter_mut().for_each(SegmentWriter::end_leeway);
+        } else {
+            self.renew_leeway(&mut appender);
+        }
         let ticket = plan.target.map(|target| Ticket { target, generation });
-        Ok(Ok(Placed { ticket, is_new: plan.demand.is_some(), has_chores, left_gap }))
+        Ok(Ok(Placed { ticket, is_new: plan.demand.is_some(), rolled, has_chores, left_gap }))
     }
 
     #[inline(always)]
@@ -365,24 +375,24 @@ impl Shared {
         }
     }
 
-    /// Sees that the active segment can take the batches, rolling if the next one is ready. `true` if it rolled.
+    /// Sees that the active segment can take the batches, rolling if the next one is ready; where to, if it did.
     fn make_room(
         &self,
         appender: &mut Appender,
         demand: Option<Demand>,
         now: Timestamp,
-    ) -> Result<bool, Need> {
-        let Some(demand) = demand else { return Ok(false) };
+    ) -> Result<Option<Offset>, Need> {
+        let Some(demand) = demand else { return Ok(None) };
         if demand.last_offset == Offset(i64::MAX) {
             return Err(Need::Offsets);
         }
-        let mut rolled = false;
+        let mut rolled = None;
         if self.must_roll(appender, demand, now)? {
             let prepared = appender.prepared.take_if(|next| next.file.allocated() >= demand.bytes);
             let prepared = prepared.ok_or(Need::Segment(demand.bytes))?;
             let base = self.next_base(demand);
             self.activate(appender, prepared, base);
-            rolled = true;
+            rolled = Some(base);
         }
         let writer = appender.writer.as_ref().ok_or(Need::Segment(demand.bytes))?;
         let end = writer.position() + demand.bytes;
@@ -393,12 +403,17 @@ impl Shared {
         if end > writer.segment().file().allocated() { Err(Need::Blocks(end)) } else { Ok(rolled) }
     }
 
-    /// Whether the batches will stand above the end of the last one, in a segment without a name.
-    fn leaves_gap(&self, appender: &Appender, demand: Demand, rolled: bool) -> bool {
+    /// Whether there will be batches above the end of the last one, in a segment without a name; which it still lacks if an
+    /// earlier call failed to give it one.
+    fn leaves_gap(&self, appender: &mut Appender, demand: Option<Demand>, rolled: bool) -> bool {
         let log_end = self.watermarks.log_end();
-        (rolled || demand.first_offset > log_end)
-            && appender.writer.as_ref().is_some_and(|writer| !writer.segment().is_named())
-            && demand.first_offset > self.watermarks.batch_end_at(log_end)
+        let is_gap = |demand: Demand| {
+            (rolled || demand.first_offset > log_end)
+                && demand.first_offset > self.watermarks.batch_end_at(log_end)
+        };
+        let is_unnamed = appender.writer.as_ref().is_some_and(|writer| !writer.segment().is_named());
+        appender.behind_gap = is_unnamed && (appender.behind_gap || demand.is_some_and(is_gap));
+        appender.behind_gap
     }
 
     /// Where the next segment begins: with its first batch. A log's first segment begins where the log does, so that an
@@ -579,11 +594,10 @@ impl Shared {
 
     /// Waits for a ticket, leading the sync where nobody does.
     pub(super) fn settle(&self, ticket: Option<Ticket>) -> Result<()> {
-        ticket.map_or(Ok(()), |ticket| {
-            self.commit
-                .wait(ticket, &self.watermarks, || self.sync_appended())
-                .inspect(|()| self.tail.notify())
-        })
+        let Some(ticket) = ticket else { return Ok(()) };
+        let settled = self.commit.wait(ticket, &self.watermarks, || self.sync_appended());
+        self.tail.notify();
+        settled
     }
 
     fn request_sync(&self, ticket: Option<Ticket>) {

@@ -36,9 +36,8 @@ impl Shared {
         let Some((producer, decision)) = appender.decide_plain(batch, now) else { return Ok(None) };
         let target = match decision {
             Decision::Append => {
-                let Some(base_offset) = self.store_plain(&mut appender, batch, producer, now)? else {
-                    return Ok(None);
-                };
+                let stored = self.whole(|| self.store_plain(&mut appender, batch, producer, now))?;
+                let Some(base_offset) = stored else { return Ok(None) };
                 *outcome = AppendOutcome::appended(batch.header(), base_offset);
                 outcome.last_offset() + 1
             }
@@ -49,7 +48,8 @@ impl Shared {
             }
         };
         let ticket = Some(Ticket { target, generation: self.commit.generation() });
-        Ok(Some(Placed { ticket, is_new: !outcome.is_duplicate(), has_chores: false, left_gap: false }))
+        let is_new = !outcome.is_duplicate();
+        Ok(Some(Placed { ticket, is_new, rolled: None, has_chores: false, left_gap: false }))
     }
 
     /// Whether the batch may come in as it is, and without waiting.

@@ -1,0 +1,44 @@
+//! What a change of the log can come to besides what it says itself.
+
+use super::Shared;
+use super::commit::End;
+use crate::error::{Error, IoError, Result};
+
+/// A change that is under way. Dropped by a panic only.
+struct Unfinished<'a>(&'a Shared);
+
+impl Drop for Unfinished<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        let panicked = std::io::Error::other("a change of the log panicked");
+        self.0.end(End::Poisoned(IoError::new("change", &self.0.directory, panicked)));
+    }
+}
+
+impl Shared {
+    /// Makes a change that must be made whole. If it panics, as a disk of the host's may, nobody knows what the log has:
+    /// it is poisoned, as by a failed sync, and the panic goes on. For a change under the append lock: within the lock,
+    /// so that no append comes in between.
+    #[inline(always)]
+    pub(super) fn whole<T>(&self, change: impl FnOnce() -> T) -> T {
+        let unfinished = Unfinished(self);
+        let result = change();
+        std::mem::forget(unfinished);
+        result
+    }
+
+    /// Makes a change of the log's files. If it fails because the log was closed or deleted meanwhile, that is the error; if
+    /// it poisons the log, those who wait are told.
+    pub(super) fn change<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.whole(change).map_err(|error| self.explain(error))
+    }
+
+    #[cold]
+    fn explain(&self, error: Error) -> Error {
+        self.tell();
+        match self.commit.end() {
+            Some(end @ (End::Closed | End::Gone)) => end.error(),
+            _ => error,
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What a host's wakers and futures may do: wake by calling the log, and be dropped.
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its modules are its own"
+)]
+
+mod common;
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use common::{batch, options, plain};
+use idemlog::sim::{Fault, Operation, SimDisk};
+use idemlog::{AppendOptions, Error, IoMode, Log, LogDir, Offset, TailWait};
+use parking_lot::Mutex;
+
+/// Longer than anything takes that does not hang.
+const SOON: Duration = Duration::from_secs(30);
+/// Where the log ends at first.
+const END: Offset = Offset(1);
+
+/// A log of one batch.
+fn open() -> (SimDisk, LogDir, Log) {
+    let disk = SimDisk::new(IoMode::Mapped);
+    let dir = LogDir::open(Path::new("/data"), options(IoMode::Mapped).disk(Arc::new(disk.clone()))).unwrap();
+    let log = dir.partition("t", 0).unwrap();
+    log.append(&plain("first")).unwrap();
+    (disk, dir, log)
+}
+
+/// Wakes as an executor does that runs a task at once, on the thread that wakes it: the task appends, reads and looks at
+/// the producers.
+struct AtOnce {
+    log: Log,
+    woken: Mutex<Sender<()>>,
+}
+
+impl Wake for AtOnce {
+    fn wake(self: Arc<Self>) {
+        // Each of these may be refused, if the log has ended.
+        let _ = self.log.append(&plain("woken"));
+        let _ = self.log.read(self.log.log_start_offset(), 1 << 20);
+        let _ = self.log.producers();
+        let _ = self.woken.lock().send(());
+    }
+}
+
+/// The commit called wakers with its lock held, and a truncation with the append lock: who was woken, and called the log
+/// at once, waited for itself.
+#[test]
+fn a_waker_may_call_the_log_whatever_it_is_woken_by() {
+    type Act = fn(&SimDisk, &LogDir, &Log);
+    let acts: [(&str, Act); 6] = [
+        ("a sync", |_, _, log| log.sync().unwrap()),
+        ("an append", |_, _, log| assert_eq!(log.append(&plain("waits")).unwrap().base_offset(), Offset(2))),
+        ("a truncation", |_, _, log| assert!(log.truncate_to(END).unwrap())),
+        ("a new start", |_, _, log| log.truncate_fully(Offset(9)).unwrap()),
+        ("a failed sync", |disk, _, log| {
+            disk.inject(Fault::nth(Operation::Sync, 1));
+            assert!(matches!(log.sync(), Err(Error::Poisoned(_))));
+        }),
+        ("the end", |_, dir, _| dir.close().unwrap()),
+    ];
+    for (name, act) in acts {
+        let (done, is_done) = channel();
+        let (woken, is_woken) = channel();
+        std::thread::spawn(move || {
+            let (disk, dir, log) = open();
+            let waker = Waker::from(Arc::new(AtOnce { log: log.clone(), woken: Mutex::new(woken) }));
+            let mut context = Context::from_waker(&waker);
+            let mut pending = pin!(log.submit(&[batch(1, 0, 0, 1)], AppendOptions::default()).unwrap());
+            // Nobody syncs, as there are no workers; the waker is kept all the same.
+            let polled = pending.as_mut().poll(&mut context);
+            assert!(matches!(polled, Poll::Ready(Err(Error::NoSyncer))), "{polled:?}");
+            let mut readable = pin!(log.readable(END));
+            assert!(readable.as_mut().poll(&mut context).is_pending());
+            act(&disk, &dir, &log);
+            done.send(()).unwrap();
+        });
+        assert!(is_done.recv_timeout(SOON).is_ok(), "{name}");
+        assert!(is_woken.try_iter().count() >= 2, "{name} wakes both");
+    }
+}
+
+/// Whoever waits for something to read waits for nothing when the log takes no more. A group commit told the appenders
+/// of its failed sync, but not the readers.
+#[test]
+fn a_failed_sync_ends_the_wait_of_readers() {
+    let (disk, _dir, log) = open();
+    std::thread::scope(|scope| {
+        let (ended, has_ended) = channel();
+        let waiting = log.clone();
+        scope.spawn(move || ended.send(waiting.wait_for(END, 4 * SOON)).unwrap());
+        let lost = log.submit(&[plain("lost")], AppendOptions::default()).unwrap();
+        // It was woken for nothing, and waits again.
+        std::thread::sleep(Duration::from_millis(50));
+        disk.inject(Fault::nth(Operation::Sync, 1));
+        assert!(matches!(lost.wait(), Err(Error::InDoubt)));
+        assert_eq!(has_ended.recv_timeout(SOON), Ok(false));
+    });
+}
+
+/// Does nothing; the test counts who keeps it.
+struct Idle;
+
+impl Wake for Idle {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// A task that waits for one of several partitions, or for a timer, drops what did not resolve. Each left its waker
+/// with the idle partition, and the append that came at last woke them all.
+#[test]
+fn a_future_that_is_dropped_leaves_nothing_behind() {
+    let (_disk, _dir, log) = open();
+    let idle = Arc::new(Idle);
+    for _ in 0..3 {
+        let waker = Waker::from(Arc::clone(&idle));
+        let mut readable = Box::pin(log.readable(END));
+        for _ in 0..2 {
+            assert!(readable.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+    }
+    assert_eq!(Arc::strong_count(&idle), 1);
+}
+
+/// A task, which owns the future that it waits for and goes with its last waker.
+struct Task {
+    _future: Mutex<TailWait>,
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// With the last waker goes the task, and with that a future, which looks for its own waker where the task's was: it must not
+/// be dropped under the lock of that place.
+#[test]
+fn a_future_may_go_with_the_waker_whose_place_is_taken() {
+    let (done, is_done) = channel();
+    std::thread::spawn(move || {
+        let (_disk, _dir, log) = open();
+        let mut owned = log.readable(END);
+        assert!(pin!(&mut owned).as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let task = Waker::from(Arc::new(Task { _future: Mutex::new(owned) }));
+        let mut waits = pin!(log.readable(END));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(&task)).is_pending());
+        drop(task);
+        assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        done.send(()).unwrap();
+    });
+    assert!(is_done.recv_timeout(SOON).is_ok());
+}
