@@ -59,6 +59,9 @@ pub struct DirectoryEntry {
 ///
 /// Nothing is durable before the call that says so returns: bytes and length of a file with [`DiskFile::sync`] or
 /// [`Map::sync`], names (created, renamed, removed) with [`Disk::sync_directory`] of the directory they are in.
+///
+/// A call that panics during a change leaves a log of which nobody knows what it has: it takes nothing more
+/// ([`Error::Poisoned`](crate::Error::Poisoned)), and opening the directory again recovers.
 pub trait Disk: Debug + Send + Sync {
     /// The mode that is safe for files below `directory`, from the kind of its file system.
     fn io_mode(&self, directory: &Path) -> io::Result<IoMode>;
