@@ -38,6 +38,12 @@ impl FromIterator<(Offset, ProducerId)> for Transactions {
 }
 
 impl Transactions {
+    /// The log ends at `log_end` now, and these transactions are open there. What was ended below stays to be settled.
+    pub(crate) fn begin_again(&mut self, open: impl Iterator<Item = (Offset, ProducerId)>, log_end: Offset) {
+        self.open = open.collect();
+        self.ended.retain(|_, marker| *marker < log_end);
+    }
+
     /// Takes over what a stored batch did. Returns the transaction that it aborted.
     pub(crate) fn note(&mut self, effect: TransactionEffect) -> Option<AbortedTransaction> {
         match effect {

@@ -151,6 +151,39 @@ fn a_transaction_of_an_unverified_batch_does_not_begin() {
     }
 }
 
+/// The first batch of a call ended the verification, but the second one was still measured by it: a gap.
+#[test]
+fn a_transaction_begins_with_several_batches_of_one_call() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let log_options = small(mode).verify_transactions(true);
+        let dir = LogDir::open(data.path(), options(mode).log(log_options)).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let guard = log.begin_verification(ProducerId(1), ProducerEpoch(0), Sequence(0)).unwrap();
+        let verified = AppendOptions::default().verification(guard);
+        let both = [transactional(1, 0), transactional(1, 1)];
+        assert_eq!(log.submit(&both, verified).unwrap().wait().unwrap().len(), 2);
+    }
+}
+
+/// A truncation behind a marker that was not replicated yet forgot it: its transaction counted as decided.
+#[test]
+fn a_marker_above_the_high_watermark_decides_nothing_also_behind_a_truncation() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        log.append(&transactional(1, 0)).unwrap();
+        log.set_high_watermark(Offset(1));
+        end(&log, 1, COMMIT);
+        (0..2).for_each(|_| assert!(log.append(&plain("behind")).is_ok()));
+        assert!(log.truncate_to(Offset(3)).unwrap());
+        assert_eq!((log.high_watermark(), log.last_stable_offset()), (Offset(1), Offset(0)), "{mode:?}");
+        log.set_high_watermark(Offset(2));
+        assert_eq!(log.last_stable_offset(), Offset(2), "{mode:?}");
+    }
+}
+
 #[test]
 fn an_open_transaction_that_nobody_ends_is_found_late() {
     let data = tempfile::tempdir().unwrap();

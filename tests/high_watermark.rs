@@ -93,3 +93,17 @@ fn one_above_the_log_is_handed_out_as_the_log_end() {
     let dir = open(data.path(), MODES[0]);
     assert_eq!(dir.partition("t", 0).unwrap().checkpointed_high_watermark(), Some(Offset(10)));
 }
+
+/// One that was set above the log end was kept, and what was appended later was seen at once, durable or not.
+#[test]
+fn one_above_the_log_does_not_wait_there_for_the_log() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = fill(&dir, 0);
+        let end = log.log_end_offset();
+        log.set_high_watermark(end + 100);
+        log.append(&plain("later")).unwrap();
+        assert_eq!(log.high_watermark(), end, "{mode:?}");
+    }
+}

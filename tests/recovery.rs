@@ -286,7 +286,7 @@ fn a_log_without_segments_remembers_no_batch_behind_its_end() {
         std::fs::remove_file(file(data.path(), 0, "log")).unwrap();
         std::fs::write(data.path().join("log-start-offset-checkpoint"), "0\n1\nt 0 5\n").unwrap();
 
-        let log = open(data.path(), mode).partition("t", 0).unwrap();
+        let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
         assert_eq!((log.log_end_offset(), log.producers().len()), (Offset(5), 0), "{mode:?}");
         assert!(matches!(log.append(&batch(1, 0, 8, 1)), Err(Error::Rejected(_))));
     }
@@ -573,4 +573,79 @@ fn read_by(data: &Path, mode: IoMode, threads: usize) -> String {
     let mut report = log.recovery().clone();
     report.elapsed = std::time::Duration::ZERO;
     format!("{report} {report:?}")
+}
+
+/// The log of which every segment was gone opened as an empty one, took appends from offset 0 on, and the snapshots that told of
+/// its producers were removed. That of which the first one was gone opened behind it, and nobody was told.
+#[test]
+fn a_log_that_lacks_its_first_segments_or_all_is_refused_and_left_as_it_is() {
+    let all = [0, 10, 20];
+    for (gone, end) in [(&all[..1], 30), (&all[..2], 30), (&all[..], 0)] {
+        for (mode, is_clean) in MODES.into_iter().flat_map(|mode| [(mode, true), (mode, false)]) {
+            let data = tempfile::tempdir().unwrap();
+            fill(data.path(), mode, 30, &all);
+            gone.iter()
+                .for_each(|&base| std::fs::remove_file(file(data.path(), base.into(), "log")).unwrap());
+            if !is_clean {
+                std::fs::remove_file(data.path().join(".kafka_cleanshutdown")).unwrap();
+            }
+            let names = || {
+                let entries = std::fs::read_dir(data.path().join("t-0")).unwrap();
+                entries.map(|entry| entry.unwrap().file_name()).collect::<std::collections::BTreeSet<_>>()
+            };
+            let before = names();
+            let what = format!("{mode:?} {gone:?}, clean: {is_clean}");
+
+            let refused = open(data.path(), mode).partition("t", 0);
+            assert!(matches!(refused, Err(Error::Corrupt(_))), "{what}: {refused:?}");
+            assert_eq!(names(), before, "{what}");
+
+            let dir = LogDir::open(data.path(), cut_and_keep(mode)).unwrap();
+            let log = dir.partition("t", 0).unwrap();
+            let (report, start) = (log.recovery(), i64::from(gone.len() as i32 * 10));
+            assert_eq!(log.log_end_offset(), Offset(end), "{what}");
+            match &report.cut {
+                Some(cut) => assert!(end == 0 && cut.reason == CutReason::Corruption, "{what}: {report}"),
+                None => assert_eq!(report.missing_head.unwrap().last, Offset(start - 1), "{what}: {report}"),
+            }
+            log.append(&batch(7, 0, 0, 1)).unwrap();
+            dir.close().unwrap();
+            drop((log, dir));
+            let log = open(data.path(), mode).partition("t", 0).unwrap();
+            assert_eq!(log.log_end_offset(), Offset(end + 1), "{what}");
+        }
+    }
+}
+
+/// A snapshot that a loss of power had left full of zeros, as Kafka's may be, counted as one of another version, which must not
+/// be passed over: the partition did not open.
+#[test]
+fn a_snapshot_full_of_zeros_is_passed_over() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        fill(data.path(), mode, 9, &[]);
+        change(&file(data.path(), 9, "snapshot"), |bytes| bytes.fill(0));
+        let log = open(data.path(), mode).partition("t", 0).unwrap();
+        assert_eq!(log.recovery().snapshots_skipped.len(), 1, "{mode:?}");
+        assert!(log.append(&batch(1, 0, 8, 1)).unwrap().is_duplicate());
+    }
+}
+
+/// A batch of bytes of which each may begin a batch of 33 MB was torn, and as many bytes were looked at for each: an opening
+/// took two seconds for a thousand, and would have taken half an hour for a million.
+#[test]
+fn a_torn_batch_that_looks_like_many_large_ones_is_cut_soon() {
+    let data = tempfile::tempdir().unwrap();
+    let options = LogDirOptions::default().log(LogOptions::default().durability(Durability::Buffered));
+    let dir = LogDir::open(data.path(), options.clone()).unwrap();
+    let log = dir.partition("t", 0).unwrap();
+    let batch = |value: Vec<u8>| BatchBuilder::new().record("k", value).build().unwrap();
+    (0..40).for_each(|_| assert!(log.append(&batch(vec![b'x'; 1_000_000])).is_ok()));
+    log.sync().unwrap();
+    let end = log.metrics().used_bytes as usize;
+    assert_eq!(log.append(&batch(vec![2; 900_000])).unwrap().base_offset(), Offset(40));
+    drop((dir, log)); // killed
+    change(&file(data.path(), 0, "log"), |bytes| bytes[end + 61] ^= 1);
+    let log = LogDir::open(data.path(), options).unwrap().partition("t", 0).unwrap();
+    assert_eq!(log.log_end_offset(), Offset(40));
 }

@@ -16,7 +16,7 @@ use common::{MODES, batch, small, stored};
 use idemlog::sim::{FailedSync, Fault, Operation, SimDisk};
 use idemlog::{
     AppendOptions, BatchBuilder, ControlRecord, Durability, Error, IoMode, LeaderEpoch, Log, LogDir,
-    LogDirOptions, Offset, Origin, ProducerEpoch, ProducerId, Result, Sequence, TopicId,
+    LogDirOptions, LogOptions, Offset, Origin, ProducerEpoch, ProducerId, Result, Sequence, TopicId,
 };
 
 /// What the effect of an operation that returned `Ok` survives.
@@ -373,6 +373,25 @@ fn what_comes_behind_a_gap_is_acknowledged_when_its_segment_has_a_name() {
             let (_dir, log) = open(&disk, mode).unwrap();
             assert_eq!(stored(&log), expected, "{mode:?} {operation:?} {call} {first:?}");
         }
+    }
+}
+
+/// The next blocks were asked for by the 4 MiB, or by the 16 for a segment, and where there was no room for so many, no batch was
+/// taken: a third of the disk was free.
+#[test]
+fn a_disk_that_has_no_room_for_a_whole_step_is_filled_all_the_same() {
+    for mode in MODES {
+        let disk = SimDisk::new(mode);
+        disk.set_capacity(Some(9 << 20));
+        let log_options = LogOptions::default().io_mode(Some(mode)).segment_bytes(5 << 20);
+        let options = LogDirOptions::default().disk(Arc::new(disk.clone())).log(log_options);
+        let dir = LogDir::open(Path::new("/data"), options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let large = BatchBuilder::new().record("k", vec![7; 30 << 10]).build().unwrap();
+        let refused = (0..1000).find_map(|_| log.append(&large).err());
+        assert!(matches!(refused, Some(Error::Io(_))), "{mode:?}: {refused:?}");
+        let used = log.metrics().used_bytes;
+        assert!(used > (9 << 20) - (300 << 10), "{mode:?}: full with {used} bytes");
     }
 }
 

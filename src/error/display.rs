@@ -101,6 +101,9 @@ impl fmt::Display for CorruptionKind {
             Self::MissingSegment { expected, got } => {
                 write!(f, "no segment begins at offset {expected}, the next begins at {got}")
             }
+            Self::MissingEnd { expected, got } => {
+                write!(f, "the log ends at offset {got}; up to {expected} it was durable")
+            }
             Self::Format(problem) => f.write_str(problem),
         }
     }

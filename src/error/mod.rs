@@ -213,6 +213,13 @@ pub enum CorruptionKind {
         /// Where the next one begins.
         got: Offset,
     },
+    /// The log ends below the offset up to which it was durable.
+    MissingEnd {
+        /// Up to here everything was durable.
+        expected: Offset,
+        /// The log end offset found.
+        got: Offset,
+    },
     /// A text or table file that does not follow its format, in words.
     Format(&'static str),
 }
@@ -393,6 +400,11 @@ impl Error {
     /// A [`Error::Corrupt`] at a place.
     pub(crate) fn corrupt(path: &Path, position: u64, kind: CorruptionKind) -> Self {
         Self::Corrupt(Corruption { path: path.to_owned(), position, kind })
+    }
+
+    /// Whether there was no room on the disk.
+    pub(crate) fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Io(cause) if cause.source.kind() == std::io::ErrorKind::StorageFull)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What happens beside the append path: files made, synced, named, trimmed; and the end of the log.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use super::{Appender, Backlog, Prepared, Shared};
 use crate::error::{Error, IoContext, Result};
 use crate::fs::missing::remove_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile};
-use crate::segment::{ALLOCATION_STEP_MIN, LogFile, Segment, SegmentWriter, Summary};
+use crate::segment::{ALLOCATION_STEP_MIN, LogFile, Segment, SegmentWriter, Sink, Summary};
 use crate::types::Offset;
 
 /// How long a worker waits before it tries again what a full disk, or a lack of descriptors, kept it from.
@@ -169,18 +170,28 @@ impl Shared {
         let path = self.path(&PartitionFile::Prepared.name().unwrap_or_default());
         remove_if_present(&*self.environment.disk, &path)?;
         let blocks = self.blocks_of_next(is_fast);
-        let capacity = u64::from(self.options().segment_bytes);
-        let disk = Arc::clone(&self.environment.disk);
-        let made = LogFile::create(disk, self.mode, path.clone(), capacity, blocks);
-        if made.is_err() {
-            // Of a file without blocks nothing remains, not even its name.
-            let _ = remove_if_present(&*self.environment.disk, &path);
-        }
+        let made = match self.make_prepared(&path, blocks) {
+            Err(error) if error.is_full_disk() && blocks > ALLOCATION_STEP_MIN => {
+                self.make_prepared(&path, ALLOCATION_STEP_MIN)
+            }
+            made => made,
+        };
         let (file, sink) = made?;
+        let blocks = file.allocated();
         self.environment.space.take(blocks);
         file.populate(0, blocks.min(POPULATE_MAX), pages);
         self.appender.lock().prepared = Some(Prepared { file, sink });
         Ok(())
+    }
+
+    fn make_prepared(&self, path: &Path, blocks: u64) -> Result<(LogFile, Sink)> {
+        let (disk, capacity) = (&self.environment.disk, u64::from(self.options().segment_bytes));
+        let made = LogFile::create(Arc::clone(disk), self.mode, path.to_path_buf(), capacity, blocks);
+        if made.is_err() {
+            // Of a file without blocks nothing remains, not even its name.
+            let _ = remove_if_present(&**disk, path);
+        }
+        made
     }
 
     /// Gives the next segment blocks for `bytes`, before it becomes the active one: if there are none, no empty segment is

@@ -407,9 +407,9 @@ impl Log {
     }
 
     /// Takes over the high watermark: from the first call on it is what the host says, as a host does that replicates
-    /// the log. Never above the log end offset.
+    /// the log. Never above the log end offset at this moment.
     pub fn set_high_watermark(&self, offset: Offset) {
-        self.shared.watermarks.set_high_watermark(offset);
+        self.shared.watermarks.set_high_watermark(offset.min(self.log_end_offset()));
         self.shared.tail.notify();
     }
 

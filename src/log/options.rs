@@ -35,7 +35,8 @@ pub enum CorruptionPolicy {
     /// The partition does not open: [`Error::Corrupt`] says where. Nothing is changed.
     #[default]
     Refuse,
-    /// The log is cut in front of the damage. What is cut is kept beside it in files ending in `.corrupt`.
+    /// The log is cut in front of the damage. What is cut is kept beside it in files ending in `.corrupt`. Where the first
+    /// segments are missing, it begins behind them.
     CutAndKeep,
 }
 

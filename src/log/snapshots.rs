@@ -162,7 +162,8 @@ pub(super) fn newest(
 
 /// To skip a trailer of a later version would forget what it holds.
 fn is_newer_version(error: &Error) -> bool {
-    matches!(error, Error::Corrupt(corruption) if matches!(corruption.kind, CorruptionKind::Version { .. }))
+    let Error::Corrupt(corruption) = error else { return false };
+    matches!(corruption.kind, CorruptionKind::Version { expected, got } if got > expected)
 }
 
 /// Applies one batch of the log to the producers, as recovery does: nothing is refused.

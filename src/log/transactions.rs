@@ -26,13 +26,13 @@ impl UnstableTransactions {
     /// The open ones of `producers`.
     pub(super) fn of(producers: &ProducerTable) -> Self {
         let this = Self::default();
-        this.reset(producers);
+        this.begin_again(producers, Offset::ZERO);
         this
     }
 
-    fn reset(&self, producers: &ProducerTable) {
+    fn begin_again(&self, producers: &ProducerTable, log_end: Offset) {
         let mut state = self.state.lock();
-        *state = producers.open_transactions().collect();
+        state.begin_again(producers.open_transactions(), log_end);
         self.any.store(state.first_unstable().is_some(), Ordering::Release);
     }
 
@@ -182,7 +182,7 @@ impl Shared {
 
     /// The open transactions are those of `producers` from now on.
     pub(super) fn reset_transactions(&self, producers: &ProducerTable) {
-        self.transactions.reset(producers);
+        self.transactions.begin_again(producers, self.watermarks.log_end());
     }
 
     pub(super) fn aborted(&self, from: Offset, to: Offset) -> Result<Vec<AbortedTransaction>> {

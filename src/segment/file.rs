@@ -236,8 +236,13 @@ impl LogFile {
         let needed = end.next_multiple_of(ALLOCATION_STEP_MIN);
         let target = needed.max(allocated + step).min(capacity.max(end));
         let file = self.open(Access::Write)?;
-        self.allocate_in(&*file, target)?;
-        Ok(target - allocated)
+        let smallest = needed.min(target);
+        match self.allocate_in(&*file, target) {
+            // A disk on which the step has no room may have some for what is needed.
+            Err(error) if error.is_full_disk() && smallest < target => self.allocate_in(&*file, smallest)?,
+            done => done?,
+        }
+        Ok(self.allocated() - allocated)
     }
 
     fn allocate_in(&self, file: &dyn DiskFile, end: u64) -> Result<()> {

@@ -5,9 +5,9 @@ use std::path::Path;
 use bytes::Bytes;
 use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{
-    AppendOptions, Batch, BatchBuilder, BatchError, Compression, Error, IoMode, LeaderEpoch, Log, LogDir,
-    LogDirOptions, LogOptions, Offset, Origin, ProducerEpoch, ProducerId, RecordBuilder, RecordCheck,
-    Sequence, Timestamp, UncheckedBatch,
+    AppendOptions, Batch, BatchBuilder, BatchError, Compression, ControlRecord, Error, IoMode, LeaderEpoch,
+    Log, LogDir, LogDirOptions, LogOptions, Offset, Origin, ProducerEpoch, ProducerId, RecordBuilder,
+    RecordCheck, Sequence, Timestamp, UncheckedBatch,
 };
 
 use crate::common::{MODES, TestClock, batch, plain, small, stored};
@@ -223,5 +223,35 @@ fn offsets_and_leader_epochs_at_the_ends_of_their_types_are_followed_or_refused(
         drop((dir, log));
         let (_dir, log) = open(data.path(), small(IoMode::Write));
         assert!(log.log_end_offset() <= end, "{offset} {epoch}");
+    }
+}
+
+/// Of a control batch that was replicated only the first record was looked at. Whatever was behind it had an opening cut the log
+/// in front of the batch, which was acknowledged, and all that came later.
+#[test]
+fn a_control_batch_that_a_recovery_would_not_take_is_refused_whoever_sends_it() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let options = small(mode).record_check(RecordCheck::Header);
+        let (dir, log) = open(data.path(), options.clone());
+        let marker = BatchBuilder::new()
+            .producer(ProducerId(7), ProducerEpoch(0), Sequence::NONE)
+            .control(ControlRecord::Commit { coordinator_epoch: 0 })
+            .build()
+            .unwrap();
+        let mut bytes = [marker.bytes().as_ref(), &[0]].concat();
+        let length = bytes.len() as i32 - 12;
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        let crc = crc32c::crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        let odd = unchecked(&Bytes::from(bytes)).unwrap();
+        for origin in [Origin::Replication, Origin::Coordinator] {
+            let sent = log.submit(std::slice::from_ref(&odd), AppendOptions::default().origin(origin));
+            assert!(matches!(sent, Err(Error::InvalidBatch(_))), "{mode:?} {origin:?}");
+        }
+        log.append(&plain("behind")).unwrap();
+        drop((dir, log)); // killed
+        let (_dir, log) = open(data.path(), options);
+        assert_eq!((log.log_end_offset(), &log.recovery().cut), (Offset(1), &None), "{mode:?}");
     }
 }

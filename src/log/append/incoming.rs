@@ -1,7 +1,7 @@
 //! The batches of a call, checked as far as that goes without knowing the log.
 
 use super::options::{AppendOptions, Origin};
-use crate::batch::{Batch, ControlRecord};
+use crate::batch::{Batch, ControlRecord, DEFAULT_MAX_DECOMPRESSED, check_records};
 use crate::error::{BatchError, Error, Result};
 use crate::log::admission::Admission;
 use crate::producer;
@@ -40,12 +40,20 @@ impl<'a> Incoming<'a> {
         Ok(Self { batches, controls: &[], options })
     }
 
-    /// What each batch says if it is a control batch; nothing where there is only data.
+    /// What each batch says if it is a control batch; nothing where there is only data. A control batch is checked as a recovery
+    /// checks it, whoever sends it: that cuts the log in front of one that it does not understand.
     pub(super) fn read_controls(self) -> Result<Vec<Option<ControlRecord>>> {
         if !self.batches.iter().any(|batch| batch.header().is_control()) {
             return Ok(Vec::new());
         }
-        self.batches.iter().map(|batch| Ok(batch.control()?)).collect()
+        let mut scratch = Vec::new();
+        let mut read = |batch: &Lent<'_>| {
+            if batch.header().is_control() {
+                check_records(batch.header(), batch.bytes(), DEFAULT_MAX_DECOMPRESSED, &mut scratch)?;
+            }
+            Ok(batch.control()?)
+        };
+        self.batches.iter().map(&mut read).collect()
     }
 
     /// The same with what [`read_controls`](Self::read_controls) has found.

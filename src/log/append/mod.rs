@@ -22,7 +22,7 @@ use crate::error::{Error, Rejection, Result};
 use crate::producer::{Context, Decision, Staging};
 use crate::segment::{ALLOCATION_STEP_MIN, PlacedBatch, SegmentWriter, Stamps};
 use crate::sync::MutexGuard;
-use crate::types::{Offset, Timestamp};
+use crate::types::{Offset, ProducerId, Timestamp};
 use incoming::{Incoming, Lent};
 pub use options::{AppendOptions, Origin};
 pub use outcome::AppendOutcome;
@@ -339,13 +339,19 @@ impl Shared {
         mut plan: Plan<'a>,
     ) -> Result<Plan<'a>, Rejection> {
         let mut staging = Staging::new(&appender.producers);
+        let mut verified = SmallVec::<[ProducerId; 1]>::new();
         for (batch, control) in incoming.iter() {
             let header = batch.header();
-            let context = self.context(appender, incoming, header, control, now);
+            let mut context = self.context(appender, incoming, header, control, now);
+            if verified.contains(&header.producer_id) {
+                // The first of its batches has ended the verification.
+                context.verification = Default::default();
+            }
             let decision = staging.decide(header, &context)?;
             if matches!(decision, Decision::Append) {
                 let placed = BatchHeader { base_offset: plan.next_offset, ..*header };
                 staging.stage(&placed, control, now);
+                verified.extend(header.is_transactional().then_some(header.producer_id));
             }
             plan.add(header, decision);
         }

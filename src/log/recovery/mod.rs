@@ -26,7 +26,7 @@ use crate::fs::name::{PartitionFile, SegmentFile, TopicPartition};
 use crate::producer::ProducerTable;
 use crate::segment::{BatchCursor, Indexes, LogFile, PlacedBatch, Segment};
 use crate::topic_id::TopicId;
-use crate::types::Offset;
+use crate::types::{Offset, OffsetRange};
 use inventory::Inventory;
 use repair::Repair;
 use scan::{Scan, ScannedSegment};
@@ -131,6 +131,7 @@ impl<'a> Recovery<'a> {
     fn read(request: &'a OpenRequest, belief: Belief) -> Result<Self> {
         let mut recovery = Self::look(request, belief)?;
         recovery.scan()?;
+        recovery.judge_head()?;
         recovery.adopt_prepared()?;
         recovery.judge_end()?;
         Ok(recovery)
@@ -324,11 +325,28 @@ impl<'a> Recovery<'a> {
         }
     }
 
+    /// Whether durable records are missing in front of the first segment: before one is deleted, the checkpoint says so.
+    fn judge_head(&mut self) -> Result<()> {
+        /// A first batch as far above the log start as that may have begun a segment of its own.
+        const FAR: i64 = 1 << 30;
+        let (Some(first), Some(start)) = (self.files.first(), self.request.log_start) else { return Ok(()) };
+        let base = first.base_offset();
+        if start >= base || start >= self.request.recovery_point || base - start > FAR {
+            return Ok(());
+        }
+        if self.request.options.corruption == CorruptionPolicy::Refuse {
+            let kind = CorruptionKind::MissingSegment { expected: start, got: base };
+            return Err(Error::Corrupt(Corruption { path: first.file().path(), position: 0, kind }));
+        }
+        self.report.missing_head = Some(OffsetRange { first: start, last: Offset(base.0 - 1) });
+        Ok(())
+    }
+
     /// Decides about what stands behind the last valid batch.
     fn judge_end(&mut self) -> Result<()> {
         self.close_scanned_end()?;
         let log_end = self.log_end();
-        if self.report.cut.is_none() && log_end < self.request.recovery_point && !self.files.is_empty() {
+        if self.report.cut.is_none() && log_end < self.request.recovery_point {
             let found = self.missing_end(log_end);
             self.refuse_or_note(found, log_end, 0, 0, Vec::new())?;
         }
@@ -407,7 +425,7 @@ impl<'a> Recovery<'a> {
             || (self.request.directory.clone(), 0),
             |last| (last.segment.file().path(), last.end),
         );
-        let kind = CorruptionKind::MissingSegment { expected: log_end, got: self.request.recovery_point };
+        let kind = CorruptionKind::MissingEnd { expected: self.request.recovery_point, got: log_end };
         Corruption { path, position, kind }
     }
 

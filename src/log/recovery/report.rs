@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::Corruption;
-use crate::types::Offset;
+use crate::types::{Offset, OffsetRange};
 
 /// What opening a partition found, what it did about it, and how long it took.
 ///
@@ -44,6 +44,9 @@ pub struct RecoveryReport {
     pub snapshots_skipped: Vec<(PathBuf, String)>,
     /// How many producers are known.
     pub producers: usize,
+    /// Durable records that are missing in front of the first segment, and were not deleted; let go of by
+    /// [`CorruptionPolicy::CutAndKeep`](crate::CorruptionPolicy::CutAndKeep).
+    pub missing_head: Option<OffsetRange>,
     /// Where and why the log was cut.
     pub cut: Option<Cut>,
     /// Empty bytes behind the last batch that were given back.
@@ -94,7 +97,10 @@ impl RecoveryReport {
     /// Whether the log was closed well, and nothing of what that leaves was missing or too much.
     pub(crate) fn found_all_in_place(&self) -> bool {
         let Self { snapshots_skipped, indexes_rebuilt, removed, not_written, .. } = self;
-        let is_whole = self.cut.is_none() && self.trimmed_bytes == 0 && !self.adopted_prepared;
+        let is_whole = self.cut.is_none()
+            && self.missing_head.is_none()
+            && self.trimmed_bytes == 0
+            && !self.adopted_prepared;
         let nothing_made = indexes_rebuilt.is_empty() && removed.is_empty() && not_written.is_empty();
         self.marked_clean && is_whole && nothing_made && snapshots_skipped.is_empty()
     }
@@ -118,6 +124,9 @@ impl fmt::Display for RecoveryReport {
             self.producers,
             self.elapsed,
         )?;
+        if let Some(OffsetRange { first, last }) = self.missing_head {
+            write!(f, "\n  offsets {first} to {last} are missing in front of the first segment")?;
+        }
         if let Some(cut) = &self.cut {
             write!(f, "\n  {cut}")?;
         }

@@ -246,10 +246,12 @@ pub(super) fn behind(segment: &Segment, position: u64) -> Result<Behind> {
     let bytes = segment.file().bytes(position, u64::MAX)?;
     let mut len = without_zeros(&bytes).len();
     let mut batches = 0;
+    // In bytes that a client chose, each may begin what looks like a batch of megabytes. Who makes them so has nothing kept.
+    let mut patience = PATIENCE + 4 * len;
     // The one at `position` is valid too if it was refused for its place only.
     let mut at = 0;
     while at < len && at + layout::HEADER_SIZE <= bytes.len() {
-        match valid_batch(&bytes[at..]) {
+        match valid_batch(&bytes[at..], &mut patience) {
             Some(size) => {
                 batches += 1;
                 at += size;
@@ -262,14 +264,22 @@ pub(super) fn behind(segment: &Segment, position: u64) -> Result<Behind> {
     Ok(Behind { bytes: len as u64, batches })
 }
 
-/// The size of the batch that `bytes` begin with, if they do.
-fn valid_batch(bytes: &[u8]) -> Option<usize> {
+/// How many bytes are looked at that turn out to be no batch, besides as many as there are a few times.
+const PATIENCE: usize = 256 << 20;
+
+/// The size of the batch that `bytes` begin with, if they do. What it takes to see that they do not is taken from `patience`;
+/// without any they do not.
+fn valid_batch(bytes: &[u8], patience: &mut usize) -> Option<usize> {
     if bytes[layout::MAGIC] as i8 != layout::MAGIC_V2 {
         return None;
     }
     let header = BatchHeader::decode(bytes).ok()?;
     let batch = bytes.get(..header.size())?;
-    crate::batch::check_crc(&header, batch).ok()?;
+    let left = patience.checked_sub(batch.len())?;
+    if crate::batch::check_crc(&header, batch).is_err() {
+        *patience = left;
+        return None;
+    }
     Some(header.size())
 }
 
