@@ -640,12 +640,12 @@ fn a_torn_batch_that_looks_like_many_large_ones_is_cut_soon() {
     let dir = LogDir::open(data.path(), options.clone()).unwrap();
     let log = dir.partition("t", 0).unwrap();
     let batch = |value: Vec<u8>| BatchBuilder::new().record("k", value).build().unwrap();
-    (0..40).for_each(|_| assert!(log.append(&batch(vec![b'x'; 1_000_000])).is_ok()));
+    (0..70).for_each(|_| assert!(log.append(&batch(vec![b'x'; 1_000_000])).is_ok()));
     log.sync().unwrap();
     let end = log.metrics().used_bytes as usize;
-    assert_eq!(log.append(&batch(vec![2; 900_000])).unwrap().base_offset(), Offset(40));
+    assert_eq!(log.append(&batch(vec![2; 900_000])).unwrap().base_offset(), Offset(70));
     drop((dir, log)); // killed
     change(&file(data.path(), 0, "log"), |bytes| bytes[end + 61] ^= 1);
     let log = LogDir::open(data.path(), options).unwrap().partition("t", 0).unwrap();
-    assert_eq!(log.log_end_offset(), Offset(40));
+    assert_eq!(log.log_end_offset(), Offset(70));
 }
