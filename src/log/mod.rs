@@ -31,12 +31,12 @@ mod snapshots;
 mod tail;
 mod transactions;
 mod truncate;
+mod waiting;
 mod watermark;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
@@ -45,11 +45,12 @@ pub use metrics::LogMetrics;
 pub use options::{CorruptionPolicy, Durability, LogOptions};
 pub use pending::Pending;
 pub use producer_states::ProducerStates;
-pub use read::{Fetched, OffsetAndTimestamp, TailWait};
+pub use read::{Fetched, OffsetAndTimestamp};
 pub use reader::Reader;
 pub use recovery::{Cut, CutReason, RecoveryReport};
 pub(crate) use recovery::{OpenRequest, Recovered, recover};
 pub(crate) use snapshots::list as list_snapshots;
+pub use waiting::TailWait;
 
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Result};
@@ -552,36 +553,6 @@ impl Log {
     /// Ends the log because its partition is being deleted.
     pub(crate) fn abandon(&self) {
         self.shared.abandon();
-    }
-
-    /// Waits until [`high_watermark`](Self::high_watermark) is above `offset`, at most for `timeout`. `false`: it is
-    /// not yet. Returns at once when the log ends (closed, deleted, poisoned).
-    ///
-    /// Who has to wait sleeps for some 70 us before it asks to be woken: to wake somebody costs an append a call of the
-    /// kernel, and at the tail of a busy log the next batch is there by then. [`readable`](Self::readable) is woken at once.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// # use idemlog::{LogDir, LogDirOptions};
-    /// # let data = tempfile::tempdir().unwrap();
-    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
-    /// # let log = dir.partition("orders", 0)?;
-    /// assert!(!log.wait_for(log.high_watermark(), Duration::from_millis(1)));
-    /// # Ok::<(), idemlog::Error>(())
-    /// ```
-    pub fn wait_for(&self, offset: Offset, timeout: Duration) -> bool {
-        let shared = &self.shared;
-        let ready = || shared.watermarks.high_watermark() > offset || shared.commit.is_over();
-        if !ready() {
-            shared.tail.wait(Instant::now().checked_add(timeout), ready);
-        }
-        shared.watermarks.high_watermark() > offset
-    }
-
-    /// The same as [`wait_for`](Self::wait_for), as a future that resolves when there is something to read at `offset`,
-    /// or the log has ended.
-    pub fn readable(&self, offset: Offset) -> TailWait {
-        TailWait::new(Arc::clone(&self.shared), offset)
     }
 }
 

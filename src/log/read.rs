@@ -1,8 +1,6 @@
 //! Reading: whole batches, by reference into the map, never above the high watermark unless asked.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
@@ -66,7 +64,8 @@ pub struct OffsetAndTimestamp {
 
 impl Log {
     /// Whole batches from the one that holds `from` on: as many as fit into `max_bytes`, and the first one in any case.
-    /// Ends at the end of a segment at the latest; ask again from there.
+    /// Ends at the end of a segment at the latest; ask again from there. No CRC is looked at: who reads for somebody else hands it
+    /// on, and who reads for himself has [`UncheckedBatch::check`](crate::UncheckedBatch::check).
     ///
     /// # Errors
     ///
@@ -114,7 +113,7 @@ impl Log {
     }
 
     /// The batches from the one that holds `from` on. The iterator ends at the high watermark; after more was appended
-    /// it goes on.
+    /// it goes on. No CRC is looked at, as by [`read`](Self::read).
     ///
     /// # Errors
     ///
@@ -372,42 +371,5 @@ impl Shared {
     /// Counts the segments that were opened beside the readers.
     pub(super) fn count_all_open(&self) {
         self.segments.load().iter().for_each(|segment| self.count_open(segment));
-    }
-}
-
-/// A future that resolves when there is something to read at its offset, or the log has ended. See
-/// [`Log::readable`].
-#[derive(Debug)]
-#[must_use = "futures do nothing unless awaited"]
-pub struct TailWait {
-    shared: Arc<Shared>,
-    offset: Offset,
-    /// Where the tail keeps this future's waker.
-    place: Option<u64>,
-}
-
-impl TailWait {
-    pub(super) fn new(shared: Arc<Shared>, offset: Offset) -> Self {
-        Self { shared, offset, place: None }
-    }
-}
-
-impl Future for TailWait {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Self { shared, offset, place } = &mut *self;
-        let ready = || shared.watermarks.high_watermark() > *offset || shared.commit.is_over();
-        let is_ready = ready() || shared.tail.register(place, context.waker(), ready);
-        if is_ready { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-impl Drop for TailWait {
-    /// An appender need not wake who waits no longer.
-    fn drop(&mut self) {
-        if let Some(place) = self.place {
-            self.shared.tail.forget(place);
-        }
     }
 }

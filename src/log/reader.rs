@@ -111,6 +111,36 @@ impl Reader {
         }
     }
 
+    /// Goes on at `offset`, which may lie before or behind where the reader was.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, Error, LogDir, LogDirOptions, Offset};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// # let log = dir.partition("orders", 0)?;
+    /// let mut reader = log.reader(Offset(0))?;
+    /// # (0..3).try_for_each(|_| log.append(&BatchBuilder::new().record(b"k", b"v").build()?).map(drop))?;
+    /// log.delete_records(Offset(2))?; // retention has overtaken the reader
+    /// let Some(Err(Error::OffsetOutOfRange { start, .. })) = reader.next() else { panic!() };
+    /// reader.seek(start)?;
+    /// assert_eq!(reader.next().unwrap()?.header().base_offset, Offset(2));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::reader`](crate::Log::reader); the reader stays where it was.
+    pub fn seek(&mut self, offset: Offset) -> Result<()> {
+        self.shared.check_readable()?;
+        self.shared.check_range(offset, self.limit())?;
+        (self.next, self.cursor) = (offset, None);
+        if let Visible::Committed { aborted, known_to } = &mut self.visible {
+            (*aborted, *known_to) = (AbortedRanges::default(), Offset::ZERO);
+        }
+        Ok(())
+    }
+
     /// The offset at which the reader goes on.
     pub fn position(&self) -> Offset {
         self.next

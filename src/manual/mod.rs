@@ -3,6 +3,7 @@
 //! * [`format`](mod@format): the files, byte by byte where they are ours, and a batch taken apart.
 //! * [`idempotence`]: when a batch is a duplicate, when it is refused, and what to answer a client.
 //! * [`durability`]: what survives which crash, and what that costs.
+//! * [`reading`]: fetching, waiting for more, what is checked, and how long bytes stay.
 //! * [`survival`]: what survives what, operation by operation, with the test that shows it; what is assumed of the disk.
 //! * [`recovery`]: what opening does, step by step, and how to read its report.
 //! * [`transactions`]: what is decided, who may see it, and how to end one.
@@ -33,6 +34,9 @@ pub mod idempotence {}
 
 #[doc = include_str!("durability.md")]
 pub mod durability {}
+
+#[doc = include_str!("reading.md")]
+pub mod reading {}
 
 #[doc = include_str!("survival.md")]
 pub mod survival {}

@@ -161,7 +161,7 @@ impl Fault {
     ///
     /// let disk = SimDisk::new(IoMode::Write);
     /// disk.inject(Fault::nth(Operation::List, 1).panics());
-    /// assert!(std::panic::catch_unwind(|| disk.list("/".as_ref())).is_err());
+    /// assert!(std::thread::spawn(move || disk.list("/".as_ref()).map(drop)).join().is_err());
     /// ```
     #[must_use]
     pub fn panics(self) -> Self {
