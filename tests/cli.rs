@@ -26,6 +26,11 @@ fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
+/// What it said beside its output.
+fn told(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
 /// A closed log with a producer's ten records, and its `.log` file.
 fn closed() -> (TempDir, PathBuf) {
     let data = tempfile::tempdir().unwrap();
@@ -123,6 +128,7 @@ fn a_path_that_a_command_cannot_read_is_told_with_the_one_that_it_can() {
         ("producers", data, &partition),
         ("dump", data, &partition),
         ("dump", "/nowhere/at/all.log", "/nowhere/at/all.log: No such file"),
+        ("dump", "/nowhere/at/all", "/nowhere/at/all: No such file"),
         (
             "dump",
             concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
@@ -290,4 +296,33 @@ fn repair_of_a_partition_leaves_the_others_as_they_are() {
     assert_eq!(contents(&other).len(), 1);
     let dir = open(data.path(), IoMode::Mapped);
     assert_eq!(dir.partition("orders", 0).unwrap().log_end_offset().0, 160);
+}
+
+/// `dump` printed what was there of a file that was cut off, as if it were all, and exited with 0.
+#[test]
+fn a_dump_of_a_file_that_was_cut_off_or_changed_says_so() {
+    let cases = [
+        ("00000000000000000000.index", "7 bytes where an entry has 8", 1),
+        ("00000000000000000000.timeindex", "11 bytes where an entry has 12", 1),
+        ("00000000000000000040.snapshot", "the checksum is ", 0),
+    ];
+    for (name, expected, fewer) in cases {
+        let (data, file) = damaged(name, |_| {});
+        let whole = idemlog(&["dump", file.to_str().unwrap()]);
+        assert_eq!((whole.status.code(), told(&whole)), (Some(0), String::new()));
+        change(&file, |bytes| bytes.truncate(bytes.len() - 1));
+        let cut = idemlog(&["dump", file.to_str().unwrap()]);
+        assert_eq!(cut.status.code(), Some(2), "{cut:?}");
+        assert!(told(&cut).contains(expected), "{cut:?}");
+        assert_eq!(text(&cut).lines().count(), text(&whole).lines().count() - fewer, "{cut:?}");
+        drop(data);
+    }
+    let (_data, file) = damaged("00000000000000000040.snapshot", |bytes| bytes.truncate(40));
+    let cut = idemlog(&["dump", file.to_str().unwrap()]);
+    assert!(told(&cut).contains("40 bytes where a snapshot of 1 producers has 56 or more"), "{cut:?}");
+    let (_data, file) = damaged("00000000000000000040.txnindex", |_| {});
+    std::fs::write(&file, [0; 35]).unwrap();
+    let cut = idemlog(&["dump", file.to_str().unwrap()]);
+    assert!(told(&cut).contains("at byte 34: 1 bytes where an entry has 34"), "{cut:?}");
+    assert_eq!(text(&cut).lines().count(), 2);
 }
