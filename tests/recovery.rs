@@ -574,3 +574,17 @@ fn read_by(data: &Path, mode: IoMode, threads: usize) -> String {
     report.elapsed = std::time::Duration::ZERO;
     format!("{report} {report:?}")
 }
+
+/// The error told of bytes in a file, and not that what they had been was acknowledged.
+#[test]
+fn a_partition_that_is_refused_says_that_what_is_damaged_was_durable() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        fill(data.path(), mode, 5, &[]);
+        change(&file(data.path(), 0, "log"), |bytes| bytes.truncate(bytes.len() - 1));
+        let refused = open(data.path(), mode).partition("t", 0).unwrap_err();
+        let expected =
+            "that is below the recovery point 5, so it was durable: `idemlog repair` says what can be done";
+        assert!(refused.to_string().ends_with(expected), "{refused}");
+    }
+}
