@@ -8,13 +8,14 @@ use crate::error::Result;
 use crate::fs::name::{PartitionDirectory, TopicPartition};
 use crate::fs::{Disk, IoMode, RealDisk};
 use crate::log::{CorruptionPolicy, Log, LogOptions, OpenRequest, RecoveryReport, list_snapshots};
+use crate::log_dir::look::{self, Around};
 use crate::log_dir::{self, LogDirOptions};
 use crate::producer::{ExpiryClock, ProducerInfo, ProducerPolicy};
 use crate::segment::Segment;
 use crate::transaction::AbortedTransaction;
 use crate::types::{LeaderEpoch, Offset, Timestamp};
 
-/// As what [`inspect`] opens a partition: what its log directory's checkpoints would say.
+/// As what [`inspect`] opens a partition: what its log directory's checkpoints say, or would.
 ///
 /// ```
 /// use idemlog::Offset;
@@ -33,6 +34,8 @@ pub struct InspectOptions {
     pub recovery_point: Offset,
     /// The log start offset. Default: that of the first segment.
     pub log_start: Option<Offset>,
+    /// The high watermark. Default: none is known.
+    pub high_watermark: Option<Offset>,
     /// The time. Default: the host's.
     pub now: Option<Timestamp>,
     /// After how many ms by the records' timestamps a producer is forgotten. Default: 86,400,000, a day.
@@ -45,16 +48,70 @@ impl Default for InspectOptions {
             clean: true,
             recovery_point: Offset::ZERO,
             log_start: None,
+            high_watermark: None,
             now: None,
             producer_expiry: 86_400_000,
         }
     }
 }
 
+impl InspectOptions {
+    /// What an opening would go by: the marker of a clean end and the checkpoints in the log directory around the partition
+    /// at `path`. The default for a partition that lies in none.
+    ///
+    /// ```
+    /// use idemlog::inspect::{InspectOptions, inspect};
+    /// use idemlog::{LogDir, LogDirOptions};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// dir.partition("orders", 0)?;
+    /// drop(dir); // not closed: as after a crash
+    ///
+    /// let partition = data.path().join("orders-0");
+    /// let state = inspect(&partition, &InspectOptions::of_partition(&partition)?)?;
+    /// assert!(!state.recovery.marked_clean);
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`](crate::Error::Corrupt) for a checkpoint that is damaged, which no directory opens with; the disk's.
+    pub fn of_partition(path: impl AsRef<Path>) -> Result<Self> {
+        let Some(around) = Around::of_partition(path.as_ref())? else { return Ok(Self::default()) };
+        let state = around.state()?;
+        Ok(Self::default()
+            .clean(state.clean)
+            .recovery_point(state.recovery_point.unwrap_or(Offset::ZERO))
+            .log_start(state.log_start)
+            .high_watermark(state.high_watermark))
+    }
+}
+
+/// Whether somebody has the log directory at `path` open, or the one around the partition there: this process, another one, or
+/// a running Kafka. Takes no lock and makes no file. Where the lock cannot be looked at: no.
+///
+/// ```
+/// use idemlog::inspect::is_in_use;
+/// use idemlog::{LogDir, LogDirOptions};
+///
+/// # let data = tempfile::tempdir().unwrap();
+/// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// dir.partition("orders", 0)?;
+/// assert!(is_in_use(data.path()) && is_in_use(data.path().join("orders-0")));
+/// dir.close()?;
+/// assert!(!is_in_use(data.path()));
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+pub fn is_in_use(path: impl AsRef<Path>) -> bool {
+    look::in_use(path.as_ref()).is_some()
+}
+
 setters! { InspectOptions:
     clean: bool,
     recovery_point: Offset,
     log_start: Option<Offset>,
+    high_watermark: Option<Offset>,
     now: Option<Timestamp>,
     producer_expiry: i64,
 }
@@ -84,6 +141,8 @@ pub struct Inspection {
     pub log_end: Offset,
     /// Below this offset readers see everything.
     pub high_watermark: Offset,
+    /// What the checkpoint says of the high watermark, as far as the log reaches: for a host that sets it.
+    pub checkpointed_high_watermark: Option<Offset>,
     /// Below this offset every transaction is decided.
     pub last_stable: Offset,
     /// Where the oldest open transaction begins.
@@ -136,7 +195,11 @@ pub struct SegmentState {
 }
 
 /// Opens the partition in the directory `path` as the engine does, but for reading only, with damage cut off instead of
-/// refused, and tells what it comes to. No file is changed, and no lock is taken.
+/// refused, and tells what it comes to. No file is changed, and no lock is taken: where somebody has the log directory open
+/// ([`is_in_use`]), what looks like an unfinished end may be an append under way.
+///
+/// An opening under [`CorruptionPolicy::Refuse`], the default, refuses the partition where
+/// [`recovery.cut`](RecoveryReport::cut) is for [`CutReason::Corruption`](crate::CutReason::Corruption).
 ///
 /// ```
 /// use idemlog::inspect::{InspectOptions, inspect};
@@ -163,6 +226,7 @@ pub fn inspect(path: impl AsRef<Path>, options: &InspectOptions) -> Result<Inspe
         log_start: log.log_start_offset(),
         log_end: log.log_end_offset(),
         high_watermark: log.high_watermark(),
+        checkpointed_high_watermark: log.checkpointed_high_watermark(),
         last_stable: log.last_stable_offset(),
         first_undecided: log.first_undecided_offset(),
         recovery_point: log.recovery_point(),
@@ -189,7 +253,7 @@ fn request(path: &Path, disk: Arc<dyn Disk>, options: &InspectOptions) -> Result
         mode: IoMode::Write,
         recovery_point: options.recovery_point,
         log_start: options.log_start,
-        high_watermark: None,
+        high_watermark: options.high_watermark,
         clean: options.clean,
         check_all: false,
     })

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{CorruptionKind, Error, IoContext, Result};
-use crate::fs::name::{PartitionDirectory, PartitionFile, SegmentFile, Stage, TopicPartition};
+use crate::fs::name::{PartitionFile, SegmentFile, Stage, TopicPartition};
 use crate::fs::{Disk, EntryKind, IoMode, RealDisk};
 use crate::log::{self, CorruptionPolicy, LogOptions, OpenRequest, RecoveryReport};
+use crate::log_dir::look::{self, Around};
 use crate::log_dir::{self, LogDirOptions};
 use crate::types::Offset;
-use crate::verify::{Problem, Severity, VerifyOptions, VerifyReport, verify};
+use crate::verify::{self, Problem, Severity, VerifyOptions, VerifyReport};
 
 /// What is to be done about a partition, or was.
 ///
@@ -96,6 +97,11 @@ impl fmt::Display for Repair {
             writeln!(f, "  {} bytes with {} valid batches lie behind it", cut.bytes, cut.batches)?;
             cut.kept.iter().try_for_each(|path| writeln!(f, "  kept in {}", path.display()))?;
         }
+        let lost = self.recovery.durable_offsets_cut();
+        if lost > 0 {
+            let point = self.recovery.recovery_point;
+            writeln!(f, "  the recovery point was {point}: {lost} offsets that were durable are gone")?;
+        }
         write!(f, "offsets {} to {} are left", self.recovery.log_start, self.recovery.log_end)
     }
 }
@@ -122,8 +128,8 @@ pub fn plan(path: impl AsRef<Path>) -> Result<Repair> {
 pub fn repair(path: impl AsRef<Path>) -> Result<Repair> {
     let partition = Partition::at(path.as_ref())?;
     let disk = &*partition.disk;
-    let _lock = match &partition.log_dir {
-        Some(log_dir) => Some(log_dir::take_lock(disk, log_dir)?),
+    let _lock = match &partition.around {
+        Some(around) => Some(log_dir::take_lock(disk, &around.directory)?),
         None => None,
     };
     let set_aside = partition.plan()?.set_aside;
@@ -132,10 +138,10 @@ pub fn repair(path: impl AsRef<Path>) -> Result<Repair> {
     }
     disk.sync_directory(&partition.directory).at("sync directory", &partition.directory)?;
     let recovered = log::recover(&partition.request(false)?)?;
-    if let Some(log_dir) = &partition.log_dir {
+    if let Some(Around { directory, name }) = &partition.around {
         // After the cut: a crash in between leaves a log that ends too early, which is refused, and not one that is damaged
         // where damage is taken for an unfinished end.
-        log_dir::write_recovery_point(disk, log_dir, &partition.name, recovered.recovery_point)?;
+        look::write_recovery_point(disk, directory, name, recovered.recovery_point)?;
     }
     Ok(Repair { recovery: recovered.report, set_aside })
 }
@@ -144,55 +150,40 @@ pub fn repair(path: impl AsRef<Path>) -> Result<Repair> {
 struct Partition {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
-    name: TopicPartition,
-    log_dir: Option<PathBuf>,
+    around: Option<Around>,
 }
 
 impl Partition {
     fn at(path: &Path) -> Result<Self> {
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let around = Around::of_partition(path)?;
         let directory = std::fs::canonicalize(path).at("find", path)?;
-        let parent = directory.parent().map(Path::to_owned);
-        let (name, log_dir) = match directory.file_name().map(PartitionDirectory::parse) {
-            Some(PartitionDirectory::Live(name)) => (name, parent),
-            // A copy under some other name.
-            _ => (TopicPartition::new("copy", 0)?, None),
-        };
-        let log_dir = match log_dir {
-            Some(log_dir) if log_dir::is_log_dir(&*disk, &log_dir)? => Some(log_dir),
-            _ => None,
-        };
-        Ok(Self { disk, directory, name, log_dir })
+        Ok(Self { disk: Arc::new(RealDisk), directory, around })
     }
 
     fn plan(&self) -> Result<Repair> {
         let recovery = log::recover(&self.request(true)?)?.report;
-        let found = verify(&self.directory, &VerifyOptions::default())?;
+        let found = verify::look(&self.directory, &VerifyOptions::default(), &mut |_| {})?;
         let set_aside = self.to_set_aside(&recovery, &found)?;
         Ok(Repair { recovery, set_aside })
     }
 
     /// As an opening has it, but that every batch is checked, and damage cut off.
     fn request(&self, read_only: bool) -> Result<OpenRequest> {
-        let disk = &*self.disk;
-        let (points, starts, clean) = match &self.log_dir {
-            Some(log_dir) => {
-                let (points, starts) = log_dir::checkpointed(disk, log_dir)?;
-                (points, starts, log_dir::is_clean(disk, log_dir)?)
-            }
-            None => Default::default(),
+        let (name, state) = match &self.around {
+            Some(around) => (around.name.clone(), around.state()?),
+            None => (TopicPartition::new("copy", 0)?, Default::default()),
         };
         let options = LogDirOptions::default().read_only(read_only).disk(Arc::clone(&self.disk));
         Ok(OpenRequest {
-            name: self.name.clone(),
+            name,
             directory: self.directory.clone(),
             environment: Arc::new(log_dir::environment(&options, None)),
             options: LogOptions::default().corruption(CorruptionPolicy::CutAndKeep),
             mode: IoMode::Write,
-            recovery_point: points.get(&self.name).copied().unwrap_or(Offset::ZERO),
-            log_start: starts.get(&self.name).copied(),
-            high_watermark: None,
-            clean,
+            recovery_point: state.recovery_point.unwrap_or(Offset::ZERO),
+            log_start: state.log_start,
+            high_watermark: state.high_watermark,
+            clean: state.clean,
             check_all: true,
         })
     }

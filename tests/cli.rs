@@ -12,9 +12,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::{batch, change, open};
-use idemlog::verify::VerifyOptions;
-use idemlog::{BatchBuilder, ControlRecord, IoMode, ProducerEpoch, ProducerId, Sequence};
+use common::{batch, change, open, options};
+use idemlog::verify::{Severity, VerifyOptions, verify};
+use idemlog::{
+    BatchBuilder, ControlRecord, Error, IoMode, LogDir, Offset, ProducerEpoch, ProducerId, Sequence,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -24,6 +26,11 @@ fn idemlog(arguments: &[&str]) -> Output {
 
 fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What it said beside its output.
+fn told(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// A closed log with a producer's ten records, and its `.log` file.
@@ -123,6 +130,7 @@ fn a_path_that_a_command_cannot_read_is_told_with_the_one_that_it_can() {
         ("producers", data, &partition),
         ("dump", data, &partition),
         ("dump", "/nowhere/at/all.log", "/nowhere/at/all.log: No such file"),
+        ("dump", "/nowhere/at/all", "/nowhere/at/all: No such file"),
         (
             "dump",
             concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
@@ -175,13 +183,14 @@ fn a_directory_that_is_only_called_like_a_partition_is_none() {
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(told.contains("neither a log directory nor a partition"), "{told}");
-        let report = idemlog::verify::verify(path, &VerifyOptions::default()).unwrap();
+        let report = verify(path, &VerifyOptions::default()).unwrap();
         assert!(report.has_errors(), "{report:?}");
     }
     // A partition without an append is one.
     let dir = open(place.path(), IoMode::Mapped);
-    let empty = dir.partition("orders", 0).unwrap();
-    for path in [place.path(), empty.directory()] {
+    let empty = dir.partition("orders", 0).unwrap().directory().to_owned();
+    drop(dir);
+    for path in [place.path(), &empty] {
         let output = idemlog(&["verify", path.to_str().unwrap()]);
         assert!(text(&output).starts_with("sound: 0 batches"), "{output:?}");
     }
@@ -290,4 +299,252 @@ fn repair_of_a_partition_leaves_the_others_as_they_are() {
     assert_eq!(contents(&other).len(), 1);
     let dir = open(data.path(), IoMode::Mapped);
     assert_eq!(dir.partition("orders", 0).unwrap().log_end_offset().0, 160);
+}
+
+/// `verify` called the log of a running process damaged, and `inspect` told of a cut: they came by while a batch was copied.
+#[test]
+fn a_log_that_somebody_has_open_is_not_called_damaged() {
+    let (data, log) = damaged("00000000000000000160.log", |_| {});
+    let partition = data.path().join("orders-0");
+    let dir = open(data.path(), IoMode::Mapped);
+    let before = contents(&partition);
+    change(&log, |bytes| bytes.extend_from_slice(&[7; 30]));
+    for path in [data.path(), &partition] {
+        let refused = idemlog(&["verify", path.to_str().unwrap()]);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert_eq!(text(&refused), "");
+        assert!(told(&refused).contains("is open in another process: verify it when"), "{refused:?}");
+        let refused = verify(path, &VerifyOptions::default());
+        assert!(matches!(refused, Err(Error::Locked { .. })), "{refused:?}");
+    }
+    let inspected = idemlog(&["inspect", partition.to_str().unwrap()]);
+    assert_eq!(inspected.status.code(), Some(0), "{inspected:?}");
+    assert!(
+        told(&inspected).contains("is open in another process: its end may be under way"),
+        "{inspected:?}"
+    );
+    assert!(text(&inspected).contains("  it would cut an unfinished end at offset 200"), "{inspected:?}");
+    change(&log, |bytes| bytes.truncate(bytes.len() - 30));
+    assert_eq!(contents(&partition), before);
+    dir.close().unwrap();
+    assert_eq!(idemlog(&["verify", data.path().to_str().unwrap()]).status.code(), Some(0));
+}
+
+/// A copy of a directory may lack the lock file, and may lie where none can be made.
+#[test]
+fn a_lock_that_is_not_there_is_held_by_nobody_and_not_made() {
+    let (data, _) = closed();
+    let lock = data.path().join(".lock");
+    std::fs::remove_file(&lock).unwrap();
+    let partition = data.path().join("orders-0");
+    for (command, path) in [("verify", data.path()), ("inspect", &partition)] {
+        let output = idemlog(&[command, path.to_str().unwrap()]);
+        assert_eq!((output.status.code(), told(&output)), (Some(0), String::new()));
+    }
+    assert!(!lock.exists());
+}
+
+/// `inspect` took every log for closed well and began it at its first segment, whatever lay beside it.
+#[test]
+fn inspect_goes_by_what_lies_beside_the_partition() {
+    let (data, _) = closed();
+    let partition = data.path().join("orders-0");
+    let path = partition.to_str().unwrap();
+    assert!(
+        text(&idemlog(&["inspect", path])).starts_with("closed well, an opening would begin at offset 10:")
+    );
+    assert!(text(&idemlog(&["inspect", path, "--unclean"])).starts_with("not closed well, "));
+
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    log.delete_records(Offset(4)).unwrap();
+    log.set_high_watermark(Offset(8));
+    dir.close().unwrap();
+    drop((dir, log));
+    let state: Value = serde_json::from_str(&text(&idemlog(&["inspect", "--json", path]))).unwrap();
+    assert_eq!((&state["logStartOffset"], &state["checkpointedHighWatermark"]), (&4.into(), &8.into()));
+    let state = idemlog(&["inspect", "--json", path, "--log-start", "0", "--recovery-point", "2"]);
+    let state: Value = serde_json::from_str(&text(&state)).unwrap();
+    assert_eq!((&state["logStartOffset"], &state["recovery"]["recoveryPoint"]), (&0.into(), &2.into()));
+
+    // As `kill -9` leaves it.
+    drop(open(data.path(), IoMode::Mapped));
+    assert!(
+        text(&idemlog(&["inspect", path]))
+            .starts_with("not closed well, an opening would begin at offset 10:")
+    );
+    assert!(text(&idemlog(&["inspect", path, "--clean"])).starts_with("closed well, "));
+}
+
+#[test]
+fn inspect_tells_what_an_opening_refuses() {
+    let (data, log) = closed();
+    let bytes = std::fs::read(&log).unwrap();
+    std::fs::write(&log, &bytes[..bytes.len() - 1]).unwrap();
+    let partition = data.path().join("orders-0");
+    let refused = idemlog(&["inspect", partition.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(text(&refused).starts_with("an opening refuses this: "), "{refused:?}");
+    assert!(text(&refused).contains("2 offsets below the recovery point 10 were durable"), "{refused:?}");
+    assert!(text(&refused).contains("  it would cut in front of damage at offset 8"), "{refused:?}");
+    let json = idemlog(&["inspect", "--json", partition.to_str().unwrap()]);
+    let json: Value = serde_json::from_str(&text(&json)).unwrap();
+    assert_eq!(json["refused"], true);
+    let dir = open(data.path(), IoMode::Mapped);
+    assert!(dir.partition("orders", 0).is_err());
+}
+
+/// `repair` told how many bytes it cut, and not that they had been acknowledged.
+#[test]
+fn repair_tells_how_much_of_what_was_durable_is_gone() {
+    let (data, _) = damaged("00000000000000000160.log", |bytes| bytes.truncate(100));
+    let partition = data.path().join("orders-0");
+    let expected = "the recovery point was 200: 40 offsets that were durable are gone";
+    for arguments in [&["repair"][..], &["repair", "--yes"]] {
+        let output = idemlog(&[arguments, &[partition.to_str().unwrap()]].concat());
+        assert!(text(&output).contains(expected), "{output:?}");
+    }
+}
+
+/// `dump` printed what was there of a file that was cut off, as if it were all, and exited with 0.
+#[test]
+fn a_dump_of_a_file_that_was_cut_off_or_changed_says_so() {
+    let cases = [
+        ("00000000000000000000.index", "7 bytes where an entry has 8", 1),
+        ("00000000000000000000.timeindex", "11 bytes where an entry has 12", 1),
+        ("00000000000000000040.snapshot", "the checksum is ", 0),
+    ];
+    for (name, expected, fewer) in cases {
+        let (data, file) = damaged(name, |_| {});
+        let whole = idemlog(&["dump", file.to_str().unwrap()]);
+        assert_eq!((whole.status.code(), told(&whole)), (Some(0), String::new()));
+        change(&file, |bytes| bytes.truncate(bytes.len() - 1));
+        let cut = idemlog(&["dump", file.to_str().unwrap()]);
+        assert_eq!(cut.status.code(), Some(2), "{cut:?}");
+        assert!(told(&cut).contains(expected), "{cut:?}");
+        assert_eq!(text(&cut).lines().count(), text(&whole).lines().count() - fewer, "{cut:?}");
+        drop(data);
+    }
+    let (_data, file) = damaged("00000000000000000040.snapshot", |bytes| bytes.truncate(40));
+    let cut = idemlog(&["dump", file.to_str().unwrap()]);
+    assert!(told(&cut).contains("40 bytes where a snapshot of 1 producers has 56 or more"), "{cut:?}");
+    let (_data, file) = damaged("00000000000000000040.txnindex", |_| {});
+    std::fs::write(&file, [0; 35]).unwrap();
+    let cut = idemlog(&["dump", file.to_str().unwrap()]);
+    assert!(told(&cut).contains("at byte 34: 1 bytes where an entry has 34"), "{cut:?}");
+    assert_eq!(text(&cut).lines().count(), 2);
+}
+
+/// A sound log was told to have problems, which were notes.
+#[test]
+fn notes_are_not_counted_as_problems() {
+    let (data, log) = closed();
+    let path = data.path().to_str().unwrap();
+    assert!(text(&idemlog(&["verify", path])).ends_with(", problems: 0\n"));
+    std::fs::write(log.with_file_name("leader-epoch-checkpoint.tmp"), b"half a file").unwrap();
+    let noted = text(&idemlog(&["verify", path]));
+    assert!(noted.contains("\nsound: ") && noted.ends_with(", notes: 1\n"), "{noted}");
+    change(&log, |bytes| bytes[100] ^= 1);
+    let damaged = text(&idemlog(&["verify", path]));
+    assert!(damaged.ends_with(", problems: 1, notes: 1\n"), "{damaged}");
+}
+
+/// A log that was cut off gave a line for each entry of its indexes, and the one that mattered came behind 500 of them.
+#[test]
+fn problems_of_a_kind_are_told_once_and_lost_data_first() {
+    let (data, _) = damaged("00000000000000000160.log", |bytes| bytes.truncate(100));
+    let path = data.path().to_str().unwrap();
+    let told = text(&idemlog(&["verify", path]));
+    let all = text(&idemlog(&["verify", path, "--all"]));
+    let first = "the log ends at offset 160, below the recovery point 200";
+    for told in [&told, &all] {
+        assert!(told.lines().next().unwrap().contains(first), "{told}");
+    }
+    assert!(told.contains(" more of this kind)") && !all.contains("more of this kind"), "{told}");
+    let lines = |told: &str| told.lines().filter(|line| line.contains("is not the largest")).count();
+    assert!(lines(&all) > 2 && lines(&told) == 1, "{all}");
+    assert_eq!(told.lines().last(), all.lines().last());
+}
+
+/// It was `idemlog repair` for every file, also for those of the directory, which that does not touch.
+#[test]
+fn a_hint_is_true_for_the_file_that_is_damaged() {
+    let cases = [
+        ("recovery-point-offset-checkpoint", "without it no partition has a recovery point"),
+        ("log-start-offset-checkpoint", "without it every log begins with its first segment"),
+        ("replication-offset-checkpoint", "without it no high watermark is known"),
+        ("idemlog-producer-ids", "without it ids go on above the highest that a partition"),
+        ("idemlog-named-producers", "without it every name begins with a new id"),
+    ];
+    for (name, expected) in cases {
+        let (data, _) = closed();
+        let file = data.path().join(name);
+        std::fs::write(&file, b"what is this").unwrap();
+        let output = idemlog(&["verify", data.path().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1), "{name}: {output:?}");
+        assert!(told(&output).contains(expected) && told(&output).contains("away"), "{name}: {output:?}");
+        assert!(!told(&output).contains("repair"), "{name}: {output:?}");
+        assert!(LogDir::open(data.path(), options(IoMode::Mapped)).is_err(), "{name}");
+        // What the hint says.
+        std::fs::remove_file(&file).unwrap();
+        let dir = open(data.path(), IoMode::Mapped);
+        assert_eq!(dir.partition("orders", 0).unwrap().log_end_offset().0, 10);
+        assert_eq!(dir.new_producer_id().unwrap(), ProducerId(8), "{name}");
+    }
+    let (data, log) = closed();
+    change(&log, |bytes| bytes[100] ^= 1);
+    let output = idemlog(&["verify", data.path().to_str().unwrap()]);
+    let expected =
+        format!("`idemlog repair {}` says what can be done", data.path().join("orders-0").display());
+    assert!(told(&output).contains(&expected), "{output:?}");
+}
+
+/// The hints about the checkpoints rest on it.
+#[test]
+fn what_a_checkpoint_said_is_lost_with_it() {
+    let (data, log) = closed();
+    let empty = |partition, start| {
+        let dir = open(data.path(), IoMode::Mapped);
+        dir.partition("orders", 0).unwrap().delete_records(Offset(4)).unwrap();
+        dir.partition("orders", partition).unwrap().truncate_fully(Offset(start)).unwrap();
+        dir.close().unwrap();
+    };
+    empty(1, 1000);
+    std::fs::remove_file(data.path().join("log-start-offset-checkpoint")).unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    assert_eq!(dir.partition("orders", 0).unwrap().log_start_offset(), Offset(0));
+    assert_eq!(dir.partition("orders", 1).unwrap().log_end_offset(), Offset(0));
+    dir.close().unwrap();
+    drop(dir);
+    change(&log, |bytes| bytes.truncate(bytes.len() - 1));
+    let dir = open(data.path(), IoMode::Mapped);
+    assert!(dir.partition("orders", 0).is_err());
+    drop(dir);
+    std::fs::remove_file(data.path().join("recovery-point-offset-checkpoint")).unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    assert_eq!(dir.partition("orders", 0).unwrap().log_end_offset(), Offset(8));
+}
+
+/// One directory that could not be read kept `verify` from all that came behind it.
+#[test]
+fn a_partition_that_cannot_be_read_does_not_hide_the_others() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    for partition in 0..2 {
+        dir.partition("orders", partition).unwrap().append(&batch(7, 0, 0, 2)).unwrap();
+    }
+    dir.close().unwrap();
+    drop(dir);
+    // Larger than any that is read: an error of the disk, also for root.
+    let epochs = std::fs::File::create(data.path().join("orders-0/leader-epoch-checkpoint")).unwrap();
+    epochs.set_len(100 << 20).unwrap();
+    change(&data.path().join("orders-1/00000000000000000000.log"), |bytes| bytes[100] ^= 1);
+    let output = idemlog(&["verify", data.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let (unread, error) = (data.path().join("orders-0"), data.path().join("orders-1"));
+    assert!(text(&output).contains(&format!("unread: {}", unread.display())), "{output:?}");
+    assert!(text(&output).contains(&format!("error: {}", error.display())), "{output:?}");
+    assert!(text(&output).contains("\ndamaged: 1 batches"), "{output:?}");
+    let report = verify(data.path(), &VerifyOptions::default()).unwrap();
+    assert!(report.problems.iter().any(|problem| problem.severity == Severity::Unread), "{report:?}");
 }

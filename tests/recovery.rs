@@ -649,3 +649,17 @@ fn a_torn_batch_that_looks_like_many_large_ones_is_cut_soon() {
     let log = LogDir::open(data.path(), options).unwrap().partition("t", 0).unwrap();
     assert_eq!(log.log_end_offset(), Offset(70));
 }
+
+/// The error told of bytes in a file, and not that what they had been was acknowledged.
+#[test]
+fn a_partition_that_is_refused_says_that_what_is_damaged_was_durable() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        fill(data.path(), mode, 5, &[]);
+        change(&file(data.path(), 0, "log"), |bytes| bytes.truncate(bytes.len() - 1));
+        let refused = open(data.path(), mode).partition("t", 0).unwrap_err();
+        let expected =
+            "that is below the recovery point 5, so it was durable: `idemlog repair` says what can be done";
+        assert!(refused.to_string().ends_with(expected), "{refused}");
+    }
+}

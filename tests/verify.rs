@@ -324,6 +324,9 @@ fn transaction_indexes_are_checked_also_behind_a_deleted_beginning() {
     for suffix in [".log", ".snapshot"] {
         std::fs::remove_file(&files(&data, suffix)[0]).unwrap();
     }
+    let first = files(&data, ".log")[0].file_stem().unwrap().to_string_lossy().parse::<i64>().unwrap();
+    std::fs::write(data.path().join("log-start-offset-checkpoint"), format!("0\n1\norders 0 {first}\n"))
+        .unwrap();
     assert_eq!(errors(&look(data.path())), Vec::<&Problem>::new());
     let last = filled_transaction_indexes(&data).pop().unwrap();
     change(&last, |bytes| bytes[9] ^= 3);
@@ -410,4 +413,85 @@ fn producers_that_were_imported_are_no_finding() {
     follower.close().unwrap();
     let report = verify(to.path(), &VerifyOptions::default()).unwrap();
     assert!(!report.has_errors(), "{report:?}");
+}
+
+fn lost(report: &VerifyReport) -> Vec<&str> {
+    let lost = report.problems.iter().filter(|problem| problem.loses_data);
+    lost.map(|problem| problem.text.as_str()).collect()
+}
+
+/// A directory was sound without a partition that its checkpoint knew.
+#[test]
+fn a_partition_that_is_missing_is_found() {
+    let (data, dir) = filled(IoMode::Mapped);
+    dir.partition("orders", 1).unwrap();
+    dir.close().unwrap();
+    std::fs::remove_dir_all(data.path().join("orders-0")).unwrap();
+    let report = look(data.path());
+    assert_eq!(lost(&report), ["the partition is missing; its recovery point is 240"]);
+    assert!(errors(&report)[0].path.ends_with("orders-0"));
+    // Kafka is moving it here.
+    let future = format!("orders-0.{}-future", "0".repeat(32));
+    std::fs::create_dir(data.path().join(&future)).unwrap();
+    assert_eq!(look(data.path()).problems, []);
+    std::fs::remove_dir(data.path().join(future)).unwrap();
+    // Behind a crash it may have been deleted.
+    std::fs::remove_file(data.path().join(".kafka_cleanshutdown")).unwrap();
+    let report = look(data.path());
+    assert!(!report.has_errors() && report.problems.len() == 1, "{report:?}");
+}
+
+/// A log was sound without its first segments.
+#[test]
+fn segments_that_are_missing_at_the_head_are_found() {
+    let data = closed(IoMode::Mapped);
+    let first =
+        files(&data, "").into_iter().filter(|path| path.to_string_lossy().contains("/0000000000000000000"));
+    first.for_each(|path| std::fs::remove_file(path).unwrap());
+    for path in [data.path(), &data.path().join("orders-0")] {
+        let report = look(path);
+        let [text] = lost(&report)[..] else { panic!("{report:?}") };
+        assert!(text.starts_with("segments are missing: the first begins at offset "), "{text}");
+    }
+    // Nor is there an excuse where nothing marks the directory as clean.
+    std::fs::remove_file(data.path().join(".kafka_cleanshutdown")).unwrap();
+    assert_eq!(lost(&look(data.path())).len(), 1);
+}
+
+#[test]
+fn a_log_whose_head_was_deleted_is_sound() {
+    let (data, dir) = filled(IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    log.delete_records(Offset(150)).unwrap();
+    assert!(dir.apply_retention().unwrap() > 0);
+    assert!(files(&data, ".log")[0] != log.directory().join("00000000000000000000.log"));
+    dir.close().unwrap();
+    assert_eq!(look(data.path()).problems, []);
+}
+
+/// All of a log was gone, and its directory sound.
+#[test]
+fn a_partition_that_has_lost_every_segment_is_found() {
+    let data = closed(IoMode::Mapped);
+    files(&data, "").iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let report = look(data.path());
+    let [text] = lost(&report)[..] else { panic!("{report:?}") };
+    assert!(text.starts_with("the log ends at offset 0, below the recovery point 240"), "{text}");
+}
+
+/// Damage in one of the directory's files hid that in the others, and nobody looked at the high watermarks.
+#[test]
+fn each_file_of_the_directory_is_looked_at() {
+    let data = closed(IoMode::Mapped);
+    let names = [
+        "idemlog-named-producers",
+        "idemlog-producer-ids",
+        "recovery-point-offset-checkpoint",
+        "log-start-offset-checkpoint",
+        "replication-offset-checkpoint",
+    ];
+    names.iter().for_each(|name| std::fs::write(data.path().join(name), b"what is this").unwrap());
+    let report = look(data.path());
+    let wrong: Vec<_> = errors(&report).iter().map(|problem| problem.path.clone()).collect();
+    assert_eq!(wrong, names.map(|name| data.path().join(name)));
 }

@@ -79,7 +79,14 @@ impl fmt::Display for IoError {
 
 impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at byte {}: {}", self.path.display(), self.position, self.kind)
+        write!(f, "{} at byte {}: {}", self.path.display(), self.position, self.kind)?;
+        match self.below {
+            Some(point) => write!(
+                f,
+                "; that is below the recovery point {point}, so it was durable: `idemlog repair` says what can be done"
+            ),
+            None => Ok(()),
+        }
     }
 }
 

@@ -163,6 +163,14 @@ pub struct Corruption {
     pub position: u64,
     /// What is wrong there.
     pub kind: CorruptionKind,
+    /// The recovery point, where a partition did not open as this lies below it: what is damaged was durable.
+    pub below: Option<Offset>,
+}
+
+impl Corruption {
+    pub(crate) fn new(path: PathBuf, position: u64, kind: CorruptionKind) -> Self {
+        Self { path, position, kind, below: None }
+    }
 }
 
 /// What is wrong with the bytes of a file.
@@ -399,7 +407,7 @@ pub enum RejectionReason {
 impl Error {
     /// A [`Error::Corrupt`] at a place.
     pub(crate) fn corrupt(path: &Path, position: u64, kind: CorruptionKind) -> Self {
-        Self::Corrupt(Corruption { path: path.to_owned(), position, kind })
+        Self::Corrupt(Corruption::new(path.to_owned(), position, kind))
     }
 
     /// Whether there was no room on the disk.

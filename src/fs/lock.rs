@@ -35,6 +35,15 @@ pub(super) fn lock(path: &Path) -> io::Result<Option<Lock>> {
     Ok(exclusive(&file)?.then_some(Lock(file)))
 }
 
+/// Whether somebody holds the lock. Makes no file, and needs none that can be written: a missing one is held by nobody.
+pub(crate) fn is_held(path: &Path) -> io::Result<bool> {
+    match open_file(OpenOptions::new().read(true), path) {
+        Ok(file) => is_held_by_another(&file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(target_os = "linux")]
 fn exclusive(file: &File) -> io::Result<bool> {
     use nix::errno::Errno;
@@ -56,14 +65,28 @@ fn release(file: &File) -> io::Result<()> {
 fn set(file: &File, kind: nix::libc::c_int) -> nix::Result<()> {
     use nix::fcntl::{FcntlArg, fcntl};
 
-    let whole_file = nix::libc::flock {
+    fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file(kind))).map(drop)
+}
+
+/// Asks without taking: an owner that comes at this moment is not refused.
+#[cfg(target_os = "linux")]
+fn is_held_by_another(file: &File) -> io::Result<bool> {
+    use nix::fcntl::{FcntlArg, fcntl};
+
+    let mut asked = whole_file(nix::libc::F_WRLCK);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut asked))?;
+    Ok(asked.l_type != nix::libc::F_UNLCK as nix::libc::c_short)
+}
+
+#[cfg(target_os = "linux")]
+fn whole_file(kind: nix::libc::c_int) -> nix::libc::flock {
+    nix::libc::flock {
         l_type: kind as nix::libc::c_short,
         l_whence: nix::libc::SEEK_SET as nix::libc::c_short,
         l_start: 0,
         l_len: 0,
         l_pid: 0,
-    };
-    fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file)).map(drop)
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -76,6 +99,16 @@ fn exclusive(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
         Err(std::fs::TryLockError::WouldBlock) => Ok(false),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// There is no asking without taking, so it is taken for a moment, together with others who ask.
+#[cfg(not(target_os = "linux"))]
+fn is_held_by_another(file: &File) -> io::Result<bool> {
+    match file.try_lock_shared() {
+        Ok(()) => release(file).map(|()| false),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(true),
         Err(std::fs::TryLockError::Error(error)) => Err(error),
     }
 }
@@ -116,5 +149,18 @@ mod tests {
         let _held = lock(&path).unwrap().unwrap();
         drop(File::open(&path).unwrap());
         assert!(lock(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn asking_who_holds_the_lock_takes_nothing_and_makes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(".lock");
+        assert!(!is_held(&path).unwrap() && !path.exists());
+        let held = lock(&path).unwrap();
+        assert!(is_held(&path).unwrap());
+        assert!(lock(&path).unwrap().is_none(), "asking does not release it");
+        drop(held);
+        assert!(!is_held(&path).unwrap());
+        assert!(lock(&path).unwrap().is_some());
     }
 }

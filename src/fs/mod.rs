@@ -7,7 +7,7 @@ pub(crate) mod atomic;
 #[cfg(test)]
 mod contract;
 mod disk;
-mod lock;
+pub(crate) mod lock;
 mod map;
 mod mapped;
 pub(crate) mod missing;

@@ -24,11 +24,11 @@ const MAX_CHECKPOINT: u64 = 1 << 30;
 
 /// What the checkpoints say about one partition.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct CheckpointedState {
-    pub(super) recovery_point: Option<Offset>,
-    pub(super) log_start: Option<Offset>,
-    pub(super) high_watermark: Option<Offset>,
-    pub(super) clean: bool,
+pub(crate) struct CheckpointedState {
+    pub(crate) recovery_point: Option<Offset>,
+    pub(crate) log_start: Option<Offset>,
+    pub(crate) high_watermark: Option<Offset>,
+    pub(crate) clean: bool,
 }
 
 pub(super) fn open_request(

@@ -2,6 +2,7 @@
 
 pub(crate) mod checkpoint;
 mod found;
+pub(crate) mod look;
 mod named_producers;
 mod options;
 mod own_file;
@@ -27,9 +28,10 @@ use crate::log::check_ahead::CheckAhead;
 use crate::log::environment::{Checkpointer, Environment, Fences, MapBudget, Removed, SpaceBudget};
 use crate::log::{Log, LogMetrics};
 use crate::topic_id::TopicId;
-use crate::types::{Offset, ProducerEpoch, ProducerId};
+use crate::types::{ProducerEpoch, ProducerId};
 use checkpoint::OffsetsByPartition;
-use found::{CheckpointedState, Failed, Found, open_request, read_offsets};
+pub(crate) use found::CheckpointedState;
+use found::{Failed, Found, open_request};
 use named_producers::NamedProducers;
 use producer_ids::ProducerIds;
 
@@ -529,43 +531,4 @@ fn open_producers(
     let at_least = ProducerId(highest.map_or(0, |id| id.0.saturating_add(1)));
     let ids = ProducerIds::open(Arc::clone(&options.disk), path, at_least)?;
     Ok((Some(ids), Some(named)))
-}
-
-/// Reads the files that are the directory's own, as opening does. Writes nothing.
-pub(crate) fn check_own_files(disk: &Arc<dyn Disk>, path: &Path) -> Result<()> {
-    NamedProducers::open(Arc::clone(disk), path)?;
-    ProducerIds::open(Arc::clone(disk), path, ProducerId(0)).map(drop)
-}
-
-/// Whether one of the files that only a log directory has is there.
-pub(crate) fn is_log_dir(disk: &dyn Disk, path: &Path) -> Result<bool> {
-    let files = [directory_file::LOCK, directory_file::CLEAN_SHUTDOWN, directory_file::RECOVERY_POINTS];
-    let mut found =
-        files.iter().map(|file| path.join(file)).map(|file| disk.exists(&file).at("look up", &file));
-    found.try_fold(false, |any, exists| Ok(any || exists?))
-}
-
-/// The recovery points and log starts that the checkpoint files of a log directory hold.
-pub(crate) fn checkpointed(disk: &dyn Disk, path: &Path) -> Result<(OffsetsByPartition, OffsetsByPartition)> {
-    let read = |file| read_offsets(disk, path, file);
-    Ok((read(directory_file::RECOVERY_POINTS)?, read(directory_file::LOG_STARTS)?))
-}
-
-/// Whether a log directory is marked as closed well.
-pub(crate) fn is_clean(disk: &dyn Disk, path: &Path) -> Result<bool> {
-    let marker = path.join(directory_file::CLEAN_SHUTDOWN);
-    disk.exists(&marker).at("look up", &marker)
-}
-
-/// Replaces the recovery point of one partition. The caller holds the lock of the directory.
-pub(crate) fn write_recovery_point(
-    disk: &dyn Disk,
-    path: &Path,
-    partition: &TopicPartition,
-    point: Offset,
-) -> Result<()> {
-    let mut points = read_offsets(disk, path, directory_file::RECOVERY_POINTS)?;
-    points.insert(partition.clone(), point);
-    let file = path.join(directory_file::RECOVERY_POINTS);
-    atomic::replace_file(disk, &file, checkpoint::encode_offsets(&points).as_bytes())
 }

@@ -16,11 +16,12 @@ use std::sync::Arc;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition};
 use crate::fs::{Disk, EntryKind, RealDisk};
-use crate::log_dir;
-use partition::Checkpointed;
+use crate::log_dir::CheckpointedState;
+use crate::log_dir::checkpoint::OffsetsByPartition;
+use crate::log_dir::look::{self, Around};
 
 /// Is told how many bytes of batches were walked.
-type Progress<'a> = &'a mut dyn FnMut(u64);
+pub(crate) type Progress<'a> = &'a mut dyn FnMut(u64);
 
 /// What [`verify`] takes for right.
 ///
@@ -73,9 +74,9 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
-    /// Whether anything is wrong, rather than only worth a note.
+    /// Whether anything is wrong, or could not be read, rather than only worth a note.
     pub fn has_errors(&self) -> bool {
-        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+        self.problems.iter().any(|problem| problem.severity > Severity::Note)
     }
 
     fn error(&mut self, path: &Path, position: u64, text: impl fmt::Display) {
@@ -86,8 +87,14 @@ impl VerifyReport {
         self.add(Severity::Note, path, position, text.to_string());
     }
 
+    /// Data is missing that was durable.
+    fn lost(&mut self, path: &Path, text: impl fmt::Display) {
+        self.error(path, 0, text);
+        self.problems.iter_mut().next_back().into_iter().for_each(|problem| problem.loses_data = true);
+    }
+
     fn add(&mut self, severity: Severity, path: &Path, position: u64, text: String) {
-        self.problems.push(Problem { path: path.to_owned(), position, severity, text });
+        self.problems.push(Problem { path: path.to_owned(), position, severity, text, loses_data: false });
     }
 
     /// Turns what an operation found wrong with a file into an error of the report; other failures stay failures.
@@ -131,12 +138,15 @@ pub struct Problem {
     pub severity: Severity,
     /// What it is.
     pub text: String,
+    /// Whether it says that data is missing which was durable: these come first for whoever has little time.
+    pub loses_data: bool,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = match self.severity {
             Severity::Error => "error",
+            Severity::Unread => "unread",
             Severity::Note => "note",
         };
         write!(f, "{severity}: {} at byte {}: {}", self.path.display(), self.position, self.text)
@@ -157,10 +167,12 @@ pub enum Severity {
     Note,
     /// What no sound log has.
     Error,
+    /// What the disk does not let us read: whether it is sound is not known.
+    Unread,
 }
 
 /// Reads everything in `path`, a log directory or the directory of one partition, and holds it against the rest.
-/// Changes nothing and takes no lock; of a log that is being written to, the end may look torn.
+/// Changes nothing and takes no lock, but refuses a log that somebody has open: its end would look torn.
 ///
 /// ```
 /// use idemlog::verify::{VerifyOptions, verify};
@@ -178,7 +190,8 @@ pub enum Severity {
 ///
 /// # Errors
 ///
-/// The disk's. Whatever is wrong with the files' bytes is in the report.
+/// [`Error::Locked`] if somebody has the log directory open: this process, another one, or a running Kafka. Where the lock
+/// cannot be looked at, nobody is taken to have. The disk's. Whatever is wrong with the files' bytes is in the report.
 pub fn verify(path: impl AsRef<Path>, options: &VerifyOptions) -> Result<VerifyReport> {
     verify_with_progress(path, options, |_| {})
 }
@@ -207,34 +220,105 @@ pub fn verify_with_progress(
     mut progress: impl FnMut(u64),
 ) -> Result<VerifyReport> {
     let path = path.as_ref();
+    expect_closed(path)?;
+    let report = look(path, options, &mut progress);
+    // What looks wrong may be the work of somebody who has come meanwhile.
+    expect_closed(path)?;
+    report
+}
+
+fn expect_closed(path: &Path) -> Result<()> {
+    match look::in_use(path) {
+        Some(path) => Err(Error::Locked { path }),
+        None => Ok(()),
+    }
+}
+
+/// Verifies, whoever has it open.
+pub(crate) fn look(path: &Path, options: &VerifyOptions, progress: Progress<'_>) -> Result<VerifyReport> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let mut report = VerifyReport::default();
-    let is_log_dir = log_dir::is_log_dir(&*disk, path)?;
+    let is_log_dir = look::is_log_dir(&*disk, path)?;
     let mut partitions = partitions_in(&*disk, path)?;
     if !is_log_dir {
-        retain_partitions(&*disk, path, &mut partitions)?;
+        retain_partitions(&*disk, path, &mut partitions);
     }
-    if partitions.is_empty() && !is_log_dir {
-        if is_partition(&*disk, path)? {
-            partition::verify(&disk, path, options, Checkpointed::default(), &mut report, &mut progress)?;
-        } else {
-            report.error(path, 0, "neither a log directory nor a partition: no file of either is here");
-        }
-        return Ok(report);
-    }
-    let own_files = log_dir::check_own_files(&disk, path);
-    report.take(own_files)?;
-    let checkpointed = log_dir::checkpointed(&*disk, path);
-    let (recovery_points, log_starts) = report.take(checkpointed)?.unwrap_or_default();
-    for name in partitions {
-        let directory = path.join(name.to_string());
-        let checkpointed = Checkpointed {
-            recovery_point: recovery_points.get(&name).copied(),
-            log_start: log_starts.get(&name).copied(),
-        };
-        partition::verify(&disk, &directory, options, checkpointed, &mut report, &mut progress)?;
+    if !partitions.is_empty() || is_log_dir {
+        log_directory(&disk, path, &partitions, options, &mut report, progress)?;
+    } else if is_partition(&*disk, path)? {
+        let state = report.take(Around::of_partition(path).and_then(checkpointed_around))?;
+        partition::verify(&disk, path, options, state.unwrap_or_default(), &mut report, progress)?;
+    } else {
+        report.error(path, 0, "neither a log directory nor a partition: no file of either is here");
     }
     Ok(report)
+}
+
+fn checkpointed_around(around: Option<Around>) -> Result<CheckpointedState> {
+    around.map_or(Ok(CheckpointedState::default()), |around| around.state())
+}
+
+/// Verifies the directory's own files and its partitions. A partition that cannot be read does not keep the others from it.
+fn log_directory(
+    disk: &Arc<dyn Disk>,
+    path: &Path,
+    partitions: &[TopicPartition],
+    options: &VerifyOptions,
+    report: &mut VerifyReport,
+    progress: Progress<'_>,
+) -> Result<()> {
+    for own_file in look::check_own_files(disk, path) {
+        report.take(own_file)?;
+    }
+    let recovery_points = report.take(look::recovery_points(&**disk, path))?.unwrap_or_default();
+    let log_starts = report.take(look::log_starts(&**disk, path))?.unwrap_or_default();
+    report.take(look::high_watermarks(&**disk, path))?;
+    let clean = look::is_clean(&**disk, path)?;
+    check_missing(&**disk, path, partitions, &recovery_points, clean, report)?;
+    for name in partitions {
+        let directory = path.join(name.to_string());
+        let state = CheckpointedState {
+            recovery_point: recovery_points.get(name).copied(),
+            log_start: log_starts.get(name).copied(),
+            high_watermark: None,
+            clean,
+        };
+        if let Err(error) = partition::verify(disk, &directory, options, state, report, progress) {
+            report.add(Severity::Unread, &directory, 0, error.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// Every partition that has a recovery point must be there. Kafka may be moving it here, under a longer name; and who crashed
+/// behind a deletion may not have come to the checkpoint.
+fn check_missing(
+    disk: &dyn Disk,
+    path: &Path,
+    partitions: &[TopicPartition],
+    recovery_points: &OffsetsByPartition,
+    clean: bool,
+    report: &mut VerifyReport,
+) -> Result<()> {
+    let entries = disk.list(path).at("list", path)?;
+    let others = entries
+        .iter()
+        .filter(|entry| !matches!(PartitionDirectory::parse(&entry.name), PartitionDirectory::Live(_)));
+    let others: Vec<_> = others.map(|entry| entry.name.to_string_lossy()).collect();
+    for (name, point) in recovery_points {
+        let longer = format!("{name}.");
+        if partitions.binary_search(name).is_ok() || others.iter().any(|other| other.starts_with(&longer)) {
+            continue;
+        }
+        let (directory, text) =
+            (path.join(name.to_string()), format!("the partition is missing; its recovery point is {point}"));
+        if clean {
+            report.lost(&directory, text);
+        } else {
+            report.note(&directory, 0, text + ": it was deleted right before a crash, or is lost");
+        }
+    }
+    Ok(())
 }
 
 /// The partitions in a log directory, in order.
@@ -252,14 +336,14 @@ fn partitions_in(disk: &dyn Disk, path: &Path) -> Result<Vec<TopicPartition>> {
 }
 
 /// Leaves those that are partitions also by what is in them: other directories have such names, too.
-fn retain_partitions(disk: &dyn Disk, path: &Path, partitions: &mut Vec<TopicPartition>) -> Result<()> {
+fn retain_partitions(disk: &dyn Disk, path: &Path, partitions: &mut Vec<TopicPartition>) {
     let mut holds = Vec::new();
     for name in partitions.iter() {
-        holds.push(partition::holds_files(disk, &path.join(name.to_string()))?);
+        // What cannot be read is not passed over.
+        holds.push(partition::holds_files(disk, &path.join(name.to_string())).unwrap_or(true));
     }
     let mut holds = holds.into_iter();
     partitions.retain(|_| holds.next() == Some(true));
-    Ok(())
 }
 
 /// Whether a directory is a partition: by its files, or, before the first append, by its name in a log directory.
@@ -270,5 +354,5 @@ fn is_partition(disk: &dyn Disk, path: &Path) -> Result<bool> {
     let absolute = std::path::absolute(path).at("find", path)?;
     let is_named =
         matches!(absolute.file_name().map(PartitionDirectory::parse), Some(PartitionDirectory::Live(_)));
-    Ok(is_named && absolute.parent().is_some_and(|parent| log_dir::is_log_dir(disk, parent).unwrap_or(false)))
+    Ok(is_named && absolute.parent().is_some_and(|parent| look::is_log_dir(disk, parent).unwrap_or(false)))
 }

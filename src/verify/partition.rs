@@ -13,17 +13,11 @@ use crate::error::{CorruptionKind, IoContext, Result};
 use crate::fs::missing::read_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{DirectoryEntry, Disk, EntryKind, IoMode};
+use crate::log_dir::CheckpointedState;
 use crate::segment::{IndexOptions, LogFile, Segment};
 use crate::topic_id::decode_metadata;
 use crate::transaction::AbortedTransaction;
 use crate::types::Offset;
-
-/// What the log directory's checkpoints say of the partition.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Checkpointed {
-    pub(super) recovery_point: Option<Offset>,
-    pub(super) log_start: Option<Offset>,
-}
 
 /// The largest file with a topic's id that is read.
 const MAX_METADATA: u64 = 4096;
@@ -36,7 +30,7 @@ pub(super) fn verify(
     disk: &Arc<dyn Disk>,
     directory: &Path,
     options: &VerifyOptions,
-    checkpointed: Checkpointed,
+    checkpointed: CheckpointedState,
     report: &mut VerifyReport,
     progress: Progress<'_>,
 ) -> Result<()> {
@@ -66,14 +60,38 @@ pub(super) fn verify(
     }
     let log_end = walk.finish()?;
     found.note_orphans(directory, report);
-    if let Some(point) = checkpointed.recovery_point
-        && !found.logs.is_empty()
-        && log_end < point
-    {
-        let text = format!("the log ends at offset {log_end}, below the recovery point {point}");
-        report.error(directory, 0, text);
-    }
+    check_reach(directory, first, log_end, checkpointed, report);
     Ok(())
+}
+
+/// The log must reach from the log start offset to the recovery point.
+fn check_reach(
+    directory: &Path,
+    first: Option<Offset>,
+    log_end: Offset,
+    checkpointed: CheckpointedState,
+    report: &mut VerifyReport,
+) {
+    let point = checkpointed.recovery_point.unwrap_or(Offset::ZERO);
+    if let (Some(first), Some(start)) = (first, checkpointed.log_start)
+        && first > start
+    {
+        let text = format!(
+            "segments are missing: the first begins at offset {first}, the log at its start offset {start}"
+        );
+        // Who empties a log to begin it at a lower offset says so before, with no recovery point, and may crash then.
+        if checkpointed.clean || point > first {
+            report.lost(directory, text);
+        } else {
+            report.note(directory, 0, text);
+        }
+    }
+    if log_end < point {
+        report.lost(
+            directory,
+            format!("the log ends at offset {log_end}, below the recovery point {point}: what is between was durable"),
+        );
+    }
 }
 
 /// Whether there is any file that only a partition has.
@@ -90,7 +108,7 @@ fn check_segment(
     directory: &Path,
     segment: &Arc<Segment>,
     next_base: Option<Offset>,
-    checkpointed: Checkpointed,
+    checkpointed: CheckpointedState,
     walk: &mut Walk<'_>,
 ) -> Result<()> {
     let batches = walk.segment(segment, next_base)?;

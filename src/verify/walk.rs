@@ -154,8 +154,12 @@ impl<'a> Walk<'a> {
     /// What follows is not where it must be: behind it is a gap, before it never right.
     fn gap(&mut self, segment: &Segment, position: u64, expected: Offset, got: Offset, kind: CorruptionKind) {
         self.producers.lose();
+        let path = segment.file().path();
+        if got > expected && !self.allow_gaps && matches!(kind, CorruptionKind::MissingSegment { .. }) {
+            return self.report.lost(&path, kind);
+        }
         if got < expected || !self.allow_gaps {
-            return self.report.error(&segment.file().path(), position, kind);
+            return self.report.error(&path, position, kind);
         }
         self.gaps.count += 1;
         self.gaps.missing += got.0 - expected.0;

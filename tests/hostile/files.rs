@@ -92,6 +92,7 @@ fn what_is_no_file_under_the_name_of_a_partitions_file_keeps_that_partition_from
         let error = dir.partition("orders", 0).unwrap_err();
         assert!(is_about(&error, &path), "{} as {file}: {error:?}", impostor.0);
         dir.partition("payments", 0).unwrap().append(&batch(1, 0, 0, 1)).unwrap();
+        drop(dir);
         let report = verify(data.path(), &VerifyOptions::default()).unwrap();
         let is_found = report.problems.iter().any(|problem| problem.path == path);
         assert!(report.has_errors() && is_found, "{} as {file}: {report:?}", impostor.0);

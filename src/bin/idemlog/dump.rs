@@ -22,10 +22,10 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCod
     for file in files(&arguments.path)? {
         match file.extension().and_then(|extension| extension.to_str()) {
             Some("log") => batches(&file, arguments.records, out)?,
-            Some("index") => entries(&file, offset_index, out)?,
-            Some("timeindex") => entries(&file, time_index, out)?,
-            Some("txnindex") => entries(&file, transaction_index, out)?,
-            Some("snapshot") => entries(&file, snapshot, out)?,
+            Some("index") => entries(&file, 8, offset_index, out)?,
+            Some("timeindex") => entries(&file, 12, time_index, out)?,
+            Some("txnindex") => entries(&file, 34, transaction_index, out)?,
+            Some("snapshot") => snapshot(&file, out)?,
             _ => Err(format!("{} is neither a segment, an index nor a snapshot", file.display()))?,
         }
     }
@@ -35,6 +35,9 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCod
 /// The file itself, or the `.log` files of a partition.
 fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     if !path.is_dir() {
+        if let Err(error) = path.symlink_metadata() {
+            Err(format!("{}: {error}", path.display()))?;
+        }
         return Ok(vec![path.to_owned()]);
     }
     place::expect_partition(path)?;
@@ -118,11 +121,25 @@ fn content(bytes: Option<Bytes>) -> String {
     bytes.map_or("null".to_owned(), |bytes| format!("\"{}\"", bytes.escape_ascii()))
 }
 
-/// The entries of a file, as `lines` reads its bytes.
-fn entries(file: &Path, lines: fn(&[u8]) -> Vec<String>, out: &mut impl Write) -> Result<(), Failure> {
+/// The entries of an index file, of `size` bytes each, as `lines` reads its bytes.
+fn entries(
+    file: &Path,
+    size: usize,
+    lines: fn(&[u8]) -> Vec<String>,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     let bytes = read(file)?;
+    print(file, &lines(&bytes), out)?;
+    let (whole, rest) = (bytes.len() / size * size, bytes.len() % size);
+    if rest > 0 {
+        Err(format!("{} at byte {whole}: {rest} bytes where an entry has {size}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn print(file: &Path, lines: &[String], out: &mut impl Write) -> std::io::Result<()> {
     writeln!(out, "{}", file.display())?;
-    Ok(lines(&bytes).iter().try_for_each(|line| writeln!(out, "  {line}"))?)
+    lines.iter().try_for_each(|line| writeln!(out, "  {line}"))
 }
 
 fn offset_index(bytes: &[u8]) -> Vec<String> {
@@ -152,24 +169,47 @@ fn transaction_index(bytes: &[u8]) -> Vec<String> {
     bytes.as_chunks::<34>().0.iter().map(aborted).collect()
 }
 
-/// The entries that Kafka's reader sees.
-fn snapshot(bytes: &[u8]) -> Vec<String> {
-    const HEAD: usize = 10;
-    let count = if bytes.len() < HEAD { 0 } else { number(bytes, 6, 4).max(0) as usize };
-    let producer = |entry: &[u8; 46]| {
-        format!(
-            "producer {} epoch {} last sequence {} last offset {} offset delta {} timestamp {} coordinator {} transaction {}",
-            number(entry, 0, 8),
-            number(entry, 8, 2),
-            number(entry, 10, 4),
-            number(entry, 14, 8),
-            number(entry, 22, 4),
-            number(entry, 26, 8),
-            number(entry, 34, 4),
-            number(entry, 38, 8),
-        )
-    };
-    bytes.get(HEAD..).unwrap_or_default().as_chunks::<46>().0.iter().take(count).map(producer).collect()
+/// The head of a snapshot: its version, the CRC-32C over what follows, and the number of entries.
+const SNAPSHOT_HEAD: usize = 10;
+const SNAPSHOT_ENTRY: usize = 46;
+
+/// The entries that Kafka's reader sees, as far as they are there.
+fn snapshot(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
+    let bytes = read(file)?;
+    let count = if bytes.len() < SNAPSHOT_HEAD { 0 } else { number(&bytes, 6, 4).max(0) as usize };
+    let entries = bytes.get(SNAPSHOT_HEAD..).unwrap_or_default();
+    let entries = entries.as_chunks::<SNAPSHOT_ENTRY>().0.iter().take(count);
+    print(file, &entries.map(producer).collect::<Vec<_>>(), out)?;
+    match wrong_with_snapshot(&bytes, count) {
+        Some(problem) => Err(format!("{}: {problem}", file.display()))?,
+        None => Ok(()),
+    }
+}
+
+fn wrong_with_snapshot(bytes: &[u8], count: usize) -> Option<String> {
+    let needed = count.saturating_mul(SNAPSHOT_ENTRY).saturating_add(SNAPSHOT_HEAD);
+    if bytes.len() < needed {
+        return Some(format!(
+            "{} bytes where a snapshot of {count} producers has {needed} or more",
+            bytes.len()
+        ));
+    }
+    let (expected, got) = (number(bytes, 2, 4) as u32, crc32c::crc32c(&bytes[6..]));
+    (expected != got).then(|| format!("the checksum is {expected:#010x}, that of the bytes {got:#010x}"))
+}
+
+fn producer(entry: &[u8; SNAPSHOT_ENTRY]) -> String {
+    format!(
+        "producer {} epoch {} last sequence {} last offset {} offset delta {} timestamp {} coordinator {} transaction {}",
+        number(entry, 0, 8),
+        number(entry, 8, 2),
+        number(entry, 10, 4),
+        number(entry, 14, 8),
+        number(entry, 22, 4),
+        number(entry, 26, 8),
+        number(entry, 34, 4),
+        number(entry, 38, 8),
+    )
 }
 
 /// A signed number of `size` bytes, big endian.

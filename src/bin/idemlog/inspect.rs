@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use idemlog::inspect::{InspectOptions, Inspection, inspect};
 use idemlog::{AbortedTransaction, Offset, Timestamp};
 
-use crate::{Failure, place, progress, report};
+use crate::{Failure, opening, place, progress, report};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -16,13 +16,16 @@ pub(crate) struct Arguments {
     /// As JSON, in Kafka's words.
     #[arg(long)]
     json: bool,
+    /// As if it had been closed well; else as the log directory around it is marked.
+    #[arg(long, conflicts_with = "unclean")]
+    clean: bool,
     /// As if it had not been closed well.
     #[arg(long)]
     unclean: bool,
-    /// The offset below which all is durable.
-    #[arg(long, value_name = "OFFSET", default_value_t = 0)]
-    recovery_point: i64,
-    /// The log start offset; else that of the first segment.
+    /// The offset below which all is durable; else that of the checkpoint beside the partition.
+    #[arg(long, value_name = "OFFSET")]
+    recovery_point: Option<i64>,
+    /// The log start offset; else that of the checkpoint, or of the first segment.
     #[arg(long, value_name = "OFFSET")]
     log_start: Option<i64>,
     /// The time; else the host's.
@@ -36,28 +39,41 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let path = &arguments.partition;
     place::expect_partition(path)?;
-    let options = InspectOptions::default()
-        .clean(!arguments.unclean)
-        .recovery_point(Offset(arguments.recovery_point))
-        .log_start(arguments.log_start.map(Offset))
-        .now(arguments.now.map(Timestamp))
-        .producer_expiry(arguments.producer_expiry);
+    let is_in_use = place::note_use(path);
+    let options = options(arguments)?;
     let state = progress::waiting(path, || inspect(path, &options))?;
     if arguments.json {
-        writeln!(out, "{:#}", report::state(&state))?;
+        writeln!(out, "{:#}", report::state(&state, is_in_use))?;
     } else {
         describe(&state, out)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(u8::from(opening::refuses(&state.recovery))))
+}
+
+/// What the log directory says, as far as the arguments say nothing else.
+fn options(arguments: &Arguments) -> idemlog::Result<InspectOptions> {
+    let found = InspectOptions::of_partition(&arguments.partition)?;
+    let clean = arguments.clean || (found.clean && !arguments.unclean);
+    let recovery_point = arguments.recovery_point.map_or(found.recovery_point, Offset);
+    let log_start = arguments.log_start.map(Offset).or(found.log_start);
+    Ok(found
+        .clean(clean)
+        .recovery_point(recovery_point)
+        .log_start(log_start)
+        .now(arguments.now.map(Timestamp))
+        .producer_expiry(arguments.producer_expiry))
 }
 
 fn describe(state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {
-    writeln!(out, "{}", state.recovery)?;
+    opening::describe(&state.recovery, out)?;
     writeln!(
         out,
         "log start {}, last stable {}, high watermark {}, log end {}",
         state.log_start, state.last_stable, state.high_watermark, state.log_end
     )?;
+    if let Some(high_watermark) = state.checkpointed_high_watermark {
+        writeln!(out, "high watermark by the checkpoint {high_watermark}")?;
+    }
     for segment in &state.segments {
         writeln!(
             out,

@@ -1,8 +1,10 @@
 //! `idemlog`: looks at logs on the disk, and repairs them if it is told to.
 
 mod dump;
+mod hint;
 mod inspect;
 mod kafka_json;
+mod opening;
 mod place;
 mod producers;
 mod progress;
@@ -25,9 +27,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Reads everything in a log directory or a partition, and lists what is wrong. Exits with 1 if anything is.
+    /// Reads everything in a log directory or a partition, and lists what is wrong. Exits with 1 if anything is, with 2 if
+    /// something cannot be read, and at once if the log is open.
     Verify(verify::Arguments),
-    /// Shows the state that opening a partition would come to.
+    /// Shows the state that opening a partition would come to, by the checkpoints beside it. Exits with 1 if an opening
+    /// refuses it. Of a log that is open, the end may be under way.
     Inspect(inspect::Arguments),
     /// Lists the producers that a partition knows.
     Producers(producers::Arguments),

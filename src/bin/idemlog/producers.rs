@@ -17,7 +17,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let path = &arguments.partition;
     place::expect_partition(path)?;
-    let state = progress::waiting(path, || inspect(path, &InspectOptions::default()))?;
+    place::note_use(path);
+    let options = InspectOptions::of_partition(path)?;
+    let state = progress::waiting(path, || inspect(path, &options))?;
     for producer in &state.producers {
         writeln!(out, "{}", report::producer_line(producer))?;
     }

@@ -21,6 +21,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let path = &arguments.partition;
     place::expect_partition(path)?;
+    place::note_use(path);
     let planned = progress::waiting(path, || plan(path))?;
     if planned.is_needless() {
         writeln!(out, "nothing to repair")?;
@@ -37,9 +38,9 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCod
 /// What `verify` has to say now.
 fn judge(path: &PathBuf, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let found = progress::waiting(path, || verify(path, &VerifyOptions::default()))?;
-    for problem in found.problems.iter().filter(|problem| problem.severity == Severity::Error) {
+    for problem in found.problems.iter().filter(|problem| problem.severity > Severity::Note) {
         writeln!(out, "{}", report::problem(problem))?;
     }
-    writeln!(out, "{}", report::verdict(found.has_errors()))?;
-    Ok(ExitCode::from(u8::from(found.has_errors())))
+    writeln!(out, "{}", report::verdict(&found))?;
+    Ok(ExitCode::from(report::status(&found)))
 }

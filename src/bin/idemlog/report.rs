@@ -6,18 +6,21 @@ use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use idemlog::inspect::{Inspection, SegmentState};
-use idemlog::verify::{Problem, Severity};
+use idemlog::verify::{Problem, Severity, VerifyReport};
 use idemlog::{Cut, CutReason, Offset, ProducerInfo, RecoveryReport};
 use serde_json::{Value, json};
 
-use crate::kafka_json;
+use crate::{kafka_json, opening};
 
 /// A state, in the words of Kafka's own.
-pub(crate) fn state(state: &Inspection) -> Value {
+pub(crate) fn state(state: &Inspection, is_in_use: bool) -> Value {
     json!({
+        "inUse": is_in_use,
+        "refused": opening::refuses(&state.recovery),
         "logStartOffset": state.log_start.0,
         "logEndOffset": state.log_end.0,
         "highWatermark": state.high_watermark.0,
+        "checkpointedHighWatermark": state.checkpointed_high_watermark.map(|offset| offset.0),
         "lastStableOffset": state.last_stable.0,
         "firstUndecidedOffset": state.first_undecided.map(|offset| offset.0),
         "recoveryPoint": state.recovery_point.0,
@@ -103,13 +106,32 @@ pub(crate) fn producer_line(producer: &ProducerInfo) -> String {
 
 /// A problem on one line.
 pub(crate) fn problem(problem: &Problem) -> String {
-    let color = if problem.severity == Severity::Error { AnsiColor::Red } else { AnsiColor::Yellow };
+    let color = if problem.severity > Severity::Note { AnsiColor::Red } else { AnsiColor::Yellow };
     colored(color, problem)
 }
 
 /// The verdict over everything.
-pub(crate) fn verdict(is_damaged: bool) -> String {
-    if is_damaged { colored(AnsiColor::Red, "damaged") } else { colored(AnsiColor::Green, "sound") }
+pub(crate) fn verdict(found: &VerifyReport) -> String {
+    match worst(found) {
+        Some(Severity::Error) => colored(AnsiColor::Red, "damaged"),
+        Some(Severity::Unread) => colored(AnsiColor::Red, "not all could be read"),
+        _ => colored(AnsiColor::Green, "sound"),
+    }
+}
+
+/// The exit status that says the same. What could not be read is a failure, whatever else was found.
+pub(crate) fn status(found: &VerifyReport) -> u8 {
+    match found.problems.iter().map(|problem| problem.severity).max() {
+        Some(Severity::Unread) => 2,
+        Some(Severity::Error) => 1,
+        _ => 0,
+    }
+}
+
+/// Damage is told also where not all could be read.
+fn worst(found: &VerifyReport) -> Option<Severity> {
+    let severities = || found.problems.iter().map(|problem| problem.severity);
+    severities().find(|&severity| severity == Severity::Error).or_else(|| severities().max())
 }
 
 /// In colour where somebody watches who did not ask for none.

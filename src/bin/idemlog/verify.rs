@@ -1,21 +1,26 @@
 //! `idemlog verify`: everything that is wrong, a line each.
 
+use std::collections::HashMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use idemlog::verify::{VerifyOptions, verify_with_progress};
+use idemlog::Error;
+use idemlog::verify::{Problem, Severity, VerifyOptions, VerifyReport, verify_with_progress};
 use indicatif::{HumanBytes, HumanCount};
 
-use crate::{Failure, place, progress, report};
+use crate::{Failure, hint, place, progress, report};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A log directory or a partition's directory.
+    /// A log directory or a partition's directory. Nobody may have it open.
     path: PathBuf,
     /// Offsets may be missing, as in a log that was compacted or replicated: gaps are listed and no error.
     #[arg(long)]
     allow_gaps: bool,
+    /// Every problem; else one of a kind for each file, with their number.
+    #[arg(long)]
+    all: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
@@ -23,21 +28,62 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCod
     place::expect_partition_or_log_directory(path)?;
     let options = VerifyOptions::default().allow_gaps(arguments.allow_gaps);
     let bar = progress::bar("verifying", progress::log_bytes_in(path), false);
-    let found = verify_with_progress(path, &options, |bytes| bar.set_position(bytes))?;
+    let found = verify_with_progress(path, &options, |bytes| bar.set_position(bytes)).map_err(refused)?;
     bar.finish_and_clear();
-    for problem in &found.problems {
-        writeln!(out, "{}", report::problem(problem))?;
+    for (problem, more) in shown(&found.problems, arguments.all) {
+        let more = if more > 0 { format!(" (and {more} more of this kind)") } else { String::new() };
+        writeln!(out, "{}{more}", report::problem(problem))?;
     }
     writeln!(
         out,
-        "{}: {} batches, {}, problems: {}",
-        report::verdict(found.has_errors()),
+        "{}: {} batches, {}, {}",
+        report::verdict(&found),
         HumanCount(found.batches),
         HumanBytes(found.bytes),
-        found.problems.len()
+        counts(&found)
     )?;
-    if found.has_errors() {
-        eprintln!("idemlog: `idemlog repair PARTITION` says what can be done about it");
+    out.flush()?;
+    hint::all(&found.problems).iter().for_each(|hint| eprintln!("idemlog: {hint}"));
+    Ok(ExitCode::from(report::status(&found)))
+}
+
+fn refused(error: Error) -> Failure {
+    match error {
+        Error::Locked { path } => format!(
+            "{} is open in another process: verify it when that has closed it, or look at a partition with `idemlog inspect`",
+            path.display()
+        )
+        .into(),
+        error => error.into(),
     }
-    Ok(ExitCode::from(u8::from(found.has_errors())))
+}
+
+/// The problems to show, those that tell of lost data first, each with how many more of its kind its file has.
+fn shown(problems: &[Problem], all: bool) -> Vec<(&Problem, usize)> {
+    let (lost, others): (Vec<_>, Vec<_>) = problems.iter().partition(|problem| problem.loses_data);
+    let mut shown: Vec<(&Problem, usize)> = Vec::new();
+    let mut places = HashMap::new();
+    for problem in lost.into_iter().chain(others) {
+        let place = *places.entry(kind(problem)).or_insert(shown.len());
+        match shown.get_mut(place) {
+            Some((_, more)) if !all => *more += 1,
+            _ => shown.push((problem, 0)),
+        }
+    }
+    shown
+}
+
+/// What the problems of a kind have in common: the file, and the words that are no numbers.
+fn kind(problem: &Problem) -> (&Path, String) {
+    let words = problem.text.split(|letter: char| !letter.is_alphanumeric());
+    (&problem.path, words.filter(|word| !word.contains(|letter: char| letter.is_ascii_digit())).collect())
+}
+
+fn counts(found: &VerifyReport) -> String {
+    let notes = found.problems.iter().filter(|problem| problem.severity == Severity::Note).count();
+    match (found.problems.len() - notes, notes) {
+        (0, notes) if notes > 0 => format!("notes: {notes}"),
+        (problems, 0) => format!("problems: {problems}"),
+        (problems, notes) => format!("problems: {problems}, notes: {notes}"),
+    }
 }

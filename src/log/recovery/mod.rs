@@ -282,7 +282,7 @@ impl<'a> Recovery<'a> {
             Ok(first) => {
                 let (expected, got) = (log_end, first.header.base_offset);
                 let kind = CorruptionKind::BaseOffset { expected, got };
-                return self.pass_over(&prepared, Corruption { path, position: 0, kind });
+                return self.pass_over(&prepared, Corruption::new(path, 0, kind));
             }
             Err(found) => return self.pass_over(&prepared, found),
         }
@@ -336,7 +336,8 @@ impl<'a> Recovery<'a> {
         }
         if self.request.options.corruption == CorruptionPolicy::Refuse {
             let kind = CorruptionKind::MissingSegment { expected: start, got: base };
-            return Err(Error::Corrupt(Corruption { path: first.file().path(), position: 0, kind }));
+            let found = Corruption::new(first.file().path(), 0, kind);
+            return Err(Error::Corrupt(Corruption { below: Some(self.request.recovery_point), ..found }));
         }
         self.report.missing_head = Some(OffsetRange { first: start, last: Offset(base.0 - 1) });
         Ok(())
@@ -412,7 +413,7 @@ impl<'a> Recovery<'a> {
     ) -> Result<()> {
         let is_tail = offset >= self.request.recovery_point;
         if !is_tail && self.request.options.corruption == CorruptionPolicy::Refuse {
-            return Err(Error::Corrupt(found));
+            return Err(Error::Corrupt(Corruption { below: Some(self.request.recovery_point), ..found }));
         }
         let reason = if is_tail { CutReason::Tail } else { CutReason::Corruption };
         self.report.cut = Some(Cut { reason, found, offset, bytes, batches, kept });
@@ -426,7 +427,7 @@ impl<'a> Recovery<'a> {
             |last| (last.segment.file().path(), last.end),
         );
         let kind = CorruptionKind::MissingEnd { expected: self.request.recovery_point, got: log_end };
-        Corruption { path, position, kind }
+        Corruption::new(path, position, kind)
     }
 
     /// Nothing is left at or above the log start offset: the log begins there, empty (`LogLoader`, a log end below the
@@ -596,7 +597,7 @@ fn first_sound(segment: &Arc<Segment>) -> Result<Result<PlacedBatch, Corruption>
 /// What is said of a file without a batch.
 fn empty(segment: &Segment) -> Corruption {
     let kind = CorruptionKind::Format("no batch");
-    Corruption { path: segment.file().path(), position: 0, kind }
+    Corruption::new(segment.file().path(), 0, kind)
 }
 
 /// A file of the partition, its first `len` bytes readable, valid or not.

@@ -94,6 +94,14 @@ pub enum CutReason {
 }
 
 impl RecoveryReport {
+    /// How many offsets below the recovery point were cut, or are missing: they were durable. Of a log that was cut by
+    /// [`CorruptionPolicy::CutAndKeep`](crate::CorruptionPolicy::CutAndKeep) or by [`repair`](mod@crate::repair).
+    pub fn durable_offsets_cut(&self) -> u64 {
+        let end = |cut: &Cut| cut.offset.0.max(self.log_start);
+        let cut = self.cut.as_ref().map_or(0, |cut| self.recovery_point - end(cut));
+        u64::try_from(cut).unwrap_or(0)
+    }
+
     /// Whether the log was closed well, and nothing of what that leaves was missing or too much.
     pub(crate) fn found_all_in_place(&self) -> bool {
         let Self { snapshots_skipped, indexes_rebuilt, removed, not_written, .. } = self;

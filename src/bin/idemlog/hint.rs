@@ -1,0 +1,74 @@
+//! What can be done about a file that `verify` complains of.
+
+use std::path::Path;
+
+use idemlog::verify::{Problem, Severity};
+
+/// What can be done about the problems that are no notes, once each, in order.
+pub(crate) fn all(problems: &[Problem]) -> Vec<String> {
+    let mut hints: Vec<String> = Vec::new();
+    for hint in problems.iter().filter_map(hint) {
+        if !hints.contains(&hint) {
+            hints.push(hint);
+        }
+    }
+    hints
+}
+
+fn hint(problem: &Problem) -> Option<String> {
+    let path = problem.path.as_path();
+    if problem.severity != Severity::Error {
+        return None;
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let shown = path.display();
+    if let Some(without) = without(&name) {
+        return Some(format!("close whatever has the directory open and move {shown} away: {without}"));
+    }
+    let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    match (path.extension().and_then(|extension| extension.to_str()), path.is_dir()) {
+        (Some("swap"), _) => Some(format!("let Kafka open {shown}: it finishes what it has begun")),
+        _ if problem.loses_data => Some(about_loss(problem)),
+        (_, true) | (Some(_), _) if !is_file => {
+            Some(format!("{shown} must go: nothing opens the partition before"))
+        }
+        _ => Some(repair(path.parent().unwrap_or(path))),
+    }
+}
+
+/// What is missing comes back only from elsewhere; that the log ends too early can be accepted.
+fn about_loss(problem: &Problem) -> String {
+    let path = problem.path.as_path();
+    let restore = format!("what {} lacks can only come from a copy or a replica", path.display());
+    if problem.text.starts_with("the log ends") { format!("{restore}; {}", repair(path)) } else { restore }
+}
+
+fn repair(partition: &Path) -> String {
+    format!("`idemlog repair {}` says what can be done", partition.display())
+}
+
+/// What an opening does without a file that `repair` does not make again.
+fn without(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "recovery-point-offset-checkpoint" => {
+            "without it no partition has a recovery point. Verify again first: an opening would read every batch (of a directory \
+             that is marked clean only the ends), and cut damage as an unfinished end instead of refusing it"
+        }
+        "log-start-offset-checkpoint" => {
+            "without it every log begins with its first segment. Deleted records that are still in it come back, and a log \
+             without a segment begins at offset 0 again"
+        }
+        "replication-offset-checkpoint" => {
+            "without it no high watermark is known until the host sets it again"
+        }
+        "idemlog-producer-ids" => {
+            "without it ids go on above the highest that a partition or a named producer knows. One that was given out and is \
+             known nowhere may be given out again"
+        }
+        "idemlog-named-producers" => {
+            "without it every name begins with a new id, and whoever came under it before is not fenced"
+        }
+        "partition.metadata" => "without it the partition takes the next topic id that it is asked for",
+        _ => return None,
+    })
+}

@@ -1,0 +1,70 @@
+//! What an opening would do about a partition, in words: nothing of it has happened.
+
+use std::io::{Result, Write};
+
+use idemlog::{Cut, CutReason, RecoveryReport};
+
+/// Whether an opening refuses the partition, unless it is told to cut.
+pub(crate) fn refuses(report: &RecoveryReport) -> bool {
+    report.cut.as_ref().is_some_and(|cut| cut.reason == CutReason::Corruption)
+}
+
+/// A line, and one more for each thing out of the ordinary.
+pub(crate) fn describe(report: &RecoveryReport, out: &mut impl Write) -> Result<()> {
+    if let Some(cut) = report.cut.as_ref().filter(|_| refuses(report)) {
+        writeln!(
+            out,
+            "an opening refuses this: {}; {} offsets below the recovery point {} were durable and are gone\n\
+             `idemlog repair` says what can be done; cut there, it would be:",
+            cut.found,
+            report.durable_offsets_cut(),
+            report.recovery_point
+        )?;
+    }
+    writeln!(
+        out,
+        "{}, an opening would begin at offset {}: offsets {} to {} in {} segments, {} bytes to read, {} batches to check, \
+         {} to replay, {} producers",
+        if report.marked_clean { "closed well" } else { "not closed well" },
+        report.recovery_point,
+        report.log_start,
+        report.log_end,
+        report.segments,
+        report.bytes_read,
+        report.batches_checked,
+        report.batches_replayed,
+        report.producers,
+    )?;
+    if let Some(cut) = &report.cut {
+        writeln!(out, "  it would {}", cut_in_words(cut))?;
+    }
+    if report.trimmed_bytes > 0 {
+        writeln!(out, "  it would give back {} empty bytes behind the last batch", report.trimmed_bytes)?;
+    }
+    if report.adopted_prepared {
+        writeln!(out, "  it would take in a segment that has no name yet")?;
+    }
+    for (path, reason) in &report.snapshots_skipped {
+        writeln!(out, "  it would pass over {}: {reason}", path.display())?;
+    }
+    for base in &report.indexes_rebuilt {
+        writeln!(out, "  it would build the indexes of the segment at {base} again")?;
+    }
+    Ok(())
+}
+
+fn cut_in_words(cut: &Cut) -> String {
+    let reason = match cut.reason {
+        CutReason::Tail => "cut an unfinished end",
+        _ => "cut in front of damage",
+    };
+    let mut text = format!("{reason} at offset {}: {}; {} bytes", cut.offset, cut.found, cut.bytes);
+    if cut.batches > 0 {
+        text += &format!(" with {} valid batches", cut.batches);
+    }
+    let mut kept = cut.kept.iter().map(|path| path.display().to_string());
+    if let Some(first) = kept.next() {
+        text += &kept.fold(format!(", to be kept in {first}"), |text, path| text + ", " + &path);
+    }
+    text
+}
