@@ -159,7 +159,8 @@ impl LogDir {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidTopic`] for a name that Kafka would refuse; what kept the partition from opening; the disk's.
+    /// [`Error::InvalidTopic`] for a name that Kafka would refuse; [`Error::InvalidOption`] for a number below 0, or options
+    /// of [`log_for`](LogDirOptions::log_for) that cannot work; what kept the partition from opening; the disk's.
     pub fn partition(&self, topic: &str, partition: i32) -> Result<Log> {
         let name = TopicPartition::new(topic, partition)?;
         if let Some(log) = self.existing(&name)? {
@@ -220,13 +221,14 @@ impl LogDir {
             return Err(Error::ReadOnly { path: directory });
         }
         inner.expect_no_impostor(&directory)?;
+        let options = inner.options.log_options(name)?;
         // After a crash the new partition would be measured by the recovery point and log start of the one before it.
         if inner.gone.lock().contains(name) {
             inner.write_checkpoints()?;
         }
         atomic::create_directory_durably(&*inner.options.disk, &directory)?;
         let state = CheckpointedState::default();
-        Log::open(open_request(name, directory, &inner.options, &inner.environment, state)?)
+        Log::open(open_request(name, directory, options, &inner.environment, state)?)
     }
 
     /// The partitions that are open, in order.
