@@ -31,6 +31,8 @@ pub enum ErrorCode {
     InvalidTopic = 17,
     /// The batch is larger than a segment.
     RecordListTooLarge = 18,
+    /// The timestamp is too far ahead.
+    InvalidTimestamp = 32,
     /// The record format is not supported.
     UnsupportedForMessageFormat = 43,
     /// Sequences came out of order.
@@ -96,6 +98,7 @@ impl BatchError {
             Self::TooLarge { .. } | Self::DecompressedTooLarge { .. } => ErrorCode::MessageTooLarge,
             Self::UnknownCodec { .. } | Self::CodecDisabled { .. } => ErrorCode::UnsupportedCompressionType,
             Self::Record { .. } | Self::ClientRule { .. } | Self::Field { .. } => ErrorCode::InvalidRecord,
+            Self::TimestampAhead { .. } => ErrorCode::InvalidTimestamp,
             _ => ErrorCode::CorruptMessage,
         }
     }

@@ -132,6 +132,12 @@ impl fmt::Display for BatchError {
             Self::DecompressedTooLarge { limit } => {
                 write!(f, "the records decompress to more than {limit} bytes")
             }
+            Self::TimestampAhead { expected, got } => {
+                write!(
+                    f,
+                    "its largest timestamp is {got}, ahead of the clock; at this time {expected} is the latest"
+                )
+            }
             Self::ClientRule { expected, got } => write!(f, "from a client, {expected}; got {got}"),
         }
     }
