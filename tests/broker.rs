@@ -10,7 +10,7 @@ mod common;
 
 use common::{MODES, TestClock, batch, open, options, plain, small, stored};
 use idemlog::{
-    AppendOptions, Batch, BatchBuilder, ControlRecord, DuplicateCheck, Durability, Error, IoMode,
+    AppendOptions, Batch, BatchBuilder, ControlRecord, DuplicateCheck, Durability, Error, ErrorCode, IoMode,
     LeaderEpoch, Log, LogDir, LogOptions, Offset, Origin, ProducerEpoch, ProducerId, ProducerPolicy,
     RecordCheck, RejectionReason, Sequence, Timestamp, TimestampType, TopicId, UncheckedBatch,
 };
@@ -455,4 +455,27 @@ fn options_that_cannot_work_keep_their_partition_alone_from_opening() {
         let dir = open(data.path(), mode);
         assert_eq!(stored(&dir.partition("wrong", 0).unwrap()).len(), 1);
     }
+}
+
+#[test]
+fn a_partition_below_zero_is_nowhere_and_one_that_is_there_is_not_created() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), MODES[0]);
+    for number in [-1, i32::MIN] {
+        assert!(dir.find("t", number).unwrap().is_none());
+        assert!(!dir.delete_partition("t", number).unwrap());
+        for refused in [dir.partition("t", number), dir.create_partition("t", number)] {
+            assert_eq!(refused.unwrap_err().code(), ErrorCode::UnknownTopicOrPartition);
+        }
+    }
+    assert!(matches!(dir.find("a/b", -1), Err(Error::InvalidTopic { .. })));
+    let log = dir.create_partition("t", 0).unwrap();
+    log.append(&plain("stored")).unwrap();
+    let again = dir.create_partition("t", 0).unwrap_err();
+    assert!(matches!(&again, Error::Exists { path } if path == log.directory()), "{again}");
+    assert_eq!(again.code().number(), 36);
+    assert_eq!(stored(&dir.partition("t", 0).unwrap()).len(), 1);
+    dir.close().unwrap();
+    assert!(matches!(dir.find("t", -1), Err(Error::Closed)));
+    assert!(matches!(open(data.path(), MODES[0]).create_partition("t", 0), Err(Error::Exists { .. })));
 }

@@ -51,6 +51,7 @@ impl fmt::Display for Error {
             Self::InvalidOption { option, expected, got } => {
                 write!(f, "option {option} must be {expected}, not {got}")
             }
+            Self::Exists { path } => write!(f, "{} exists already", path.display()),
             Self::InvalidTopic { topic, expected } => write!(f, "topic name {topic:?}: {expected}"),
             Self::ProducerIdsExhausted => f.write_str("no producer id is left to give out"),
             Self::SequencesExhausted => {

@@ -98,6 +98,11 @@ pub enum Error {
         /// What came.
         got: String,
     },
+    /// The partition to create is there.
+    Exists {
+        /// Its directory.
+        path: PathBuf,
+    },
     /// A topic name that Kafka would refuse.
     InvalidTopic {
         /// The name.
