@@ -10,9 +10,9 @@ mod common;
 
 use common::{MODES, TestClock, batch, open, options, plain, small, stored};
 use idemlog::{
-    AppendOptions, Batch, BatchBuilder, ControlRecord, DuplicateCheck, Durability, Error, LeaderEpoch, Log,
-    LogDir, Offset, Origin, ProducerEpoch, ProducerId, ProducerPolicy, RecordCheck, RejectionReason,
-    Sequence, Timestamp, TimestampType, TopicId, UncheckedBatch,
+    AppendOptions, Batch, BatchBuilder, ControlRecord, DuplicateCheck, Durability, Error, ErrorCode, IoMode,
+    LeaderEpoch, Log, LogDir, LogOptions, Offset, Origin, ProducerEpoch, ProducerId, ProducerPolicy,
+    RecordCheck, RejectionReason, Sequence, Timestamp, TimestampType, TopicId, UncheckedBatch,
 };
 
 const COMMIT: ControlRecord = ControlRecord::Commit { coordinator_epoch: 0 };
@@ -393,4 +393,89 @@ fn options_change_on_a_live_log_but_for_those_that_cannot() {
         }
         assert_eq!(log.options().segment_bytes, 4096);
     }
+}
+
+/// The options of two topics, and of one whose options cannot work.
+fn of_topic(topic: &str, mode: IoMode) -> LogOptions {
+    match topic {
+        "large" => small(mode).segment_bytes(1 << 20).producers(ProducerPolicy::default().window(20)),
+        "wrong" => small(mode).segment_bytes(1),
+        _ => small(mode),
+    }
+}
+
+#[test]
+fn each_partition_has_the_options_that_the_host_says_for_it_also_after_a_restart() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let options = options(mode).log_for(move |partition| of_topic(partition.topic(), mode));
+        for opening in 0..3 {
+            let dir = LogDir::open(data.path(), options.clone()).unwrap();
+            for (topic, remembered, has_rolled) in [("large", 20, false), ("small", 5, true)] {
+                let log = dir.partition(topic, 0).unwrap();
+                assert_eq!(*log.options(), of_topic(topic, mode));
+                for sequence in (0..40).filter(|_| opening == 0) {
+                    log.append(&batch(1, 0, sequence, 1)).unwrap();
+                }
+                assert!(log.append(&batch(1, 0, 40 - remembered, 1)).unwrap().is_duplicate(), "{topic}");
+                let older = log.append(&batch(1, 0, 39 - remembered, 1)).unwrap_err();
+                assert_eq!(reason(older), RejectionReason::OlderThanWindow);
+                assert_eq!(log.metrics().segments > 1, has_rolled, "{topic}");
+            }
+            // The first opening ends well, the second in a kill.
+            if opening == 0 {
+                dir.close().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn options_that_cannot_work_keep_their_partition_alone_from_opening() {
+    let is_refused = |opened: idemlog::Result<Log>| {
+        let refused = opened.unwrap_err();
+        assert!(matches!(refused, Error::InvalidOption { option: "segment_bytes", .. }), "{refused}");
+    };
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        for topic in ["right", "wrong"] {
+            dir.partition(topic, 0).unwrap().append(&plain("stored")).unwrap();
+        }
+        dir.close().unwrap();
+        let by_topic = options(mode).log_for(move |partition| of_topic(partition.topic(), mode));
+        let dir = LogDir::open(data.path(), by_topic).unwrap();
+        assert_eq!(stored(&dir.partition("right", 0).unwrap()).len(), 1);
+        is_refused(dir.partition("wrong", 0));
+        let failed: Vec<String> = dir.failed().iter().map(|(name, _)| name.to_string()).collect();
+        assert_eq!(failed, ["wrong-0"]);
+        is_refused(dir.partition("wrong", 1));
+        assert!(!data.path().join("wrong-1").exists(), "nothing is left of what was not created");
+        dir.close().unwrap();
+        let dir = open(data.path(), mode);
+        assert_eq!(stored(&dir.partition("wrong", 0).unwrap()).len(), 1);
+    }
+}
+
+#[test]
+fn a_partition_below_zero_is_nowhere_and_one_that_is_there_is_not_created() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), MODES[0]);
+    for number in [-1, i32::MIN] {
+        assert!(dir.find("t", number).unwrap().is_none());
+        assert!(!dir.delete_partition("t", number).unwrap());
+        for refused in [dir.partition("t", number), dir.create_partition("t", number)] {
+            assert_eq!(refused.unwrap_err().code(), ErrorCode::UnknownTopicOrPartition);
+        }
+    }
+    assert!(matches!(dir.find("a/b", -1), Err(Error::InvalidTopic { .. })));
+    let log = dir.create_partition("t", 0).unwrap();
+    log.append(&plain("stored")).unwrap();
+    let again = dir.create_partition("t", 0).unwrap_err();
+    assert!(matches!(&again, Error::Exists { path } if path == log.directory()), "{again}");
+    assert_eq!(again.code().number(), 36);
+    assert_eq!(stored(&dir.partition("t", 0).unwrap()).len(), 1);
+    dir.close().unwrap();
+    assert!(matches!(dir.find("t", -1), Err(Error::Closed)));
+    assert!(matches!(open(data.path(), MODES[0]).create_partition("t", 0), Err(Error::Exists { .. })));
 }

@@ -60,6 +60,7 @@ fn variants() -> Vec<LogOptions> {
         base.clone().snapshot_interval_bytes(1_500),
         base.clone().index_interval_bytes(1).segment_index_bytes(64),
         base.clone().durability(Durability::Synced),
+        base.clone().max_timestamp_ahead_ms(AGE / 50),
         base.clone().timestamp_type(TimestampType::LogAppendTime),
         base.max_batch_bytes(300),
     ]

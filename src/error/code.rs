@@ -15,6 +15,8 @@ use super::{BatchError, Error, Rejection, RejectionReason};
 pub enum ErrorCode {
     /// The server experienced an unexpected error.
     UnknownServerError = -1,
+    /// No error: for hosts that answer in codes. No [`Error`] has it.
+    None = 0,
     /// The requested offset is not within the range of offsets.
     OffsetOutOfRange = 1,
     /// The record's CRC or size is wrong.
@@ -31,6 +33,10 @@ pub enum ErrorCode {
     InvalidTopic = 17,
     /// The batch is larger than a segment.
     RecordListTooLarge = 18,
+    /// The timestamp is too far ahead.
+    InvalidTimestamp = 32,
+    /// The topic or partition exists already.
+    TopicAlreadyExists = 36,
     /// The record format is not supported.
     UnsupportedForMessageFormat = 43,
     /// Sequences came out of order.
@@ -96,6 +102,7 @@ impl BatchError {
             Self::TooLarge { .. } | Self::DecompressedTooLarge { .. } => ErrorCode::MessageTooLarge,
             Self::UnknownCodec { .. } | Self::CodecDisabled { .. } => ErrorCode::UnsupportedCompressionType,
             Self::Record { .. } | Self::ClientRule { .. } | Self::Field { .. } => ErrorCode::InvalidRecord,
+            Self::TimestampAhead { .. } => ErrorCode::InvalidTimestamp,
             _ => ErrorCode::CorruptMessage,
         }
     }
@@ -111,7 +118,10 @@ impl Error {
             Self::InvalidTopic { .. } => ErrorCode::InvalidTopic,
             Self::Truncated | Self::Closed => ErrorCode::NotLeaderOrFollower,
             Self::InDoubt => ErrorCode::RequestTimedOut,
-            Self::Gone => ErrorCode::UnknownTopicOrPartition,
+            Self::Gone | Self::InvalidOption { option: "partition", .. } => {
+                ErrorCode::UnknownTopicOrPartition
+            }
+            Self::Exists { .. } => ErrorCode::TopicAlreadyExists,
             Self::WouldBlock { .. } => ErrorCode::ThrottlingQuotaExceeded,
             Self::Corrupt(_)
             | Self::Io(_)

@@ -51,6 +51,7 @@ impl fmt::Display for Error {
             Self::InvalidOption { option, expected, got } => {
                 write!(f, "option {option} must be {expected}, not {got}")
             }
+            Self::Exists { path } => write!(f, "{} exists already", path.display()),
             Self::InvalidTopic { topic, expected } => write!(f, "topic name {topic:?}: {expected}"),
             Self::ProducerIdsExhausted => f.write_str("no producer id is left to give out"),
             Self::SequencesExhausted => {
@@ -138,6 +139,12 @@ impl fmt::Display for BatchError {
             Self::Decompression { codec, problem } => write!(f, "{codec}: {problem}"),
             Self::DecompressedTooLarge { limit } => {
                 write!(f, "the records decompress to more than {limit} bytes")
+            }
+            Self::TimestampAhead { expected, got } => {
+                write!(
+                    f,
+                    "its largest timestamp is {got}, ahead of the clock; at this time {expected} is the latest"
+                )
             }
             Self::ClientRule { expected, got } => write!(f, "from a client, {expected}; got {got}"),
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::topic_id::TopicId;
-use crate::types::{LeaderEpoch, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence};
+use crate::types::{LeaderEpoch, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp};
 pub use code::ErrorCode;
 
 /// The result of every fallible call of this crate.
@@ -97,6 +97,11 @@ pub enum Error {
         expected: &'static str,
         /// What came.
         got: String,
+    },
+    /// The partition to create is there.
+    Exists {
+        /// Its directory.
+        path: PathBuf,
     },
     /// A topic name that Kafka would refuse.
     InvalidTopic {
@@ -315,6 +320,14 @@ pub enum BatchError {
     DecompressedTooLarge {
         /// The bound in bytes.
         limit: usize,
+    },
+    /// The batch is further ahead of the clock than
+    /// [`max_timestamp_ahead_ms`](crate::LogOptions::max_timestamp_ahead_ms) lets a client be.
+    TimestampAhead {
+        /// The largest timestamp that is taken at this time.
+        expected: Timestamp,
+        /// The batch's largest.
+        got: Timestamp,
     },
     /// A rule for batches from clients is broken.
     ClientRule {

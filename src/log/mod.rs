@@ -315,7 +315,8 @@ impl Log {
 
     /// Works by other options from now on: retention, sizes, durability, what is checked, who is forgotten. A segment that
     /// is there keeps its index sizes; appends under way may still follow the old ones. Not written anywhere: the next
-    /// opening has those of its [`LogDirOptions`](crate::LogDirOptions).
+    /// opening has those of its [`LogDirOptions`](crate::LogDirOptions), for all partitions or
+    /// [for each](crate::LogDirOptions::log_for).
     ///
     /// ```
     /// use idemlog::{Durability, LogDir, LogDirOptions};

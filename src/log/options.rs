@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::fs::IoMode;
 use crate::producer::ProducerPolicy;
 use crate::segment::IndexOptions;
+use crate::types::Timestamp;
 
 /// What an acknowledged append survives.
 ///
@@ -71,6 +72,12 @@ pub struct LogOptions {
     /// batch that is not replicated, which takes a copy and a new CRC; of a duplicate it is then not known whether its
     /// bytes are the same.
     pub timestamp_type: TimestampType,
+    /// How far a client's batch may be ahead of the clock, in ms, 0 and up, by its largest timestamp, which the header has:
+    /// further, and it is refused, as one client with a wrong clock would keep a segment from ever being as old as
+    /// [`retention_ms`](Self::retention_ms). Not asked of replicated batches, of the host's own as a coordinator, nor where
+    /// the log's timestamps take the place of the client's. A batch without a timestamp (-1) is never ahead.
+    /// Default: 1 hour, as in Kafka (`message.timestamp.after.max.ms`, KIP-937 and KIP-1030); `i64::MAX`: no bound.
+    pub max_timestamp_ahead_ms: i64,
     /// Whether a transaction may begin only with a guard of
     /// [`Log::begin_verification`](crate::Log::begin_verification). Default: no.
     pub verify_transactions: bool,
@@ -110,6 +117,7 @@ impl Default for LogOptions {
             record_check: RecordCheck::Full,
             max_decompressed_bytes: DEFAULT_MAX_DECOMPRESSED,
             timestamp_type: TimestampType::CreateTime,
+            max_timestamp_ahead_ms: 60 * 60 * 1000,
             verify_transactions: false,
             producers: ProducerPolicy::default(),
             max_unsynced_bytes: 64 << 20,
@@ -135,6 +143,7 @@ setters! { LogOptions:
     record_check: RecordCheck,
     max_decompressed_bytes: usize,
     timestamp_type: TimestampType,
+    max_timestamp_ahead_ms: i64,
     verify_transactions: bool,
     producers: ProducerPolicy,
     max_unsynced_bytes: u64,
@@ -187,11 +196,19 @@ impl LogOptions {
         check(snapshot > 0, "snapshot_interval_bytes", "1 or more", snapshot)?;
         let expiry = self.expiry_interval_ms;
         check(expiry > 0, "expiry_interval_ms", "1 or more", expiry.unsigned_abs())?;
+        let ahead = self.max_timestamp_ahead_ms;
+        check(ahead >= 0, "max_timestamp_ahead_ms", "0 or more", ahead.unsigned_abs())?;
         let age = self.retention_ms.unwrap_or(0);
         check(age >= 0, "retention_ms", "0 or more", age.unsigned_abs())?;
         let interval = self.retention_interval_ms;
         check(interval > 0, "retention_interval_ms", "1 or more", interval.unsigned_abs())?;
         self.producers.validate()
+    }
+
+    /// The largest timestamp that a client's batch may have at this time.
+    pub(crate) fn latest_timestamp(&self, now: Timestamp) -> Timestamp {
+        // Of a clock before 1970, too, `i64::MAX` is ahead of everything.
+        Timestamp(now.0.max(0).saturating_add(self.max_timestamp_ahead_ms))
     }
 
     pub(crate) fn indexes(&self) -> IndexOptions {
@@ -215,6 +232,7 @@ mod tests {
             ("max_pending", LogOptions::default().max_pending(0)),
             ("snapshot_interval_bytes", LogOptions::default().snapshot_interval_bytes(0)),
             ("expiry_interval_ms", LogOptions::default().expiry_interval_ms(0)),
+            ("max_timestamp_ahead_ms", LogOptions::default().max_timestamp_ahead_ms(-1)),
             ("retention_ms", LogOptions::default().retention_ms(Some(-1))),
             ("retention_interval_ms", LogOptions::default().retention_interval_ms(0)),
         ];

@@ -34,22 +34,21 @@ pub(crate) struct CheckpointedState {
 pub(super) fn open_request(
     name: &TopicPartition,
     directory: PathBuf,
-    options: &LogDirOptions,
+    options: LogOptions,
     environment: &Arc<Environment>,
     state: CheckpointedState,
 ) -> Result<OpenRequest> {
-    let log: &LogOptions = &options.log;
-    let mode = match log.io_mode {
+    let mode = match options.io_mode {
         // Whoever holds the lock may cut what is mapped without it.
-        _ if options.read_only => IoMode::Write,
+        _ if environment.read_only => IoMode::Write,
         Some(mode) => mode,
-        None => options.disk.io_mode(&directory).at("look up the file system of", &directory)?,
+        None => environment.disk.io_mode(&directory).at("look up the file system of", &directory)?,
     };
     Ok(OpenRequest {
         name: name.clone(),
         directory,
         environment: Arc::clone(environment),
-        options: log.clone(),
+        options,
         mode,
         recovery_point: state.recovery_point.unwrap_or(Offset::ZERO),
         log_start: state.log_start,
@@ -128,7 +127,10 @@ impl Found {
         let open = || {
             while let Some(name) = self.partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let (directory, state) = (path.join(name.to_string()), self.state(name));
-                let log = open_request(name, directory, options, environment, state).and_then(Log::open);
+                let log = options
+                    .log_options(name)
+                    .and_then(|options| open_request(name, directory, options, environment, state))
+                    .and_then(Log::open);
                 let mut opened = opened.lock();
                 match log {
                     Ok(log) => drop(opened.0.insert(name.clone(), log)),

@@ -161,19 +161,44 @@ impl LogDir {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidTopic`] for a name that Kafka would refuse; what kept the partition from opening; the disk's.
+    /// [`Error::InvalidTopic`] for a name that Kafka would refuse; [`Error::InvalidOption`] for a number below 0, or options
+    /// of [`log_for`](LogDirOptions::log_for) that cannot work; what kept the partition from opening; the disk's.
     pub fn partition(&self, topic: &str, partition: i32) -> Result<Log> {
         let name = TopicPartition::new(topic, partition)?;
         if let Some(log) = self.existing(&name)? {
             return Ok(log);
         }
         let _turn = self.inner.creating.lock();
-        if let Some(log) = self.existing(&name)? {
-            return Ok(log);
+        match self.existing(&name)? {
+            Some(log) => Ok(log),
+            None => self.create(name),
         }
-        let log = self.create(&name)?;
-        self.inner.partitions.write().insert(name, log.clone());
-        Ok(log)
+    }
+
+    /// Creates a partition that must not be there yet. One that a call before a crash, or one that failed, has begun may be
+    /// there after the next opening.
+    ///
+    /// ```
+    /// use idemlog::{ErrorCode, LogDir, LogDirOptions};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// dir.create_partition("orders", 0)?;
+    /// let again = dir.create_partition("orders", 0).unwrap_err();
+    /// assert_eq!(again.code(), ErrorCode::TopicAlreadyExists);
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] if it is there; else as [`partition`](Self::partition).
+    pub fn create_partition(&self, topic: &str, partition: i32) -> Result<Log> {
+        let name = TopicPartition::new(topic, partition)?;
+        let _turn = self.inner.creating.lock();
+        match self.existing(&name)? {
+            Some(log) => Err(Error::Exists { path: log.directory().to_owned() }),
+            None => self.create(name),
+        }
     }
 
     /// The same for a partition of the topic with this id, which is noted in the partition, durably, if it has none.
@@ -198,13 +223,14 @@ impl LogDir {
         Ok(log)
     }
 
-    /// The log of a partition, if there is one.
+    /// The log of a partition, if there is one; below 0 there is none.
     ///
     /// # Errors
     ///
-    /// As [`partition`](Self::partition).
+    /// [`Error::InvalidTopic`] for a name that Kafka would refuse; what kept the partition from opening.
     pub fn find(&self, topic: &str, partition: i32) -> Result<Option<Log>> {
-        self.existing(&TopicPartition::new(topic, partition)?)
+        self.check_open()?;
+        sought(topic, partition)?.map_or(Ok(None), |name| self.existing(&name))
     }
 
     fn existing(&self, name: &TopicPartition) -> Result<Option<Log>> {
@@ -215,20 +241,24 @@ impl LogDir {
         }
     }
 
-    fn create(&self, name: &TopicPartition) -> Result<Log> {
+    /// Makes a partition. The caller has the turn to create, and has found none.
+    fn create(&self, name: TopicPartition) -> Result<Log> {
         let inner = &self.inner;
         let directory = inner.path.join(name.to_string());
         if inner.options.read_only {
             return Err(Error::ReadOnly { path: directory });
         }
         inner.expect_no_impostor(&directory)?;
+        let options = inner.options.log_options(&name)?;
         // After a crash the new partition would be measured by the recovery point and log start of the one before it.
-        if inner.gone.lock().contains(name) {
+        if inner.gone.lock().contains(&name) {
             inner.write_checkpoints()?;
         }
         atomic::create_directory_durably(&*inner.options.disk, &directory)?;
         let state = CheckpointedState::default();
-        Log::open(open_request(name, directory, &inner.options, &inner.environment, state)?)
+        let log = Log::open(open_request(&name, directory, options, &inner.environment, state)?)?;
+        inner.partitions.write().insert(name, log.clone());
+        Ok(log)
     }
 
     /// The partitions that are open, in order.
@@ -250,13 +280,14 @@ impl LogDir {
     ///
     /// The disk's; the partition may be deleted nevertheless.
     pub fn delete_partition(&self, topic: &str, partition: i32) -> Result<bool> {
-        let name = TopicPartition::new(topic, partition)?;
+        let name = sought(topic, partition)?;
         let inner = &self.inner;
         if inner.options.read_only {
             return Err(self.read_only());
         }
         let _turn = inner.creating.lock();
         self.check_open()?;
+        let Some(name) = name else { return Ok(false) };
         let Some(log) = inner.partitions.read().get(&name).cloned() else { return Ok(false) };
         // Waits for work of the partition that may itself wait to look at the partitions.
         log.abandon();
@@ -487,6 +518,14 @@ impl Drop for Inner {
     /// Lets the background threads go; nobody waits for them.
     fn drop(&mut self) {
         self.environment.queue.close();
+    }
+}
+
+/// The name of a partition that somebody looks for; `None` below 0, where none can be.
+fn sought(topic: &str, partition: i32) -> Result<Option<TopicPartition>> {
+    match TopicPartition::new(topic, partition) {
+        Err(Error::InvalidOption { .. }) => Ok(None),
+        name => name.map(Some),
     }
 }
 

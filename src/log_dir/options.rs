@@ -1,9 +1,11 @@
 //! What a host can choose for a log directory.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
+use crate::fs::name::TopicPartition;
 use crate::fs::{Disk, RealDisk};
 use crate::log::LogOptions;
 
@@ -23,7 +25,7 @@ use crate::log::LogOptions;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LogDirOptions {
-    /// How each partition stores its batches.
+    /// How each partition stores its batches, where [`log_for`](Self::log_for) does not say it for each.
     pub log: LogOptions,
     /// How many threads prepare pages and segments ahead of the appenders, write snapshots, and sync for futures.
     /// Of two or more, one is always free of what takes long. Default: 0, the engine starts no thread; the appender does
@@ -47,6 +49,17 @@ pub struct LogDirOptions {
     pub disk: Arc<dyn Disk>,
     /// The clock. Default: the operating system's.
     pub clock: Arc<dyn Clock>,
+    log_for: Option<LogFor>,
+}
+
+/// What a host answers when it is asked how a partition stores its batches.
+#[derive(Clone)]
+struct LogFor(Arc<dyn Fn(&TopicPartition) -> LogOptions + Send + Sync>);
+
+impl fmt::Debug for LogFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogFor(..)")
+    }
 }
 
 impl Default for LogDirOptions {
@@ -60,6 +73,7 @@ impl Default for LogDirOptions {
             read_only: false,
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
+            log_for: None,
         }
     }
 }
@@ -76,11 +90,48 @@ setters! { LogDirOptions:
 }
 
 impl LogDirOptions {
+    /// How each partition stores its batches, asked once whenever one is opened or created; [`log`](Self#structfield.log)
+    /// counts no more. A host that keeps the options of its topics answers with them here, so that those of
+    /// [`Log::set_options`](crate::Log::set_options), too, are there again after a restart.
+    ///
+    /// An answer with a value that cannot work is the partition's [`Error::InvalidOption`]: it does not open, or is not
+    /// created, and the others are as they would be. The function is called by several threads at a time while the
+    /// directory opens; it must not call the directory.
+    ///
+    /// ```
+    /// use idemlog::{LogDir, LogDirOptions, LogOptions, TopicPartition};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let options = LogDirOptions::default().log_for(|partition: &TopicPartition| match partition.topic() {
+    ///     "metrics" => LogOptions::default().retention_ms(Some(60 * 60 * 1000)),
+    ///     _ => LogOptions::default(),
+    /// });
+    /// let dir = LogDir::open(data.path(), options)?;
+    /// assert_eq!(dir.partition("metrics", 0)?.options().retention_ms, Some(3_600_000));
+    /// assert_eq!(dir.partition("orders", 0)?.options().retention_ms, None);
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    #[must_use]
+    pub fn log_for(
+        mut self,
+        options: impl Fn(&TopicPartition) -> LogOptions + Send + Sync + 'static,
+    ) -> Self {
+        self.log_for = Some(LogFor(Arc::new(options)));
+        self
+    }
+
+    /// The options of one partition, which can work.
+    pub(super) fn log_options(&self, partition: &TopicPartition) -> Result<LogOptions> {
+        let options = self.log_for.as_ref().map_or_else(|| self.log.clone(), |log_for| log_for.0(partition));
+        options.validate()?;
+        Ok(options)
+    }
+
     /// Checks every value against its range.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidOption`] names the first that cannot work.
+    /// [`Error::InvalidOption`] names the first that cannot work; what [`log_for`](Self::log_for) answers is not asked for.
     pub fn validate(&self) -> Result<()> {
         if self.background_threads > 1024 {
             let got = self.background_threads.to_string();

@@ -156,13 +156,14 @@ fn timestamps_at_the_ends_of_their_type_are_stored_found_and_kept() {
         for (to, second) in ENDS.into_iter().enumerate() {
             let mode = MODES[(at + to) % 2];
             let data = tempfile::tempdir().unwrap();
-            let (dir, log) = open(data.path(), small(mode).segment_ms(1).retention_ms(Some(i64::MAX)));
+            let options = small(mode).segment_ms(1).retention_ms(Some(i64::MAX));
+            let (dir, log) = open(data.path(), options.max_timestamp_ahead_ms(i64::MAX));
             let records = [first, second].map(|at| RecordBuilder::new().value("v").timestamp(Timestamp(at)));
             let built = records.into_iter().fold(BatchBuilder::new(), BatchBuilder::push).build();
             // Between two records there is no more time than a number can say.
             let Ok(batch) = built else { continue };
             for batch in [&batch, &plain("between"), &batch] {
-                let _ = log.append(batch);
+                log.append(batch).unwrap();
             }
             for at in ENDS {
                 log.offset_for_timestamp(Timestamp(at)).unwrap();

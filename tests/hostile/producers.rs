@@ -2,7 +2,7 @@
 
 use idemlog::{
     BatchBuilder, Error, LogDir, LogDirOptions, ProducerEpoch, ProducerId, ProducerPolicy, RejectionReason,
-    Sequence,
+    Sequence, Timestamp,
 };
 
 use crate::common::{MODES, TestClock, batch, small};
@@ -12,8 +12,8 @@ const MINUTE: i64 = 60_000;
 
 /// What a producer with this id is told that comes for the first time.
 fn comes(log: &idemlog::Log, id: i64) -> Result<(), Error> {
-    let first = BatchBuilder::new().producer(ProducerId(id), ProducerEpoch(0), Sequence(0)).record("k", "v");
-    log.append(&first.build()?).map(drop)
+    let first = BatchBuilder::new().producer(ProducerId(id), ProducerEpoch(0), Sequence(0));
+    log.append(&first.timestamp(Timestamp(1_000)).record("k", "v").build()?).map(drop)
 }
 
 #[test]

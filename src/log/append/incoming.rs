@@ -1,8 +1,11 @@
 //! The batches of a call, checked as far as that goes without knowing the log.
 
 use super::options::{AppendOptions, Origin};
+use super::plan::Demand;
 use crate::batch::{Batch, ControlRecord, DEFAULT_MAX_DECOMPRESSED, check_records};
+use crate::clock::Clock;
 use crate::error::{BatchError, Error, Result};
+use crate::log::LogOptions;
 use crate::log::admission::Admission;
 use crate::producer;
 use crate::types::{LeaderEpoch, Offset, Timestamp};
@@ -17,6 +20,8 @@ pub(super) struct Incoming<'a> {
     /// What each batch says if it is a control batch: none at all where there is only data.
     controls: &'a [Option<ControlRecord>],
     pub(super) options: AppendOptions,
+    /// Whether the log has put the time of the append into the batches.
+    is_stamped: bool,
 }
 
 impl<'a> Incoming<'a> {
@@ -37,7 +42,7 @@ impl<'a> Incoming<'a> {
         }
         limit(bytes, admission.segment_bytes(), "segment_bytes")?;
         check_span(offsets)?;
-        Ok(Self { batches, controls: &[], options })
+        Ok(Self { batches, controls: &[], options, is_stamped: false })
     }
 
     /// What each batch says if it is a control batch; nothing where there is only data. A control batch is checked as a recovery
@@ -71,9 +76,9 @@ impl<'a> Incoming<'a> {
         self.batches.iter().map(|batch| batch.with_append_time(now)).collect()
     }
 
-    /// The same with other batches in place of these, of which only the timestamps differ.
-    pub(super) fn with_batches(self, batches: &'a [Lent<'a>]) -> Self {
-        Self { batches, ..self }
+    /// The same with the batches that [`stamped`](Self::stamped) has made.
+    pub(super) fn with_stamped(self, batches: &'a [Lent<'a>]) -> Self {
+        Self { batches, is_stamped: true, ..self }
     }
 
     /// Every batch, with what it says if it is a control batch.
@@ -103,6 +108,26 @@ impl<'a> Incoming<'a> {
                 producer::Origin::Coordinator { epoch }
             }
         }
+    }
+
+    /// Refuses new batches of a client that are too far ahead of the clock (KIP-937, `LogValidator.validateTimestamp`;
+    /// Kafka looks at each record, here the header says which is the largest, as it does to retention). Once a batch is
+    /// stored this is not asked again, so a duplicate is answered.
+    pub(super) fn check_timestamps(
+        self,
+        new: Option<Demand>,
+        options: &LogOptions,
+        clock: &dyn Clock,
+        recently: Timestamp,
+    ) -> Result<()> {
+        let Some(Demand { latest_timestamp: got, .. }) = new else { return Ok(()) };
+        let is_asked = self.options.origin == Origin::Client && !self.is_stamped;
+        if !is_asked || got <= options.latest_timestamp(recently) {
+            return Ok(());
+        }
+        // Nothing is refused by a time that is some milliseconds old.
+        let expected = options.latest_timestamp(clock.now());
+        if got > expected { Err(BatchError::TimestampAhead { expected, got }.into()) } else { Ok(()) }
     }
 
     /// Replicated batches come with their offsets and leader epochs: whether these may stand behind `log_end`.

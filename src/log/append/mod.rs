@@ -215,7 +215,7 @@ impl Shared {
     #[inline(never)]
     fn place_stamped(&self, incoming: Incoming<'_>, outcomes: &mut [AppendOutcome]) -> Result<Placed> {
         let stamped = incoming.stamped(self.environment.clock.now());
-        self.place_checked(incoming.with_batches(&lend(&stamped)), outcomes)
+        self.place_checked(incoming.with_stamped(&lend(&stamped)), outcomes)
     }
 
     /// Judges and stores under the lock; lets go of it to get what is missing, and then judges again.
@@ -271,7 +271,7 @@ impl Shared {
             // The short way does not look.
             appender.writer.iter_mut().for_each(SegmentWriter::end_leeway);
         } else {
-            self.renew_leeway(&mut appender);
+            self.renew_leeway(&mut appender, now);
         }
         let ticket = plan.target.map(|target| Ticket { target, generation });
         Ok(Ok(Placed { ticket, is_new: plan.demand.is_some(), rolled, has_chores, left_gap }))
@@ -311,10 +311,9 @@ impl Shared {
             [batch] => self.judge_one(appender, incoming, batch.header(), now, plan),
             _ => self.judge_all(appender, incoming, now, plan),
         };
-        judged.map_err(|rejection| {
-            self.counters.refused(rejection.reason);
-            rejection.into()
-        })
+        let plan = judged.inspect_err(|rejection| self.counters.refused(rejection.reason))?;
+        incoming.check_timestamps(plan.demand, &appender.options, &*self.environment.clock, now)?;
+        Ok(plan)
     }
 
     fn judge_one<'a>(

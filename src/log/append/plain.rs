@@ -3,8 +3,8 @@
 //!
 //! What else might be due is a matter of how far the segment is filled and of the time, so the long way works out how far
 //! batches may go on like that, and leaves it with the writer as its [`Leeway`]. Whatever changes one of its reasons makes
-//! a new writer, or ends the leeway; but for workers that come or go and the prepared segment, which are looked at again
-//! within 64 KiB.
+//! a new writer, or ends the leeway; but for workers that come or go, the prepared segment, and a clock that is set
+//! back, which are looked at again within 64 KiB.
 
 use super::incoming::{Lent, check_one};
 use super::{AppendOutcome, Origin, Placed, last_offset_from};
@@ -88,14 +88,14 @@ impl Shared {
     }
 
     /// Works out how far batches may take the short way from here.
-    pub(super) fn renew_leeway(&self, appender: &mut Appender) {
-        let leeway = self.leeway(appender);
+    pub(super) fn renew_leeway(&self, appender: &mut Appender, now: Timestamp) {
+        let leeway = self.leeway(appender, now);
         if let (Some(writer), Some(leeway)) = (&mut appender.writer, leeway) {
             writer.set_leeway(leeway);
         }
     }
 
-    fn leeway(&self, appender: &Appender) -> Option<Leeway> {
+    fn leeway(&self, appender: &Appender, now: Timestamp) -> Option<Leeway> {
         let (writer, options) = (appender.writer.as_ref()?, &appender.options);
         // Each is the last position at which the long way has nothing to do but to store the batch.
         let position = writer.position();
@@ -104,14 +104,15 @@ impl Shared {
         let until_checkpoint = options.snapshot_interval_bytes.saturating_sub(appender.since_checkpoint + 1);
         let until_told = ALLOCATION_STEP_MIN.saturating_sub(appender.filled + 1);
         let told = position.saturating_add(until_checkpoint.min(until_told));
-        let (timestamp, old) = writer.young_until(options.segment_ms);
+        let (young, old) = writer.young_until(options.segment_ms);
         let due = |last: Timestamp, interval: i64| Timestamp(last.0.saturating_add(interval));
         let expiry = due(appender.expired_at, options.expiry_interval_ms);
         let retention = due(appender.retained_at, options.retention_interval_ms);
         Some(Leeway {
             position: roll.min(room).min(told).min(self.next_request(appender)),
             offset: last_offset_from(writer.segment().base_offset()),
-            timestamp,
+            // Later more may be taken, which the long way sees.
+            timestamp: young.min(options.latest_timestamp(now)),
             now: old.min(expiry).min(retention),
         })
     }

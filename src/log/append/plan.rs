@@ -16,6 +16,7 @@ pub(super) struct Demand {
     pub(super) last_offset: Offset,
     /// That of the first batch.
     pub(super) timestamp: Timestamp,
+    pub(super) latest_timestamp: Timestamp,
 }
 
 /// What a call will do.
@@ -60,12 +61,18 @@ impl<'a> Plan<'a> {
 
     /// Adds a batch that will be stored at `base_offset`.
     fn add_new(&mut self, header: &BatchHeader, base_offset: Offset) {
-        let last_offset = header.last_offset_at(base_offset);
-        let (bytes, first_offset) =
-            self.demand.map_or((0, base_offset), |demand| (demand.bytes, demand.first_offset));
-        let timestamp = self.demand.map_or(header.max_timestamp, |demand| demand.timestamp);
-        let bytes = bytes + header.size() as u64;
-        self.demand = Some(Demand { bytes, first_offset, last_offset, timestamp });
+        let (last_offset, timestamp) = (header.last_offset_at(base_offset), header.max_timestamp);
+        let none = Demand {
+            bytes: 0,
+            first_offset: base_offset,
+            last_offset,
+            timestamp,
+            latest_timestamp: timestamp,
+        };
+        let before = self.demand.unwrap_or(none);
+        let bytes = before.bytes + header.size() as u64;
+        let latest_timestamp = before.latest_timestamp.max(timestamp);
+        self.demand = Some(Demand { bytes, last_offset, latest_timestamp, ..before });
         self.next_offset = last_offset + 1;
         self.target = self.target.max(Some(self.next_offset));
         self.conclude(AppendOutcome::appended(header, base_offset));
