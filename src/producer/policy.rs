@@ -68,8 +68,9 @@ pub enum DuplicateCheck {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExpiryClock {
-    /// The host's, from the last append seen. Where it jumps back, or ahead by more than an hour, the jump does not
-    /// count as time.
+    /// The host's, from the last append seen. It may jump: between two looks of the partition at the clock, which it takes
+    /// at appends and in [`Log::expire_producers`](crate::Log::expire_producers), at most an hour counts, and nothing if it
+    /// was put back. So in a partition with less than an append an hour, idle producers are remembered longer.
     #[default]
     HostTime,
     /// As Kafka: the host's time now less the timestamp in the producer's last batch, which the producer chose.

@@ -108,6 +108,11 @@ impl ProducerTable {
         self.highest_id = self.highest_id.max(before.highest_id);
     }
 
+    /// Notes the host's time.
+    pub(crate) fn observe(&mut self, now: Timestamp) {
+        self.clock.observe(now);
+    }
+
     /// What is known of a producer.
     pub(crate) fn get(&self, id: ProducerId) -> Option<ProducerInfo> {
         self.find(id).map(|slot| self.info(slot))

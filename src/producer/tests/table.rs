@@ -116,8 +116,9 @@ fn a_clock_that_jumps_expires_nobody() {
     for jump in [0, 200_000_000_000, 50_000_000_000, 900_000_000_000] {
         assert_eq!(expire(&mut table, jump), 0, "to {jump}");
     }
+    // Each of the two ahead was an hour.
     let hours = (1..=24).map(|hour| expire(&mut table, 900_000_000_000 + hour * 3_600_000));
-    assert_eq!(hours.collect::<Vec<_>>().iter().rposition(|expired| *expired == 1), Some(23));
+    assert_eq!(hours.collect::<Vec<_>>().iter().rposition(|expired| *expired == 1), Some(21));
 }
 
 #[test]
