@@ -8,7 +8,10 @@
 mod common;
 
 use common::{TestClock, batch, options, small};
-use idemlog::{Batch, Error, IoMode, Log, LogDir, LogDirOptions, ProducerPolicy, RejectionReason};
+use idemlog::{
+    AppendOptions, Batch, BatchBuilder, Error, ExpiryClock, IoMode, LeaderEpoch, Log, LogDir, LogDirOptions,
+    Offset, Origin, ProducerEpoch, ProducerId, ProducerPolicy, RejectionReason, Sequence, Timestamp,
+};
 
 const MINUTE: i64 = 60_000;
 const NOW: i64 = 1_700_000_000_000;
@@ -32,6 +35,14 @@ fn known(log: &Log) -> Vec<i64> {
     let mut ids: Vec<i64> = log.producers().iter().map(|known| known.producer_id.0).collect();
     ids.sort_unstable();
     ids
+}
+
+fn record() -> BatchBuilder {
+    BatchBuilder::new().record("k", "v")
+}
+
+fn first_of(id: i64) -> BatchBuilder {
+    record().producer(ProducerId(id), ProducerEpoch(0), Sequence(0))
 }
 
 /// budget refused every new producer for ever.
@@ -88,4 +99,94 @@ fn producers_expire_also_after_the_clock_was_put_back() {
         clock.advance(15 * MINUTE);
     }
     log.append(&batch(2, 0, 0, 1)).unwrap();
+}
+
+/// known still, and a batch was stored twice after a clean close.
+#[test]
+fn a_replay_forgets_nobody_who_is_known_to_keep_one_who_has_expired() {
+    const OLD: i64 = NOW - 2 * 86_400_000;
+    for is_clean in [true, false] {
+        let data = tempfile::tempdir().unwrap();
+        let policy = ProducerPolicy::default().budget(10).expiry_clock(ExpiryClock::RecordTimestamp);
+        let options = with_policy(policy).clock(TestClock::at(NOW));
+        let dir = LogDir::open(data.path(), options.clone()).unwrap();
+        let log = dir.partition("orders", 0).unwrap();
+        let send =
+            |log: &Log, id, at| log.append(&first_of(id).timestamp(Timestamp(at)).build().unwrap()).unwrap();
+        for id in 0..5 {
+            send(&log, id, NOW);
+        }
+        for id in 5..10 {
+            send(&log, id, OLD);
+        }
+        log.expire_producers();
+        for id in 10..15 {
+            send(&log, id, NOW);
+        }
+        let before = known(&log);
+        if is_clean {
+            dir.close().unwrap();
+        }
+        drop((dir, log));
+        let log = LogDir::open(data.path(), options).unwrap().partition("orders", 0).unwrap();
+        assert!(send(&log, 0, NOW).is_duplicate());
+        log.expire_producers();
+        assert_eq!(known(&log), before);
+    }
+}
+
+/// that had just appended.
+#[test]
+fn a_follower_above_its_budget_knows_after_an_opening_who_appended_a_short_while_ago() {
+    for is_clean in [true, false] {
+        let data = tempfile::tempdir().unwrap();
+        let clock = TestClock::at(NOW);
+        let options = with_policy(ProducerPolicy::default().budget(10)).clock(clock.clone());
+        let dir = LogDir::open(data.path(), options.clone()).unwrap();
+        let log = dir.partition("orders", 0).unwrap();
+        for id in 0..15 {
+            let replicated =
+                first_of(id).base_offset(Offset(id)).leader_epoch(LeaderEpoch(0)).build().unwrap();
+            let replication = AppendOptions::default().origin(Origin::Replication);
+            log.submit(&[replicated], replication).unwrap().wait().unwrap();
+        }
+        if is_clean {
+            dir.close().unwrap();
+        }
+        drop((dir, log));
+        let dir = LogDir::open(data.path(), options.clone()).unwrap();
+        assert_eq!(known(&dir.partition("orders", 0).unwrap()), (0..15).collect::<Vec<_>>());
+        dir.close().unwrap();
+        clock.advance(15 * MINUTE);
+        let log = LogDir::open(data.path(), options).unwrap().partition("orders", 0).unwrap();
+        assert_eq!(
+            known(&log),
+            (5..15).collect::<Vec<_>>(),
+            "the least recent are idle, and above the budget"
+        );
+    }
+}
+
+/// Who was forgotten to make room and comes back begins anew. An opening must not take its new batches for more of the old ones.
+#[test]
+fn a_producer_that_was_evicted_and_came_back_is_the_same_after_an_opening() {
+    let data = tempfile::tempdir().unwrap();
+    let clock = TestClock::at(NOW);
+    let options = with_policy(ProducerPolicy::default().budget(2)).clock(clock.clone());
+    let log = LogDir::open(data.path(), options.clone()).unwrap().partition("orders", 0).unwrap();
+    for sequence in 0..3 {
+        log.append(&batch(1, 0, sequence, 1)).unwrap();
+    }
+    clock.advance(15 * MINUTE);
+    for id in 2..4 {
+        log.append(&batch(id, 0, 0, 1)).unwrap();
+    }
+    clock.advance(15 * MINUTE);
+    (0..2).for_each(|sequence| assert!(!log.append(&batch(1, 0, sequence, 1)).unwrap().is_duplicate()));
+    let window = log.producer(ProducerId(1)).unwrap().batches;
+    assert_eq!(window.len(), 2);
+    drop(log);
+    let log = LogDir::open(data.path(), options).unwrap().partition("orders", 0).unwrap();
+    assert_eq!(log.producer(ProducerId(1)).unwrap().batches, window);
+    assert!(!log.append(&batch(1, 0, 2, 1)).unwrap().is_duplicate());
 }

@@ -274,8 +274,8 @@ impl<E, W: FnMut(&[u8]) -> std::result::Result<(), E>> Pieces<W> {
     }
 }
 
-/// The table in the bytes of the file of `offset`, and which log it belongs to. Idle producers are in it, too; of more
-/// than the budget the most recent.
+/// The table in the bytes of the file of `offset`, and which log it belongs to. Idle producers are in it, too, and those above
+/// the budget.
 pub(crate) fn decode(
     bytes: &[u8],
     offset: Offset,

@@ -6,12 +6,13 @@
 use smallvec::SmallVec;
 
 use super::clock::HostClock;
-use super::decision::{Context, Decision, Subject, decide, decide_plain};
+use super::decision::{Context, Decision, Origin, Subject, decide, decide_plain};
 use super::entry::{Entry, EntryView, ProducerInfo, Side, StoredBatch};
 use super::index::Index;
 use super::policy::{ExpiryClock, ProducerPolicy, SequenceRule};
 use super::recency::Recency;
 use super::slab::{NONE, Pool, Slab};
+use super::verification::Verification;
 use super::window::Ring;
 use crate::batch::{BatchHeader, ControlRecord};
 use crate::error::Rejection;
@@ -31,12 +32,16 @@ impl ExpiryCursor {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlainProducer(u32);
 
+/// How many producers above the budget a replay keeps. It cannot tell who was forgotten meanwhile, and must forget nobody who was
+/// not; but a log may tell of any number.
+const REPLAYED_ABOVE_BUDGET: usize = 1 << 20;
+
 /// Whom eviction may forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spare {
     /// Nobody who appended a short while ago, since its client may send again.
     Recent,
-    /// Nobody: the past is being replayed, and its eviction was decided then.
+    /// Nobody: the past is being replayed, and there is no room for all of it.
     Nobody,
 }
 
@@ -213,15 +218,40 @@ impl ProducerTable {
         self.absorb(header, control, now, Spare::Recent)
     }
 
-    /// As [`apply`](Self::apply), for a batch that was stored before now: it does not tell when its producer was seen,
-    /// so the least recent producer makes room whenever the budget is used up.
+    /// As [`apply`](Self::apply), for a batch that was stored before now. Nobody makes room: it does not tell when its
+    /// producer was seen, nor who had expired by then. Whoever replays forgets afterwards those who are known to be
+    /// forgotten, or [`evict_excess`](Self::evict_excess).
     pub(crate) fn replay(
         &mut self,
         header: &BatchHeader,
         control: Option<ControlRecord>,
         now: Timestamp,
     ) -> Option<TransactionEffect> {
+        if self.len() > self.policy.budget {
+            self.forget_who_came_back(header, now);
+        }
         self.absorb(header, control, now, Spare::Nobody)
+    }
+
+    /// What is in the log was not refused. If it would be now, its producer had made room for another, and was unknown.
+    #[cold]
+    fn forget_who_came_back(&mut self, header: &BatchHeader, now: Timestamp) {
+        let Some(slot) = self.find(header.producer_id) else { return };
+        let view = self.view(slot);
+        if header.is_control() || header.base_sequence.0 < 0 || view.side.transaction_first.is_some() {
+            return;
+        }
+        let context = Context {
+            origin: Origin::Client,
+            log_is_empty: false,
+            fenced_below: None,
+            verification: Verification::default(),
+            now,
+        };
+        let decision = decide(&Subject::Known(view), header, &context, &self.policy);
+        if !matches!(decision, Ok(Decision::Append)) {
+            self.remove(slot);
+        }
     }
 
     fn absorb(
@@ -463,7 +493,8 @@ impl ProducerTable {
 
     #[inline(never)]
     fn create(&mut self, header: &BatchHeader, spare: Spare, now: Timestamp) -> u32 {
-        if self.len() >= self.policy.budget {
+        let above_budget = if spare == Spare::Nobody { REPLAYED_ABOVE_BUDGET } else { 0 };
+        if self.len() >= self.policy.budget.saturating_add(above_budget) {
             self.evict_one(spare, now);
         }
         let slot = self.entries.push(Entry::new(header.producer_id, header.producer_epoch, 0));
@@ -585,11 +616,6 @@ impl ProducerTable {
             self.recency.push(&mut self.entries, slot);
         }
         slot
-    }
-
-    /// Forgets the least recent of more producers than the budget.
-    pub(super) fn evict_to_budget(&mut self) {
-        while self.len() > self.policy.budget && self.evict_one(Spare::Nobody, Timestamp::NONE) {}
     }
 
     /// Adds a copy of another table's producer, as the most recent.

@@ -177,7 +177,9 @@ fn the_empty_table_is_kafka_s_ten_bytes_and_a_trailer() {
 
 #[test]
 fn of_more_producers_than_the_budget_the_most_recent_stay() {
-    let (read, _) = decode(&encode(&populated(), None), policy().budget(2), NOW + 5000).unwrap();
+    let (mut read, _) = decode(&encode(&populated(), None), policy().budget(2), NOW + 5000).unwrap();
+    assert_eq!(read.len(), 7, "as long as they may send again");
+    read.evict_excess(9, NOW + 5000 + policy().eviction_min_idle_ms);
     let ids: Vec<_> = sorted(&read).iter().map(|producer| producer.producer_id.0).collect();
     assert_eq!(ids, [4, 7], "4 has a transaction open, 7 came last");
 }
