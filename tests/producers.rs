@@ -190,3 +190,18 @@ fn a_producer_that_was_evicted_and_came_back_is_the_same_after_an_opening() {
     assert_eq!(log.producer(ProducerId(1)).unwrap().batches, window);
     assert!(!log.append(&batch(1, 0, 2, 1)).unwrap().is_duplicate());
 }
+
+/// One batch of a client with the highest id there is, and no id was left to give out behind the next opening.
+#[test]
+fn an_id_that_a_client_made_up_does_not_use_up_the_ids() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = LogDir::open(data.path(), options(IoMode::Mapped)).unwrap();
+    let log = dir.partition("orders", 0).unwrap();
+    for id in [70, i64::MAX, 1 << 62] {
+        log.append(&batch(id, 0, 0, 1)).unwrap();
+    }
+    dir.close().unwrap();
+    let dir = LogDir::open(data.path(), options(IoMode::Mapped)).unwrap();
+    assert_eq!(dir.new_producer_id().unwrap(), ProducerId(71));
+    assert_eq!(dir.producer("sensor").unwrap().id(), ProducerId(72));
+}

@@ -494,7 +494,7 @@ impl Log {
         self.shared.segments.load_full()
     }
 
-    /// The highest producer id that this partition has known.
+    /// The highest producer id below 2^62 that this partition has known.
     pub(crate) fn highest_producer_id(&self) -> Option<ProducerId> {
         self.shared.appender.lock().producers.highest_id()
     }

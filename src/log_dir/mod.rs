@@ -283,7 +283,7 @@ impl LogDir {
     }
 
     /// A producer id that was never handed out before, also not before a crash, and that no partition knew when the directory
-    /// was opened.
+    /// was opened. Ids of 2^62 and more that clients bring along do not count: one such client could use up all ids.
     ///
     /// # Errors
     ///
@@ -514,7 +514,7 @@ pub(crate) fn take_lock(disk: &dyn Disk, directory: &Path) -> Result<DirectoryLo
     disk.lock(&path).at("lock", &path)?.ok_or_else(|| Error::Locked { path: directory.to_owned() })
 }
 
-/// The allocator starts above every id that a partition or a named producer has.
+/// The allocator starts above every id that a partition or a named producer has, but for those that a client made up.
 fn open_producers(
     path: &Path,
     options: &LogDirOptions,

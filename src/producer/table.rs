@@ -36,6 +36,9 @@ pub(crate) struct PlainProducer(u32);
 /// not; but a log may tell of any number.
 const REPLAYED_ABOVE_BUDGET: usize = 1 << 20;
 
+/// Nobody has counted up to here: a client made the id up, and ids are not given out from behind it, where few are left.
+const MADE_UP_FROM: ProducerId = ProducerId(1 << 62);
+
 /// Whom eviction may forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spare {
@@ -143,7 +146,7 @@ impl ProducerTable {
         self.views().map(|view| view.entry.producer_id)
     }
 
-    /// The highest producer id that was ever known.
+    /// The highest producer id below 2^62 that was ever known.
     pub(crate) fn highest_id(&self) -> Option<ProducerId> {
         self.highest_id
     }
@@ -498,10 +501,17 @@ impl ProducerTable {
             self.evict_one(spare, now);
         }
         let slot = self.entries.push(Entry::new(header.producer_id, header.producer_epoch, 0));
-        self.highest_id = self.highest_id.max(Some(header.producer_id));
+        self.note_id(header.producer_id);
         self.index.insert(&mut self.entries, slot);
         self.recency.push(&mut self.entries, slot);
         slot
+    }
+
+    #[inline]
+    fn note_id(&mut self, id: ProducerId) {
+        if id < MADE_UP_FROM {
+            self.highest_id = self.highest_id.max(Some(id));
+        }
     }
 
     /// Forgets the producers that `keep` does not want.
@@ -601,7 +611,7 @@ impl ProducerTable {
     #[inline]
     pub(super) fn restore(&mut self, entry: Entry, older: &[StoredBatch], side: Side) -> u32 {
         let slot = self.entries.push(Entry { older: NONE, ring: Ring::of(0), side: NONE, ..entry });
-        self.highest_id = self.highest_id.max(Some(entry.producer_id));
+        self.note_id(entry.producer_id);
         let room = usize::from(self.policy.window) - 1;
         let older = &older[older.len().saturating_sub(room)..];
         if !older.is_empty() {
