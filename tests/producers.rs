@@ -8,9 +8,11 @@
 mod common;
 
 use common::{TestClock, batch, options, small};
+use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{
     AppendOptions, Batch, BatchBuilder, Error, ExpiryClock, IoMode, LeaderEpoch, Log, LogDir, LogDirOptions,
-    Offset, Origin, ProducerEpoch, ProducerId, ProducerPolicy, RejectionReason, Sequence, Timestamp,
+    Offset, Origin, ProducerEpoch, ProducerId, ProducerPolicy, RejectionReason, Sequence, SequenceRule,
+    Timestamp,
 };
 
 const MINUTE: i64 = 60_000;
@@ -204,4 +206,33 @@ fn an_id_that_a_client_made_up_does_not_use_up_the_ids() {
     let dir = LogDir::open(data.path(), options(IoMode::Mapped)).unwrap();
     assert_eq!(dir.new_producer_id().unwrap(), ProducerId(71));
     assert_eq!(dir.producer("sensor").unwrap().id(), ProducerId(72));
+}
+
+/// place, and old sequences were stored again.
+#[test]
+fn data_without_a_sequence_leaves_the_highest_sequence_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let options = with_policy(ProducerPolicy::default().sequence_rule(SequenceRule::Increasing));
+    let dir = LogDir::open(data.path(), options.clone()).unwrap();
+    let mut log = dir.partition("orders", 0).unwrap();
+    for sequence in 0..10 {
+        log.append(&batch(7, 0, sequence, 1)).unwrap();
+    }
+    let unnumbered =
+        record().producer(ProducerId(7), ProducerEpoch(0), Sequence::NONE).timestamp(Timestamp(NOW));
+    let coordinator = AppendOptions::default().origin(Origin::Coordinator);
+    log.submit(&[unnumbered.build().unwrap()], coordinator).unwrap().wait().unwrap();
+    for reopened in [false, true] {
+        if reopened {
+            dir.close().unwrap();
+            let report = verify(data.path(), &VerifyOptions::default()).unwrap();
+            assert!(report.problems.is_empty(), "{report:?}");
+            log = LogDir::open(data.path(), options.clone()).unwrap().partition("orders", 0).unwrap();
+        }
+        assert!(log.append(&batch(7, 0, 2, 1)).unwrap().is_duplicate());
+        let known = log.producer(ProducerId(7)).unwrap();
+        assert_eq!(known.batches.last().unwrap().last_sequence, Sequence(9));
+        assert_eq!(known.last_timestamp, Timestamp(NOW), "it counts as an append");
+    }
+    log.append(&batch(7, 0, 10, 1)).unwrap();
 }

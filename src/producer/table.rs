@@ -272,7 +272,8 @@ impl ProducerTable {
             return self.absorb_control(header, control, now, spare);
         }
         let slot = self.find_or_create(header, spare, now);
-        if header.is_transactional() || !is_plain(&self.entries[slot], header) {
+        let is_numbered = header.base_sequence.0 >= 0;
+        if header.is_transactional() || !is_numbered || !is_plain(&self.entries[slot], header) {
             return self.absorb_data(slot, header);
         }
         self.absorb_plain(slot, StoredBatch::of(header, header.base_offset));
@@ -317,10 +318,7 @@ impl ProducerTable {
         let was_open = self.side(slot).transaction_first.is_some();
         if header.producer_epoch >= self.entries[slot].epoch {
             self.enter_epoch(slot, header.producer_epoch);
-            let entry = &mut self.entries[slot];
-            let batch = StoredBatch::of(header, header.base_offset);
-            remember(entry, slot, &mut self.older, self.policy.window, batch);
-            self.forget_in_side(slot, |side| side.marker_timestamp = None);
+            self.absorb_batch(slot, header);
         }
         let (producer_id, first_offset) = (header.producer_id, header.base_offset);
         let begins = !was_open && header.is_transactional();
@@ -329,6 +327,17 @@ impl ProducerTable {
         }
         self.touch(slot, was_open);
         begins.then_some(TransactionEffect::Began { producer_id, first_offset })
+    }
+
+    fn absorb_batch(&mut self, slot: u32, header: &BatchHeader) {
+        if self.policy.sequence_rule == SequenceRule::Increasing && header.base_sequence.0 < 0 {
+            // The last batch tells the highest sequence, and must go on doing so.
+            self.update_side(slot, |side| side.marker_timestamp = Some(header.max_timestamp));
+            return;
+        }
+        let batch = StoredBatch::of(header, header.base_offset);
+        remember(&mut self.entries[slot], slot, &mut self.older, self.policy.window, batch);
+        self.forget_in_side(slot, |side| side.marker_timestamp = None);
     }
 
     fn absorb_marker(&mut self, slot: u32, header: &BatchHeader, coordinator_epoch: i32) {

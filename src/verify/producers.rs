@@ -229,10 +229,15 @@ fn difference(snapshot: &ProducerInfo, log: Option<&ProducerInfo>) -> Option<Str
     if !snapshot.batches.is_empty() && log.batches.is_empty() {
         return Some("it has batches, by the log none".to_owned());
     }
-    // Either may remember fewer: Kafka's snapshots have one, and a window is as wide as its owner wants.
-    let pairs = snapshot.batches.iter().rev().zip(log.batches.iter().rev());
+    // Either may remember fewer: Kafka's snapshots have one, and a window is as wide as its owner wants. Where sequences only
+    // increase, no batch without them is remembered.
+    let newest_first = |known: &'_ ProducerInfo| {
+        let numbered = known.batches.iter().rev().filter(|batch| batch.last_sequence.0 >= 0);
+        numbered.copied().collect::<Vec<_>>()
+    };
+    let pairs = newest_first(snapshot).into_iter().zip(newest_first(log));
     let (got, expected) = pairs.into_iter().find(|(got, expected)| !same(got, expected))?;
-    Some(format!("{}, by the log {}", describe(got), describe(expected)))
+    Some(format!("{}, by the log {}", describe(&got), describe(&expected)))
 }
 
 fn same(got: &ProducerBatch, expected: &ProducerBatch) -> bool {
