@@ -236,3 +236,58 @@ fn data_without_a_sequence_leaves_the_highest_sequence_alone() {
     }
     log.append(&batch(7, 0, 10, 1)).unwrap();
 }
+
+/// A producer went on counting where it was before the partition was deleted, and the new one refused all it sent, for ever.
+#[test]
+fn a_producer_begins_again_in_a_partition_that_was_deleted_and_created_again() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = LogDir::open(data.path(), options(IoMode::Mapped)).unwrap();
+    let producer = dir.producer("sensor").unwrap();
+    for _ in 0..2 {
+        let log = dir.partition("orders", 0).unwrap();
+        for offset in 0..3 {
+            assert_eq!(producer.append(&log, record()).unwrap().offsets().unwrap().first, Offset(offset));
+        }
+        dir.delete_partition("orders", 0).unwrap();
+        assert!(matches!(producer.append(&log, record()), Err(Error::Gone)));
+        // Only the partition itself can say that this one is for nothing.
+        let log = dir.partition("orders", 0).unwrap();
+        assert!(matches!(producer.append(&log, record()), Err(Error::Unsettled)));
+        assert_eq!(reason(producer.retry(&log)), RejectionReason::UnknownProducer);
+    }
+}
+
+/// Behind a truncation, too, everything was refused for ever.
+#[test]
+fn a_producer_goes_on_behind_what_a_truncation_left_of_it() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = LogDir::open(data.path(), options(IoMode::Mapped)).unwrap();
+    let log = dir.partition("orders", 0).unwrap();
+    let producer = dir.producer("sensor").unwrap();
+    for target in [1, 0] {
+        for _ in 0..3 {
+            producer.append(&log, record()).unwrap();
+        }
+        log.truncate_to(Offset(target)).unwrap();
+        reason(producer.append(&log, record()));
+        assert_eq!(producer.append(&log, record()).unwrap().offsets().unwrap().first, Offset(target));
+    }
+}
+
+/// What is in doubt belongs to the partition, not to the handle: it is stored once, also through one of the next opening.
+#[test]
+fn a_batch_in_doubt_is_stored_once_also_when_the_directory_is_opened_again() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = LogDir::open(data.path(), options(IoMode::Mapped)).unwrap();
+    let producer = dir.producer("sensor").unwrap();
+    let log = dir.partition("orders", 0).unwrap();
+    producer.append(&log, record()).unwrap();
+    dir.close().unwrap();
+    assert!(matches!(producer.append(&log, record()), Err(Error::Closed)));
+    drop((dir, log));
+    let log = LogDir::open(data.path(), options(IoMode::Mapped)).unwrap().partition("orders", 0).unwrap();
+    assert!(matches!(producer.append(&log, record()), Err(Error::Unsettled)));
+    assert_eq!(producer.retry(&log).unwrap().unwrap().offsets().unwrap().first, Offset(1));
+    assert!(producer.retry(&log).unwrap().is_none());
+    assert_eq!(producer.append(&log, record()).unwrap().offsets().unwrap().first, Offset(2));
+}

@@ -16,6 +16,7 @@ mod commit;
 mod commit_model;
 pub(crate) mod environment;
 mod gathering;
+mod identity;
 mod metadata;
 mod metrics;
 mod options;
@@ -41,6 +42,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 pub use append::{AppendOptions, AppendOutcome, Origin};
+pub(crate) use identity::LogId;
 pub use metrics::LogMetrics;
 pub use options::{CorruptionPolicy, Durability, LogOptions};
 pub use pending::Pending;
@@ -482,11 +484,6 @@ impl Log {
     /// The high watermark for the checkpoint, if it is to have one.
     pub(crate) fn high_watermark_to_checkpoint(&self) -> Option<Offset> {
         self.shared.watermarks.high_watermark_to_checkpoint()
-    }
-
-    /// Whether both are handles of the same log.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// The segments, oldest first.
