@@ -294,11 +294,11 @@ impl LogDir {
     }
 
     /// The producer of a name: the same id every time, with a higher epoch at every call. From the moment this returns
-    /// the one before is refused in every partition, also after a restart. After epoch 32,767 comes a new id.
+    /// the one before is refused in every partition, also after a restart. After epoch 32,766 comes a new id.
     ///
     /// # Errors
     ///
-    /// The disk's; then no epoch was used up, or one that nobody has.
+    /// [`Error::ProducerNamesExhausted`] for a new name where there are two million; the disk's; then no epoch was used up, or one that nobody has.
     pub fn producer(&self, name: &str) -> Result<Producer> {
         self.check_open()?;
         let named = self.inner.named_producers.as_ref().ok_or_else(|| self.read_only())?;

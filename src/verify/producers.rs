@@ -19,9 +19,6 @@ use crate::segment::{BatchCursor, PlacedBatch, Segment};
 use crate::transaction::{AbortedTransaction, Transactions};
 use crate::types::{Offset, ProducerId, Timestamp};
 
-/// No snapshot is larger: room for fifty million producers.
-const MAX_BYTES: u64 = 8 << 30;
-
 /// The producers as far as the log was walked, and the snapshots that are still to come.
 #[derive(Debug)]
 pub(super) struct Producers {
@@ -141,7 +138,7 @@ impl Producers {
 
     fn read(&self, offset: Offset) -> Result<(ProducerTable, Option<SnapshotIdentity>)> {
         let path = self.path(offset);
-        let bytes = self.disk.read(&path, MAX_BYTES).at("read", &path)?;
+        let bytes = self.disk.read(&path, snapshot::MAX_BYTES).at("read", &path)?;
         snapshot::decode(&bytes, offset, policy(), Timestamp(0))
             .map_err(|kind| Error::corrupt(&path, 0, kind))
     }

@@ -184,6 +184,21 @@ fn of_more_producers_than_the_budget_the_most_recent_stay() {
     assert_eq!(ids, [4, 7], "4 has a transaction open, 7 came last");
 }
 
+/// A budget was allowed whose snapshot could be written, and no more be read.
+#[test]
+fn no_producer_takes_more_of_a_file_than_a_budget_counts_with() {
+    for window in [1, 5, 64] {
+        let mut log = Log::new(policy().window(window));
+        (0..64).for_each(|sequence| log.store(data(0, sequence, 1), None));
+        log.store(marker(0), Some(commit(1)));
+        let empty = encode(&ProducerTable::new(policy()), None).len();
+        let bytes = (encode(&log.table, None).len() - empty) as u64;
+        let most = snapshot::producers_max(window) as u64;
+        let left = snapshot::MAX_BYTES - empty as u64 - bytes * most;
+        assert!(left < bytes, "{left} bytes of {bytes} each, window {window}");
+    }
+}
+
 #[test]
 fn a_smaller_window_keeps_the_newest_batches() {
     let (read, _) = decode(&encode(&populated(), None), policy().window(2), NOW + 5000).unwrap();
