@@ -496,8 +496,9 @@ impl Log {
         self.shared.appender.lock().producers.highest_id()
     }
 
-    /// Forgets the producers that were idle for too long, a thousand at a time under the append lock. Also happens on its
-    /// own, every [`LogOptions::expiry_interval_ms`] at the most while there are appends.
+    /// Forgets the producers that were idle for too long, and of those above the budget whom it may; a few at a time, with the
+    /// append lock free in between. Also happens on its own, every [`LogOptions::expiry_interval_ms`] at the most while there
+    /// are appends.
     pub fn expire_producers(&self) {
         self.shared.expire_producers();
     }
