@@ -1,7 +1,7 @@
 //! What stored batches do to the table, and who is forgotten when.
 
 use super::*;
-use crate::producer::{ExpiryClock, ExpiryCursor};
+use crate::producer::{ExpiryClock, ExpiryCursor, Staging};
 use crate::transaction::TransactionEffect;
 
 fn of(id: i64, header: BatchHeader) -> BatchHeader {
@@ -212,4 +212,25 @@ fn a_producer_takes_72_bytes_with_one_batch_and_200_with_five() {
         let bytes = table.allocated() / 100_000;
         assert!(bytes <= limit, "{bytes} bytes after {sequences} batches");
     }
+}
+
+/// Each new producer of a call looked for whom to forget through all that would be forgotten before: a call with some
+/// thousands held the append lock for minutes.
+#[test]
+fn a_call_with_very_many_new_producers_at_the_budget_is_judged_at_once() {
+    const MANY: i64 = 20_000;
+    let mut table = ProducerTable::new(ProducerPolicy::default().budget(MANY as usize));
+    for id in 0..MANY {
+        table.apply(&of(id, data(0, 0, 1)), None, Timestamp(0));
+    }
+    let late = Timestamp(900_000);
+    let context = Context { now: late, ..CLIENT };
+    let mut staging = Staging::new(&table);
+    for id in MANY..2 * MANY {
+        let header = of(id, data(0, 0, 1));
+        assert_eq!(staging.decide(&header, &context), Ok(Decision::Append));
+        staging.stage(&header, None, late);
+    }
+    let back = staging.decide(&of(0, data(0, 0, 1)), &context);
+    assert_eq!(back.unwrap_err().reason, RejectionReason::ProducerBudget, "all that could go are gone");
 }
