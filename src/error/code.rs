@@ -135,6 +135,7 @@ impl Error {
             | Self::Unsettled
             | Self::InvalidOption { .. }
             | Self::ProducerIdsExhausted
+            | Self::ProducerNamesExhausted
             | Self::SequencesExhausted
             | Self::OffsetsExhausted => ErrorCode::UnknownServerError,
         }

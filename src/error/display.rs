@@ -54,6 +54,7 @@ impl fmt::Display for Error {
             Self::Exists { path } => write!(f, "{} exists already", path.display()),
             Self::InvalidTopic { topic, expected } => write!(f, "topic name {topic:?}: {expected}"),
             Self::ProducerIdsExhausted => f.write_str("no producer id is left to give out"),
+            Self::ProducerNamesExhausted => f.write_str("there are too many producers with a name for another one"),
             Self::SequencesExhausted => {
                 f.write_str("no sequence is left in this partition: go on under another name")
             }

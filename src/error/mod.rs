@@ -110,8 +110,10 @@ pub enum Error {
         /// Which rule it breaks.
         expected: &'static str,
     },
-    /// All 2^63-1 producer ids were given out, or a batch with one of the last came from elsewhere.
+    /// All 2^63-1 producer ids were given out.
     ProducerIdsExhausted,
+    /// The directory knows as many producers with a name as it may, two million; those go on.
+    ProducerNamesExhausted,
     /// A [`Producer`](crate::Producer) has used its last sequence in a partition whose sequences only increase.
     SequencesExhausted,
     /// The log has no room below the last offset, 2^63-1; nothing was stored.

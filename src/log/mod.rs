@@ -16,6 +16,7 @@ mod commit;
 mod commit_model;
 pub(crate) mod environment;
 mod gathering;
+mod identity;
 mod metadata;
 mod metrics;
 mod options;
@@ -41,6 +42,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use arc_swap::ArcSwap;
 
 pub use append::{AppendOptions, AppendOutcome, Origin};
+pub(crate) use identity::LogId;
 pub use metrics::LogMetrics;
 pub use options::{CorruptionPolicy, Durability, LogOptions};
 pub use pending::Pending;
@@ -486,23 +488,19 @@ impl Log {
         self.shared.watermarks.high_watermark_to_checkpoint()
     }
 
-    /// Whether both are handles of the same log.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
-    }
-
     /// The segments, oldest first.
     pub(crate) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
         self.shared.segments.load_full()
     }
 
-    /// The highest producer id that this partition has known.
+    /// The highest producer id below 2^62 that this partition has known.
     pub(crate) fn highest_producer_id(&self) -> Option<ProducerId> {
         self.shared.appender.lock().producers.highest_id()
     }
 
-    /// Forgets the producers that were idle for too long, a thousand at a time under the append lock. Also happens on its
-    /// own, every [`LogOptions::expiry_interval_ms`] at the most while there are appends.
+    /// Forgets the producers that were idle for too long, and of those above the budget whom it may; a few at a time, with the
+    /// append lock free in between. Also happens on its own, every [`LogOptions::expiry_interval_ms`] at the most while there
+    /// are appends.
     pub fn expire_producers(&self) {
         self.shared.expire_producers();
     }

@@ -74,8 +74,10 @@ impl Shared {
         }
         let path = self.segment_path(SegmentFile::Snapshot, states.offset);
         let policy = self.options().producers.clone();
-        let (mut producers, _) = snapshot::decode(&states.bytes, states.offset, policy, self.now())
+        let now = self.now();
+        let (mut producers, _) = snapshot::decode(&states.bytes, states.offset, policy, now)
             .map_err(|kind| Error::corrupt(&path, 0, kind))?;
+        producers.evict_excess(usize::MAX, now);
         let encoded = snapshot::encode(&producers, None);
         atomic::replace_file(&*self.environment.disk, &path, &encoded)?;
         self.reset_transactions(&producers);

@@ -13,14 +13,11 @@ use super::Shared;
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{Access, Disk, DiskFile, IoMode, atomic, read_whole};
-use crate::producer::snapshot;
+use crate::producer::snapshot::{self, MAX_BYTES};
 use crate::producer::{ExpiryCursor, Fate, Fold, ProducerPolicy, ProducerTable, SnapshotIdentity};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
 use crate::transaction::TransactionEffect;
 use crate::types::{Offset, ProducerId, Timestamp};
-
-/// No snapshot is larger: room for fifty million producers.
-const MAX_BYTES: u64 = 8 << 30;
 
 /// A snapshot as large as this is mapped, where maps are: to read it takes as much memory again.
 const MAPPED_FROM: u64 = 1 << 20;
@@ -235,6 +232,10 @@ fn write_into<const N: usize>(
     let head = write(&mut |piece| {
         file.write_at(piece, end)?;
         end += piece.len() as u64;
+        if end > MAX_BYTES {
+            // A follower's may be: it knows producers above its budget. Nobody would read it again.
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too many producers for a snapshot"));
+        }
         Ok(())
     })?;
     file.write_at(&head, 0)

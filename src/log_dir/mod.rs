@@ -316,7 +316,7 @@ impl LogDir {
     }
 
     /// A producer id that was never handed out before, also not before a crash, and that no partition knew when the directory
-    /// was opened.
+    /// was opened. Ids of 2^62 and more that clients bring along do not count: one such client could use up all ids.
     ///
     /// # Errors
     ///
@@ -327,11 +327,11 @@ impl LogDir {
     }
 
     /// The producer of a name: the same id every time, with a higher epoch at every call. From the moment this returns
-    /// the one before is refused in every partition, also after a restart. After epoch 32,767 comes a new id.
+    /// the one before is refused in every partition, also after a restart. After epoch 32,766 comes a new id.
     ///
     /// # Errors
     ///
-    /// The disk's; then no epoch was used up, or one that nobody has.
+    /// [`Error::ProducerNamesExhausted`] for a new name where there are two million; the disk's; then no epoch was used up, or one that nobody has.
     pub fn producer(&self, name: &str) -> Result<Producer> {
         self.check_open()?;
         let named = self.inner.named_producers.as_ref().ok_or_else(|| self.read_only())?;
@@ -555,7 +555,7 @@ pub(crate) fn take_lock(disk: &dyn Disk, directory: &Path) -> Result<DirectoryLo
     disk.lock(&path).at("lock", &path)?.ok_or_else(|| Error::Locked { path: directory.to_owned() })
 }
 
-/// The allocator starts above every id that a partition or a named producer has.
+/// The allocator starts above every id that a partition or a named producer has, but for those that a client made up.
 fn open_producers(
     path: &Path,
     options: &LogDirOptions,

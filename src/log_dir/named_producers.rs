@@ -45,8 +45,9 @@ const HEADER_SIZE: usize = Kind::header_size(size_of::<u32>());
 const SLOT_SIZE: usize = 264;
 const NAME_MAX: usize = 249;
 
-/// More than four million slots; a larger file is not read.
+/// More than four million slots; a larger file is not read, nor written.
 const FILE_MAX: u64 = 1 << 30;
+const SLOTS_MAX: usize = (FILE_MAX as usize - HEADER_SIZE) / SLOT_SIZE;
 /// Slots that a journal may have before it is begun again, however few producers it tells of.
 const SLOTS_MIN: usize = 64;
 
@@ -59,6 +60,8 @@ pub(crate) struct NamedProducers {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     state: Mutex<State>,
+    /// [`SLOTS_MAX`], but in tests.
+    slots_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -96,7 +99,7 @@ impl NamedProducers {
             }
             None => Producers::default(),
         };
-        Ok(Self { disk, path, state: Mutex::new(State { producers, journal: None }) })
+        Ok(Self { disk, path, state: Mutex::new(State { producers, journal: None }), slots_max: SLOTS_MAX })
     }
 
     /// The id and epoch of the next producer called `name`, durable when this returns: for a new name an id from
@@ -105,8 +108,8 @@ impl NamedProducers {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidOption`] for a name that is not 1 to 249 bytes long; those of `allocate` and of the disk.
-    /// Nothing was given out then; an id may have been lost.
+    /// [`Error::InvalidOption`] for a name that is not 1 to 249 bytes long; [`Error::ProducerNamesExhausted`]; those of
+    /// `allocate` and of the disk. Nothing was given out then; an id may have been lost.
     pub(crate) fn next_incarnation(
         &self,
         name: &str,
@@ -116,11 +119,16 @@ impl NamedProducers {
         let mut state = self.state.lock();
         let (id, epoch) = match state.producers.by_name.get(name) {
             Some(&(id, epoch)) if epoch < EPOCH_MAX => (id, ProducerEpoch(epoch.0 + 1)),
-            _ => (allocate()?, ProducerEpoch(0)),
+            _ => {
+                // As many slots again are for incarnations: else each would have to begin the journal again.
+                self.check_room(&state.producers, self.slots_max / 2)?;
+                (allocate()?, ProducerEpoch(0))
+            }
         };
+        self.check_room(&state.producers, self.slots_max)?;
         // Taken out first: after a failure the file must be replaced.
         let journal = match state.journal.take() {
-            Some(journal) if journal.slots < state.producers.slots_max() => {
+            Some(journal) if journal.slots < state.producers.slots_max().min(self.slots_max) => {
                 self.append(journal, &encode_slot(name, id, epoch))?
             }
             _ => self.replace(&state.producers, &encode_slot(name, id, epoch))?,
@@ -137,6 +145,11 @@ impl NamedProducers {
         let producers = &self.state.lock().producers;
         let retired = producers.retired.iter().map(|&id| (id, ProducerEpoch::MAX));
         producers.by_name.values().copied().chain(retired).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Whether one slot more than it takes to tell this is within `most`.
+    fn check_room(&self, producers: &Producers, most: usize) -> Result<()> {
+        if producers.len() < most { Ok(()) } else { Err(Error::ProducerNamesExhausted) }
     }
 
     fn append(&self, journal: Journal, slot: &[u8; SLOT_SIZE]) -> Result<Journal> {
@@ -423,6 +436,41 @@ mod tests {
                     assert_eq!(next(&open(&after_power_cut).unwrap(), "orders", 99), (7, calls_before + 1));
                 }
             }
+        }
+    }
+
+    /// The journal was written larger than it may be read, and then no directory opened.
+    #[test]
+    fn the_journal_never_has_more_slots_than_are_read() {
+        let disk = SimDisk::new(IoMode::Write);
+        let producers = NamedProducers { slots_max: 200, ..open(&disk).unwrap() };
+        for name in 0..100 {
+            next(&producers, &name.to_string(), name);
+        }
+        let refused = producers.next_incarnation("one more", || Ok(ProducerId(100)));
+        assert!(matches!(refused, Err(Error::ProducerNamesExhausted)), "{refused:?}");
+        for epoch in 1..=5 {
+            for name in 0..100 {
+                assert_eq!(next(&producers, &name.to_string(), 100), (name, epoch));
+                let bytes = disk.read(&path(), FILE_MAX).unwrap();
+                assert!(bytes.len() <= HEADER_SIZE + 200 * SLOT_SIZE);
+            }
+        }
+        assert!(disk.calls(Operation::Rename) < 20);
+        assert!((HEADER_SIZE + SLOTS_MAX * SLOT_SIZE) as u64 <= FILE_MAX);
+    }
+
+    /// Of a journal with many names the doubled length was more than is read.
+    #[test]
+    fn more_names_than_may_be_added_go_on_within_what_is_read() {
+        let names: Vec<String> = (0..150).map(|name| name.to_string()).collect();
+        let slots: Vec<_> = (0..).zip(&names).map(|(id, name)| (name.as_str(), id, 0)).collect();
+        let disk = SimDisk::new(IoMode::Write);
+        atomic::replace_file(&disk, &path(), &journal(150, &slots)).unwrap();
+        let producers = NamedProducers { slots_max: 200, ..open(&disk).unwrap() };
+        for (id, name) in (0..).zip(&names) {
+            assert_eq!(next(&producers, name, 0), (id, 1));
+            assert!(disk.read(&path(), FILE_MAX).unwrap().len() <= HEADER_SIZE + 200 * SLOT_SIZE);
         }
     }
 

@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 use crate::batch::{Batch, BatchBuilder};
 use crate::error::{Error, Result};
 use crate::fs::name::TopicPartition;
-use crate::log::{AppendOutcome, Log};
+use crate::log::{AppendOutcome, Log, LogId};
 use crate::producer::SequenceRule;
 use crate::types::{Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence};
 
 /// Gives batches their sequences, per partition, and sends a batch again safely.
 ///
 /// Made by [`LogDir::producer`](crate::LogDir::producer). A batch whose append failed stays with the producer until
-/// [`retry`](Self::retry) has settled whether it is stored; until then the partition takes no other batch from it, since
+/// [`retry`](Self::retry) has stored it, or it is refused; until then the partition takes no other batch from it, since
 /// that would get the same sequence.
 ///
 /// ```
@@ -47,6 +47,8 @@ pub struct Producer {
 /// Where the producer is in one partition.
 #[derive(Debug)]
 struct State {
+    /// Which log of the partition's name `next` is for: it may have been deleted and created again, or opened again.
+    log: LogId,
     /// `None`: behind the last one that there is, where they do not begin again.
     next: Option<Sequence>,
     /// Sent, and not known to be stored or not.
@@ -99,8 +101,10 @@ impl Producer {
     ///
     /// [`Error::Unsettled`] while an earlier batch is; nothing is sent. [`Error::SequencesExhausted`] behind sequence
     /// 2^31-1 under [`SequenceRule::Increasing`](crate::SequenceRule::Increasing): take another name.
-    /// [`Error::Rejected`] when a newer incarnation has fenced this one. After any other error that the log returns, the
-    /// batch may be stored or not: call [`retry`](Self::retry).
+    /// [`Error::Rejected`] when a newer incarnation has fenced this one, or when the partition has lost, by a truncation,
+    /// what this producer stored there; [`Error::InvalidBatch`]: the batch is not stored, and the next one goes on behind
+    /// what the partition has. After any other error that the log returns, the batch may be stored or not: call
+    /// [`retry`](Self::retry).
     pub fn append(&self, log: &Log, batch: BatchBuilder) -> Result<AppendOutcome> {
         let state = {
             let mut partitions = self.partitions.lock();
@@ -111,44 +115,52 @@ impl Producer {
         if state.unsettled.is_some() {
             return Err(Error::Unsettled);
         }
+        if !state.log.is_of(log) {
+            *state = self.begin(log);
+        }
         let next = state.next.ok_or(Error::SequencesExhausted)?;
         let batch = batch.producer(self.id, self.epoch, next).build()?;
         state.unsettled = Some(batch);
-        state.settle(log)
+        self.settle(&mut state, log)
     }
 
     /// Sends the batch again whose append failed, if there is one. The log stores it once, whatever happened before.
     ///
     /// # Errors
     ///
-    /// As [`append`](Self::append); the batch stays for the next retry.
+    /// As [`append`](Self::append); the batch stays for the next retry. Not after [`Error::Rejected`]: the log does not take
+    /// this batch any more, and another may follow. But it may have been stored before, if a newer incarnation has fenced
+    /// this one meanwhile, or the partition has forgotten the producer: [`last`](Self::last) tells what the newest stored
+    /// batch is.
     pub fn retry(&self, log: &Log) -> Result<Option<AppendOutcome>> {
         let state = self.partitions.lock().get(log.name()).cloned();
         let Some(state) = state else { return Ok(None) };
         let mut state = state.lock();
-        if state.unsettled.is_some() { state.settle(log).map(Some) } else { Ok(None) }
+        if state.unsettled.is_some() { self.settle(&mut state, log).map(Some) } else { Ok(None) }
     }
 
     /// The first sequence in a partition: 0, or behind what this very epoch stored there.
     fn begin(&self, log: &Log) -> State {
         let last = self.last(log).filter(|last| is_increasing(log) || last.epoch == self.epoch);
         let next = last.map_or(Some(Sequence(0)), |last| behind(last.last_sequence, log));
-        State { next, unsettled: None }
+        State { log: log.id(), next, unsettled: None }
     }
-}
 
-impl State {
-    fn settle(&mut self, log: &Log) -> Result<AppendOutcome> {
-        let Some(batch) = &self.unsettled else { return Err(Error::Unsettled) };
+    fn settle(&self, state: &mut State, log: &Log) -> Result<AppendOutcome> {
+        let Some(batch) = &state.unsettled else { return Err(Error::Unsettled) };
         match log.append(batch) {
             Ok(outcome) => {
-                self.next = behind(batch.header().last_sequence(), log);
-                self.unsettled = None;
+                let next = behind(batch.header().last_sequence(), log);
+                *state = State { log: log.id(), next, unsettled: None };
                 Ok(outcome)
             }
-            // Refused for good: it is not stored, and never will be.
-            Err(error @ (Error::Rejected(_) | Error::InvalidBatch(_))) => {
-                self.unsettled = None;
+            // Refused for good under this sequence, and not sent under another: it may have been stored before.
+            Err(error @ Error::Rejected(_)) => {
+                *state = self.begin(log);
+                Err(error)
+            }
+            Err(error @ Error::InvalidBatch(_)) => {
+                state.unsettled = None;
                 Err(error)
             }
             Err(error) => Err(error),

@@ -28,7 +28,7 @@
 //!
 //! The next sequence is the window's last plus 1, with 0 behind 2^31-1; 0 where there is no window. The window is empty
 //! for a batch of a newer epoch, and after the epoch was raised without a batch. Under `Increasing` it is not: there
-//! "highest" and the window stay over all epochs. (A CRC covers the producer epoch, so it is only known within one.)
+//! "highest" and the window stay over all epochs, and a coordinator's data without sequences does not enter it. (A CRC covers the producer epoch, so it is only known within one.)
 //!
 //! **Which refusal D4 is.** Sequences are points on a circle of 2^31. From the next sequence, the half circle ahead is
 //! the future, the rest is the past. A batch that begins in the future is a `Gap`. One that ends before the window's

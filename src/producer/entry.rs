@@ -208,7 +208,7 @@ impl Entry {
 pub(super) struct Side {
     pub(super) coordinator_epoch: Option<i32>,
     pub(super) transaction_first: Option<Offset>,
-    /// The timestamp of a marker that came behind the last batch.
+    /// The timestamp of a marker that came behind the last batch, or of data that is not remembered as a batch.
     pub(super) marker_timestamp: Option<Timestamp>,
     /// The epoch of the batches, where the producer's was raised without one.
     pub(super) fenced_epoch: Option<ProducerEpoch>,

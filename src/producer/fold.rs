@@ -150,8 +150,8 @@ impl<'a> Fold<'a> {
         Ok(Some(Self { identity, producers, forgotten: Vec::new(), before, replaced, runs }))
     }
 
-    /// Whether there is room for all that were and all that came. Otherwise a whole table would have forgotten some on the
-    /// way, and who came back behind that begins anew. What changes is all in.
+    /// Whether there is room for all that were and all that came. Otherwise some may have been forgotten on the way, and who
+    /// came back behind that begins anew, which only a whole table can tell. What changes is all in.
     pub(crate) fn is_within(&self, budget: usize) -> bool {
         self.before + self.producers.len() - self.replaced <= budget
     }

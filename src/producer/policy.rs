@@ -1,5 +1,6 @@
 //! What a host can choose about producers: who counts as a duplicate, as unknown, as expired.
 
+use super::snapshot;
 use crate::error::{Error, Result};
 
 /// Which sequences a batch may have behind those already stored.
@@ -68,8 +69,9 @@ pub enum DuplicateCheck {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExpiryClock {
-    /// The host's, from the last append seen. Where it jumps back, or ahead by more than an hour, the jump does not
-    /// count as time.
+    /// The host's, from the last append seen. It may jump: between two looks of the partition at the clock, which it takes
+    /// at appends and in [`Log::expire_producers`](crate::Log::expire_producers), at most an hour counts, and nothing if it
+    /// was put back. So in a partition with less than an append an hour, idle producers are remembered longer.
     #[default]
     HostTime,
     /// As Kafka: the host's time now less the timestamp in the producer's last batch, which the producer chose.
@@ -102,7 +104,8 @@ pub struct ProducerPolicy {
     pub expiry_clock: ExpiryClock,
     /// After how many idle ms a producer is forgotten, 1 and up. Default: 86,400,000, a day.
     pub expiry_ms: i64,
-    /// How many producers the partition remembers, 1 to 2^31. Default: 1,000,000, of up to 200 bytes each.
+    /// How many producers the partition remembers, 1 and up, as far as a snapshot of 8 GiB holds them: 44 million with a
+    /// window of 5. Default: 1,000,000, of up to 200 bytes each.
     pub budget: usize,
     /// For how many ms behind its last append a producer is never forgotten to make room for another, 1 and up. Longer
     /// than any client goes on sending a batch. Default: 900,000, a quarter of an hour.
@@ -147,7 +150,9 @@ impl ProducerPolicy {
         };
         check((1..=64).contains(&self.window), "window", "1 to 64", self.window.to_string())?;
         check(self.expiry_ms > 0, "expiry_ms", "1 or more", self.expiry_ms.to_string())?;
-        check((1..=1 << 31).contains(&self.budget), "budget", "1 to 2147483648", self.budget.to_string())?;
+        let budgets = 1..=snapshot::producers_max(self.window);
+        let expected = "1 to what a snapshot of 8 GiB holds";
+        check(budgets.contains(&self.budget), "budget", expected, self.budget.to_string())?;
         let idle = self.eviction_min_idle_ms;
         check(idle > 0, "eviction_min_idle_ms", "1 or more", idle.to_string())
     }
@@ -165,6 +170,8 @@ mod tests {
             ("window", policy().window(65)),
             ("expiry_ms", policy().expiry_ms(0)),
             ("budget", policy().budget(0)),
+            ("budget", policy().budget(45_000_000)),
+            ("budget", policy().window(64).budget(5_000_000)),
             ("eviction_min_idle_ms", policy().eviction_min_idle_ms(0)),
         ];
         for (name, policy) in cases {
@@ -175,5 +182,6 @@ mod tests {
             );
         }
         policy().validate().unwrap();
+        policy().budget(44_000_000).validate().unwrap();
     }
 }

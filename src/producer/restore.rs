@@ -43,12 +43,11 @@ impl Restoring {
         self.previous = key;
     }
 
-    /// The table, without those above the budget.
+    /// The table.
     pub(super) fn finish(mut self) -> ProducerTable {
         if !self.in_order {
             order_by_recency(&mut self.table);
         }
-        self.table.evict_to_budget();
         self.table
     }
 }

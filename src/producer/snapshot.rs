@@ -59,6 +59,9 @@ use crate::crc::{crc32c, crc32c_append};
 use crate::error::CorruptionKind;
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
+/// A larger file is not read, nor written.
+pub(crate) const MAX_BYTES: u64 = 8 << 30;
+
 const VERSION: i16 = 1;
 const CRC_AT: usize = 2;
 pub(super) const COVERED_FROM: usize = 6;
@@ -87,6 +90,13 @@ pub(crate) struct SnapshotIdentity {
     /// Where it begins in its segment.
     pub(crate) position: u64,
     pub(crate) crc: u32,
+}
+
+/// How many producers with such a window are sure to find room in a file.
+pub(super) fn producers_max(window: u8) -> usize {
+    let older = BATCH_SIZE * usize::from(window.saturating_sub(1));
+    let each = ENTRY_SIZE + ROW_SIZE + SUPPLEMENT_SIZE + older;
+    ((MAX_BYTES - (HEAD_SIZE + TRAILER_HEAD_SIZE) as u64) / each as u64) as usize
 }
 
 /// The file's bytes.
@@ -274,8 +284,8 @@ impl<E, W: FnMut(&[u8]) -> std::result::Result<(), E>> Pieces<W> {
     }
 }
 
-/// The table in the bytes of the file of `offset`, and which log it belongs to. Idle producers are in it, too; of more
-/// than the budget the most recent.
+/// The table in the bytes of the file of `offset`, and which log it belongs to. Idle producers are in it, too, and those above
+/// the budget.
 pub(crate) fn decode(
     bytes: &[u8],
     offset: Offset,

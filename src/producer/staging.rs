@@ -1,5 +1,7 @@
 //! Several batches in one call, each judged as if those before it were stored already.
 
+use std::collections::HashSet;
+
 use super::decision::{Context, Decision, Subject, decide};
 use super::policy::ProducerPolicy;
 use super::slab::NONE;
@@ -15,7 +17,9 @@ pub(crate) struct Staging<'a> {
     /// The producers of the call as they would be.
     touched: ProducerTable,
     /// Those that new ones would take the room of.
-    evicted: Vec<ProducerId>,
+    evicted: HashSet<ProducerId>,
+    /// Of the table's recency list, where to look for the next of those: all before are evicted or touched.
+    least_recent: u32,
     /// How many producers there would be that the table does not have.
     created: usize,
     is_empty: bool,
@@ -26,7 +30,14 @@ impl<'a> Staging<'a> {
         let policy = ProducerPolicy { budget: usize::MAX, ..table.policy.clone() };
         let mut touched = ProducerTable::new(policy);
         touched.clock = table.clock;
-        Self { table, touched, evicted: Vec::new(), created: 0, is_empty: true }
+        Self {
+            table,
+            touched,
+            evicted: HashSet::new(),
+            least_recent: table.recency.least_recent,
+            created: 0,
+            is_empty: true,
+        }
     }
 
     /// Judges the next batch of the call.
@@ -52,7 +63,7 @@ impl<'a> Staging<'a> {
         }
         match self.untouched(id) {
             Some(slot) => Subject::Known(self.table.view(slot)),
-            None => Subject::unknown(!self.is_full() || self.victim(now).is_some()),
+            None => Subject::unknown(!self.is_full() || self.may_be_evicted(self.next_victim(), now)),
         }
     }
 
@@ -77,25 +88,29 @@ impl<'a> Staging<'a> {
 
     /// A producer was created: another goes for it, if one must and can.
     fn make_room(&mut self, now: Timestamp) {
-        if self.is_full()
-            && let Some(victim) = self.victim(now)
-        {
-            self.evicted.push(victim);
+        if self.is_full() {
+            self.least_recent = self.next_victim();
+            if self.may_be_evicted(self.least_recent, now) {
+                self.evicted.insert(self.table.entries[self.least_recent].producer_id);
+            }
         }
         self.created += 1;
     }
 
-    /// Who would be forgotten next. The touched ones appended just now.
-    fn victim(&self, now: Timestamp) -> Option<ProducerId> {
-        let mut slot = self.table.recency.least_recent;
+    /// Who would be forgotten next, [`NONE`] if nobody is left. The touched ones appended just now.
+    fn next_victim(&self) -> u32 {
+        let mut slot = self.least_recent;
         while slot != NONE {
             let entry = &self.table.entries[slot];
-            let id = entry.producer_id;
-            if self.touched.find(id).is_none() && !self.evicted.contains(&id) {
-                return self.table.may_be_evicted(slot, now).then_some(id);
+            if self.touched.find(entry.producer_id).is_none() && !self.evicted.contains(&entry.producer_id) {
+                break;
             }
             slot = entry.more_recent;
         }
-        None
+        slot
+    }
+
+    fn may_be_evicted(&self, slot: u32, now: Timestamp) -> bool {
+        slot != NONE && self.table.may_be_evicted(slot, now)
     }
 }

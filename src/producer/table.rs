@@ -6,12 +6,13 @@
 use smallvec::SmallVec;
 
 use super::clock::HostClock;
-use super::decision::{Context, Decision, Subject, decide, decide_plain};
+use super::decision::{Context, Decision, Origin, Subject, decide, decide_plain};
 use super::entry::{Entry, EntryView, ProducerInfo, Side, StoredBatch};
 use super::index::Index;
 use super::policy::{ExpiryClock, ProducerPolicy, SequenceRule};
 use super::recency::Recency;
 use super::slab::{NONE, Pool, Slab};
+use super::verification::Verification;
 use super::window::Ring;
 use crate::batch::{BatchHeader, ControlRecord};
 use crate::error::Rejection;
@@ -31,12 +32,19 @@ impl ExpiryCursor {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlainProducer(u32);
 
+/// How many producers above the budget a replay keeps. It cannot tell who was forgotten meanwhile, and must forget nobody who was
+/// not; but a log may tell of any number.
+const REPLAYED_ABOVE_BUDGET: usize = 1 << 20;
+
+/// Nobody has counted up to here: a client made the id up, and ids are not given out from behind it, where few are left.
+const MADE_UP_FROM: ProducerId = ProducerId(1 << 62);
+
 /// Whom eviction may forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spare {
     /// Nobody who appended a short while ago, since its client may send again.
     Recent,
-    /// Nobody: the past is being replayed, and its eviction was decided then.
+    /// Nobody: the past is being replayed, and there is no room for all of it.
     Nobody,
 }
 
@@ -108,6 +116,11 @@ impl ProducerTable {
         self.highest_id = self.highest_id.max(before.highest_id);
     }
 
+    /// Notes the host's time.
+    pub(crate) fn observe(&mut self, now: Timestamp) {
+        self.clock.observe(now);
+    }
+
     /// What is known of a producer.
     pub(crate) fn get(&self, id: ProducerId) -> Option<ProducerInfo> {
         self.find(id).map(|slot| self.info(slot))
@@ -133,7 +146,7 @@ impl ProducerTable {
         self.views().map(|view| view.entry.producer_id)
     }
 
-    /// The highest producer id that was ever known.
+    /// The highest producer id below 2^62 that was ever known.
     pub(crate) fn highest_id(&self) -> Option<ProducerId> {
         self.highest_id
     }
@@ -208,15 +221,40 @@ impl ProducerTable {
         self.absorb(header, control, now, Spare::Recent)
     }
 
-    /// As [`apply`](Self::apply), for a batch that was stored before now: it does not tell when its producer was seen,
-    /// so the least recent producer makes room whenever the budget is used up.
+    /// As [`apply`](Self::apply), for a batch that was stored before now. Nobody makes room: it does not tell when its
+    /// producer was seen, nor who had expired by then. Whoever replays forgets afterwards those who are known to be
+    /// forgotten, or [`evict_excess`](Self::evict_excess).
     pub(crate) fn replay(
         &mut self,
         header: &BatchHeader,
         control: Option<ControlRecord>,
         now: Timestamp,
     ) -> Option<TransactionEffect> {
+        if self.len() > self.policy.budget {
+            self.forget_who_came_back(header, now);
+        }
         self.absorb(header, control, now, Spare::Nobody)
+    }
+
+    /// What is in the log was not refused. If it would be now, its producer had made room for another, and was unknown.
+    #[cold]
+    fn forget_who_came_back(&mut self, header: &BatchHeader, now: Timestamp) {
+        let Some(slot) = self.find(header.producer_id) else { return };
+        let view = self.view(slot);
+        if header.is_control() || header.base_sequence.0 < 0 || view.side.transaction_first.is_some() {
+            return;
+        }
+        let context = Context {
+            origin: Origin::Client,
+            log_is_empty: false,
+            fenced_below: None,
+            verification: Verification::default(),
+            now,
+        };
+        let decision = decide(&Subject::Known(view), header, &context, &self.policy);
+        if !matches!(decision, Ok(Decision::Append)) {
+            self.remove(slot);
+        }
     }
 
     fn absorb(
@@ -234,7 +272,8 @@ impl ProducerTable {
             return self.absorb_control(header, control, now, spare);
         }
         let slot = self.find_or_create(header, spare, now);
-        if header.is_transactional() || !is_plain(&self.entries[slot], header) {
+        let is_numbered = header.base_sequence.0 >= 0;
+        if header.is_transactional() || !is_numbered || !is_plain(&self.entries[slot], header) {
             return self.absorb_data(slot, header);
         }
         self.absorb_plain(slot, StoredBatch::of(header, header.base_offset));
@@ -279,10 +318,7 @@ impl ProducerTable {
         let was_open = self.side(slot).transaction_first.is_some();
         if header.producer_epoch >= self.entries[slot].epoch {
             self.enter_epoch(slot, header.producer_epoch);
-            let entry = &mut self.entries[slot];
-            let batch = StoredBatch::of(header, header.base_offset);
-            remember(entry, slot, &mut self.older, self.policy.window, batch);
-            self.forget_in_side(slot, |side| side.marker_timestamp = None);
+            self.absorb_batch(slot, header);
         }
         let (producer_id, first_offset) = (header.producer_id, header.base_offset);
         let begins = !was_open && header.is_transactional();
@@ -291,6 +327,17 @@ impl ProducerTable {
         }
         self.touch(slot, was_open);
         begins.then_some(TransactionEffect::Began { producer_id, first_offset })
+    }
+
+    fn absorb_batch(&mut self, slot: u32, header: &BatchHeader) {
+        if self.policy.sequence_rule == SequenceRule::Increasing && header.base_sequence.0 < 0 {
+            // The last batch tells the highest sequence, and must go on doing so.
+            self.update_side(slot, |side| side.marker_timestamp = Some(header.max_timestamp));
+            return;
+        }
+        let batch = StoredBatch::of(header, header.base_offset);
+        remember(&mut self.entries[slot], slot, &mut self.older, self.policy.window, batch);
+        self.forget_in_side(slot, |side| side.marker_timestamp = None);
     }
 
     fn absorb_marker(&mut self, slot: u32, header: &BatchHeader, coordinator_epoch: i32) {
@@ -458,14 +505,22 @@ impl ProducerTable {
 
     #[inline(never)]
     fn create(&mut self, header: &BatchHeader, spare: Spare, now: Timestamp) -> u32 {
-        if self.len() >= self.policy.budget {
+        let above_budget = if spare == Spare::Nobody { REPLAYED_ABOVE_BUDGET } else { 0 };
+        if self.len() >= self.policy.budget.saturating_add(above_budget) {
             self.evict_one(spare, now);
         }
         let slot = self.entries.push(Entry::new(header.producer_id, header.producer_epoch, 0));
-        self.highest_id = self.highest_id.max(Some(header.producer_id));
+        self.note_id(header.producer_id);
         self.index.insert(&mut self.entries, slot);
         self.recency.push(&mut self.entries, slot);
         slot
+    }
+
+    #[inline]
+    fn note_id(&mut self, id: ProducerId) {
+        if id < MADE_UP_FROM {
+            self.highest_id = self.highest_id.max(Some(id));
+        }
     }
 
     /// Forgets the producers that `keep` does not want.
@@ -565,7 +620,7 @@ impl ProducerTable {
     #[inline]
     pub(super) fn restore(&mut self, entry: Entry, older: &[StoredBatch], side: Side) -> u32 {
         let slot = self.entries.push(Entry { older: NONE, ring: Ring::of(0), side: NONE, ..entry });
-        self.highest_id = self.highest_id.max(Some(entry.producer_id));
+        self.note_id(entry.producer_id);
         let room = usize::from(self.policy.window) - 1;
         let older = &older[older.len().saturating_sub(room)..];
         if !older.is_empty() {
@@ -580,11 +635,6 @@ impl ProducerTable {
             self.recency.push(&mut self.entries, slot);
         }
         slot
-    }
-
-    /// Forgets the least recent of more producers than the budget.
-    pub(super) fn evict_to_budget(&mut self) {
-        while self.len() > self.policy.budget && self.evict_one(Spare::Nobody, Timestamp::NONE) {}
     }
 
     /// Adds a copy of another table's producer, as the most recent.

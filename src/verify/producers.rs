@@ -19,9 +19,6 @@ use crate::segment::{BatchCursor, PlacedBatch, Segment};
 use crate::transaction::{AbortedTransaction, Transactions};
 use crate::types::{Offset, ProducerId, Timestamp};
 
-/// No snapshot is larger: room for fifty million producers.
-const MAX_BYTES: u64 = 8 << 30;
-
 /// The producers as far as the log was walked, and the snapshots that are still to come.
 #[derive(Debug)]
 pub(super) struct Producers {
@@ -141,7 +138,7 @@ impl Producers {
 
     fn read(&self, offset: Offset) -> Result<(ProducerTable, Option<SnapshotIdentity>)> {
         let path = self.path(offset);
-        let bytes = self.disk.read(&path, MAX_BYTES).at("read", &path)?;
+        let bytes = self.disk.read(&path, snapshot::MAX_BYTES).at("read", &path)?;
         snapshot::decode(&bytes, offset, policy(), Timestamp(0))
             .map_err(|kind| Error::corrupt(&path, 0, kind))
     }
@@ -229,10 +226,15 @@ fn difference(snapshot: &ProducerInfo, log: Option<&ProducerInfo>) -> Option<Str
     if !snapshot.batches.is_empty() && log.batches.is_empty() {
         return Some("it has batches, by the log none".to_owned());
     }
-    // Either may remember fewer: Kafka's snapshots have one, and a window is as wide as its owner wants.
-    let pairs = snapshot.batches.iter().rev().zip(log.batches.iter().rev());
+    // Either may remember fewer: Kafka's snapshots have one, and a window is as wide as its owner wants. Where sequences only
+    // increase, no batch without them is remembered.
+    let newest_first = |known: &'_ ProducerInfo| {
+        let numbered = known.batches.iter().rev().filter(|batch| batch.last_sequence.0 >= 0);
+        numbered.copied().collect::<Vec<_>>()
+    };
+    let pairs = newest_first(snapshot).into_iter().zip(newest_first(log));
     let (got, expected) = pairs.into_iter().find(|(got, expected)| !same(got, expected))?;
-    Some(format!("{}, by the log {}", describe(got), describe(expected)))
+    Some(format!("{}, by the log {}", describe(&got), describe(&expected)))
 }
 
 fn same(got: &ProducerBatch, expected: &ProducerBatch) -> bool {

@@ -18,7 +18,7 @@ use super::options::Durability;
 use super::{Appender, Log, Pending, Shared};
 use crate::batch::{Batch, BatchBytes, BatchHeader};
 use crate::epoch::LeaderEpochs;
-use crate::error::{Error, Rejection, Result};
+use crate::error::{Error, Rejection, RejectionReason, Result};
 use crate::producer::{Context, Decision, Staging};
 use crate::segment::{ALLOCATION_STEP_MIN, PlacedBatch, SegmentWriter, Stamps};
 use crate::sync::MutexGuard;
@@ -192,10 +192,32 @@ impl Shared {
         let controls = incoming.read_controls()?;
         let incoming = incoming.with_controls(&controls);
         self.come_within_bounds(may_wait)?;
-        if incoming.must_be_stamped(&self.admission) {
+        let placed = if incoming.must_be_stamped(&self.admission) {
             self.place_stamped(incoming, outcomes)
         } else {
             self.place_checked(incoming, outcomes)
+        };
+        if matches!(&placed, Err(Error::Rejected(refused)) if refused.reason == RejectionReason::ProducerBudget)
+        {
+            self.let_time_pass();
+        }
+        placed
+    }
+
+    /// Where nothing but refusals happens, nobody else would come to see that producers have become idle.
+    #[cold]
+    fn let_time_pass(&self) {
+        let mut appender = self.lock_appender();
+        let now = self.now();
+        appender.producers.observe(now);
+        let interval = appender.options.expiry_interval_ms;
+        let is_due = is_time(&mut appender.expired_at, interval, now);
+        drop(appender);
+        if is_due {
+            self.request(Chore::Expire);
+            if !self.environment.queue.has_workers() {
+                self.whole(|| self.do_chores());
+            }
         }
     }
 
@@ -621,10 +643,11 @@ fn last_offset_from(base: Offset) -> Offset {
     Offset(base.0.saturating_add(i64::from(i32::MAX)).min(i64::MAX - 1))
 }
 
-/// Whether something that is done every `interval` milliseconds is to be done again. Notes that it was.
+/// Whether something that is done every `interval` milliseconds is to be done again. Notes that it was. A clock that was put
+/// back must not keep it from being done until it has caught up.
 #[inline]
 fn is_time(last: &mut Timestamp, interval: i64, now: Timestamp) -> bool {
-    let is_time = now.0.saturating_sub(last.0) >= interval;
+    let is_time = !(0..interval).contains(&now.0.saturating_sub(last.0));
     if is_time {
         *last = now;
     }

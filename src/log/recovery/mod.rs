@@ -443,8 +443,15 @@ impl<'a> Recovery<'a> {
         self.scan.leader_epochs = LeaderEpochs::default();
     }
 
-    /// The producers as they are at the log end: when the log turned out to end below the snapshot, from an older one.
+    /// The producers as they are at the log end, without those above the budget that have been idle long enough.
     fn producers(&mut self, log_end: Offset) -> Result<ProducerTable> {
+        let mut producers = self.producers_at(log_end)?;
+        producers.evict_excess(usize::MAX, self.scan.now);
+        Ok(producers)
+    }
+
+    /// When the log turned out to end below the snapshot, from an older one.
+    fn producers_at(&mut self, log_end: Offset) -> Result<ProducerTable> {
         let empty = ProducerTable::new(self.request.options.producers.clone());
         let producers = std::mem::replace(&mut self.scan.producers, empty);
         if self.scan.replay_from <= log_end {

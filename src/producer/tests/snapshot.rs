@@ -177,9 +177,26 @@ fn the_empty_table_is_kafka_s_ten_bytes_and_a_trailer() {
 
 #[test]
 fn of_more_producers_than_the_budget_the_most_recent_stay() {
-    let (read, _) = decode(&encode(&populated(), None), policy().budget(2), NOW + 5000).unwrap();
+    let (mut read, _) = decode(&encode(&populated(), None), policy().budget(2), NOW + 5000).unwrap();
+    assert_eq!(read.len(), 7, "as long as they may send again");
+    read.evict_excess(9, NOW + 5000 + policy().eviction_min_idle_ms);
     let ids: Vec<_> = sorted(&read).iter().map(|producer| producer.producer_id.0).collect();
     assert_eq!(ids, [4, 7], "4 has a transaction open, 7 came last");
+}
+
+/// A budget was allowed whose snapshot could be written, and no more be read.
+#[test]
+fn no_producer_takes_more_of_a_file_than_a_budget_counts_with() {
+    for window in [1, 5, 64] {
+        let mut log = Log::new(policy().window(window));
+        (0..64).for_each(|sequence| log.store(data(0, sequence, 1), None));
+        log.store(marker(0), Some(commit(1)));
+        let empty = encode(&ProducerTable::new(policy()), None).len();
+        let bytes = (encode(&log.table, None).len() - empty) as u64;
+        let most = snapshot::producers_max(window) as u64;
+        let left = snapshot::MAX_BYTES - empty as u64 - bytes * most;
+        assert!(left < bytes, "{left} bytes of {bytes} each, window {window}");
+    }
 }
 
 #[test]

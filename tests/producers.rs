@@ -1,0 +1,293 @@
+//! Who is known to a partition, for how long, and what a producer with a name makes of it.
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its modules are its own"
+)]
+
+mod common;
+
+use common::{TestClock, batch, options, small};
+use idemlog::verify::{VerifyOptions, verify};
+use idemlog::{
+    AppendOptions, Batch, BatchBuilder, Error, ExpiryClock, IoMode, LeaderEpoch, Log, LogDir, LogDirOptions,
+    Offset, Origin, ProducerEpoch, ProducerId, ProducerPolicy, RejectionReason, Sequence, SequenceRule,
+    Timestamp,
+};
+
+const MINUTE: i64 = 60_000;
+const NOW: i64 = 1_700_000_000_000;
+
+fn with_policy(policy: ProducerPolicy) -> LogDirOptions {
+    options(IoMode::Mapped).log(small(IoMode::Mapped).producers(policy))
+}
+
+fn refusal(log: &Log, batch: &Batch) -> RejectionReason {
+    reason(log.append(batch))
+}
+
+fn reason<T: std::fmt::Debug>(refused: Result<T, Error>) -> RejectionReason {
+    match refused {
+        Err(Error::Rejected(rejection)) => rejection.reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn known(log: &Log) -> Vec<i64> {
+    let mut ids: Vec<i64> = log.producers().iter().map(|known| known.producer_id.0).collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn record() -> BatchBuilder {
+    BatchBuilder::new().record("k", "v")
+}
+
+fn first_of(id: i64) -> BatchBuilder {
+    record().producer(ProducerId(id), ProducerEpoch(0), Sequence(0))
+}
+
+/// budget refused every new producer for ever.
+#[test]
+fn a_partition_at_its_budget_takes_new_producers_again_after_a_long_silence() {
+    for threads in [0, 2] {
+        for (idle_for, refused) in [(15 * MINUTE, 0), (150 * MINUTE, 3)] {
+            let data = tempfile::tempdir().unwrap();
+            let clock = TestClock::at(NOW);
+            let policy = ProducerPolicy::default().budget(10).eviction_min_idle_ms(idle_for);
+            let options = with_policy(policy).background_threads(threads).clock(clock.clone());
+            let log = LogDir::open(data.path(), options).unwrap().partition("orders", 0).unwrap();
+            for id in 0..10 {
+                log.append(&batch(id, 0, 0, 1)).unwrap();
+            }
+            clock.advance(120 * MINUTE);
+            for _ in 0..refused {
+                assert_eq!(refusal(&log, &batch(10, 0, 0, 1)), RejectionReason::ProducerBudget);
+                clock.advance(31 * MINUTE);
+            }
+            log.append(&batch(10, 0, 0, 1)).unwrap();
+        }
+    }
+}
+
+/// The same silence kept producers in a partition with little to do: with an append every 61 minutes a day never ended.
+#[test]
+fn a_silent_producer_is_forgotten_where_appends_are_rare() {
+    let data = tempfile::tempdir().unwrap();
+    let clock = TestClock::at(NOW);
+    let options = with_policy(ProducerPolicy::default()).clock(clock.clone());
+    let log = LogDir::open(data.path(), options).unwrap().partition("orders", 0).unwrap();
+    log.append(&batch(1, 0, 0, 1)).unwrap();
+    for hour in 0..24 {
+        assert_eq!(log.producers().len(), if hour == 0 { 1 } else { 2 });
+        clock.advance(61 * MINUTE);
+        log.append(&batch(2, 0, hour, 1)).unwrap();
+    }
+    assert_eq!(known(&log), [2]);
+}
+
+/// refused new ones for as long.
+#[test]
+fn producers_expire_also_after_the_clock_was_put_back() {
+    let data = tempfile::tempdir().unwrap();
+    let clock = TestClock::at(NOW);
+    let policy = ProducerPolicy::default().budget(1).eviction_min_idle_ms(i64::MAX).expiry_ms(30 * MINUTE);
+    let options = with_policy(policy).clock(clock.clone());
+    let log = LogDir::open(data.path(), options).unwrap().partition("orders", 0).unwrap();
+    log.append(&batch(1, 0, 0, 1)).unwrap();
+    clock.advance(-1_000_000 * MINUTE);
+    for _ in 0..3 {
+        assert_eq!(refusal(&log, &batch(2, 0, 0, 1)), RejectionReason::ProducerBudget);
+        clock.advance(15 * MINUTE);
+    }
+    log.append(&batch(2, 0, 0, 1)).unwrap();
+}
+
+/// known still, and a batch was stored twice after a clean close.
+#[test]
+fn a_replay_forgets_nobody_who_is_known_to_keep_one_who_has_expired() {
+    const OLD: i64 = NOW - 2 * 86_400_000;
+    for is_clean in [true, false] {
+        let data = tempfile::tempdir().unwrap();
+        let policy = ProducerPolicy::default().budget(10).expiry_clock(ExpiryClock::RecordTimestamp);
+        let options = with_policy(policy).clock(TestClock::at(NOW));
+        let dir = LogDir::open(data.path(), options.clone()).unwrap();
+        let log = dir.partition("orders", 0).unwrap();
+        let send =
+            |log: &Log, id, at| log.append(&first_of(id).timestamp(Timestamp(at)).build().unwrap()).unwrap();
+        for id in 0..5 {
+            send(&log, id, NOW);
+        }
+        for id in 5..10 {
+            send(&log, id, OLD);
+        }
+        log.expire_producers();
+        for id in 10..15 {
+            send(&log, id, NOW);
+        }
+        let before = known(&log);
+        if is_clean {
+            dir.close().unwrap();
+        }
+        drop((dir, log));
+        let log = LogDir::open(data.path(), options).unwrap().partition("orders", 0).unwrap();
+        assert!(send(&log, 0, NOW).is_duplicate());
+        log.expire_producers();
+        assert_eq!(known(&log), before);
+    }
+}
+
+/// that had just appended.
+#[test]
+fn a_follower_above_its_budget_knows_after_an_opening_who_appended_a_short_while_ago() {
+    for is_clean in [true, false] {
+        let data = tempfile::tempdir().unwrap();
+        let clock = TestClock::at(NOW);
+        let options = with_policy(ProducerPolicy::default().budget(10)).clock(clock.clone());
+        let dir = LogDir::open(data.path(), options.clone()).unwrap();
+        let log = dir.partition("orders", 0).unwrap();
+        for id in 0..15 {
+            let replicated =
+                first_of(id).base_offset(Offset(id)).leader_epoch(LeaderEpoch(0)).build().unwrap();
+            let replication = AppendOptions::default().origin(Origin::Replication);
+            log.submit(&[replicated], replication).unwrap().wait().unwrap();
+        }
+        if is_clean {
+            dir.close().unwrap();
+        }
+        drop((dir, log));
+        let dir = LogDir::open(data.path(), options.clone()).unwrap();
+        assert_eq!(known(&dir.partition("orders", 0).unwrap()), (0..15).collect::<Vec<_>>());
+        dir.close().unwrap();
+        clock.advance(15 * MINUTE);
+        let log = LogDir::open(data.path(), options).unwrap().partition("orders", 0).unwrap();
+        assert_eq!(
+            known(&log),
+            (5..15).collect::<Vec<_>>(),
+            "the least recent are idle, and above the budget"
+        );
+    }
+}
+
+/// Who was forgotten to make room and comes back begins anew. An opening must not take its new batches for more of the old ones.
+#[test]
+fn a_producer_that_was_evicted_and_came_back_is_the_same_after_an_opening() {
+    let data = tempfile::tempdir().unwrap();
+    let clock = TestClock::at(NOW);
+    let options = with_policy(ProducerPolicy::default().budget(2)).clock(clock.clone());
+    let log = LogDir::open(data.path(), options.clone()).unwrap().partition("orders", 0).unwrap();
+    for sequence in 0..3 {
+        log.append(&batch(1, 0, sequence, 1)).unwrap();
+    }
+    clock.advance(15 * MINUTE);
+    for id in 2..4 {
+        log.append(&batch(id, 0, 0, 1)).unwrap();
+    }
+    clock.advance(15 * MINUTE);
+    (0..2).for_each(|sequence| assert!(!log.append(&batch(1, 0, sequence, 1)).unwrap().is_duplicate()));
+    let window = log.producer(ProducerId(1)).unwrap().batches;
+    assert_eq!(window.len(), 2);
+    drop(log);
+    let log = LogDir::open(data.path(), options).unwrap().partition("orders", 0).unwrap();
+    assert_eq!(log.producer(ProducerId(1)).unwrap().batches, window);
+    assert!(!log.append(&batch(1, 0, 2, 1)).unwrap().is_duplicate());
+}
+
+/// One batch of a client with the highest id there is, and no id was left to give out behind the next opening.
+#[test]
+fn an_id_that_a_client_made_up_does_not_use_up_the_ids() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = LogDir::open(data.path(), options(IoMode::Mapped)).unwrap();
+    let log = dir.partition("orders", 0).unwrap();
+    for id in [70, i64::MAX, 1 << 62] {
+        log.append(&batch(id, 0, 0, 1)).unwrap();
+    }
+    dir.close().unwrap();
+    let dir = LogDir::open(data.path(), options(IoMode::Mapped)).unwrap();
+    assert_eq!(dir.new_producer_id().unwrap(), ProducerId(71));
+    assert_eq!(dir.producer("sensor").unwrap().id(), ProducerId(72));
+}
+
+/// place, and old sequences were stored again.
+#[test]
+fn data_without_a_sequence_leaves_the_highest_sequence_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let options = with_policy(ProducerPolicy::default().sequence_rule(SequenceRule::Increasing));
+    let dir = LogDir::open(data.path(), options.clone()).unwrap();
+    let mut log = dir.partition("orders", 0).unwrap();
+    for sequence in 0..10 {
+        log.append(&batch(7, 0, sequence, 1)).unwrap();
+    }
+    let unnumbered =
+        record().producer(ProducerId(7), ProducerEpoch(0), Sequence::NONE).timestamp(Timestamp(NOW));
+    let coordinator = AppendOptions::default().origin(Origin::Coordinator);
+    log.submit(&[unnumbered.build().unwrap()], coordinator).unwrap().wait().unwrap();
+    for reopened in [false, true] {
+        if reopened {
+            dir.close().unwrap();
+            let report = verify(data.path(), &VerifyOptions::default()).unwrap();
+            assert!(report.problems.is_empty(), "{report:?}");
+            log = LogDir::open(data.path(), options.clone()).unwrap().partition("orders", 0).unwrap();
+        }
+        assert!(log.append(&batch(7, 0, 2, 1)).unwrap().is_duplicate());
+        let known = log.producer(ProducerId(7)).unwrap();
+        assert_eq!(known.batches.last().unwrap().last_sequence, Sequence(9));
+        assert_eq!(known.last_timestamp, Timestamp(NOW), "it counts as an append");
+    }
+    log.append(&batch(7, 0, 10, 1)).unwrap();
+}
+
+/// A producer went on counting where it was before the partition was deleted, and the new one refused all it sent, for ever.
+#[test]
+fn a_producer_begins_again_in_a_partition_that_was_deleted_and_created_again() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = LogDir::open(data.path(), options(IoMode::Mapped)).unwrap();
+    let producer = dir.producer("sensor").unwrap();
+    for _ in 0..2 {
+        let log = dir.partition("orders", 0).unwrap();
+        for offset in 0..3 {
+            assert_eq!(producer.append(&log, record()).unwrap().offsets().unwrap().first, Offset(offset));
+        }
+        dir.delete_partition("orders", 0).unwrap();
+        assert!(matches!(producer.append(&log, record()), Err(Error::Gone)));
+        // Only the partition itself can say that this one is for nothing.
+        let log = dir.partition("orders", 0).unwrap();
+        assert!(matches!(producer.append(&log, record()), Err(Error::Unsettled)));
+        assert_eq!(reason(producer.retry(&log)), RejectionReason::UnknownProducer);
+    }
+}
+
+/// Behind a truncation, too, everything was refused for ever.
+#[test]
+fn a_producer_goes_on_behind_what_a_truncation_left_of_it() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = LogDir::open(data.path(), options(IoMode::Mapped)).unwrap();
+    let log = dir.partition("orders", 0).unwrap();
+    let producer = dir.producer("sensor").unwrap();
+    for target in [1, 0] {
+        for _ in 0..3 {
+            producer.append(&log, record()).unwrap();
+        }
+        log.truncate_to(Offset(target)).unwrap();
+        reason(producer.append(&log, record()));
+        assert_eq!(producer.append(&log, record()).unwrap().offsets().unwrap().first, Offset(target));
+    }
+}
+
+/// What is in doubt belongs to the partition, not to the handle: it is stored once, also through one of the next opening.
+#[test]
+fn a_batch_in_doubt_is_stored_once_also_when_the_directory_is_opened_again() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = LogDir::open(data.path(), options(IoMode::Mapped)).unwrap();
+    let producer = dir.producer("sensor").unwrap();
+    let log = dir.partition("orders", 0).unwrap();
+    producer.append(&log, record()).unwrap();
+    dir.close().unwrap();
+    assert!(matches!(producer.append(&log, record()), Err(Error::Closed)));
+    drop((dir, log));
+    let log = LogDir::open(data.path(), options(IoMode::Mapped)).unwrap().partition("orders", 0).unwrap();
+    assert!(matches!(producer.append(&log, record()), Err(Error::Unsettled)));
+    assert_eq!(producer.retry(&log).unwrap().unwrap().offsets().unwrap().first, Offset(1));
+    assert!(producer.retry(&log).unwrap().is_none());
+    assert_eq!(producer.append(&log, record()).unwrap().offsets().unwrap().first, Offset(2));
+}
