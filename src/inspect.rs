@@ -191,7 +191,7 @@ fn request(path: &Path, disk: Arc<dyn Disk>, options: &InspectOptions) -> Result
         log_start: options.log_start,
         high_watermark: None,
         clean: options.clean,
-        check_all: false,
+        for_repair: false,
     })
 }
 

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{CorruptionKind, Error, IoContext, Result};
-use crate::fs::name::{PartitionDirectory, PartitionFile, SegmentFile, Stage, TopicPartition};
+use crate::fs::name::{PartitionFile, SegmentFile, Stage, TopicPartition};
 use crate::fs::{Disk, EntryKind, IoMode, RealDisk};
 use crate::log::{self, CorruptionPolicy, LogOptions, OpenRequest, RecoveryReport};
 use crate::log_dir::{self, LogDirOptions};
+use crate::producer::ProducerPolicy;
 use crate::types::Offset;
 use crate::verify::{Problem, Severity, VerifyOptions, VerifyReport, verify};
 
@@ -114,7 +115,8 @@ pub fn plan(path: impl AsRef<Path>) -> Result<Repair> {
 /// Cuts the log in the directory `path` in front of the first damage, and keeps what it cuts, in files ending in `.corrupt`;
 /// sets aside damaged indexes, snapshots and leader epochs, and makes them again. The log directory is locked meanwhile.
 ///
-/// A crash in the middle leaves a partition that can be repaired.
+/// A crash in the middle leaves a partition that can be repaired. Snapshots are left to the next opening, which knows how the
+/// host wants its producers remembered.
 ///
 /// # Errors
 ///
@@ -152,15 +154,9 @@ impl Partition {
     fn at(path: &Path) -> Result<Self> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let directory = std::fs::canonicalize(path).at("find", path)?;
-        let parent = directory.parent().map(Path::to_owned);
-        let (name, log_dir) = match directory.file_name().map(PartitionDirectory::parse) {
-            Some(PartitionDirectory::Live(name)) => (name, parent),
-            // A copy under some other name.
-            _ => (TopicPartition::new("copy", 0)?, None),
-        };
-        let log_dir = match log_dir {
-            Some(log_dir) if log_dir::is_log_dir(&*disk, &log_dir)? => Some(log_dir),
-            _ => None,
+        let (name, log_dir) = match log_dir::home_of(&*disk, &directory)? {
+            Some((log_dir, name)) => (name, Some(log_dir)),
+            None => (TopicPartition::new("copy", 0)?, None),
         };
         Ok(Self { disk, directory, name, log_dir })
     }
@@ -187,13 +183,15 @@ impl Partition {
             name: self.name.clone(),
             directory: self.directory.clone(),
             environment: Arc::new(log_dir::environment(&options, None)),
-            options: LogOptions::default().corruption(CorruptionPolicy::CutAndKeep),
+            options: LogOptions::default()
+                .corruption(CorruptionPolicy::CutAndKeep)
+                .producers(ProducerPolicy::remembering_all()),
             mode: IoMode::Write,
             recovery_point: points.get(&self.name).copied().unwrap_or(Offset::ZERO),
             log_start: starts.get(&self.name).copied(),
             high_watermark: None,
             clean,
-            check_all: true,
+            for_repair: true,
         })
     }
 

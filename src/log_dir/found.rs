@@ -55,7 +55,7 @@ pub(super) fn open_request(
         log_start: state.log_start,
         high_watermark: state.high_watermark,
         clean: state.clean,
-        check_all: false,
+        for_repair: false,
     })
 }
 

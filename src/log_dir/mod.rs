@@ -545,6 +545,17 @@ pub(crate) fn is_log_dir(disk: &dyn Disk, path: &Path) -> Result<bool> {
     found.try_fold(false, |any, exists| Ok(any || exists?))
 }
 
+/// The log directory that the directory of a partition lies in, and the partition's name there; `None` of a copy elsewhere.
+pub(crate) fn home_of(disk: &dyn Disk, directory: &Path) -> Result<Option<(PathBuf, TopicPartition)>> {
+    let absolute = std::fs::canonicalize(directory).at("find", directory)?;
+    match (absolute.file_name().map(PartitionDirectory::parse), absolute.parent()) {
+        (Some(PartitionDirectory::Live(name)), Some(parent)) if is_log_dir(disk, parent)? => {
+            Ok(Some((parent.to_owned(), name)))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The recovery points and log starts that the checkpoint files of a log directory hold.
 pub(crate) fn checkpointed(disk: &dyn Disk, path: &Path) -> Result<(OffsetsByPartition, OffsetsByPartition)> {
     let read = |file| read_offsets(disk, path, file);

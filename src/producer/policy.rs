@@ -136,6 +136,11 @@ setters! { ProducerPolicy:
 }
 
 impl ProducerPolicy {
+    /// Remembers more than any log does, so that nothing is forgotten for want of room.
+    pub(crate) fn remembering_all() -> Self {
+        Self::default().window(64).budget(1 << 31).expiry_ms(i64::MAX)
+    }
+
     /// Checks every value against its range.
     ///
     /// # Errors

@@ -216,7 +216,8 @@ pub fn verify_with_progress(
     }
     if partitions.is_empty() && !is_log_dir {
         if is_partition(&*disk, path)? {
-            partition::verify(&disk, path, options, Checkpointed::default(), &mut report, &mut progress)?;
+            let checkpointed = report.take(checkpointed_at_home(&*disk, path))?.unwrap_or_default();
+            partition::verify(&disk, path, options, checkpointed, &mut report, &mut progress)?;
         } else {
             report.error(path, 0, "neither a log directory nor a partition: no file of either is here");
         }
@@ -228,10 +229,7 @@ pub fn verify_with_progress(
     let (recovery_points, log_starts) = report.take(checkpointed)?.unwrap_or_default();
     for name in partitions {
         let directory = path.join(name.to_string());
-        let checkpointed = Checkpointed {
-            recovery_point: recovery_points.get(&name).copied(),
-            log_start: log_starts.get(&name).copied(),
-        };
+        let checkpointed = Checkpointed::of(&name, &recovery_points, &log_starts);
         partition::verify(&disk, &directory, options, checkpointed, &mut report, &mut progress)?;
     }
     Ok(report)
@@ -264,11 +262,12 @@ fn retain_partitions(disk: &dyn Disk, path: &Path, partitions: &mut Vec<TopicPar
 
 /// Whether a directory is a partition: by its files, or, before the first append, by its name in a log directory.
 fn is_partition(disk: &dyn Disk, path: &Path) -> Result<bool> {
-    if partition::holds_files(disk, path)? {
-        return Ok(true);
-    }
-    let absolute = std::path::absolute(path).at("find", path)?;
-    let is_named =
-        matches!(absolute.file_name().map(PartitionDirectory::parse), Some(PartitionDirectory::Live(_)));
-    Ok(is_named && absolute.parent().is_some_and(|parent| log_dir::is_log_dir(disk, parent).unwrap_or(false)))
+    Ok(partition::holds_files(disk, path)? || log_dir::home_of(disk, path)?.is_some())
+}
+
+/// What the log directory that a partition lies in says of it, if it lies in one.
+fn checkpointed_at_home(disk: &dyn Disk, path: &Path) -> Result<Checkpointed> {
+    let Some((log_dir, name)) = log_dir::home_of(disk, path)? else { return Ok(Checkpointed::default()) };
+    let (recovery_points, log_starts) = log_dir::checkpointed(disk, &log_dir)?;
+    Ok(Checkpointed::of(&name, &recovery_points, &log_starts))
 }

@@ -11,8 +11,9 @@ use super::walk::{Seen, Walk};
 use super::{Problem, Progress, VerifyOptions, VerifyReport, indexes};
 use crate::error::{CorruptionKind, IoContext, Result};
 use crate::fs::missing::read_if_present;
-use crate::fs::name::{PartitionFile, SegmentFile, Stage};
+use crate::fs::name::{PartitionFile, SegmentFile, Stage, TopicPartition};
 use crate::fs::{DirectoryEntry, Disk, EntryKind, IoMode};
+use crate::log_dir::checkpoint::OffsetsByPartition;
 use crate::segment::{IndexOptions, LogFile, Segment};
 use crate::topic_id::decode_metadata;
 use crate::transaction::AbortedTransaction;
@@ -23,6 +24,16 @@ use crate::types::Offset;
 pub(super) struct Checkpointed {
     pub(super) recovery_point: Option<Offset>,
     pub(super) log_start: Option<Offset>,
+}
+
+impl Checkpointed {
+    pub(super) fn of(
+        name: &TopicPartition,
+        recovery_points: &OffsetsByPartition,
+        log_starts: &OffsetsByPartition,
+    ) -> Self {
+        Self { recovery_point: recovery_points.get(name).copied(), log_start: log_starts.get(name).copied() }
+    }
 }
 
 /// The largest file with a topic's id that is read.

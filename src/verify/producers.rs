@@ -60,7 +60,7 @@ impl Producers {
             segments,
             first,
             pending: pending.into(),
-            replayed: tells_all.then(|| ProducerTable::new(policy())),
+            replayed: tells_all.then(|| ProducerTable::new(ProducerPolicy::remembering_all())),
             forgotten: HashSet::new(),
             transactions: Transactions::default(),
             aborted: None,
@@ -142,7 +142,7 @@ impl Producers {
     fn read(&self, offset: Offset) -> Result<(ProducerTable, Option<SnapshotIdentity>)> {
         let path = self.path(offset);
         let bytes = self.disk.read(&path, MAX_BYTES).at("read", &path)?;
-        snapshot::decode(&bytes, offset, policy(), Timestamp(0))
+        snapshot::decode(&bytes, offset, ProducerPolicy::remembering_all(), Timestamp(0))
             .map_err(|kind| Error::corrupt(&path, 0, kind))
     }
 
@@ -207,11 +207,6 @@ impl Producers {
             self.forgotten.extend(lacking);
         }
     }
-}
-
-/// Remembers more than any log does, so that nothing is missing for want of room.
-fn policy() -> ProducerPolicy {
-    ProducerPolicy::default().window(64).budget(1 << 31).expiry_ms(i64::MAX)
 }
 
 /// Where a snapshot and the log do not say the same of a producer.

@@ -1,0 +1,129 @@
+//! A repair puts right what is damaged, and leaves alone what is not.
+
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its modules are its own"
+)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{MODES, batch, change, open, plain, small};
+use idemlog::repair::{Repair, plan, repair};
+use idemlog::verify::{Problem, Severity, VerifyOptions, verify};
+use idemlog::{
+    AppendOptions, BatchBuilder, IoMode, LeaderEpoch, LogDir, LogDirOptions, Offset, Origin, ProducerId,
+    ProducerPolicy,
+};
+use tempfile::TempDir;
+
+/// A directory whose producers have a larger window than by default.
+fn remembering_much(mode: IoMode) -> LogDirOptions {
+    LogDirOptions::default().log(small(mode).producers(ProducerPolicy::default().window(20)))
+}
+
+fn partition(data: &TempDir) -> PathBuf {
+    data.path().join("orders-0")
+}
+
+fn errors(path: &Path) -> Vec<Problem> {
+    let mut problems = verify(path, &VerifyOptions::default()).unwrap().problems;
+    problems.retain(|problem| problem.severity == Severity::Error);
+    problems
+}
+
+/// Makes sure that a sound partition is told to be so, and left as it is.
+fn assert_left_alone(data: &TempDir) {
+    let partition = partition(data);
+    assert_eq!((errors(data.path()), errors(&partition)), (vec![], vec![]));
+    let Repair { recovery, set_aside, .. } = plan(&partition).unwrap();
+    assert_eq!((recovery.cut, set_aside), (None, vec![]));
+    let before = contents(&partition);
+    assert!(repair(&partition).unwrap().is_needless());
+    assert_eq!(contents(&partition), before);
+}
+
+fn contents(partition: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let paths = std::fs::read_dir(partition).unwrap().map(|entry| entry.unwrap().path());
+    let mut contents: Vec<_> = paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    contents.sort();
+    contents
+}
+
+/// `repair` did not know where an empty log begins, so it took the producers that a replica had got from its leader for some of
+/// batches that are gone, and wrote none in their place: what was sent again was stored again.
+#[test]
+fn producers_that_were_taken_over_survive_a_repair_with_all_of_their_window() {
+    for mode in MODES {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let leader = LogDir::open(from.path(), remembering_much(mode)).unwrap();
+        let follower = LogDir::open(to.path(), remembering_much(mode)).unwrap();
+        let log = leader.partition("orders", 0).unwrap();
+        for at in 0..20 {
+            log.append(&batch(7, 0, at, 1)).unwrap();
+        }
+        let states = log.export_producers();
+        let replica = follower.partition("orders", 0).unwrap();
+        replica.truncate_fully(states.offset).unwrap();
+        replica.import_producers(&states).unwrap();
+        follower.close().unwrap();
+        drop((follower, replica));
+
+        assert_left_alone(&to);
+        let follower = LogDir::open(to.path(), remembering_much(mode)).unwrap();
+        let replica = follower.partition("orders", 0).unwrap();
+        assert_eq!(replica.producer(ProducerId(7)).unwrap().batches.len(), 20, "{mode:?}");
+        assert!(replica.append(&batch(7, 0, 0, 1)).unwrap().is_duplicate());
+    }
+}
+
+/// Where a cut left nothing of a log, `repair` began it anew with the producers as they are remembered by default, which may
+/// be less than their host wants.
+#[test]
+fn a_log_that_ends_below_its_start_is_begun_anew_by_the_host() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = LogDir::open(data.path(), remembering_much(mode)).unwrap();
+        let log = dir.partition("orders", 0).unwrap();
+        for at in 0..20 {
+            log.append(&batch(7, 0, at, 1)).unwrap();
+        }
+        log.delete_records(Offset(20)).unwrap();
+        dir.close().unwrap();
+        drop((dir, log));
+        let file = partition(&data).join("00000000000000000000.log");
+        change(&file, |bytes| bytes.truncate(bytes.len() - 10));
+
+        let done = repair(partition(&data)).unwrap();
+        assert_eq!(done.recovery.cut.unwrap().offset, Offset(19), "{mode:?}");
+        let dir = LogDir::open(data.path(), remembering_much(mode)).unwrap();
+        let log = dir.partition("orders", 0).unwrap();
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(20), Offset(20)));
+        for at in 0..19 {
+            assert!(log.append(&batch(7, 0, at, 1)).unwrap().is_duplicate(), "{mode:?}: {at}");
+        }
+    }
+}
+
+/// `verify` of a partition alone did not know where its log begins, and so complained of a lower leader epoch behind batches
+/// that were deleted.
+#[test]
+fn a_lower_leader_epoch_behind_deleted_batches_is_no_finding() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    log.set_leader_epoch(LeaderEpoch(5));
+    for _ in 0..10 {
+        log.append(&plain("x")).unwrap();
+    }
+    log.delete_records(Offset(10)).unwrap();
+    log.truncate_to(Offset(8)).unwrap();
+    let lower = BatchBuilder::new().base_offset(Offset(8)).leader_epoch(LeaderEpoch(2)).record("k", "v");
+    let replicated = AppendOptions::default().origin(Origin::Replication);
+    log.submit(&[lower.build().unwrap()], replicated).unwrap().wait().unwrap();
+    dir.close().unwrap();
+    drop((dir, log));
+    assert_left_alone(&data);
+}
