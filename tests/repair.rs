@@ -127,3 +127,39 @@ fn a_lower_leader_epoch_behind_deleted_batches_is_no_finding() {
     drop((dir, log));
     assert_left_alone(&data);
 }
+
+/// A file that had become very long, as a file system leaves it after a crash, was taken for a failure of the disk: `verify`
+/// and `repair` gave up, and a partition with such a snapshot did not open.
+#[test]
+fn a_file_longer_than_any_of_its_kind_is_damaged_and_set_aside() {
+    let files = [
+        ("00000000000000000000.index", 2 << 30),
+        ("00000000000000000000.timeindex", 2 << 30),
+        ("00000000000000000000.txnindex", 2 << 30),
+        ("00000000000000000002.snapshot", 9 << 30),
+        ("leader-epoch-checkpoint", 65 << 20),
+    ];
+    for (name, len) in files {
+        let with_long_file = || {
+            let data = tempfile::tempdir().unwrap();
+            let dir = open(data.path(), IoMode::Mapped);
+            dir.partition("orders", 0).unwrap().append(&batch(7, 0, 0, 2)).unwrap();
+            dir.close().unwrap();
+            let path = partition(&data).join(name);
+            let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+            file.unwrap().set_len(len).unwrap();
+            (data, path)
+        };
+        let (data, path) = with_long_file();
+        let found = errors(data.path());
+        assert!(found.iter().all(|problem| problem.path == path) && found.len() == 1, "{name}: {found:?}");
+        assert!(found[0].text.contains("longer than any file of its kind"), "{}", found[0]);
+        let done = repair(partition(&data)).unwrap();
+        assert_eq!(done.set_aside[0].from, path);
+        assert_eq!(errors(data.path()), []);
+
+        let (data, _) = with_long_file();
+        let log = open(data.path(), IoMode::Mapped).partition("orders", 0).unwrap();
+        assert!(log.append(&batch(7, 0, 0, 2)).unwrap().is_duplicate(), "{name}");
+    }
+}

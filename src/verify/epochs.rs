@@ -25,7 +25,7 @@ pub(super) struct Epochs {
 impl Epochs {
     pub(super) fn read(disk: &dyn Disk, directory: &Path, report: &mut VerifyReport) -> Result<Self> {
         let path = directory.join(PartitionFile::LeaderEpochs.name().unwrap_or_default());
-        let recorded = match read_if_present(disk, &path, MAX_BYTES)? {
+        let recorded = match report.take(read_if_present(disk, &path, MAX_BYTES))?.flatten() {
             None => None,
             Some(bytes) => report.take(decode(&bytes).map_err(|kind| Error::corrupt(&path, 0, kind)))?,
         };

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use super::VerifyReport;
 use crate::batch::{DEFAULT_MAX_DECOMPRESSED, read_control};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::fs::Disk;
+use crate::fs::missing::or_too_long;
 use crate::fs::name::SegmentFile;
 use crate::producer::{
     ProducerBatch, ProducerInfo, ProducerPolicy, ProducerTable, SnapshotIdentity, snapshot,
@@ -141,7 +142,7 @@ impl Producers {
 
     fn read(&self, offset: Offset) -> Result<(ProducerTable, Option<SnapshotIdentity>)> {
         let path = self.path(offset);
-        let bytes = self.disk.read(&path, MAX_BYTES).at("read", &path)?;
+        let bytes = or_too_long(self.disk.read(&path, MAX_BYTES), &path)?;
         snapshot::decode(&bytes, offset, ProducerPolicy::remembering_all(), Timestamp(0))
             .map_err(|kind| Error::corrupt(&path, 0, kind))
     }
