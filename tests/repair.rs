@@ -14,8 +14,8 @@ use common::{MODES, batch, change, open, plain, small};
 use idemlog::repair::{Repair, plan, repair};
 use idemlog::verify::{Problem, Severity, VerifyOptions, verify};
 use idemlog::{
-    AppendOptions, BatchBuilder, IoMode, LeaderEpoch, LogDir, LogDirOptions, Offset, Origin, ProducerId,
-    ProducerPolicy,
+    AppendOptions, BatchBuilder, ControlRecord, IoMode, LeaderEpoch, LogDir, LogDirOptions, Offset, Origin,
+    ProducerEpoch, ProducerId, ProducerPolicy, SequenceRule,
 };
 use tempfile::TempDir;
 
@@ -161,5 +161,26 @@ fn a_file_longer_than_any_of_its_kind_is_damaged_and_set_aside() {
         let (data, _) = with_long_file();
         let log = open(data.path(), IoMode::Mapped).partition("orders", 0).unwrap();
         assert!(log.append(&batch(7, 0, 0, 2)).unwrap().is_duplicate(), "{name}");
+    }
+}
+
+/// `verify` replayed every log by the default rule, by which a new epoch begins with an empty window: a sound snapshot of a log
+/// whose sequences only rise was an error, and `repair` set it aside.
+#[test]
+fn a_window_that_outlives_its_epoch_is_no_finding() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let policy = ProducerPolicy::default().sequence_rule(SequenceRule::Increasing);
+        let dir =
+            LogDir::open(data.path(), LogDirOptions::default().log(small(mode).producers(policy))).unwrap();
+        let log = dir.partition("orders", 0).unwrap();
+        for at in 0..60 {
+            log.append(&batch(7, 0, at, 1)).unwrap();
+        }
+        let abort = ControlRecord::Abort { coordinator_epoch: 0 };
+        log.end_transaction(ProducerId(7), ProducerEpoch(1), abort).unwrap();
+        dir.close().unwrap();
+        drop((dir, log));
+        assert_left_alone(&data);
     }
 }

@@ -225,7 +225,7 @@ fn difference(snapshot: &ProducerInfo, log: Option<&ProducerInfo>) -> Option<Str
     if !snapshot.batches.is_empty() && log.batches.is_empty() {
         return Some("it has batches, by the log none".to_owned());
     }
-    // Either may remember fewer: Kafka's snapshots have one, and a window is as wide as its owner wants.
+    // Either may remember fewer: Kafka's snapshots have one, and a window is as wide and lives as long as its owner wants.
     let pairs = snapshot.batches.iter().rev().zip(log.batches.iter().rev());
     let (got, expected) = pairs.into_iter().find(|(got, expected)| !same(got, expected))?;
     Some(format!("{}, by the log {}", describe(got), describe(expected)))
