@@ -184,3 +184,24 @@ fn a_window_that_outlives_its_epoch_is_no_finding() {
         assert_left_alone(&data);
     }
 }
+
+/// `verify` blamed the batches for leader epochs that do not agree with theirs, so `repair` found nothing to make again, and
+/// left the log damaged.
+#[test]
+fn wrong_leader_epochs_are_set_aside() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    for at in 0..40 {
+        log.append(&batch(7, 0, at, 1)).unwrap();
+    }
+    dir.close().unwrap();
+    drop((dir, log));
+    let path = partition(&data).join("leader-epoch-checkpoint");
+    std::fs::write(&path, "0\n1\n5 0\n").unwrap();
+    let found = errors(data.path());
+    assert_eq!((found.len(), &found[0].path), (1, &path), "{found:?}");
+    assert_eq!(repair(partition(&data)).unwrap().set_aside[0].from, path);
+    assert_left_alone(&data);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "0\n1\n0 0\n");
+}

@@ -188,7 +188,7 @@ impl<'a> Walk<'a> {
             self.report.error(&path, batch.position, problem);
         }
         self.place(cursor.segment(), batch, next_base);
-        self.epochs.check(&path, batch, self.report);
+        self.epochs.check(batch, self.report);
         self.producers.batch(cursor, batch, self.report)
     }
 
