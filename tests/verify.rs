@@ -411,3 +411,25 @@ fn producers_that_were_imported_are_no_finding() {
     let report = verify(to.path(), &VerifyOptions::default()).unwrap();
     assert!(!report.has_errors(), "{report:?}");
 }
+
+/// Offsets were added up without a bound, and none was too far from its segment's base: hostile ones overflowed the count of
+/// those that are missing.
+#[test]
+fn offsets_beyond_what_a_segment_can_hold_are_found() {
+    let data = tempfile::tempdir().unwrap();
+    let partition = data.path().join("orders-0");
+    std::fs::create_dir(&partition).unwrap();
+    let log = partition.join("00000000000000000000.log");
+    let far = [1 << 62, 0, 1 << 62, 0, 1 << 62, i64::MAX - 1];
+    let batches = far.map(|offset| {
+        BatchBuilder::new().base_offset(Offset(offset)).record("k", "v").build().unwrap().bytes().to_vec()
+    });
+    std::fs::write(&log, batches.concat()).unwrap();
+    for allow_gaps in [true, false] {
+        let report = verify(&partition, &VerifyOptions::default().allow_gaps(allow_gaps)).unwrap();
+        let found = errors(&report);
+        assert!(found.iter().all(|problem| problem.path == log));
+        let is_far = |problem: &&&Problem| problem.text.contains("too far from the segment's base");
+        assert_eq!(found.iter().filter(is_far).count(), 4, "{found:?}");
+    }
+}
