@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use common::{MODES, batch, change, open, plain};
 use idemlog::verify::{Problem, Severity, VerifyOptions, VerifyReport, verify, verify_with_progress};
 use idemlog::{
-    AppendOptions, BatchBuilder, ControlRecord, IoMode, LogDir, Offset, Origin, ProducerEpoch, ProducerId,
-    Sequence, Timestamp, TopicId,
+    AppendOptions, BatchBuilder, Compression, ControlRecord, IoMode, LogDir, LogDirOptions, LogOptions,
+    Offset, Origin, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId,
 };
 use tempfile::TempDir;
 
@@ -432,4 +432,22 @@ fn offsets_beyond_what_a_segment_can_hold_are_found() {
         let is_far = |problem: &&&Problem| problem.text.contains("too far from the segment's base");
         assert_eq!(found.iter().filter(is_far).count(), 4, "{found:?}");
     }
+}
+
+/// What a batch may decompress to was 64 MiB wherever a log was looked at, whatever it had taken: a look-up by time said that
+/// the log was corrupt, and so did `verify`.
+#[test]
+fn a_batch_that_decompresses_to_more_than_is_usual_is_found_by_time_and_noted() {
+    let data = tempfile::tempdir().unwrap();
+    let options = LogDirOptions::default().log(LogOptions::default().max_decompressed_bytes(80 << 20));
+    let dir = LogDir::open(data.path(), options).unwrap();
+    let log = dir.partition("orders", 0).unwrap();
+    let builder = BatchBuilder::new().compression(Compression::Zstd).timestamp(Timestamp(5));
+    log.append(&builder.record("k", vec![0; 70 << 20]).build().unwrap()).unwrap();
+    let found = log.offset_for_timestamp(Timestamp(5)).unwrap().unwrap();
+    assert_eq!((found.offset, found.timestamp), (Offset(0), Timestamp(5)));
+    dir.close().unwrap();
+    let [note] = &look(data.path()).problems[..] else { panic!() };
+    assert_eq!(note.severity, Severity::Note);
+    assert_eq!(note.text, "not looked at: the records decompress to more than 67108864 bytes");
 }
