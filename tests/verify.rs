@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use common::{MODES, batch, change, open, plain};
 use idemlog::verify::{Problem, Severity, VerifyOptions, VerifyReport, verify, verify_with_progress};
 use idemlog::{
-    AppendOptions, BatchBuilder, Compression, ControlRecord, IoMode, LogDir, LogDirOptions, LogOptions,
-    Offset, Origin, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId,
+    AppendOptions, BatchBuilder, Compression, ControlRecord, Error, IoMode, LogDir, LogDirOptions,
+    LogOptions, Offset, Origin, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId,
 };
 use tempfile::TempDir;
 
@@ -475,4 +475,27 @@ fn index_entries_of_several_batches_as_kafka_makes_them_are_right() {
     assert_eq!(with_entry(&[(4, 2), (7, 4)]), 1, "behind the next entry");
     assert_eq!(with_entry(&[(1, 2), (7, 4)]), 1, "before its batch");
     assert_eq!(with_entry(&[(3, 2), (8, 4)]), 1, "behind the last batch");
+}
+
+/// Producers were imported also behind records that were deleted and still lie in a segment: the batches there told of other
+/// producers than the snapshot, which `verify` then called wrong.
+#[test]
+fn producers_are_imported_only_where_there_is_no_segment() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (leader, follower) = (open(from.path(), IoMode::Mapped), open(to.path(), IoMode::Mapped));
+    let log = leader.partition("orders", 0).unwrap();
+    let replica = follower.partition("orders", 0).unwrap();
+    for at in 0..5 {
+        log.append(&batch(7, 0, at, 1)).unwrap();
+        replica.append(&plain("x")).unwrap();
+    }
+    replica.delete_records(Offset(5)).unwrap();
+    let states = log.export_producers();
+    let refused = replica.import_producers(&states).unwrap_err();
+    assert!(matches!(&refused, Error::NotEmpty { path } if path == replica.directory()), "{refused}");
+    assert_eq!(replica.producers(), []);
+    replica.truncate_fully(Offset(5)).unwrap();
+    replica.import_producers(&states).unwrap();
+    follower.close().unwrap();
+    assert!(!look(to.path()).has_errors());
 }
