@@ -35,7 +35,8 @@ pub struct InspectOptions {
     pub log_start: Option<Offset>,
     /// The time. Default: the host's.
     pub now: Option<Timestamp>,
-    /// After how many ms by the records' timestamps a producer is forgotten. Default: 86,400,000, a day.
+    /// After how many ms by the records' timestamps a producer is forgotten, 1 and up. Default: never, as by default the time
+    /// during which a partition is not open does not count for an opening.
     pub producer_expiry: i64,
 }
 
@@ -46,7 +47,7 @@ impl Default for InspectOptions {
             recovery_point: Offset::ZERO,
             log_start: None,
             now: None,
-            producer_expiry: 86_400_000,
+            producer_expiry: i64::MAX,
         }
     }
 }
@@ -159,6 +160,7 @@ pub fn inspect(path: impl AsRef<Path>, options: &InspectOptions) -> Result<Inspe
     let mut snapshots = list_snapshots(&*disk, path)?;
     snapshots.reverse();
     let log = Log::open(request(path, disk, options)?)?;
+    log.expire_producers();
     Ok(Inspection {
         log_start: log.log_start_offset(),
         log_end: log.log_end_offset(),
