@@ -15,7 +15,7 @@ use idemlog::repair::{Repair, plan, repair};
 use idemlog::verify::{Problem, Severity, VerifyOptions, verify};
 use idemlog::{
     AppendOptions, BatchBuilder, ControlRecord, IoMode, LeaderEpoch, LogDir, LogDirOptions, Offset, Origin,
-    ProducerEpoch, ProducerId, ProducerPolicy, SequenceRule,
+    ProducerEpoch, ProducerId, ProducerPolicy, SequenceRule, TopicId,
 };
 use tempfile::TempDir;
 
@@ -204,4 +204,26 @@ fn wrong_leader_epochs_are_set_aside() {
     assert_eq!(repair(partition(&data)).unwrap().set_aside[0].from, path);
     assert_left_alone(&data);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "0\n1\n0 0\n");
+}
+
+/// A damaged `partition.metadata` kept a partition from opening, and `repair` failed on it as well.
+#[test]
+fn a_topic_id_that_is_none_is_set_aside_and_unknown_then() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition_of(TopicId([1; 16]), "orders", 0).unwrap();
+    log.append(&plain("x")).unwrap();
+    dir.close().unwrap();
+    drop((dir, log));
+    let path = partition(&data).join("partition.metadata");
+    std::fs::write(&path, "garbage").unwrap();
+    assert!(open(data.path(), IoMode::Mapped).partition("orders", 0).is_err());
+
+    let done = repair(partition(&data)).unwrap();
+    assert_eq!((done.set_aside.len(), &done.set_aside[0].from), (1, &path));
+    assert!(done.set_aside[0].problem.ends_with("the topic's id is unknown then"), "{done}");
+    assert_eq!(std::fs::read(&done.set_aside[0].to).unwrap(), b"garbage");
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    assert_eq!((log.topic_id(), log.log_end_offset()), (None, Offset(1)));
 }

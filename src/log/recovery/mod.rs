@@ -154,7 +154,11 @@ impl<'a> Recovery<'a> {
     fn look(request: &'a OpenRequest, belief: Belief) -> Result<Self> {
         let disk = &*request.environment.disk;
         let inventory = Inventory::of(disk, &request.directory)?;
-        let topic_id = metadata::read(disk, &request.directory)?;
+        let topic_id = match metadata::read(disk, &request.directory) {
+            // It is set aside.
+            Err(Error::Corrupt(_)) if request.for_repair => None,
+            read => read?,
+        };
         let files: Vec<_> = inventory
             .logs
             .iter()
