@@ -98,6 +98,7 @@ fn a_log_that_ends_below_its_start_is_begun_anew_by_the_host() {
 
         let done = repair(partition(&data)).unwrap();
         assert_eq!(done.recovery.cut.unwrap().offset, Offset(19), "{mode:?}");
+        assert_left_alone(&data);
         let dir = LogDir::open(data.path(), remembering_much(mode)).unwrap();
         let log = dir.partition("orders", 0).unwrap();
         assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(20), Offset(20)));
