@@ -38,7 +38,8 @@ pub struct InspectOptions {
     pub high_watermark: Option<Offset>,
     /// The time. Default: the host's.
     pub now: Option<Timestamp>,
-    /// After how many ms by the records' timestamps a producer is forgotten. Default: 86,400,000, a day.
+    /// After how many ms by the records' timestamps a producer is forgotten, 1 and up. Default: never, as by default the time
+    /// during which a partition is not open does not count for an opening.
     pub producer_expiry: i64,
 }
 
@@ -50,7 +51,7 @@ impl Default for InspectOptions {
             log_start: None,
             high_watermark: None,
             now: None,
-            producer_expiry: 86_400_000,
+            producer_expiry: i64::MAX,
         }
     }
 }
@@ -222,6 +223,7 @@ pub fn inspect(path: impl AsRef<Path>, options: &InspectOptions) -> Result<Inspe
     let mut snapshots = list_snapshots(&*disk, path)?;
     snapshots.reverse();
     let log = Log::open(request(path, disk, options)?)?;
+    log.expire_producers();
     Ok(Inspection {
         log_start: log.log_start_offset(),
         log_end: log.log_end_offset(),
@@ -255,7 +257,7 @@ fn request(path: &Path, disk: Arc<dyn Disk>, options: &InspectOptions) -> Result
         log_start: options.log_start,
         high_watermark: options.high_watermark,
         clean: options.clean,
-        check_all: false,
+        for_repair: false,
     })
 }
 

@@ -14,6 +14,7 @@ use crate::fs::{Disk, EntryKind, IoMode, RealDisk};
 use crate::log::{self, CorruptionPolicy, LogOptions, OpenRequest, RecoveryReport};
 use crate::log_dir::look::{self, Around};
 use crate::log_dir::{self, LogDirOptions};
+use crate::producer::ProducerPolicy;
 use crate::types::Offset;
 use crate::verify::{self, Problem, Severity, VerifyOptions, VerifyReport};
 
@@ -44,7 +45,8 @@ use crate::verify::{self, Problem, Severity, VerifyOptions, VerifyReport};
 pub struct Repair {
     /// Where the log is cut, and where what is cut is kept.
     pub recovery: RecoveryReport,
-    /// Files that are set aside under another name, and what is wrong with each. They are made again from the batches.
+    /// Files that are set aside under another name, and what is wrong with each. They are made again from the batches, but for
+    /// a topic's id, which is unknown then.
     pub set_aside: Vec<SetAside>,
 }
 
@@ -118,9 +120,12 @@ pub fn plan(path: impl AsRef<Path>) -> Result<Repair> {
 }
 
 /// Cuts the log in the directory `path` in front of the first damage, and keeps what it cuts, in files ending in `.corrupt`;
-/// sets aside damaged indexes, snapshots and leader epochs, and makes them again. The log directory is locked meanwhile.
+/// sets aside damaged indexes, snapshots and leader epochs, and makes them again. A topic's id that is damaged is set aside, too,
+/// and nothing tells it then: [`LogDir::partition_of`](crate::LogDir::partition_of) notes the one it is given. The log directory
+/// is locked meanwhile.
 ///
-/// A crash in the middle leaves a partition that can be repaired.
+/// A crash in the middle leaves a partition that can be repaired. Snapshots are left to the next opening, which knows how the
+/// host wants its producers remembered.
 ///
 /// # Errors
 ///
@@ -178,17 +183,19 @@ impl Partition {
             name,
             directory: self.directory.clone(),
             environment: Arc::new(log_dir::environment(&options, None)),
-            options: LogOptions::default().corruption(CorruptionPolicy::CutAndKeep),
+            options: LogOptions::default()
+                .corruption(CorruptionPolicy::CutAndKeep)
+                .producers(ProducerPolicy::remembering_all()),
             mode: IoMode::Write,
             recovery_point: state.recovery_point.unwrap_or(Offset::ZERO),
             log_start: state.log_start,
             high_watermark: state.high_watermark,
             clean: state.clean,
-            check_all: true,
+            for_repair: true,
         })
     }
 
-    /// The damaged files that can be made again: those that `verify` complains of, and the snapshots that recovery would
+    /// The damaged files that the log can do without: those that `verify` complains of, and the snapshots that recovery would
     /// remove.
     fn to_set_aside(&self, recovery: &RecoveryReport, found: &VerifyReport) -> Result<Vec<SetAside>> {
         let is_error = |problem: &&Problem| problem.severity == Severity::Error;
@@ -197,9 +204,10 @@ impl Partition {
         let mut set_aside: Vec<SetAside> = Vec::new();
         for (from, problem) in wrong.chain(recovery.snapshots_skipped.iter().cloned()) {
             let is_known = set_aside.iter().any(|known| known.from == from);
-            if !is_known && is_derived(&from) && self.is_file(&from)? {
+            if !is_known && is_dispensable(&from) && self.is_file(&from)? {
                 let to = self.free_name(&from)?;
-                set_aside.push(SetAside { from, to, problem });
+                let lost = if is_metadata(&from) { "; the topic's id is unknown then" } else { "" };
+                set_aside.push(SetAside { from, to, problem: format!("{problem}{lost}") });
             }
         }
         Ok(set_aside)
@@ -222,11 +230,15 @@ impl Partition {
     }
 }
 
-/// Whether a file can be made again from the batches.
-fn is_derived(path: &Path) -> bool {
+/// Whether a log opens without the file.
+fn is_dispensable(path: &Path) -> bool {
     match path.file_name().map(PartitionFile::parse) {
         Some(PartitionFile::Segment { file, stage: Stage::Live, .. }) => file != SegmentFile::Log,
-        Some(PartitionFile::LeaderEpochs) => true,
+        Some(PartitionFile::LeaderEpochs | PartitionFile::Metadata) => true,
         _ => false,
     }
+}
+
+fn is_metadata(path: &Path) -> bool {
+    path.file_name().map(PartitionFile::parse) == Some(PartitionFile::Metadata)
 }

@@ -74,6 +74,21 @@ fn inspect_prints_the_state_as_json() {
     assert!(state["recovery"]["cut"].is_null());
 }
 
+/// `--producer-expiry` did nothing.
+#[test]
+fn inspect_forgets_producers_that_were_idle_for_as_long_as_it_is_told() {
+    let (data, _) = closed();
+    let partition = data.path().join("orders-0");
+    let count = |expiry: &str| {
+        let told =
+            ["inspect", "--json", partition.to_str().unwrap(), "--now", "11000", "--producer-expiry", expiry];
+        let state: Value = serde_json::from_str(&text(&idemlog(&told))).unwrap();
+        state["producers"].as_array().unwrap().len()
+    };
+    // The last batch is of 1,008.
+    assert_eq!((count("9993"), count("9992")), (1, 0));
+}
+
 #[test]
 fn inspect_tells_of_segments_and_aborted_transactions() {
     let data = tempfile::tempdir().unwrap();

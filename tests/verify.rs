@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use common::{MODES, batch, change, open, plain};
 use idemlog::verify::{Problem, Severity, VerifyOptions, VerifyReport, verify, verify_with_progress};
 use idemlog::{
-    AppendOptions, BatchBuilder, ControlRecord, IoMode, LogDir, Offset, Origin, ProducerEpoch, ProducerId,
-    Sequence, Timestamp, TopicId,
+    AppendOptions, BatchBuilder, Compression, ControlRecord, Error, IoMode, LogDir, LogDirOptions,
+    LogOptions, Offset, Origin, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId,
 };
 use tempfile::TempDir;
 
@@ -158,17 +158,18 @@ fn every_flipped_bit_of_a_batch_is_found() {
 }
 
 #[test]
-fn every_flipped_bit_of_an_index_is_found() {
+fn a_flipped_bit_in_any_byte_of_an_index_is_found() {
     let data = closed(IoMode::Mapped);
+    // The highest: a lower one of an offset may make it that of a later batch, as Kafka has it.
     for suffix in [".index", ".timeindex"] {
         let index = &files(&data, suffix)[0];
         let len = std::fs::read(index).unwrap().len();
         assert!(len > 0);
         for at in 0..len {
-            change(index, |bytes| bytes[at] ^= 1);
+            change(index, |bytes| bytes[at] ^= 0x80);
             let report = look(data.path());
             assert!(errors(&report).iter().any(|problem| problem.path == *index), "{suffix} byte {at}");
-            change(index, |bytes| bytes[at] ^= 1);
+            change(index, |bytes| bytes[at] ^= 0x80);
         }
     }
 }
@@ -494,4 +495,91 @@ fn each_file_of_the_directory_is_looked_at() {
     let report = look(data.path());
     let wrong: Vec<_> = errors(&report).iter().map(|problem| problem.path.clone()).collect();
     assert_eq!(wrong, names.map(|name| data.path().join(name)));
+}
+
+/// Offsets were added up without a bound, and none was too far from its segment's base: hostile ones overflowed the count of
+/// those that are missing.
+#[test]
+fn offsets_beyond_what_a_segment_can_hold_are_found() {
+    let data = tempfile::tempdir().unwrap();
+    let partition = data.path().join("orders-0");
+    std::fs::create_dir(&partition).unwrap();
+    let log = partition.join("00000000000000000000.log");
+    let far = [1 << 62, 0, 1 << 62, 0, 1 << 62, i64::MAX - 1];
+    let batches = far.map(|offset| {
+        BatchBuilder::new().base_offset(Offset(offset)).record("k", "v").build().unwrap().bytes().to_vec()
+    });
+    std::fs::write(&log, batches.concat()).unwrap();
+    for allow_gaps in [true, false] {
+        let report = verify(&partition, &VerifyOptions::default().allow_gaps(allow_gaps)).unwrap();
+        let found = errors(&report);
+        assert!(found.iter().all(|problem| problem.path == log));
+        let is_far = |problem: &&&Problem| problem.text.contains("too far from the segment's base");
+        assert_eq!(found.iter().filter(is_far).count(), 4, "{found:?}");
+    }
+}
+
+/// What a batch may decompress to was 64 MiB wherever a log was looked at, whatever it had taken: a look-up by time said that
+/// the log was corrupt, and so did `verify`.
+#[test]
+fn a_batch_that_decompresses_to_more_than_is_usual_is_found_by_time_and_noted() {
+    let data = tempfile::tempdir().unwrap();
+    let options = LogDirOptions::default().log(LogOptions::default().max_decompressed_bytes(80 << 20));
+    let dir = LogDir::open(data.path(), options).unwrap();
+    let log = dir.partition("orders", 0).unwrap();
+    let builder = BatchBuilder::new().compression(Compression::Zstd).timestamp(Timestamp(5));
+    log.append(&builder.record("k", vec![0; 70 << 20]).build().unwrap()).unwrap();
+    let found = log.offset_for_timestamp(Timestamp(5)).unwrap().unwrap();
+    assert_eq!((found.offset, found.timestamp), (Offset(0), Timestamp(5)));
+    dir.close().unwrap();
+    let [note] = &look(data.path()).problems[..] else { panic!() };
+    assert_eq!(note.severity, Severity::Note);
+    assert_eq!(note.text, "not looked at: the records decompress to more than 67108864 bytes");
+}
+
+/// Kafka up to 4.0 has an index entry for each call that appended: of the last offset of its batches, at the first. Those that
+/// a follower had fetched together were an error.
+#[test]
+fn index_entries_of_several_batches_as_kafka_makes_them_are_right() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    for _ in 0..8 {
+        log.append(&plain(&"x".repeat(100))).unwrap();
+    }
+    dir.close().unwrap();
+    let index = &files(&data, ".index")[0];
+    let size = files(&data, ".log")[0].metadata().unwrap().len() as u32 / 8;
+    let with_entry = |entries: &[(u32, u32)]| {
+        let number = |&(offset, batch): &(u32, u32)| [offset, batch * size].map(u32::to_be_bytes).concat();
+        std::fs::write(index, entries.iter().flat_map(number).collect::<Vec<u8>>()).unwrap();
+        errors(&look(data.path())).len()
+    };
+    assert_eq!(with_entry(&[(3, 2), (7, 4)]), 0);
+    assert_eq!(with_entry(&[(4, 2), (7, 4)]), 1, "behind the next entry");
+    assert_eq!(with_entry(&[(1, 2), (7, 4)]), 1, "before its batch");
+    assert_eq!(with_entry(&[(3, 2), (8, 4)]), 1, "behind the last batch");
+}
+
+/// Producers were imported also behind records that were deleted and still lie in a segment: the batches there told of other
+/// producers than the snapshot, which `verify` then called wrong.
+#[test]
+fn producers_are_imported_only_where_there_is_no_segment() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (leader, follower) = (open(from.path(), IoMode::Mapped), open(to.path(), IoMode::Mapped));
+    let log = leader.partition("orders", 0).unwrap();
+    let replica = follower.partition("orders", 0).unwrap();
+    for at in 0..5 {
+        log.append(&batch(7, 0, at, 1)).unwrap();
+        replica.append(&plain("x")).unwrap();
+    }
+    replica.delete_records(Offset(5)).unwrap();
+    let states = log.export_producers();
+    let refused = replica.import_producers(&states).unwrap_err();
+    assert!(matches!(&refused, Error::NotEmpty { path } if path == replica.directory()), "{refused}");
+    assert_eq!(replica.producers(), []);
+    replica.truncate_fully(Offset(5)).unwrap();
+    replica.import_producers(&states).unwrap();
+    follower.close().unwrap();
+    assert!(!look(to.path()).has_errors());
 }

@@ -17,7 +17,6 @@ use std::ops::Range;
 
 use bytes::{Buf, Bytes};
 
-use super::DEFAULT_MAX_DECOMPRESSED;
 use super::compression;
 use super::control::ControlRecord;
 use super::header::{BatchHeader, Compression, TimestampType};
@@ -49,14 +48,15 @@ pub(super) fn check_plain(header: &BatchHeader, records: &[u8]) -> Result<(), Ba
 }
 
 /// The offset and the timestamp of the first record that is `wanted`, those before it checked as by a walk over
-/// [`Records`]. Compressed ones may have [`DEFAULT_MAX_DECOMPRESSED`] bytes.
+/// [`Records`]. Compressed ones may have `max_decompressed` bytes.
 pub(crate) fn find_record(
     header: &BatchHeader,
     batch: &[u8],
+    max_decompressed: usize,
     scratch: &mut Vec<u8>,
     wanted: impl Fn(Offset, Timestamp) -> bool,
 ) -> Result<Option<(Offset, Timestamp)>, BatchError> {
-    let records = plain_records(header, batch, DEFAULT_MAX_DECOMPRESSED, scratch)?;
+    let records = plain_records(header, batch, max_decompressed, scratch)?;
     let (base, mut walk) = (Base::of(header), Walk::new(header));
     while let Some((_, parts)) = walk.step(records).map_err(|problem| walk.error(problem))? {
         let (offset, timestamp) = (base.offset_of(&parts), base.timestamp_of(&parts));

@@ -130,6 +130,7 @@ impl Error {
             | Self::ReadOnly { .. } => ErrorCode::KafkaStorageError,
             Self::TopicId { .. } => ErrorCode::InconsistentTopicId,
             Self::UnexpectedOffset { .. }
+            | Self::NotEmpty { .. }
             | Self::StaleLeaderEpoch { .. }
             | Self::NoSyncer
             | Self::Unsettled

@@ -24,7 +24,10 @@ impl fmt::Display for Error {
                 write!(f, "offset {got} is outside of the log, which has {start} up to {end} (exclusive)")
             }
             Self::UnexpectedOffset { expected, got } => {
-                write!(f, "a replicated batch begins at offset {got}, must begin at {expected} or above")
+                write!(f, "what is replicated begins at offset {got}, the log ends at {expected}")
+            }
+            Self::NotEmpty { path } => {
+                write!(f, "the log in {} is not empty: truncate it fully first", path.display())
             }
             Self::StaleLeaderEpoch { latest, got } => {
                 write!(f, "a replicated batch has leader epoch {got}, the log is at {latest} already")

@@ -49,12 +49,17 @@ pub enum Error {
         /// The exclusive end: the log end offset, or what the reader may see of it.
         end: Offset,
     },
-    /// A replicated batch does not begin at the log end offset or above.
+    /// A replicated batch does not begin at the log end offset or above, or imported producers are not of the log end offset.
     UnexpectedOffset {
-        /// The lowest offset that it may begin at.
+        /// The log end offset.
         expected: Offset,
-        /// The one it begins at.
+        /// The one that came.
         got: Offset,
+    },
+    /// Producers are imported into a log that holds batches, or did and still has segments.
+    NotEmpty {
+        /// The partition's directory.
+        path: PathBuf,
     },
     /// A replicated batch has a lower leader epoch than the log.
     StaleLeaderEpoch {

@@ -1,16 +1,30 @@
-//! Files that may not be there.
+//! Files that may not be there, or may be longer than any of their kind.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::disk::Disk;
-use crate::error::{IoContext, Result};
+use crate::error::{CorruptionKind, Error, IoContext, Result};
 
 /// The bytes of a file of `limit` bytes at most; `None` if there is no such file.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`] if it is longer; the disk's.
 pub(crate) fn read_if_present(disk: &dyn Disk, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     match disk.read(path, limit) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        read => read.map(Some).at("read", path),
+        read => or_too_long(read, path).map(Some),
+    }
+}
+
+/// What came of reading a file up to a limit: one that is longer is not what it should be, and the disk is in order.
+pub(crate) fn or_too_long<T>(read: io::Result<T>, path: &Path) -> Result<T> {
+    match read {
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Err(Error::corrupt(path, 0, CorruptionKind::Format("longer than any file of its kind")))
+        }
+        read => read.at("read", path),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::{Log, Shared};
-use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::error::{CorruptionKind, Error, Result};
+use crate::fs::missing::read_if_present;
 use crate::fs::name::PartitionFile;
 use crate::fs::{Disk, atomic};
 use crate::topic_id::{self, TopicId};
@@ -18,13 +19,7 @@ const MAX_METADATA: u64 = 4096;
 /// [`Error::Corrupt`] for a file that says none; the disk's.
 pub(super) fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<TopicId>> {
     let path = directory.join(PartitionFile::Metadata.name().unwrap_or_default());
-    let bytes = match disk.read(&path, MAX_METADATA) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            return Err(Error::corrupt(&path, 0, CorruptionKind::Format("longer than a topic's id")));
-        }
-        read => read.at("read", &path)?,
-    };
+    let Some(bytes) = read_if_present(disk, &path, MAX_METADATA)? else { return Ok(None) };
     let text = std::str::from_utf8(&bytes).map_err(|_| CorruptionKind::Format("not text in UTF-8"));
     text.and_then(topic_id::decode_metadata).map(Some).map_err(|kind| Error::corrupt(&path, 0, kind))
 }

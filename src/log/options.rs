@@ -66,7 +66,8 @@ pub struct LogOptions {
     pub max_batch_bytes: u32,
     /// How closely a client's batch is looked at. Default: [`RecordCheck::Full`].
     pub record_check: RecordCheck,
-    /// What a client's batch may decompress to, in bytes.
+    /// What a client's batch may decompress to, in bytes. Default: [`DEFAULT_MAX_DECOMPRESSED`](crate::DEFAULT_MAX_DECOMPRESSED),
+    /// which a look-up by time allows for in any case.
     pub max_decompressed_bytes: usize,
     /// Whose timestamps batches have: their producers' (the default), or the log's own. The log's are written into each
     /// batch that is not replicated, which takes a copy and a new CRC; of a duplicate it is then not known whether its

@@ -56,7 +56,8 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// [`Error::UnexpectedOffset`] if the log is not empty, or begins elsewhere; [`Error::Corrupt`] for bytes that are no
+    /// [`Error::NotEmpty`] if there is a segment, also if all of its records are deleted; [`Error::UnexpectedOffset`] if the
+    /// log begins elsewhere; [`Error::Corrupt`] for bytes that are no
     /// snapshot; the disk's. The log is as it was.
     pub fn import_producers(&self, states: &ProducerStates) -> Result<()> {
         self.shared.import_producers(states)
@@ -69,7 +70,10 @@ impl Shared {
         let mut appender = self.appender.lock();
         self.check_writable()?;
         let (start, end) = (self.watermarks.log_start(), self.watermarks.log_end());
-        if start != end || end != states.offset {
+        if start != end || !self.segments.load().is_empty() {
+            return Err(Error::NotEmpty { path: self.directory.clone() });
+        }
+        if end != states.offset {
             return Err(Error::UnexpectedOffset { expected: end, got: states.offset });
         }
         let path = self.segment_path(SegmentFile::Snapshot, states.offset);

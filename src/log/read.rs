@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Log, Reader, Shared};
-use crate::batch::{BatchHeader, Batches, find_record};
+use crate::batch::{BatchHeader, Batches, DEFAULT_MAX_DECOMPRESSED, find_record};
 use crate::error::{CorruptionKind, Error, Result};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
 use crate::transaction::AbortedTransaction;
@@ -142,6 +142,7 @@ fn first_at(
     timestamp: Timestamp,
     start: Offset,
     end: Offset,
+    max_decompressed: usize,
 ) -> Result<Option<OffsetAndTimestamp>> {
     let mut cursor = segment.cursor_at_time(timestamp, start)?;
     let mut scratch = Vec::new();
@@ -149,7 +150,7 @@ fn first_at(
     while let Some(batch) = cursor.seek(is_wanted)?.filter(|batch| batch.header.base_offset < end) {
         cursor.pass(&batch);
         let is_late = |offset, at| at >= timestamp && offset >= start;
-        let found = find_record(&batch.header, cursor.slice(&batch), &mut scratch, is_late)
+        let found = find_record(&batch.header, cursor.slice(&batch), max_decompressed, &mut scratch, is_late)
             .map_err(|error| cursor.invalid_at(batch.position, error))?;
         if let Some((offset, timestamp)) = found {
             return Ok(Some(OffsetAndTimestamp { offset, timestamp }));
@@ -191,10 +192,13 @@ impl Shared {
     /// The first record as late as `timestamp`, among those that readers see.
     fn first_from(&self, timestamp: Timestamp) -> Result<Option<OffsetAndTimestamp>> {
         let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
+        // A smaller limit is for what clients send from now on: what is in the log is there.
+        let max_decompressed = self.admission.max_decompressed_bytes().max(DEFAULT_MAX_DECOMPRESSED);
         for segment in self.segments.load().iter().take_while(|segment| segment.base_offset() < end) {
             let summary = segment.summary()?;
             let is_late = summary.next_offset > start && summary.largest_timestamp >= timestamp;
-            let found = if is_late { first_at(segment, timestamp, start, end)? } else { None };
+            let found =
+                if is_late { first_at(segment, timestamp, start, end, max_decompressed)? } else { None };
             self.count_open(segment);
             if found.is_some() {
                 return Ok(found);

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::Shared;
 use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::fs::missing::or_too_long;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{Access, Disk, DiskFile, IoMode, atomic, read_whole};
 use crate::producer::snapshot::{self, MAX_BYTES};
@@ -65,7 +66,7 @@ impl Place<'_> {
         let file = self.disk.open(path, Access::Read).at("open", path)?;
         let len = file.len().at("read", path)?;
         if self.mode == IoMode::Write || !(MAPPED_FROM..=MAX_BYTES).contains(&len) {
-            return Ok(read_whole(&*file, len, MAX_BYTES).at("read", path)?.into());
+            return or_too_long(read_whole(&*file, len, MAX_BYTES), path).map(Bytes::from);
         }
         let map = file.map_read(len as usize).at("map", path)?;
         Ok(map.bytes(0..len as usize).unwrap_or_default())

@@ -54,7 +54,7 @@ pub(super) fn open_request(
         log_start: state.log_start,
         high_watermark: state.high_watermark,
         clean: state.clean,
-        check_all: false,
+        for_repair: false,
     })
 }
 

@@ -139,6 +139,12 @@ setters! { ProducerPolicy:
 }
 
 impl ProducerPolicy {
+    /// Remembers more than any log does: nothing is forgotten for want of room, nor with an epoch, as the default rule has it.
+    pub(crate) fn remembering_all() -> Self {
+        let all = Self::default().sequence_rule(SequenceRule::Increasing);
+        all.window(64).budget(1 << 31).expiry_ms(i64::MAX)
+    }
+
     /// Checks every value against its range.
     ///
     /// # Errors

@@ -20,21 +20,23 @@ pub(super) struct Epochs {
     recorded: Option<LeaderEpochs>,
     /// The newest epoch that was found to be missing, so that each is told once.
     missing: LeaderEpoch,
+    /// Whether a batch disagreed, which is told once.
+    is_wrong: bool,
 }
 
 impl Epochs {
     pub(super) fn read(disk: &dyn Disk, directory: &Path, report: &mut VerifyReport) -> Result<Self> {
         let path = directory.join(PartitionFile::LeaderEpochs.name().unwrap_or_default());
-        let recorded = match read_if_present(disk, &path, MAX_BYTES)? {
+        let recorded = match report.take(read_if_present(disk, &path, MAX_BYTES))?.flatten() {
             None => None,
             Some(bytes) => report.take(decode(&bytes).map_err(|kind| Error::corrupt(&path, 0, kind)))?,
         };
-        Ok(Self { path, recorded, missing: LeaderEpoch::UNKNOWN })
+        Ok(Self { path, recorded, missing: LeaderEpoch::UNKNOWN, is_wrong: false })
     }
 
-    /// The batch must be of the epoch that covers its offset. Epochs behind the last one that the file knows are those
-    /// that a crash kept from it.
-    pub(super) fn check(&mut self, log: &Path, batch: &PlacedBatch, report: &mut VerifyReport) {
+    /// The batch must be of the epoch that covers its offset: else the file is wrong, as it is made of the batches. Epochs
+    /// behind the last one that it knows are those that a crash kept from it.
+    pub(super) fn check(&mut self, batch: &PlacedBatch, report: &mut VerifyReport) {
         let Some(recorded) = &self.recorded else { return };
         let (offset, got) = (batch.header.base_offset, batch.header.leader_epoch);
         let Some(expected) = recorded.epoch_for_offset(offset) else { return };
@@ -42,13 +44,13 @@ impl Epochs {
             return;
         }
         let is_newer = recorded.latest().is_some_and(|(latest, _)| got > latest);
-        if !is_newer {
-            let text = format!(
-                "the batch at offset {offset} is of leader epoch {got}, by {} of {expected}",
-                self.path.display()
+        if !is_newer && !self.is_wrong {
+            let text = format_args!(
+                "the batch at offset {offset} is of leader epoch {got}, by this file of {expected}"
             );
-            report.error(log, batch.position, text);
-        } else if got > self.missing {
+            report.error(&self.path, 0, text);
+            self.is_wrong = true;
+        } else if is_newer && got > self.missing {
             report.note(
                 &self.path,
                 0,

@@ -5,7 +5,7 @@ use std::iter;
 
 use super::walk::Seen;
 use crate::error::CorruptionKind;
-use crate::segment::{OffsetIndex, Segment, TimeIndex};
+use crate::segment::{IndexPosition, OffsetIndex, Segment, TimeIndex};
 use crate::transaction::AbortedTransaction;
 use crate::types::{Offset, Timestamp};
 
@@ -17,29 +17,31 @@ pub(super) type Wrong = Vec<(u64, String)>;
 /// Holds a file's bytes against the batches of its segment.
 pub(super) type Check = fn(&Segment, &[u8], &[Seen]) -> Wrong;
 
-/// Every entry must point at the beginning of a batch and name its last offset.
+/// Every entry must point at the beginning of a batch, and name the last offset of that batch or of one that lies between it
+/// and the next entry: Kafka up to 4.0 has an entry for each call that appended, of all of its batches.
 pub(super) fn check_offsets(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> Wrong {
     let index = match OffsetIndex::decode(segment.base_offset(), bytes, segment.file().end(), bytes.len()) {
         Ok(index) => index,
         Err(kind) => return not_decoded(&kind),
     };
-    let encoded = index.encode(0);
-    let (entries, _) = encoded.as_chunks::<{ OffsetIndex::ENTRY_SIZE }>();
-    let check = |&[o0, o1, o2, o3, p0, p1, p2, p3]: &[u8; OffsetIndex::ENTRY_SIZE]| {
-        let offset = segment.base_offset() + i64::from(u32::from_be_bytes([o0, o1, o2, o3]));
-        let position = u64::from(u32::from_be_bytes([p0, p1, p2, p3]));
-        match batches.binary_search_by_key(&position, |batch| batch.position) {
-            Err(_) => {
-                Some(format!("the entry of offset {offset} points at byte {position}, where no batch begins"))
-            }
-            Ok(at) if batches[at].last_offset != offset => {
-                let last = batches[at].last_offset;
-                Some(format!("the batch at byte {position} ends with offset {last}, the entry says {offset}"))
-            }
-            Ok(_) => None,
-        }
+    let nexts = index.iter().skip(1).map(|next| u64::from(next.position)).chain(iter::once(u64::MAX));
+    let check = |(entry, next)| wrong_offset(entry, next, batches);
+    numbered(index.iter().zip(nexts).map(check), OffsetIndex::ENTRY_SIZE)
+}
+
+/// What is wrong with an entry, if anything is; the `next` one points at that byte.
+fn wrong_offset(entry: IndexPosition, next: u64, batches: &[Seen]) -> Option<String> {
+    let IndexPosition { offset, position } = entry;
+    let Ok(at) = batches.binary_search_by_key(&u64::from(position), |batch| batch.position) else {
+        return Some(format!(
+            "the entry of offset {offset} points at byte {position}, where no batch begins"
+        ));
     };
-    numbered(entries.iter().map(check), OffsetIndex::ENTRY_SIZE)
+    let mut covered = batches[at..].iter().take_while(|batch| batch.position < next);
+    (!covered.any(|batch| batch.last_offset == offset)).then(|| {
+        let last = batches[at].last_offset;
+        format!("the batch at byte {position} ends with offset {last}, the entry says {offset}")
+    })
 }
 
 /// Every entry must tell the largest timestamp up to the batch that ends with its offset, which is the first that has it.

@@ -207,14 +207,15 @@ fn check_indexes(
     ];
     for (file, check) in checks {
         let path = directory.join(file.name(segment.base_offset()));
-        match read_if_present(&**disk, &path, indexes::MAX_BYTES)? {
-            Some(bytes) => {
+        match report.take(read_if_present(&**disk, &path, indexes::MAX_BYTES))? {
+            Some(Some(bytes)) => {
                 for (position, text) in check(segment, &bytes, batches) {
                     report.error(&path, position, text);
                 }
             }
-            None if is_last => {}
-            None => report.note(&path, 0, "missing; it is built again from the batches"),
+            None => {}
+            Some(None) if is_last => {}
+            Some(None) => report.note(&path, 0, "missing; it is built again from the batches"),
         }
     }
     Ok(())
@@ -231,8 +232,9 @@ fn check_transactions(
     is_unfinished: bool,
 ) -> Result<Vec<Problem>> {
     let path = directory.join(SegmentFile::TransactionIndex.name(segment.base_offset()));
-    let Some(bytes) = read_if_present(&**disk, &path, indexes::MAX_BYTES)? else { return Ok(Vec::new()) };
     let mut report = VerifyReport::default();
+    let read = read_if_present(&**disk, &path, indexes::MAX_BYTES);
+    let Some(Some(bytes)) = report.take(read)? else { return Ok(report.problems) };
     for (position, text) in indexes::check_transactions(&bytes, aborted, batches) {
         report.error(&path, position, text);
     }
@@ -249,14 +251,8 @@ fn check_transactions(
 /// The topic's id, where one is noted, must be one.
 fn check_metadata(disk: &dyn Disk, directory: &Path, report: &mut VerifyReport) -> Result<()> {
     let path = directory.join(PartitionFile::Metadata.name().unwrap_or_default());
-    let bytes = match disk.read(&path, MAX_METADATA) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            report.error(&path, 0, error);
-            return Ok(());
-        }
-        read => read.at("read", &path)?,
-    };
+    let read = read_if_present(disk, &path, MAX_METADATA);
+    let Some(Some(bytes)) = report.take(read)? else { return Ok(()) };
     let text = std::str::from_utf8(&bytes).map_err(|_| CorruptionKind::Format("not text in UTF-8"));
     if let Err(kind) = text.and_then(decode_metadata) {
         report.error(&path, 0, kind);

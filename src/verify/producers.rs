@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use super::VerifyReport;
 use crate::batch::{DEFAULT_MAX_DECOMPRESSED, read_control};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::fs::Disk;
+use crate::fs::missing::or_too_long;
 use crate::fs::name::SegmentFile;
 use crate::producer::{
     ProducerBatch, ProducerInfo, ProducerPolicy, ProducerTable, SnapshotIdentity, snapshot,
@@ -57,7 +58,7 @@ impl Producers {
             segments,
             first,
             pending: pending.into(),
-            replayed: tells_all.then(|| ProducerTable::new(policy())),
+            replayed: tells_all.then(|| ProducerTable::new(ProducerPolicy::remembering_all())),
             forgotten: HashSet::new(),
             transactions: Transactions::default(),
             aborted: None,
@@ -138,8 +139,8 @@ impl Producers {
 
     fn read(&self, offset: Offset) -> Result<(ProducerTable, Option<SnapshotIdentity>)> {
         let path = self.path(offset);
-        let bytes = self.disk.read(&path, snapshot::MAX_BYTES).at("read", &path)?;
-        snapshot::decode(&bytes, offset, policy(), Timestamp(0))
+        let bytes = or_too_long(self.disk.read(&path, snapshot::MAX_BYTES), &path)?;
+        snapshot::decode(&bytes, offset, ProducerPolicy::remembering_all(), Timestamp(0))
             .map_err(|kind| Error::corrupt(&path, 0, kind))
     }
 
@@ -204,11 +205,6 @@ impl Producers {
             self.forgotten.extend(lacking);
         }
     }
-}
-
-/// Remembers more than any log does, so that nothing is missing for want of room.
-fn policy() -> ProducerPolicy {
-    ProducerPolicy::default().window(64).budget(1 << 31).expiry_ms(i64::MAX)
 }
 
 /// Where a snapshot and the log do not say the same of a producer.

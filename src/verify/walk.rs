@@ -6,7 +6,7 @@ use super::epochs::Epochs;
 use super::producers::Producers;
 use super::{Progress, VerifyReport};
 use crate::batch::{DEFAULT_MAX_DECOMPRESSED, check_records};
-use crate::error::{Corruption, CorruptionKind, Error, Result};
+use crate::error::{BatchError, Corruption, CorruptionKind, Error, Result};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
 use crate::transaction::AbortedTransaction;
 use crate::types::{LeaderEpoch, Offset, ProducerId, Timestamp};
@@ -162,7 +162,7 @@ impl<'a> Walk<'a> {
             return self.report.error(&path, position, kind);
         }
         self.gaps.count += 1;
-        self.gaps.missing += got.0 - expected.0;
+        self.gaps.missing = self.gaps.missing.saturating_add(got - expected);
         self.gaps.first.get_or_insert((position, expected, got));
     }
 
@@ -188,12 +188,32 @@ impl<'a> Walk<'a> {
         let path = cursor.segment().file().path();
         let records =
             check_records(&batch.header, cursor.slice(batch), DEFAULT_MAX_DECOMPRESSED, &mut self.scratch);
-        if let Err(problem) = records {
-            self.report.error(&path, batch.position, problem);
+        match records {
+            Ok(()) => {}
+            // Its owner may allow for more.
+            Err(problem @ BatchError::DecompressedTooLarge { .. }) => {
+                self.report.note(&path, batch.position, format_args!("not looked at: {problem}"));
+            }
+            Err(problem) => self.report.error(&path, batch.position, problem),
+        }
+        if !self.fits(cursor.segment(), batch) {
+            self.lose();
+            return Ok(());
         }
         self.place(cursor.segment(), batch, next_base);
-        self.epochs.check(&path, batch, self.report);
+        self.epochs.check(batch, self.report);
         self.producers.batch(cursor, batch, self.report)
+    }
+
+    /// A segment has room for 2^31 offsets: what lies outside is told, and says nothing of what must follow.
+    fn fits(&mut self, segment: &Segment, batch: &PlacedBatch) -> bool {
+        let last_offset = batch.header.last_offset();
+        let fits = last_offset - segment.base_offset() <= i64::from(i32::MAX);
+        if !fits {
+            let text = format!("the batch ends at offset {last_offset}, too far from the segment's base");
+            self.report.error(&segment.file().path(), batch.position, text);
+        }
+        fits
     }
 
     /// Offsets follow each other and stay inside of their segment; leader epochs do not fall.

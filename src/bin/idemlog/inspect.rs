@@ -31,9 +31,9 @@ pub(crate) struct Arguments {
     /// The time; else the host's.
     #[arg(long, value_name = "MS")]
     now: Option<i64>,
-    /// After how long a producer is forgotten.
-    #[arg(long, value_name = "MS", default_value_t = 86_400_000)]
-    producer_expiry: i64,
+    /// After how long by the timestamps of its records a producer is forgotten; else never.
+    #[arg(long, value_name = "MS")]
+    producer_expiry: Option<i64>,
 }
 
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
@@ -61,7 +61,7 @@ fn options(arguments: &Arguments) -> idemlog::Result<InspectOptions> {
         .recovery_point(recovery_point)
         .log_start(log_start)
         .now(arguments.now.map(Timestamp))
-        .producer_expiry(arguments.producer_expiry))
+        .producer_expiry(arguments.producer_expiry.unwrap_or(i64::MAX)))
 }
 
 fn describe(state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {

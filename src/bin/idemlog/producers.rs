@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCod
         writeln!(out, "{}", report::producer_line(producer))?;
     }
     if state.producers.is_empty() {
-        eprintln!("no producer is known here: none had an id, or all were idle for a day");
+        eprintln!("no producer is known here: none had an id, or all were forgotten");
     }
     Ok(ExitCode::SUCCESS)
 }

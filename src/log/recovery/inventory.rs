@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::epoch::LeaderEpochs;
 use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::fs::missing::read_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{Disk, EntryKind};
 use crate::types::Offset;
@@ -110,10 +111,9 @@ impl Inventory {
 
 fn read_leader_epochs(disk: &dyn Disk, directory: &Path) -> Result<Option<LeaderEpochs>> {
     let path = directory.join(PartitionFile::LeaderEpochs.name().unwrap_or_default());
-    match disk.read(&path, MAX_CHECKPOINT) {
-        Ok(bytes) => Ok(std::str::from_utf8(&bytes).ok().and_then(|text| LeaderEpochs::decode(text).ok())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Ok(None),
-        Err(error) => Err(error).at("read", &path),
+    let decode = |bytes: Vec<u8>| LeaderEpochs::decode(std::str::from_utf8(&bytes).ok()?).ok();
+    match read_if_present(disk, &path, MAX_CHECKPOINT) {
+        Err(Error::Corrupt(_)) => Ok(None),
+        read => Ok(read?.and_then(decode)),
     }
 }

@@ -45,8 +45,9 @@ pub(crate) struct OpenRequest {
     pub(crate) high_watermark: Option<Offset>,
     /// Whether the directory was marked as closed cleanly.
     pub(crate) clean: bool,
-    /// Whether every batch is to be checked, although it is known to be durable.
-    pub(crate) check_all: bool,
+    /// Whether this is a repair: every batch is checked, although it is known to be durable; and what depends on how the host
+    /// wants its producers remembered, which is not known, is left to an opening.
+    pub(crate) for_repair: bool,
 }
 
 /// A partition as it was found.
@@ -97,7 +98,7 @@ struct Belief {
 
 impl Belief {
     fn of(request: &OpenRequest) -> Self {
-        if request.check_all {
+        if request.for_repair {
             // What was deleted may be damaged, as long as it leads on to the rest.
             Self { clean: false, headers_below: request.log_start.unwrap_or(Offset::ZERO) }
         } else {
@@ -154,7 +155,11 @@ impl<'a> Recovery<'a> {
     fn look(request: &'a OpenRequest, belief: Belief) -> Result<Self> {
         let disk = &*request.environment.disk;
         let inventory = Inventory::of(disk, &request.directory)?;
-        let topic_id = metadata::read(disk, &request.directory)?;
+        let topic_id = match metadata::read(disk, &request.directory) {
+            // It is set aside.
+            Err(Error::Corrupt(_)) if request.for_repair => None,
+            read => read?,
+        };
         let files: Vec<_> = inventory
             .logs
             .iter()
@@ -351,7 +356,7 @@ impl<'a> Recovery<'a> {
             let found = self.missing_end(log_end);
             self.refuse_or_note(found, log_end, 0, 0, Vec::new())?;
         }
-        if log_end < self.log_start {
+        if log_end < self.log_start && !self.request.for_repair {
             self.start_over();
         }
         Ok(())
@@ -377,7 +382,7 @@ impl<'a> Recovery<'a> {
                 Ok(())
             };
         }
-        let keeps_all = self.request.check_all || log_end < self.request.recovery_point;
+        let keeps_all = self.request.for_repair || log_end < self.request.recovery_point;
         let mut kept = Vec::new();
         if behind.batches > 0 || (keeps_all && behind.bytes > 0) {
             let path = self.quarantine(segment.base_offset(), end);
@@ -466,7 +471,8 @@ impl<'a> Recovery<'a> {
     }
 
     fn finish(mut self) -> Result<Recovered> {
-        let log_end = self.log_end().max(self.log_start);
+        let end_of_batches = self.log_end();
+        let log_end = end_of_batches.max(self.log_start);
         // Whatever may refuse the log comes before the first repair.
         let producers = self.producers(log_end)?;
         for offset in self.inventory.snapshots.iter().filter(|&&offset| offset > log_end) {
@@ -490,7 +496,7 @@ impl<'a> Recovery<'a> {
             let is_last = at + 1 == count;
             segments.push(self.final_segment(scanned, is_last)?);
         }
-        if segments.is_empty() && log_end > Offset::ZERO {
+        if segments.is_empty() && log_end > Offset::ZERO && !self.request.for_repair {
             // No record tells of the producers any more: what is known of them must be on the disk.
             repair::write_snapshot(self.request, log_end, &producers, &mut self.report);
         }
@@ -505,7 +511,7 @@ impl<'a> Recovery<'a> {
             log_start: self.log_start,
             log_end,
             durable: log_end,
-            recovery_point: durable_below.min(log_end),
+            recovery_point: durable_below.min(end_of_batches),
             topic_id: self.topic_id,
             report: self.report,
         })
