@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use common::{batch, change, open, options};
-use idemlog::verify::{Severity, VerifyOptions, verify};
+use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{
     BatchBuilder, ControlRecord, Error, IoMode, LogDir, Offset, ProducerEpoch, ProducerId, Sequence,
 };
@@ -550,16 +550,37 @@ fn a_partition_that_cannot_be_read_does_not_hide_the_others() {
     }
     dir.close().unwrap();
     drop(dir);
-    // Larger than any that is read: an error of the disk, also for root.
-    let epochs = std::fs::File::create(data.path().join("orders-0/leader-epoch-checkpoint")).unwrap();
-    epochs.set_len(100 << 20).unwrap();
     change(&data.path().join("orders-1/00000000000000000000.log"), |bytes| bytes[100] ^= 1);
-    let output = idemlog(&["verify", data.path().to_str().unwrap()]);
+    let output = as_nobody(&data, &data.path().join("orders-0"));
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let (unread, error) = (data.path().join("orders-0"), data.path().join("orders-1"));
     assert!(text(&output).contains(&format!("unread: {}", unread.display())), "{output:?}");
     assert!(text(&output).contains(&format!("error: {}", error.display())), "{output:?}");
-    assert!(text(&output).contains("\ndamaged: 1 batches"), "{output:?}");
-    let report = verify(data.path(), &VerifyOptions::default()).unwrap();
-    assert!(report.problems.iter().any(|problem| problem.severity == Severity::Unread), "{report:?}");
+    assert!(text(&output).contains("\ndamaged: "), "{output:?}");
+}
+
+/// What the tool says of a directory of which it may not read a part: who is root may read everything, so it is somebody else.
+fn as_nobody(data: &TempDir, forbidden: &Path) -> Output {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65_534;
+    let allow = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let tool = data.path().join("tool");
+    std::fs::copy(env!("CARGO_BIN_EXE_idemlog"), &tool).unwrap();
+    allow(&tool, 0o755);
+    allow(data.path(), 0o755);
+    allow(forbidden, 0);
+    let mut command = Command::new(tool);
+    command.arg("verify").arg(data.path()).current_dir(data.path());
+    if nix::unistd::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    // Another test may be about to start a program, and has the copy open for writing until that runs.
+    let is_busy = |output: &std::io::Result<Output>| matches!(output, Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy);
+    let output =
+        std::iter::repeat_with(|| command.output()).find(|output| !is_busy(output)).unwrap().unwrap();
+    allow(forbidden, 0o755);
+    output
 }
