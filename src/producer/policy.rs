@@ -105,7 +105,8 @@ pub struct ProducerPolicy {
     /// After how many idle ms a producer is forgotten, 1 and up. Default: 86,400,000, a day.
     pub expiry_ms: i64,
     /// How many producers the partition remembers, 1 and up, as far as a snapshot of 8 GiB holds them: 44 million with a
-    /// window of 5. Default: 1,000,000, of up to 200 bytes each.
+    /// window of 5. Default: 1,000,000, of up to 200 bytes each. A follower takes more, and an opening that reads the log
+    /// again finds up to a million more: they go when they have been idle for `eviction_min_idle_ms`.
     pub budget: usize,
     /// For how many ms behind its last append a producer is never forgotten to make room for another, 1 and up. Longer
     /// than any client goes on sending a batch. Default: 900,000, a quarter of an hour.
