@@ -3,10 +3,12 @@
 //! One batch of a client mostly takes a short way (`plain`), which is inlined where one is appended; the long way is here.
 
 mod incoming;
+mod judge;
 mod options;
 mod outcome;
 mod plain;
 mod plan;
+mod room;
 
 use std::slice;
 
@@ -16,37 +18,23 @@ use super::background::Chore;
 use super::commit::Ticket;
 use super::options::Durability;
 use super::{Appender, Log, Pending, Shared};
-use crate::batch::{Batch, BatchBytes, BatchHeader};
+use crate::batch::{Batch, BatchBytes};
 use crate::epoch::LeaderEpochs;
-use crate::error::{Error, Rejection, RejectionReason, Result};
-use crate::producer::{Context, Decision, Staging};
+use crate::error::{Error, RejectionReason, Result};
 use crate::segment::{ALLOCATION_STEP_MIN, PlacedBatch, SegmentWriter, Stamps};
 use crate::sync::MutexGuard;
-use crate::types::{Offset, ProducerId, Timestamp};
+use crate::types::{Offset, Timestamp};
 use incoming::{Incoming, Lent};
 pub use options::{AppendOptions, Origin};
 pub use outcome::AppendOutcome;
 pub(super) use outcome::Outcomes;
-use plan::{Demand, Plan};
+use plan::Plan;
+use room::Need;
 
 /// How many turns of an idle loop pass between the looks of whoever finds the append lock taken, before it goes to sleep.
 /// A batch is placed in less time than a thread takes to sleep and wake up; and a lock that changes hands at every batch
 /// moves all that it guards from one processor's cache to the other's each time.
 const PAUSES: [u32; 4] = [64, 128, 256, 512];
-
-/// What an append lacks before it can go on. Made without the append lock.
-#[derive(Clone, Copy, Debug)]
-enum Need {
-    /// Blocks of the disk up to this position of the active segment.
-    Blocks(u64),
-    /// A writer for the last segment, up to this position at least: it was opened or recovered, or its map is too small
-    /// for what the options say by now.
-    Writer(u64),
-    /// A new segment that has blocks for so many bytes.
-    Segment(u64),
-    /// More offsets than there are.
-    Offsets,
-}
 
 /// What placing a call's batches came to.
 struct Placed {
@@ -282,7 +270,7 @@ impl Shared {
             Ok(rolled) => rolled,
             Err(need) => return Ok(Err(need)),
         };
-        let left_gap = self.leaves_gap(&mut appender, plan.demand, rolled.is_some());
+        let left_gap = self.leaves_gap(&mut appender, plan.demand);
         self.counters.duplicates.add_locked(plan.duplicates);
         if plan.demand.is_some() {
             self.whole(|| self.store(&mut appender, incoming, &plan, now))?;
@@ -313,182 +301,6 @@ impl Shared {
             }
         }
         self.appender.lock()
-    }
-
-    fn judge<'a>(
-        &self,
-        appender: &Appender,
-        incoming: Incoming<'_>,
-        now: Timestamp,
-        outcomes: &'a mut [AppendOutcome],
-    ) -> Result<Plan<'a>> {
-        // Where the writer is: behind a segment that was begun above the log end and whose first batch then failed.
-        let next_offset = appender.writer.as_ref().map(SegmentWriter::next_offset);
-        let plan = Plan::new(next_offset.unwrap_or_else(|| self.watermarks.log_end()), outcomes);
-        if incoming.is_replicated() {
-            incoming.check_order(plan.next_offset, appender.latest_epoch())?;
-            return Ok(plan.with_replicated(incoming.batches));
-        }
-        let judged = match incoming.batches {
-            [batch] => self.judge_one(appender, incoming, batch.header(), now, plan),
-            _ => self.judge_all(appender, incoming, now, plan),
-        };
-        let plan = judged.inspect_err(|rejection| self.counters.refused(rejection.reason))?;
-        incoming.check_timestamps(plan.demand, &appender.options, &*self.environment.clock, now)?;
-        Ok(plan)
-    }
-
-    fn judge_one<'a>(
-        &self,
-        appender: &Appender,
-        incoming: Incoming<'_>,
-        header: &BatchHeader,
-        now: Timestamp,
-        mut plan: Plan<'a>,
-    ) -> Result<Plan<'a>, Rejection> {
-        let context = self.context(appender, incoming, header, incoming.control(0), now);
-        plan.add(header, appender.producers.decide(header, &context)?);
-        Ok(plan)
-    }
-
-    /// Judges each batch as if those before it were stored.
-    fn judge_all<'a>(
-        &self,
-        appender: &Appender,
-        incoming: Incoming<'_>,
-        now: Timestamp,
-        mut plan: Plan<'a>,
-    ) -> Result<Plan<'a>, Rejection> {
-        let mut staging = Staging::new(&appender.producers);
-        let mut verified = SmallVec::<[ProducerId; 1]>::new();
-        for (batch, control) in incoming.iter() {
-            let header = batch.header();
-            let mut context = self.context(appender, incoming, header, control, now);
-            if verified.contains(&header.producer_id) {
-                // The first of its batches has ended the verification.
-                context.verification = Default::default();
-            }
-            let decision = staging.decide(header, &context)?;
-            if matches!(decision, Decision::Append) {
-                let placed = BatchHeader { base_offset: plan.next_offset, ..*header };
-                staging.stage(&placed, control, now);
-                verified.extend(header.is_transactional().then_some(header.producer_id));
-            }
-            plan.add(header, decision);
-        }
-        Ok(plan)
-    }
-
-    fn context(
-        &self,
-        appender: &Appender,
-        incoming: Incoming<'_>,
-        header: &BatchHeader,
-        control: Option<crate::batch::ControlRecord>,
-        now: Timestamp,
-    ) -> Context {
-        let verification = if header.is_transactional() {
-            let shown = incoming.options.verification;
-            appender.verifications.look(header.producer_id, shown, appender.options.verify_transactions)
-        } else {
-            Default::default()
-        };
-        Context {
-            origin: incoming.origin_of(control),
-            log_is_empty: self.log_is_empty(),
-            fenced_below: self.environment.fences.get(header.producer_id),
-            verification,
-            now,
-        }
-    }
-
-    /// Sees that the active segment can take the batches, rolling if the next one is ready; where to, if it did.
-    fn make_room(
-        &self,
-        appender: &mut Appender,
-        demand: Option<Demand>,
-        now: Timestamp,
-    ) -> Result<Option<Offset>, Need> {
-        let Some(demand) = demand else { return Ok(None) };
-        if demand.last_offset == Offset(i64::MAX) {
-            return Err(Need::Offsets);
-        }
-        let mut rolled = None;
-        if self.must_roll(appender, demand, now)? {
-            let prepared = appender.prepared.take_if(|next| next.file.allocated() >= demand.bytes);
-            let prepared = prepared.ok_or(Need::Segment(demand.bytes))?;
-            let base = self.next_base(demand);
-            self.activate(appender, prepared, base);
-            rolled = Some(base);
-        }
-        let writer = appender.writer.as_ref().ok_or(Need::Segment(demand.bytes))?;
-        let end = writer.position() + demand.bytes;
-        if end > writer.capacity() {
-            appender.writer = None;
-            return Err(Need::Writer(end));
-        }
-        if end > writer.segment().file().allocated() { Err(Need::Blocks(end)) } else { Ok(rolled) }
-    }
-
-    /// Whether there will be batches above the end of the last one, in a segment without a name; which it still lacks if an
-    /// earlier call failed to give it one.
-    fn leaves_gap(&self, appender: &mut Appender, demand: Option<Demand>, rolled: bool) -> bool {
-        let log_end = self.watermarks.log_end();
-        let is_gap = |demand: Demand| {
-            (rolled || demand.first_offset > log_end)
-                && demand.first_offset > self.watermarks.batch_end_at(log_end)
-        };
-        let is_unnamed = appender.writer.as_ref().is_some_and(|writer| !writer.segment().is_named());
-        appender.behind_gap = is_unnamed && (appender.behind_gap || demand.is_some_and(is_gap));
-        appender.behind_gap
-    }
-
-    /// Where the next segment begins: with its first batch. A log's first segment begins where the log does, so that an
-    /// opening finds the same log start offset, unless its first batch is too far above.
-    fn next_base(&self, demand: Demand) -> Offset {
-        let log_end = self.watermarks.log_end();
-        let fits = demand.last_offset - log_end <= i64::from(i32::MAX);
-        if fits && self.segments.load().is_empty() { log_end } else { demand.first_offset }
-    }
-
-    /// Kafka's rule (`LogSegment.shouldRoll`): the segment would become too large, is too old, an index is full, or the
-    /// last offset is too far from the base.
-    fn must_roll(&self, appender: &Appender, demand: Demand, now: Timestamp) -> Result<bool, Need> {
-        let Some(writer) = &appender.writer else {
-            return if self.last_segment_takes_more() { Err(Need::Writer(0)) } else { Ok(true) };
-        };
-        let base = writer.segment().base_offset();
-        if demand.last_offset > last_offset_from(base) {
-            return Ok(true);
-        }
-        Ok(writer.position() > 0
-            && (writer.position() + demand.bytes > u64::from(appender.options.segment_bytes)
-                || writer.age(demand.timestamp, now) > appender.options.segment_ms
-                || writer.indexes_are_full()))
-    }
-
-    /// Without a writer: whether the last segment is one that appends may go on in.
-    fn last_segment_takes_more(&self) -> bool {
-        self.segments
-            .load()
-            .last()
-            .is_some_and(|last| last.file().end() < u64::from(self.options().segment_bytes))
-    }
-
-    fn provide(&self, need: Need) -> Result<()> {
-        match need {
-            Need::Blocks(end) => {
-                self.counters.page_stalls.add(1);
-                self.allocate(end)
-            }
-            Need::Writer(end) => self.open_writer(end),
-            Need::Segment(bytes) => {
-                self.counters.segment_stalls.add(1);
-                self.prepare()?;
-                self.extend_prepared(bytes)
-            }
-            Need::Offsets => Err(Error::OffsetsExhausted),
-        }
     }
 
     /// Copies the new batches, applies them to the producers, and publishes them.
@@ -636,11 +448,6 @@ impl Shared {
 
 fn lend<B: BatchBytes>(batches: &[Batch<B>]) -> SmallVec<[Lent<'_>; 1]> {
     batches.iter().map(Batch::lend).collect()
-}
-
-/// The last offset that fits into a segment that begins at `base`, whose indexes count in four bytes.
-fn last_offset_from(base: Offset) -> Offset {
-    Offset(base.0.saturating_add(i64::from(i32::MAX)).min(i64::MAX - 1))
 }
 
 /// Whether something that is done every `interval` milliseconds is to be done again. Notes that it was. A clock that was put

@@ -7,7 +7,8 @@
 //! back, which are looked at again within 64 KiB.
 
 use super::incoming::{Lent, check_one};
-use super::{AppendOutcome, Origin, Placed, last_offset_from};
+use super::room::last_offset_from;
+use super::{AppendOutcome, Origin, Placed};
 use crate::batch::BatchHeader;
 use crate::error::Result;
 use crate::log::commit::Ticket;
