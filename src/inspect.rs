@@ -200,7 +200,7 @@ pub struct SegmentState {
 /// ([`is_in_use`]), what looks like an unfinished end may be an append under way.
 ///
 /// An opening under [`CorruptionPolicy::Refuse`], the default, refuses the partition where
-/// [`recovery.cut`](RecoveryReport::cut) is for [`CutReason::Corruption`](crate::CutReason::Corruption).
+/// [`lacks_durable`](RecoveryReport::lacks_durable) says so.
 ///
 /// ```
 /// use idemlog::inspect::{InspectOptions, inspect};
@@ -245,6 +245,8 @@ fn request(path: &Path, disk: Arc<dyn Disk>, options: &InspectOptions) -> Result
         .expiry_clock(ExpiryClock::RecordTimestamp)
         .expiry_ms(options.producer_expiry);
     producers.validate()?;
+    let around = Around::of_partition(path)?;
+    let is_ours = around.is_some_and(|around| around.state().is_ok_and(|state| state.is_ours));
     let directory = LogDirOptions::default().read_only(true).disk(disk).clock(clock(options.now));
     Ok(OpenRequest {
         name: name(path)?,
@@ -255,6 +257,7 @@ fn request(path: &Path, disk: Arc<dyn Disk>, options: &InspectOptions) -> Result
         mode: IoMode::Write,
         recovery_point: options.recovery_point,
         log_start: options.log_start,
+        told_start: options.log_start.filter(|_| is_ours),
         high_watermark: options.high_watermark,
         clean: options.clean,
         for_repair: false,

@@ -15,7 +15,7 @@ use crate::log::{self, CorruptionPolicy, LogOptions, OpenRequest, RecoveryReport
 use crate::log_dir::look::{self, Around};
 use crate::log_dir::{self, LogDirOptions};
 use crate::producer::ProducerPolicy;
-use crate::types::Offset;
+use crate::types::{Offset, OffsetRange};
 use crate::verify::{self, Problem, Severity, VerifyOptions, VerifyReport};
 
 /// What is to be done about a partition, or was.
@@ -84,7 +84,7 @@ pub struct SetAside {
 impl Repair {
     /// Whether there is nothing to do that an opening would not do by itself.
     pub fn is_needless(&self) -> bool {
-        self.recovery.cut.is_none() && self.set_aside.is_empty()
+        self.recovery.cut.is_none() && self.recovery.missing_head.is_none() && self.set_aside.is_empty()
     }
 }
 
@@ -93,6 +93,12 @@ impl fmt::Display for Repair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for SetAside { from, to, problem } in &self.set_aside {
             writeln!(f, "set {} aside as {}: {problem}", from.display(), to.display())?;
+        }
+        if let Some(OffsetRange { first, last }) = self.recovery.missing_head {
+            writeln!(
+                f,
+                "let go of offsets {first} to {last}, which are missing in front of the first segment"
+            )?;
         }
         if let Some(cut) = &self.recovery.cut {
             writeln!(f, "cut at offset {}: {}", cut.offset, cut.found)?;
@@ -143,10 +149,13 @@ pub fn repair(path: impl AsRef<Path>) -> Result<Repair> {
     }
     disk.sync_directory(&partition.directory).at("sync directory", &partition.directory)?;
     let recovered = log::recover(&partition.request(false)?)?;
-    if let Some(Around { directory, name }) = &partition.around {
+    if let Some(around) = &partition.around {
         // After the cut: a crash in between leaves a log that ends too early, which is refused, and not one that is damaged
         // where damage is taken for an unfinished end.
-        look::write_recovery_point(disk, directory, name, recovered.recovery_point)?;
+        look::write_recovery_point(disk, around, recovered.recovery_point)?;
+        if recovered.report.missing_head.is_some() {
+            look::write_log_start(disk, around, recovered.log_start)?;
+        }
     }
     Ok(Repair { recovery: recovered.report, set_aside })
 }
@@ -189,6 +198,7 @@ impl Partition {
             mode: IoMode::Write,
             recovery_point: state.recovery_point.unwrap_or(Offset::ZERO),
             log_start: state.log_start,
+            told_start: state.told_start(),
             high_watermark: state.high_watermark,
             clean: state.clean,
             for_repair: true,

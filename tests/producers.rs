@@ -7,7 +7,11 @@
 
 mod common;
 
+use std::path::Path;
+use std::sync::Arc;
+
 use common::{TestClock, batch, options, small};
+use idemlog::sim::{Fault, Operation, SimDisk};
 use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{
     AppendOptions, Batch, BatchBuilder, Error, ExpiryClock, IoMode, LeaderEpoch, Log, LogDir, LogDirOptions,
@@ -290,4 +294,27 @@ fn a_batch_in_doubt_is_stored_once_also_when_the_directory_is_opened_again() {
     assert_eq!(producer.retry(&log).unwrap().unwrap().offsets().unwrap().first, Offset(1));
     assert!(producer.retry(&log).unwrap().is_none());
     assert_eq!(producer.append(&log, record()).unwrap().offsets().unwrap().first, Offset(2));
+}
+
+/// A batch was in doubt when the options came to forbid it: it counted as not stored, and the records that were sent next, under its
+/// sequence, as the same again. They were acknowledged and not stored.
+#[test]
+fn records_behind_a_batch_that_the_options_came_to_forbid_are_stored() {
+    let disk = SimDisk::new(IoMode::Write);
+    let in_memory = LogDirOptions::default().disk(Arc::new(disk.clone())).log(small(IoMode::Write));
+    let dir = LogDir::open(Path::new("/data"), in_memory).unwrap();
+    let log = dir.partition("t", 0).unwrap();
+    let producer = dir.producer("name").unwrap();
+    // Its segment gets no name.
+    disk.inject(Fault::nth(Operation::Rename, 1));
+    let doubtful = producer.append(&log, record().record("k", vec![7; 2000]));
+    disk.clear_faults();
+    assert!(matches!(doubtful, Err(Error::Io(_))), "{doubtful:?}");
+    let end = log.log_end_offset();
+    assert!(end > Offset(0));
+    log.set_options((*log.options()).clone().max_batch_bytes(1024)).unwrap();
+    assert!(matches!(producer.retry(&log), Err(Error::InvalidBatch(_))));
+    let next = producer.append(&log, record().record("k", "other")).unwrap();
+    assert!(!next.is_duplicate());
+    assert_eq!(next.base_offset(), end);
 }

@@ -10,9 +10,11 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{MODES, batch, change, open, options, small, stored};
+use idemlog::inspect::{InspectOptions, inspect};
+use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{
     AppendOptions, Batch, BatchBuilder, BatchError, CorruptionPolicy, CutReason, Durability, Error, IoMode,
-    LeaderEpoch, LogDir, LogDirOptions, LogOptions, Offset, Origin, RecordCheck,
+    LeaderEpoch, LogDir, LogDirOptions, LogOptions, Offset, Origin, RecordCheck, repair,
 };
 
 fn cut_and_keep(mode: IoMode) -> LogDirOptions {
@@ -662,4 +664,39 @@ fn a_partition_that_is_refused_says_that_what_is_damaged_was_durable() {
             "that is below the recovery point 5, so it was durable: `idemlog repair` says what can be done";
         assert!(refused.to_string().ends_with(expected), "{refused}");
     }
+}
+
+/// Nobody but an opening knew of a log that lacked its first segments: `repair` found nothing to do, where the error had sent whoever
+/// could not open it.
+#[test]
+fn a_log_that_lacks_its_first_segments_opens_behind_a_repair() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        fill(data.path(), mode, 30, &[10, 20]);
+        std::fs::remove_file(file(data.path(), 0, "log")).unwrap();
+        let partition = data.path().join("t-0");
+        assert!(open(data.path(), mode).partition("t", 0).is_err());
+        let planned = repair::plan(&partition).unwrap();
+        assert!(!planned.is_needless() && planned.to_string().contains("offsets 0 to 9"), "{planned}");
+        let options = InspectOptions::of_partition(&partition).unwrap();
+        assert!(inspect(&partition, &options).unwrap().recovery.lacks_durable());
+        repair::repair(&partition).unwrap();
+        let log = open(data.path(), mode).partition("t", 0).unwrap();
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(10), Offset(30)));
+    }
+}
+
+/// Kafka says where a log begins behind the deletion of what lay in front, or never.
+#[test]
+fn a_log_of_kafka_may_begin_above_what_its_checkpoint_says() {
+    let data = tempfile::tempdir().unwrap();
+    fill(data.path(), IoMode::Mapped, 30, &[10, 20]);
+    std::fs::remove_file(file(data.path(), 0, "log")).unwrap();
+    let points = data.path().join("recovery-point-offset-checkpoint");
+    std::fs::write(points, "0\n2\nt 0 30\nanother 0 0\n").unwrap();
+    std::fs::create_dir(data.path().join("another-0")).unwrap();
+    let report = verify(data.path(), &VerifyOptions::default()).unwrap();
+    assert!(!report.has_errors(), "{report:?}");
+    let log = open(data.path(), IoMode::Mapped).partition("t", 0).unwrap();
+    assert_eq!(log.log_start_offset(), Offset(10));
 }

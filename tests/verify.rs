@@ -454,8 +454,10 @@ fn segments_that_are_missing_at_the_head_are_found() {
         let [text] = lost(&report)[..] else { panic!("{report:?}") };
         assert!(text.starts_with("segments are missing: the first begins at offset "), "{text}");
     }
-    // Nor is there an excuse where nothing marks the directory as clean.
-    std::fs::remove_file(data.path().join(".kafka_cleanshutdown")).unwrap();
+    // An opening refuses it, and leaves nothing that marks the directory as clean: nor is that an excuse.
+    let dir = open(data.path(), IoMode::Mapped);
+    assert!(dir.partition("orders", 0).is_err());
+    drop(dir);
     assert_eq!(lost(&look(data.path())).len(), 1);
 }
 

@@ -88,6 +88,49 @@ fn a_waker_may_call_the_log_whatever_it_is_woken_by() {
     }
 }
 
+/// A deletion told those who wait while it held what whoever creates a partition needs.
+#[test]
+fn a_waker_may_create_a_partition_in_place_of_the_one_whose_deletion_wakes_it() {
+    struct Creates(LogDir);
+    impl Wake for Creates {
+        fn wake(self: Arc<Self>) {
+            self.0.partition("t", 0).unwrap();
+        }
+    }
+    let (done, is_done) = channel();
+    std::thread::spawn(move || {
+        let (_disk, dir, log) = open();
+        let waker = Waker::from(Arc::new(Creates(dir.clone())));
+        let mut readable = pin!(log.readable(END));
+        assert!(readable.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(dir.delete_partition("t", 0).unwrap());
+        done.send(dir.partition("t", 0).unwrap().log_end_offset()).unwrap();
+    });
+    assert_eq!(is_done.recv_timeout(SOON), Ok(Offset(0)));
+}
+
+/// A waker that panicked took the wakers behind it along, and the log, whose change counted as not made.
+#[test]
+fn a_waker_that_panics_keeps_no_other_from_being_woken() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("as it was told to");
+        }
+    }
+    let (_disk, _dir, log) = open();
+    let (woken, is_woken) = channel();
+    let sound = Waker::from(Arc::new(AtOnce { log: log.clone(), woken: Mutex::new(woken) }));
+    let wakers = [Waker::from(Arc::new(Panics)), sound];
+    let mut waits = wakers.each_ref().map(|_| Box::pin(log.readable(END)));
+    for (waits, waker) in waits.iter_mut().zip(&wakers) {
+        assert!(waits.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    log.append(&plain("wakes")).unwrap();
+    assert_eq!(is_woken.try_iter().count(), 1);
+    log.append(&plain("goes on")).unwrap();
+}
+
 /// Whoever waits for something to read waits for nothing when the log takes no more. A group commit told the appenders
 /// of its failed sync, but not the readers.
 #[test]

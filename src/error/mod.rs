@@ -432,7 +432,8 @@ impl Error {
 
     /// Whether there was no room on the disk.
     pub(crate) fn is_full_disk(&self) -> bool {
-        matches!(self, Self::Io(cause) if cause.source.kind() == std::io::ErrorKind::StorageFull)
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io(cause) if matches!(cause.source.kind(), StorageFull | QuotaExceeded))
     }
 }
 

@@ -11,19 +11,44 @@ impl Drop for Unfinished<'_> {
     #[cold]
     fn drop(&mut self) {
         let panicked = std::io::Error::other("a change of the log panicked");
-        self.0.end(End::Poisoned(IoError::new("change", &self.0.directory, panicked)));
+        self.0.end_quietly(End::Poisoned(IoError::new("change", &self.0.directory, panicked)));
+    }
+}
+
+/// The same outside of all locks.
+struct Untold<'a>(&'a Shared);
+
+impl Drop for Untold<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.0.tell();
     }
 }
 
 impl Shared {
     /// Makes a change that must be made whole. If it panics, as a disk of the host's may, nobody knows what the log has:
-    /// it is poisoned, as by a failed sync, and the panic goes on. For a change under the append lock: within the lock,
-    /// so that no append comes in between.
+    /// it is poisoned, as by a failed sync, and the panic goes on.
     #[inline(always)]
     pub(super) fn whole<T>(&self, change: impl FnOnce() -> T) -> T {
+        self.telling(|| self.whole_under_lock(change))
+    }
+
+    /// The same under the append lock, so that no append comes in between. Those who wait are told by
+    /// [`telling`](Self::telling), outside of it.
+    #[inline(always)]
+    pub(super) fn whole_under_lock<T>(&self, change: impl FnOnce() -> T) -> T {
         let unfinished = Unfinished(self);
         let result = change();
         std::mem::forget(unfinished);
+        result
+    }
+
+    /// Tells those who wait if `change` panics, which has poisoned the log.
+    #[inline(always)]
+    pub(super) fn telling<T>(&self, change: impl FnOnce() -> T) -> T {
+        let untold = Untold(self);
+        let result = change();
+        std::mem::forget(untold);
         result
     }
 

@@ -483,18 +483,16 @@ impl Shared {
         self.tail.notify();
     }
 
-    /// Ends the log because its directory is about to go: no chore touches it afterwards.
+    /// Ends the log because its directory is about to go: no chore touches it afterwards. Whoever waits is told by
+    /// [`tell`](Self::tell).
     pub(super) fn abandon(&self) {
-        {
-            let _files = self.hold_files();
-            if matches!(self.commit.end(), Some(End::Gone)) {
-                return;
-            }
-            self.end_quietly(End::Gone);
-            // Under their names there may soon be those of another partition.
-            self.segments.load().iter().for_each(|segment| self.let_go_of(segment));
+        let _files = self.hold_files();
+        if matches!(self.commit.end(), Some(End::Gone)) {
+            return;
         }
-        self.tell();
+        self.end_quietly(End::Gone);
+        // Under their names there may soon be those of another partition.
+        self.segments.load().iter().for_each(|segment| self.let_go_of(segment));
     }
 
     pub(super) fn metrics(&self) -> LogMetrics {

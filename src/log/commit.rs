@@ -21,6 +21,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::types::Offset;
 
 use super::gathering::Gathering;
+use super::wakers::wake_all;
 use super::watermark::Watermarks;
 
 /// What an append waits for: the durable offset reaching `target`.
@@ -332,7 +333,7 @@ struct Released {
 impl Released {
     fn wake(self) {
         self.followers.iter().for_each(|follower| follower.release());
-        self.wakers.into_values().for_each(Waker::wake);
+        wake_all(self.wakers.into_values());
     }
 }
 

@@ -33,6 +33,7 @@ mod tail;
 mod transactions;
 mod truncate;
 mod waiting;
+mod wakers;
 mod watermark;
 
 use std::path::{Path, PathBuf};
@@ -50,7 +51,7 @@ pub use producer_states::ProducerStates;
 pub use read::{Fetched, OffsetAndTimestamp};
 pub use reader::Reader;
 pub use recovery::{Cut, CutReason, RecoveryReport};
-pub(crate) use recovery::{OpenRequest, Recovered, recover};
+pub(crate) use recovery::{OpenRequest, Recovered, missing_head, recover};
 pub(crate) use snapshots::list as list_snapshots;
 pub use waiting::TailWait;
 
@@ -549,9 +550,14 @@ impl Log {
         self.shared.hand_over_chores();
     }
 
-    /// Ends the log because its partition is being deleted.
+    /// Ends the log because its partition is being deleted. Whoever waits is told by [`tell`](Self::tell).
     pub(crate) fn abandon(&self) {
         self.shared.abandon();
+    }
+
+    /// Has everybody who waits look whether the log has ended. Not under a lock.
+    pub(crate) fn tell(&self) {
+        self.shared.tell();
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use super::wakers::wake_all;
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex};
 
@@ -61,7 +62,7 @@ impl Tail {
         let wakers = std::mem::take(&mut self.kept.lock().wakers);
         self.waiting.fetch_sub(wakers.len(), Ordering::SeqCst);
         self.wakeup.notify_all();
-        wakers.into_values().for_each(Waker::wake);
+        wake_all(wakers.into_values());
     }
 
     /// Blocks until `ready` or the deadline. `false`: the deadline came first.

@@ -244,6 +244,8 @@ impl Shared {
         shortened.set_next_offset(target);
         appender.leader_epochs = leader_epochs;
         self.watermarks.truncate(last_batch_end, target);
+        // Whoever set it meanwhile went by the old end.
+        self.watermarks.lower_high_watermark(target);
         self.install(appender, [before, &[shortened]].concat(), producers);
         self.conclude(paused, target, removed)
     }
@@ -324,6 +326,7 @@ impl Shared {
         appender.leader_epochs = LeaderEpochs::default();
         let producers = ProducerTable::new(self.options().producers.clone());
         self.watermarks.start_over(new_start);
+        self.watermarks.lower_high_watermark(new_start);
         self.install(appender, Vec::new(), producers);
         self.conclude(paused, Offset::ZERO, removed)
     }

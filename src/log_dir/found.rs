@@ -29,6 +29,15 @@ pub(crate) struct CheckpointedState {
     pub(crate) log_start: Option<Offset>,
     pub(crate) high_watermark: Option<Offset>,
     pub(crate) clean: bool,
+    /// Whether they are [`ours`](are_ours).
+    pub(crate) is_ours: bool,
+}
+
+impl CheckpointedState {
+    /// The log start offset, if it was written down before what lay in front of it was deleted.
+    pub(crate) fn told_start(&self) -> Option<Offset> {
+        self.log_start.filter(|_| self.is_ours)
+    }
 }
 
 pub(super) fn open_request(
@@ -52,6 +61,7 @@ pub(super) fn open_request(
         mode,
         recovery_point: state.recovery_point.unwrap_or(Offset::ZERO),
         log_start: state.log_start,
+        told_start: state.told_start(),
         high_watermark: state.high_watermark,
         clean: state.clean,
         for_repair: false,
@@ -178,8 +188,15 @@ impl Found {
             log_start: self.log_starts.get(name).copied(),
             high_watermark: self.high_watermarks.get(name).copied(),
             clean: self.clean,
+            is_ours: are_ours(&self.recovery_points, &self.log_starts),
         }
     }
+}
+
+/// Whether checkpoints are idemlog's own, which has the start of each log there, and writes it before it deletes what lies in front.
+/// Kafka has those alone that begin inside of a segment, and writes them afterwards.
+pub(crate) fn are_ours(recovery_points: &OffsetsByPartition, log_starts: &OffsetsByPartition) -> bool {
+    recovery_points.keys().all(|name| log_starts.contains_key(name))
 }
 
 pub(super) fn read_offsets(disk: &dyn Disk, directory: &Path, file: &str) -> Result<OffsetsByPartition> {

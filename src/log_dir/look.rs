@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoint::{self, OffsetsByPartition};
-use super::found::{CheckpointedState, read_offsets};
+use super::found::{CheckpointedState, are_ours, read_offsets};
 use super::named_producers::NamedProducers;
 use super::producer_ids::ProducerIds;
 use crate::error::{IoContext, Result};
@@ -35,15 +35,14 @@ impl Around {
 
     /// What the checkpoints say of the partition.
     pub(crate) fn state(&self) -> Result<CheckpointedState> {
-        let offset = |file| {
-            let offsets = read_offsets(&RealDisk, &self.directory, file);
-            offsets.map(|offsets| offsets.get(&self.name).copied())
-        };
+        let (disk, directory, name) = (&RealDisk, &self.directory, &self.name);
+        let (points, starts) = (recovery_points(disk, directory)?, log_starts(disk, directory)?);
         Ok(CheckpointedState {
-            recovery_point: offset(directory_file::RECOVERY_POINTS)?,
-            log_start: offset(directory_file::LOG_STARTS)?,
-            high_watermark: offset(directory_file::HIGH_WATERMARKS)?,
-            clean: is_clean(&RealDisk, &self.directory)?,
+            recovery_point: points.get(name).copied(),
+            log_start: starts.get(name).copied(),
+            high_watermark: high_watermarks(disk, directory)?.get(name).copied(),
+            clean: is_clean(disk, directory)?,
+            is_ours: are_ours(&points, &starts),
         })
     }
 }
@@ -94,14 +93,18 @@ pub(crate) fn is_clean(disk: &dyn Disk, path: &Path) -> Result<bool> {
 }
 
 /// Replaces the recovery point of one partition. The caller holds the lock of the directory.
-pub(crate) fn write_recovery_point(
-    disk: &dyn Disk,
-    path: &Path,
-    partition: &TopicPartition,
-    point: Offset,
-) -> Result<()> {
-    let mut points = read_offsets(disk, path, directory_file::RECOVERY_POINTS)?;
-    points.insert(partition.clone(), point);
-    let file = path.join(directory_file::RECOVERY_POINTS);
-    atomic::replace_file(disk, &file, checkpoint::encode_offsets(&points).as_bytes())
+pub(crate) fn write_recovery_point(disk: &dyn Disk, around: &Around, point: Offset) -> Result<()> {
+    write_offset(disk, around, directory_file::RECOVERY_POINTS, point)
+}
+
+/// Replaces the log start offset of one partition. The caller holds the lock of the directory.
+pub(crate) fn write_log_start(disk: &dyn Disk, around: &Around, start: Offset) -> Result<()> {
+    write_offset(disk, around, directory_file::LOG_STARTS, start)
+}
+
+fn write_offset(disk: &dyn Disk, around: &Around, file: &str, offset: Offset) -> Result<()> {
+    let mut offsets = read_offsets(disk, &around.directory, file)?;
+    offsets.insert(around.name.clone(), offset);
+    let encoded = checkpoint::encode_offsets(&offsets);
+    atomic::replace_file(disk, &around.directory.join(file), encoded.as_bytes())
 }

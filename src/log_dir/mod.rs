@@ -30,7 +30,7 @@ use crate::log::{Log, LogMetrics};
 use crate::topic_id::TopicId;
 use crate::types::{ProducerEpoch, ProducerId};
 use checkpoint::OffsetsByPartition;
-pub(crate) use found::CheckpointedState;
+pub(crate) use found::{CheckpointedState, are_ours};
 use found::{Failed, Found, open_request};
 use named_producers::NamedProducers;
 use producer_ids::ProducerIds;
@@ -201,7 +201,7 @@ impl LogDir {
         }
     }
 
-    /// The same for a partition of the topic with this id, which is noted in the partition, durably, if it has none.
+    /// [`partition`](Self::partition) of the topic with this id, which is noted in the partition, durably, if it has none.
     ///
     /// ```
     /// use idemlog::{Error, LogDir, LogDirOptions, TopicId};
@@ -285,21 +285,30 @@ impl LogDir {
         if inner.options.read_only {
             return Err(self.read_only());
         }
+        let Some(name) = name else { return self.check_open().map(|()| false) };
+        let log = inner.partitions.read().get(&name).cloned();
+        let deleted = self.delete(&name, log.as_ref());
+        log.iter().for_each(Log::tell);
+        deleted
+    }
+
+    /// Deletes the partition, whose log is this one. Nobody who waits for it is told.
+    fn delete(&self, name: &TopicPartition, log: Option<&Log>) -> Result<bool> {
+        let inner = &self.inner;
         let _turn = inner.creating.lock();
         self.check_open()?;
-        let Some(name) = name else { return Ok(false) };
-        let Some(log) = inner.partitions.read().get(&name).cloned() else { return Ok(false) };
+        let Some(log) = log else { return Ok(false) };
         // Waits for work of the partition that may itself wait to look at the partitions.
         log.abandon();
         let mut partitions = inner.partitions.write();
         // Somebody else may have deleted it meanwhile, and created another.
-        if partitions.get(&name).is_none_or(|present| !present.is(&log)) {
+        if partitions.get(name).is_none_or(|present| !present.is(log)) {
             return Ok(false);
         }
         inner.gone.lock().insert(name.clone());
-        partitions.remove(&name);
+        partitions.remove(name);
         let disk = &*inner.options.disk;
-        let doomed = inner.path.join(PartitionDirectory::deleted(&name, self.unique(&name)));
+        let doomed = inner.path.join(PartitionDirectory::deleted(name, self.unique(name)));
         disk.rename(log.directory(), &doomed).at("rename", log.directory())?;
         disk.sync_directory(&inner.path).at("sync directory", &inner.path)?;
         drop(partitions);
@@ -469,6 +478,7 @@ impl Checkpointer for Inner {
                 log_start: Some(log.checkpointed_start()),
                 high_watermark: log.high_watermark_to_checkpoint(),
                 clean: false,
+                is_ours: true,
             };
             checkpoints.add(name, state);
         }

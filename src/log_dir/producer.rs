@@ -102,7 +102,7 @@ impl Producer {
     /// [`Error::Unsettled`] while an earlier batch is; nothing is sent. [`Error::SequencesExhausted`] behind sequence
     /// 2^31-1 under [`SequenceRule::Increasing`](crate::SequenceRule::Increasing): take another name.
     /// [`Error::Rejected`] when a newer incarnation has fenced this one, or when the partition has lost, by a truncation,
-    /// what this producer stored there; [`Error::InvalidBatch`]: the batch is not stored, and the next one goes on behind
+    /// what this producer stored there; [`Error::InvalidBatch`]: this call has stored nothing, and the next one goes on behind
     /// what the partition has. After any other error that the log returns, the batch may be stored or not: call
     /// [`retry`](Self::retry).
     pub fn append(&self, log: &Log, batch: BatchBuilder) -> Result<AppendOutcome> {
@@ -154,13 +154,10 @@ impl Producer {
                 *state = State { log: log.id(), next, unsettled: None };
                 Ok(outcome)
             }
-            // Refused for good under this sequence, and not sent under another: it may have been stored before.
-            Err(error @ Error::Rejected(_)) => {
+            // Refused for good under this sequence, and not sent under another: it may have been stored before, also one that
+            // the log's options have come to forbid meanwhile.
+            Err(error @ (Error::Rejected(_) | Error::InvalidBatch(_))) => {
                 *state = self.begin(log);
-                Err(error)
-            }
-            Err(error @ Error::InvalidBatch(_)) => {
-                state.unsettled = None;
                 Err(error)
             }
             Err(error) => Err(error),

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition};
 use crate::fs::{Disk, EntryKind, RealDisk};
-use crate::log_dir::CheckpointedState;
 use crate::log_dir::checkpoint::OffsetsByPartition;
 use crate::log_dir::look::{self, Around};
+use crate::log_dir::{CheckpointedState, are_ours};
 
 /// Is told how many bytes of batches were walked.
 pub(crate) type Progress<'a> = &'a mut dyn FnMut(u64);
@@ -274,6 +274,7 @@ fn log_directory(
     let log_starts = report.take(look::log_starts(&**disk, path))?.unwrap_or_default();
     report.take(look::high_watermarks(&**disk, path))?;
     let clean = look::is_clean(&**disk, path)?;
+    let is_ours = are_ours(&recovery_points, &log_starts);
     check_missing(&**disk, path, partitions, &recovery_points, clean, report)?;
     for name in partitions {
         let directory = path.join(name.to_string());
@@ -282,6 +283,7 @@ fn log_directory(
             log_start: log_starts.get(name).copied(),
             high_watermark: None,
             clean,
+            is_ours,
         };
         if let Err(error) = partition::verify(disk, &directory, options, state, report, progress) {
             report.add(Severity::Unread, &directory, 0, error.to_string());

@@ -13,6 +13,7 @@ use crate::error::{CorruptionKind, IoContext, Result};
 use crate::fs::missing::read_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{DirectoryEntry, Disk, EntryKind, IoMode};
+use crate::log::missing_head;
 use crate::log_dir::CheckpointedState;
 use crate::segment::{IndexOptions, LogFile, Segment};
 use crate::topic_id::decode_metadata;
@@ -73,18 +74,14 @@ fn check_reach(
     report: &mut VerifyReport,
 ) {
     let point = checkpointed.recovery_point.unwrap_or(Offset::ZERO);
-    if let (Some(first), Some(start)) = (first, checkpointed.log_start)
-        && first > start
+    if let Some(first) = first
+        && let Some(missing) = missing_head(first, checkpointed.told_start(), point)
     {
-        let text = format!(
-            "segments are missing: the first begins at offset {first}, the log at its start offset {start}"
+        let start = missing.first;
+        report.lost(
+            directory,
+            format!("segments are missing: the first begins at offset {first}, the log at its start offset {start}"),
         );
-        // Who empties a log to begin it at a lower offset says so before, with no recovery point, and may crash then.
-        if checkpointed.clean || point > first {
-            report.lost(directory, text);
-        } else {
-            report.note(directory, 0, text);
-        }
     }
     if log_end < point {
         report.lost(

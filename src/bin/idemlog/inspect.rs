@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCod
     } else {
         describe(&state, out)?;
     }
-    Ok(ExitCode::from(u8::from(opening::refuses(&state.recovery))))
+    Ok(ExitCode::from(u8::from(state.recovery.lacks_durable())))
 }
 
 /// What the log directory says, as far as the arguments say nothing else.

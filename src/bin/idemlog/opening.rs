@@ -4,19 +4,15 @@ use std::io::{Result, Write};
 
 use idemlog::{Cut, CutReason, RecoveryReport};
 
-/// Whether an opening refuses the partition, unless it is told to cut.
-pub(crate) fn refuses(report: &RecoveryReport) -> bool {
-    report.cut.as_ref().is_some_and(|cut| cut.reason == CutReason::Corruption)
-}
-
 /// A line, and one more for each thing out of the ordinary.
 pub(crate) fn describe(report: &RecoveryReport, out: &mut impl Write) -> Result<()> {
-    if let Some(cut) = report.cut.as_ref().filter(|_| refuses(report)) {
+    if report.lacks_durable() {
+        let found = report.cut.as_ref().map(|cut| cut.found.to_string());
         writeln!(
             out,
             "an opening refuses this: {}; {} offsets below the recovery point {} were durable and are gone\n\
-             `idemlog repair` says what can be done; cut there, it would be:",
-            cut.found,
+             `idemlog repair` says what can be done; without them, it would be:",
+            found.unwrap_or_else(|| "segments are missing in front of the first".to_owned()),
             report.durable_offsets_cut(),
             report.recovery_point
         )?;

@@ -10,13 +10,13 @@ use idemlog::verify::{Problem, Severity, VerifyReport};
 use idemlog::{Cut, CutReason, Offset, ProducerInfo, RecoveryReport};
 use serde_json::{Value, json};
 
-use crate::{kafka_json, opening};
+use crate::kafka_json;
 
 /// A state, in the words of Kafka's own.
 pub(crate) fn state(state: &Inspection, is_in_use: bool) -> Value {
     json!({
         "inUse": is_in_use,
-        "refused": opening::refuses(&state.recovery),
+        "refused": state.recovery.lacks_durable(),
         "logStartOffset": state.log_start.0,
         "logEndOffset": state.log_end.0,
         "highWatermark": state.high_watermark.0,
@@ -58,6 +58,7 @@ fn recovery(report: &RecoveryReport) -> Value {
         "batchesReplayed": report.batches_replayed,
         "snapshot": report.snapshot.map(|offset| offset.0),
         "snapshotsSkipped": skipped.collect::<Vec<_>>(),
+        "missingHead": report.missing_head.map(|missing| json!({ "first": missing.first.0, "last": missing.last.0 })),
         "cut": report.cut.as_ref().map(cut),
         "trimmedBytes": report.trimmed_bytes,
         "adoptedPrepared": report.adopted_prepared,

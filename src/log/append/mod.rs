@@ -136,7 +136,9 @@ impl Shared {
         outcomes: &mut [AppendOutcome],
     ) -> Result<Option<Ticket>> {
         let plain = match (batches, &mut *outcomes) {
-            ([batch], [outcome]) if options.are_plain() => self.place_plain(batch, outcome)?,
+            ([batch], [outcome]) if options.are_plain() => {
+                self.telling(|| self.place_plain(batch, outcome))?
+            }
             _ => None,
         };
         let placed = match plain {
@@ -180,11 +182,13 @@ impl Shared {
         let controls = incoming.read_controls()?;
         let incoming = incoming.with_controls(&controls);
         self.come_within_bounds(may_wait)?;
-        let placed = if incoming.must_be_stamped(&self.admission) {
-            self.place_stamped(incoming, outcomes)
-        } else {
-            self.place_checked(incoming, outcomes)
-        };
+        let placed = self.telling(|| {
+            if incoming.must_be_stamped(&self.admission) {
+                self.place_stamped(incoming, outcomes)
+            } else {
+                self.place_checked(incoming, outcomes)
+            }
+        });
         if matches!(&placed, Err(Error::Rejected(refused)) if refused.reason == RejectionReason::ProducerBudget)
         {
             self.let_time_pass();
@@ -273,7 +277,7 @@ impl Shared {
         let left_gap = self.leaves_gap(&mut appender, plan.demand);
         self.counters.duplicates.add_locked(plan.duplicates);
         if plan.demand.is_some() {
-            self.whole(|| self.store(&mut appender, incoming, &plan, now))?;
+            self.whole_under_lock(|| self.store(&mut appender, incoming, &plan, now))?;
         }
         let generation = self.commit.generation();
         let has_chores = self.request_chores(&mut appender, now) || rolled.is_some();

@@ -37,7 +37,8 @@ impl Shared {
         let Some((producer, decision)) = appender.decide_plain(batch, now) else { return Ok(None) };
         let target = match decision {
             Decision::Append => {
-                let stored = self.whole(|| self.store_plain(&mut appender, batch, producer, now))?;
+                let stored =
+                    self.whole_under_lock(|| self.store_plain(&mut appender, batch, producer, now))?;
                 let Some(base_offset) = stored else { return Ok(None) };
                 *outcome = AppendOutcome::appended(batch.header(), base_offset);
                 outcome.last_offset() + 1

@@ -42,6 +42,8 @@ pub(crate) struct OpenRequest {
     /// Everything below is durable, as far as is known.
     pub(crate) recovery_point: Offset,
     pub(crate) log_start: Option<Offset>,
+    /// The same, if it was written down before what lay in front of it was deleted.
+    pub(crate) told_start: Option<Offset>,
     pub(crate) high_watermark: Option<Offset>,
     /// Whether the directory was marked as closed cleanly.
     pub(crate) clean: bool,
@@ -330,21 +332,19 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    /// Whether durable records are missing in front of the first segment: before one is deleted, the checkpoint says so.
+    /// Whether durable records are missing in front of the first segment. A log that is only read may have an owner who deletes
+    /// some just now.
     fn judge_head(&mut self) -> Result<()> {
-        /// A first batch as far above the log start as that may have begun a segment of its own.
-        const FAR: i64 = 1 << 30;
-        let (Some(first), Some(start)) = (self.files.first(), self.request.log_start) else { return Ok(()) };
-        let base = first.base_offset();
-        if start >= base || start >= self.request.recovery_point || base - start > FAR {
-            return Ok(());
-        }
-        if self.request.options.corruption == CorruptionPolicy::Refuse {
-            let kind = CorruptionKind::MissingSegment { expected: start, got: base };
+        let Some(first) = self.files.first() else { return Ok(()) };
+        let (base, point) = (first.base_offset(), self.request.recovery_point);
+        let Some(missing) = missing_head(base, self.request.told_start, point) else { return Ok(()) };
+        let is_refused = self.request.options.corruption == CorruptionPolicy::Refuse;
+        if is_refused && !self.request.environment.read_only {
+            let kind = CorruptionKind::MissingSegment { expected: missing.first, got: base };
             let found = Corruption::new(first.file().path(), 0, kind);
-            return Err(Error::Corrupt(Corruption { below: Some(self.request.recovery_point), ..found }));
+            return Err(Error::Corrupt(Corruption { below: Some(point), ..found }));
         }
-        self.report.missing_head = Some(OffsetRange { first: start, last: Offset(base.0 - 1) });
+        self.report.missing_head = Some(missing);
         Ok(())
     }
 
@@ -592,6 +592,20 @@ impl<'a> Recovery<'a> {
         report.batches_checked = self.scan.stats.batches_checked;
         report.batches_replayed = self.scan.stats.batches_replayed;
     }
+}
+
+/// The durable offsets that are missing in front of a first segment at `base`, of a log that `told_start` says the start of.
+pub(crate) fn missing_head(
+    base: Offset,
+    told_start: Option<Offset>,
+    recovery_point: Offset,
+) -> Option<OffsetRange> {
+    /// A first batch as far above the log start as that may have begun a segment of its own.
+    const FAR: i64 = 1 << 30;
+    let start = told_start?;
+    // Who empties a log to begin it at a lower offset says so before, with no recovery point, and may crash then.
+    let is_missing = start < base && start < recovery_point && base - start <= FAR;
+    is_missing.then(|| OffsetRange { first: start, last: Offset(base.0 - 1) })
 }
 
 /// The batch that a file begins with, or what is wrong with it.

@@ -94,12 +94,20 @@ pub enum CutReason {
 }
 
 impl RecoveryReport {
+    /// Whether something was cut or is missing that was durable: an opening under
+    /// [`CorruptionPolicy::Refuse`](crate::CorruptionPolicy::Refuse) refuses the log.
+    pub fn lacks_durable(&self) -> bool {
+        self.missing_head.is_some()
+            || self.cut.as_ref().is_some_and(|cut| cut.reason == CutReason::Corruption)
+    }
+
     /// How many offsets below the recovery point were cut, or are missing: they were durable. Of a log that was cut by
     /// [`CorruptionPolicy::CutAndKeep`](crate::CorruptionPolicy::CutAndKeep) or by [`repair`](mod@crate::repair).
     pub fn durable_offsets_cut(&self) -> u64 {
         let end = |cut: &Cut| cut.offset.0.max(self.log_start);
         let cut = self.cut.as_ref().map_or(0, |cut| self.recovery_point - end(cut));
-        u64::try_from(cut).unwrap_or(0)
+        let head = self.missing_head.map_or(0, |missing| missing.last - missing.first + 1);
+        u64::try_from(cut.max(0).saturating_add(head)).unwrap_or(0)
     }
 
     /// Whether the log was closed well, and nothing of what that leaves was missing or too much.
