@@ -73,6 +73,7 @@ pub(super) struct Found {
     partitions: Vec<TopicPartition>,
     deleted: Vec<PathBuf>,
     clean: bool,
+    is_ours: bool,
     recovery_points: OffsetsByPartition,
     log_starts: OffsetsByPartition,
     high_watermarks: OffsetsByPartition,
@@ -90,12 +91,15 @@ pub(super) struct Failed {
 
 impl Found {
     pub(super) fn in_directory(disk: &dyn Disk, path: &Path) -> Result<Self> {
+        let recovery_points = read_offsets(disk, path, directory_file::RECOVERY_POINTS)?;
+        let log_starts = read_offsets(disk, path, directory_file::LOG_STARTS)?;
         let mut found = Self {
             partitions: Vec::new(),
             deleted: Vec::new(),
             clean: false,
-            recovery_points: read_offsets(disk, path, directory_file::RECOVERY_POINTS)?,
-            log_starts: read_offsets(disk, path, directory_file::LOG_STARTS)?,
+            is_ours: are_ours(&recovery_points, &log_starts),
+            recovery_points,
+            log_starts,
             high_watermarks: read_offsets(disk, path, directory_file::HIGH_WATERMARKS)?,
         };
         for entry in disk.list(path).at("list", path)? {
@@ -188,7 +192,7 @@ impl Found {
             log_start: self.log_starts.get(name).copied(),
             high_watermark: self.high_watermarks.get(name).copied(),
             clean: self.clean,
-            is_ours: are_ours(&self.recovery_points, &self.log_starts),
+            is_ours: self.is_ours,
         }
     }
 }
