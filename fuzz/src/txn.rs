@@ -229,7 +229,7 @@ impl Driver {
     fn set_high_watermark(&mut self, to: u8) {
         let to = self.offset(to);
         self.log().set_high_watermark(Offset(to));
-        self.model.high_watermark = Some(to.max(self.model.log_start));
+        self.model.high_watermark = Some(to.min(self.model.log_end).max(self.model.log_start));
     }
 
     fn delete(&mut self, before: u8) {

@@ -282,7 +282,7 @@ impl Model {
         }
         self.log_start = self.log_start.min(target);
         self.high_watermark = self.high_watermark.map(|set| set.min(target));
-        self.settle_anew();
+        self.settled = self.settled.min(target);
     }
 
     pub fn start_over(&mut self, start: i64) {
