@@ -4,25 +4,22 @@ use super::Shared;
 use super::commit::End;
 use crate::error::{Error, IoError, Result};
 
-/// A change that is under way. Dropped by a panic only.
-struct Unfinished<'a>(&'a Shared);
+/// What is done if a panic comes through here.
+struct OnPanic<F: FnMut()>(F);
 
-impl Drop for Unfinished<'_> {
+impl<F: FnMut()> Drop for OnPanic<F> {
     #[cold]
     fn drop(&mut self) {
-        let panicked = std::io::Error::other("a change of the log panicked");
-        self.0.end_quietly(End::Poisoned(IoError::new("change", &self.0.directory, panicked)));
+        (self.0)();
     }
 }
 
-/// The same outside of all locks.
-struct Untold<'a>(&'a Shared);
-
-impl Drop for Untold<'_> {
-    #[cold]
-    fn drop(&mut self) {
-        self.0.tell();
-    }
+#[inline(always)]
+fn watched<T>(change: impl FnOnce() -> T, on_panic: impl FnMut()) -> T {
+    let watch = OnPanic(on_panic);
+    let result = change();
+    std::mem::forget(watch);
+    result
 }
 
 impl Shared {
@@ -37,19 +34,16 @@ impl Shared {
     /// [`telling`](Self::telling), outside of it.
     #[inline(always)]
     pub(super) fn whole_under_lock<T>(&self, change: impl FnOnce() -> T) -> T {
-        let unfinished = Unfinished(self);
-        let result = change();
-        std::mem::forget(unfinished);
-        result
+        watched(change, || {
+            let panicked = std::io::Error::other("a change of the log panicked");
+            self.end_quietly(End::Poisoned(IoError::new("change", &self.directory, panicked)));
+        })
     }
 
     /// Tells those who wait if `change` panics, which has poisoned the log.
     #[inline(always)]
     pub(super) fn telling<T>(&self, change: impl FnOnce() -> T) -> T {
-        let untold = Untold(self);
-        let result = change();
-        std::mem::forget(untold);
-        result
+        watched(change, || self.tell())
     }
 
     /// Makes a change of the log's files. If it fails because the log was closed or deleted meanwhile, that is the error; if
