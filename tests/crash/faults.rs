@@ -283,10 +283,21 @@ impl Trial {
             let mut opened = check::recovered(image, Geometry::Sectors, &expected)?;
             opened.take_over_clients(&self.world);
             opened.step(Op::Append { producer: 2, size: Size::Small })?;
+            survives(&opened)?;
             check::goes_on(&mut opened)?;
         }
         Ok(())
     }
+}
+
+/// What an opening found and what was acknowledged since is there after a loss of power, too: also what a sync before that
+/// opening failed to write, and the kernel counts as written.
+fn survives(opened: &World) -> Checked<()> {
+    let (disk, now) = (&opened.disk, &opened.now);
+    let expected =
+        Expected { before: now, after: now, origin: &[], at_least: now.log_end(), powered: false };
+    let image = disk.crash(disk.crash_points() - 1, &mut Oldest);
+    check::recovered(image, Geometry::Sectors, &expected).map(drop)
 }
 
 fn is_the_fault(cause: &IoError, case: Case) -> Checked<()> {
