@@ -227,7 +227,9 @@ impl Commit {
 
     /// Makes everything appended before the call durable.
     pub(crate) fn sync(&self, watermarks: &Watermarks, sync: impl Fn() -> Result<Offset>) -> Result<()> {
-        let ticket = Ticket { target: watermarks.log_end(), generation: self.generation() };
+        // In this order: a truncation in between condemns the ticket, or has come before the end that is read.
+        let generation = self.generation();
+        let ticket = Ticket { target: watermarks.log_end(), generation };
         match self.wait(ticket, watermarks, sync) {
             // Truncated meanwhile: there is nothing left of it to sync.
             Err(Error::Truncated) => Ok(()),

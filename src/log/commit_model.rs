@@ -183,6 +183,21 @@ fn a_truncation_never_lets_a_batch_be_taken_for_another() {
     });
 }
 
+/// A sync that had read the log end before a truncation, and the generation behind it, waited for an end that was gone and that
+/// nothing condemned: it synced again and again, for ever.
+#[test]
+fn a_sync_beside_a_truncation_comes_back() {
+    check(|| {
+        let model = Model::new(u32::MAX);
+        let tickets = [model.append(1).unwrap(), model.append(2).unwrap()];
+        let syncer = model.spawn(|model| model.commit.sync(&model.watermarks, || model.sync()).unwrap());
+        let truncator = model.spawn(|model| model.truncate(1));
+        join([syncer, truncator]);
+        model.assert_stored(1, tickets[0]);
+        assert_eq!(model.watermarks.durable(), model.watermarks.log_end());
+    });
+}
+
 #[test]
 fn after_a_failed_sync_nothing_is_acknowledged_and_nobody_hangs() {
     check(|| {
