@@ -321,6 +321,8 @@ impl Log {
     /// opening has those of its [`LogDirOptions`](crate::LogDirOptions), for all partitions or
     /// [for each](crate::LogDirOptions::log_for).
     ///
+    /// A log that becomes synced takes nothing back from its readers: what they could see until then they still see.
+    ///
     /// ```
     /// use idemlog::{Durability, LogDir, LogDirOptions};
     ///

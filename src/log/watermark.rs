@@ -23,6 +23,8 @@ pub(crate) struct Watermarks {
     high_watermark: AtomicI64,
     /// Whether readers wait for the disk, without a host that says how far they may see.
     synced: AtomicBool,
+    /// Where the log ended when readers came to wait for the disk. They had seen it, and are not sent back.
+    seen: AtomicI64,
     /// The high watermark in the checkpoint that the log was opened with; -1 for none. Only handed out and written again.
     checkpointed_high_watermark: AtomicI64,
     /// After a truncation to the middle of a batch: where the last batch left ends, and the log end. No batch ends in
@@ -42,6 +44,7 @@ impl Watermarks {
             log_end: AtomicI64::new(log_end.0),
             high_watermark: AtomicI64::new(-1),
             synced: AtomicBool::new(durability == Durability::Synced),
+            seen: AtomicI64::new(0),
             checkpointed_high_watermark: AtomicI64::new(-1),
             gap: Mutex::new((Offset::ZERO, Offset::ZERO)),
             announced_start: AtomicI64::new(-1),
@@ -75,15 +78,26 @@ impl Watermarks {
         let set = self.high_watermark.load(Ordering::Acquire);
         if set >= 0 {
             Offset(set).min(self.readable_end())
-        } else if self.synced.load(Ordering::Relaxed) {
-            self.durable()
+        } else if self.synced.load(Ordering::Acquire) {
+            self.durable().max(self.seen()).min(self.readable_end())
         } else {
             self.readable_end()
         }
     }
 
+    #[inline]
+    fn seen(&self) -> Offset {
+        Offset(self.seen.load(Ordering::Acquire))
+    }
+
+    /// Under the append lock.
     pub(crate) fn set_durability(&self, durability: Durability) {
-        self.synced.store(durability == Durability::Synced, Ordering::Relaxed);
+        if durability == Durability::Buffered {
+            self.synced.store(false, Ordering::Release);
+        } else if !self.synced.load(Ordering::Acquire) {
+            self.seen.fetch_max(self.log_end().0, Ordering::AcqRel);
+            self.synced.store(true, Ordering::Release);
+        }
     }
 
     pub(crate) fn poison(&self) {
@@ -122,6 +136,7 @@ impl Watermarks {
     /// Lowers the high watermark, before what lies above `offset` is cut.
     pub(crate) fn lower_high_watermark(&self, offset: Offset) {
         self.high_watermark.fetch_min(offset.0, Ordering::AcqRel);
+        self.seen.fetch_min(offset.0, Ordering::AcqRel);
         self.checkpointed_high_watermark.fetch_min(offset.0, Ordering::AcqRel);
     }
 
