@@ -111,7 +111,8 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] where `submit` would wait; nothing is stored.
+    /// [`Error::WouldBlock`] where `submit` would wait; nothing is stored, and background threads are asked to sync. Without any,
+    /// somebody must [`sync`](Self::sync) before more is taken.
     pub fn try_submit<B: BatchBytes>(&self, batches: &[Batch<B>], options: AppendOptions) -> Result<Pending> {
         self.submit_within(&lend(batches), options, false)
     }
@@ -217,6 +218,8 @@ impl Shared {
     fn come_within_bounds(&self, may_wait: bool) -> Result<()> {
         while let Some(bound) = self.backlog.exceeds(&self.counters, &self.admission) {
             if !may_wait {
+                // What came in without a ticket has asked for no sync.
+                self.request(Chore::Sync);
                 return Err(Error::WouldBlock { bound });
             }
             self.counters.budget_stalls.add(1);
