@@ -294,8 +294,7 @@ impl Trial {
 /// opening failed to write, and the kernel counts as written.
 fn survives(opened: &World) -> Checked<()> {
     let (disk, now) = (&opened.disk, &opened.now);
-    let expected =
-        Expected { before: now, after: now, origin: &[], at_least: now.log_end(), powered: false };
+    let expected = Expected { before: now, after: now, origin: &[], at_least: now.log_end(), powered: false };
     let image = disk.crash(disk.crash_points() - 1, &mut Oldest);
     check::recovered(image, Geometry::Sectors, &expected).map(drop)
 }
