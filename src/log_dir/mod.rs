@@ -413,8 +413,8 @@ impl LogDir {
             // A thread that panicked has said so; there is nothing left to do for it.
             let _ = thread.join();
         }
-        let marked = closed.and_then(|()| inner.leave());
-        *inner.checkpointing.lock() = true;
+        let marked = closed.and_then(|()| inner.say_closed_well());
+        inner.leave_to_the_next_owner();
         *inner.environment.lock.lock() = None;
         marked
     }
@@ -440,12 +440,19 @@ impl Inner {
     }
 
     /// Every partition closed well: says so on the disk.
-    fn leave(&self) -> Result<()> {
+    fn say_closed_well(&self) -> Result<()> {
         if self.options.read_only {
             return Ok(());
         }
         self.write_checkpoints()?;
         if self.failed.lock().is_empty() { self.mark_clean() } else { Ok(()) }
+    }
+
+    /// Waits for whoever writes a file of the directory's. From here on nobody does: they may be another owner's soon.
+    fn leave_to_the_next_owner(&self) {
+        *self.checkpointing.lock() = true;
+        self.named_producers.iter().for_each(NamedProducers::leave);
+        self.producer_ids.iter().for_each(ProducerIds::leave);
     }
 
     /// What the checkpoints say of the partitions that did not open. It stays: damage below a recovery point that was
