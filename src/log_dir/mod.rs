@@ -74,8 +74,6 @@ struct Inner {
     closed: AtomicBool,
     deletions: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// One writer of checkpoint files at a time. Holds whether they may be another owner's by now.
-    checkpointing: Mutex<bool>,
 }
 
 impl LogDir {
@@ -118,7 +116,6 @@ impl LogDir {
             closed: AtomicBool::new(false),
             deletions: AtomicUsize::new(0),
             threads: Mutex::default(),
-            checkpointing: Mutex::default(),
             options,
         });
         let dir = Self { inner };
@@ -252,7 +249,7 @@ impl LogDir {
         let options = inner.options.log_options(&name)?;
         // After a crash the new partition would be measured by the recovery point and log start of the one before it.
         if inner.gone.lock().contains(&name) {
-            inner.write_checkpoints()?;
+            inner.environment.write_checkpoints_now()?;
         }
         atomic::create_directory_durably(&*inner.options.disk, &directory)?;
         let state = CheckpointedState::default();
@@ -444,13 +441,13 @@ impl Inner {
         if self.options.read_only {
             return Ok(());
         }
-        self.write_checkpoints()?;
+        self.environment.write_checkpoints_now()?;
         if self.failed.lock().is_empty() { self.mark_clean() } else { Ok(()) }
     }
 
     /// Waits for whoever writes a file of the directory's. From here on nobody does: they may be another owner's soon.
     fn leave_to_the_next_owner(&self) {
-        *self.checkpointing.lock() = true;
+        *self.environment.checkpointing.lock() = true;
         self.named_producers.iter().for_each(NamedProducers::leave);
         self.producer_ids.iter().for_each(ProducerIds::leave);
     }
@@ -473,10 +470,6 @@ impl Inner {
 
 impl Checkpointer for Inner {
     fn write_checkpoints(&self) -> Result<()> {
-        let has_left = self.checkpointing.lock();
-        if *has_left {
-            return Err(Error::Closed);
-        }
         let gone = self.gone.lock().clone();
         let mut checkpoints = self.checkpointed_of_failed();
         for (name, log) in self.partitions.read().iter() {
@@ -562,6 +555,7 @@ pub(crate) fn environment(options: &LogDirOptions, lock: Option<DirectoryLock>) 
         },
         fences: Fences::default(),
         read_only: options.read_only,
+        checkpointing: crate::sync::Mutex::default(),
         checkpoints_stale: AtomicBool::new(false),
         checkpointer: OnceLock::new(),
     }
