@@ -87,3 +87,35 @@ impl Inner {
         (now << 64) ^ (count << 16) ^ name.partition() as u128
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::fs::sim::{Fault, Operation, SimDisk};
+    use crate::fs::{Disk, IoMode};
+    use crate::{BatchBuilder, LogDir, LogDirOptions, LogOptions};
+
+    /// The blocks of a segment that was prepared, and what was filled since the budget was last told, counted for ever. When
+    /// enough partitions were deleted, all others got their blocks in the smallest steps.
+    #[test]
+    fn a_deleted_partition_leaves_nothing_in_the_budget_of_space() {
+        for mode in [IoMode::Mapped, IoMode::Write] {
+            let disk = SimDisk::new(mode);
+            let log = LogOptions::default().io_mode(Some(mode)).segment_bytes(100 << 10);
+            let options = LogDirOptions::default().disk(Arc::new(disk.clone())).log(log);
+            let dir = LogDir::open("/data", options).unwrap();
+            let room = || dir.inner.environment.space.room();
+            let before = room();
+            let log = dir.partition("t", 0).unwrap();
+            let of_size = |size: usize| BatchBuilder::new().record("k", vec![b'x'; size]).build().unwrap();
+            log.append(&of_size(20 << 10)).unwrap();
+            // The next segment is made, and then there are no blocks for the batch.
+            disk.inject(Fault::nth(Operation::Allocate, 2));
+            log.append(&of_size(90 << 10)).unwrap_err();
+            assert!(disk.exists("/data/t-0/segment.prepared".as_ref()).unwrap());
+            dir.delete_partition("t", 0).unwrap();
+            assert_eq!(before - room(), 0, "{mode:?}");
+        }
+    }
+}
