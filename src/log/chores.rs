@@ -57,6 +57,20 @@ impl Shared {
         }
     }
 
+    /// Asks the workers for a sync. `false` if there are none; not to be called under a lock.
+    pub(super) fn request_sync(&self) -> bool {
+        if !self.environment.queue.has_workers() {
+            return false;
+        }
+        self.request(Chore::Sync);
+        let is_asked = self.environment.queue.has_workers();
+        if !is_asked {
+            // The last one has left meanwhile, and somebody may count on what was asked for here.
+            self.commit.wake_all();
+        }
+        is_asked
+    }
+
     /// Hands what was asked for before there were workers to those who have just come.
     pub(super) fn hand_over_chores(&self) {
         for urgency in [Urgency::Quick, Urgency::Slow] {
