@@ -68,6 +68,30 @@ fn a_partition_whose_deletion_failed_comes_back_as_it_was() {
     }
 }
 
+/// One file of a deleted partition that could not be removed kept all others from opening.
+#[test]
+fn a_deleted_partition_that_cannot_be_removed_keeps_no_other_from_opening() {
+    for mode in MODES {
+        let (disk, dir) = before(mode);
+        dir.partition("other", 0).unwrap().append(&batch(1, 0, 0, 1)).unwrap();
+        disk.inject(Fault::nth(Operation::Remove, 1));
+        assert!(dir.delete_partition("t", 0).is_err());
+        let leftovers = || {
+            let entries = disk.list(Path::new("/data")).unwrap().into_iter();
+            entries.filter(|entry| entry.name.to_string_lossy().ends_with("-delete")).count()
+        };
+        drop(dir);
+        disk.inject(Fault::nth(Operation::Remove, 1));
+        let dir = on(&disk, mode);
+        assert_eq!((dir.failed().len(), leftovers()), (0, 1), "{mode:?}");
+        assert_eq!(stored(&dir.find("other", 0).unwrap().unwrap()).len(), 1);
+        assert!(dir.find("t", 0).unwrap().is_none());
+        drop(dir);
+        drop(on(&disk, mode));
+        assert_eq!(leftovers(), 0, "the next one tries again");
+    }
+}
+
 /// It was answered as if there were none, and stayed on the disk.
 #[test]
 fn a_partition_that_did_not_open_can_be_deleted() {
