@@ -1,4 +1,4 @@
-//! The one place that names locks, and the atomics and threads of the commit protocol, so that a model checker can put its
+//! The one place that names locks, and the atomics and threads of the commit protocol and of the workers, so that a model checker can put its
 //! own in their place: under `--cfg idemlog_shuttle` every one of them is a point where another thread may go on.
 
 #[cfg(not(idemlog_shuttle))]
@@ -92,6 +92,10 @@ mod shuttled {
         pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _: Instant) -> InTime {
             self.wait(guard);
             InTime
+        }
+
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
         }
 
         pub(crate) fn notify_all(&self) {

@@ -9,6 +9,8 @@
 #[path = "common/alone.rs"]
 mod alone;
 mod common;
+#[path = "common/gate.rs"]
+mod gate;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,10 +18,11 @@ use std::time::{Duration, Instant};
 
 use alone::alone;
 use common::{MODES, batch, open, options, plain, stored};
+use gate::GatedDisk;
 use idemlog::sim::{FailedSync, Fault, Oldest, Operation, SimDisk};
 use idemlog::{
     AppendOptions, Batch, ControlRecord, Durability, Error, IoMode, Log, LogDir, LogDirOptions, LogOptions,
-    Offset, Origin,
+    Offset, Origin, Result,
 };
 
 /// A directory that was opened for reading only deleted its owner's partition, gave the owner's prepared segment another name,
@@ -183,6 +186,34 @@ fn a_fenced_producer_stays_fenced_whatever_makes_its_id_known() {
             assert!(matches!(refused, Err(Error::Rejected(_))), "{name}: {refused:?}");
             assert!(!log.append(&batch(new.id().0, new.epoch().0, 0, 1)).unwrap().is_duplicate(), "{name}");
         }
+    }
+}
+
+/// A call that was under way when the directory was closed still gave out what the next owner had read as free. Of two producers
+/// with one id and epoch neither is fenced, and the records of one count as sent again by the other.
+#[test]
+fn what_is_given_out_while_a_directory_closes_the_next_owner_does_not_give_out_again() {
+    type Draw = fn(&LogDir) -> Result<(i64, i16)>;
+    let draws: [(&str, Draw); 2] = [
+        ("idemlog-producer-ids.tmp", |dir| dir.new_producer_id().map(|id| (id.0, 0))),
+        ("idemlog-named-producers.tmp", |dir| dir.producer("x").map(|x| (x.id().0, x.epoch().0))),
+    ];
+    for (file, draw) in draws {
+        let disk = SimDisk::new(MODES[0]);
+        let (before, _) = on(&disk, MODES[0]);
+        before.producer("x").unwrap();
+        before.close().unwrap();
+        let gated = GatedDisk::new(&disk);
+        let dir = LogDir::open("/data", options(MODES[0]).disk(gated.clone())).unwrap();
+        let gate = gated.close_before(file);
+        std::thread::scope(|scope| {
+            let late = scope.spawn(|| draw(&dir));
+            gate.wait();
+            dir.close().unwrap();
+            let next = draw(&on(&disk, MODES[0]).0).unwrap();
+            gate.open();
+            assert_ne!(late.join().unwrap().unwrap(), next);
+        });
     }
 }
 

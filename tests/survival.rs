@@ -7,13 +7,16 @@
 )]
 
 mod common;
+#[path = "common/gate.rs"]
+mod gate;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use common::{MODES, batch, small, stored};
-use idemlog::sim::{FailedSync, Fault, Operation, SimDisk};
+use gate::GatedDisk;
+use idemlog::sim::{FailedSync, Fault, Oldest, Operation, SimDisk};
 use idemlog::{
     AppendOptions, BatchBuilder, ControlRecord, Durability, Error, IoMode, LeaderEpoch, Log, LogDir,
     LogDirOptions, LogOptions, Offset, Origin, ProducerEpoch, ProducerId, Result, Sequence, TopicId,
@@ -429,6 +432,33 @@ fn a_deletion_that_failed_is_durable_once_it_was_tried_again() {
         let killed = disk.kill(disk.crash_points() - 1);
         drop((dir, log));
         assert_eq!(open(&killed, mode).unwrap().1.log_start_offset(), Offset(30));
+    }
+}
+
+/// A deletion that was tried again counted as durable while a worker was only about to write down what the first try had not.
+#[test]
+fn a_deletion_that_is_tried_again_waits_for_whoever_writes_it_down() {
+    for mode in MODES {
+        let disk = SimDisk::new(mode);
+        let gated = GatedDisk::new(&disk);
+        let dir = LogDir::open("/data", common::options(mode).disk(gated.clone())).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        (0..20).for_each(|at| assert!(!log.append(&batch(7, 0, at * 2, 2)).unwrap().is_duplicate()));
+        // Leaves something to a worker.
+        log.roll().unwrap();
+        disk.inject(Fault::nth(Operation::Rename, 1));
+        assert!(log.delete_records(Offset(30)).is_err());
+        let gate = gated.close_before("recovery-point-offset-checkpoint.tmp");
+        std::thread::scope(|scope| {
+            scope.spawn(|| dir.run_background());
+            gate.wait();
+            let answer = log.delete_records(Offset(30));
+            let after_power_cut = disk.crash(disk.crash_points() - 1, &mut Oldest);
+            gate.open();
+            dir.close().unwrap();
+            assert_eq!(answer.unwrap(), Offset(30));
+            assert_eq!(open(&after_power_cut, mode).unwrap().1.log_start_offset(), Offset(30), "{mode:?}");
+        });
     }
 }
 

@@ -124,6 +124,20 @@ pub(crate) fn read_whole(file: &dyn DiskFile, len: u64, limit: u64) -> io::Resul
 }
 
 /// An open file of a [`Disk`].
+///
+/// # Maps
+///
+/// A [`Map`] lends the published bytes of a file as `&[u8]`. If such bytes change or go away while the map or anything taken from
+/// it exists, the behaviour is undefined, or the process is killed (SIGBUS). No type can keep that from happening, as the file is
+/// everybody's, and the calls are not `unsafe`, so that a disk of your own can pass them on. So it is for the caller to see
+/// that, for as long as there is a map of the file, nobody
+///
+/// * maps it by [`map`](Self::map) once more,
+/// * writes other bytes below the published end, by [`write_at`](Self::write_at) or in any other way,
+/// * or cuts it there, by [`set_len`](Self::set_len) or in any other way,
+///
+/// be it through this handle, another one or none of this crate's, in this process or another. The engine sees to it for the
+/// files of a directory that it has locked. Whoever only reads through a [`LogDir`](crate::LogDir) makes none of these calls.
 pub trait DiskFile: Debug + Send + Sync {
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
@@ -133,7 +147,7 @@ pub trait DiskFile: Debug + Send + Sync {
         Ok(self.len()? == 0)
     }
 
-    /// Cuts the file, or extends it with zeros that have no blocks yet. Nobody may have bytes mapped that are cut.
+    /// Cuts the file, or extends it with zeros that have no blocks yet. Nobody may have bytes [mapped](Self#maps) that are cut.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Gives [`from`, `to`) blocks of the disk, reading as zeros where nothing was written, and extends the file to
@@ -144,17 +158,19 @@ pub trait DiskFile: Debug + Send + Sync {
     /// Reads until `buffer` is full or the file ends; the number of bytes read.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
 
-    /// Writes all of `bytes`.
+    /// Writes all of `bytes`. They may not change what is published in a [map](Self#maps).
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
 
     /// Makes the file's bytes and length durable (not its name).
     fn sync(&self) -> io::Result<()>;
 
     /// Maps [0, `capacity`) for reading and appending, of which the first `published` bytes are fixed already. The
-    /// file may be shorter than `capacity`: allocate before storing. The mapping outlives this handle.
+    /// file may be shorter than `capacity`: allocate before storing. The mapping outlives this handle. There may be no other
+    /// writer's [map](Self#maps) of the file, and none that has more than that published.
     fn map(&self, capacity: usize, published: usize) -> io::Result<MapWriter>;
 
-    /// Maps [0, `len`), all of it inside of the file and fixed, for reading.
+    /// Maps [0, `len`), all of it inside of the file and fixed, for reading: nobody may change or cut it while the
+    /// [map](Self#maps) exists.
     fn map_read(&self, len: usize) -> io::Result<Arc<Map>>;
 
     /// Whether this process has a map of the file, whoever made it and through whichever descriptor: then it is not cut, as

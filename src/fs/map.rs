@@ -1,5 +1,5 @@
-//! A file's bytes in memory. This is the only module that may say `unsafe`, and it is sound on its own: no safe call
-//! from outside makes a data race or a reference to bytes that may still change.
+//! A file's bytes in memory. This is the only module that may say `unsafe`. No call of a [`Map`] or a [`MapWriter`] makes a data
+//! race or a reference to bytes that may still change, as long as the file is changed through its one writer alone.
 //!
 //! A mapping is cut in two by its *published end*:
 //!
@@ -15,9 +15,12 @@
 //! * The published end rises by a release store and is read by an acquire load: who sees it sees the bytes below it.
 //! * It never falls.
 //!
-//! What no type can hold is other descriptors of the same file. The engine never writes below a published end; it cuts a file
-//! there only when this process has no map of it ([`DiskFile::is_mapped`](super::DiskFile)), and else puts a copy in its
-//! place. The lock on the directory keeps other processes from either, and those who read without it do not map.
+//! What no type can hold is the file itself: a second writer's map, another descriptor, `std::fs`. A map of a file on the disk is
+//! as sound as whoever asked a [`DiskFile`](super::DiskFile) for it is careful; its text says what must not be done. (`memmap2` has
+//! an `unsafe` function for that. Here the calls are safe ones, so that a host's own disk may pass them on without `unsafe`.)
+//! The engine never changes a byte below a published end; it cuts a file there only when this process has no map of it
+//! ([`DiskFile::is_mapped`](super::DiskFile)), and else puts a copy in its place. The lock on the directory keeps other
+//! processes from either, and those who read without it do not map.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -109,7 +112,8 @@ pub enum Pages {
 
 /// A shared mapping of a file: bytes that are published, and room behind them that only its [`MapWriter`] reaches.
 ///
-/// It stays mapped until the last [`Bytes`] taken from it is dropped, also when the file was closed or removed.
+/// It stays mapped until the last [`Bytes`] taken from it is dropped, also when the file was closed or removed. Until then nobody
+/// may change or cut what is published of the file: see [`DiskFile`](crate::DiskFile#maps).
 ///
 /// ```
 /// use idemlog::{Access, Disk, RealDisk};

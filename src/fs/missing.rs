@@ -30,8 +30,13 @@ pub(crate) fn or_too_long<T>(read: io::Result<T>, path: &Path) -> Result<T> {
 
 /// Removes a file, if there is one. The directory is not synced.
 pub(crate) fn remove_if_present(disk: &dyn Disk, path: &Path) -> Result<()> {
-    match disk.remove_file(path) {
+    if_present(disk.remove_file(path)).at("remove", path)
+}
+
+/// What came of doing something to what may not be there, which is well then.
+pub(crate) fn if_present(done: io::Result<()>) -> io::Result<()> {
+    match done {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed.at("remove", path),
+        done => done,
     }
 }

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Weak;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex};
 
 /// Who has chores.
 pub(crate) trait Worked: Debug + Send + Sync {
@@ -91,16 +91,20 @@ impl Queue {
                 self.state.lock().slow_workers -= 1;
             }
         }
-        self.workers.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// `None` when the queue is closed and nothing is left, or only what another worker comes to.
+    /// `None` when the queue is closed and nothing is left, or only what another worker comes to. The caller is no worker any
+    /// more then: whoever pushes something later sees that it is not.
     fn pop(&self) -> Option<(Weak<dyn Worked>, Urgency)> {
         let mut state = self.state.lock();
         loop {
             let next = state.pop(self.workers.load(Ordering::Acquire));
-            if next.is_some() || state.closed {
+            if next.is_some() {
                 return next;
+            }
+            if state.closed {
+                self.workers.fetch_sub(1, Ordering::SeqCst);
+                return None;
             }
             self.wakeup.wait(&mut state);
         }

@@ -57,6 +57,20 @@ impl Shared {
         }
     }
 
+    /// Asks the workers for a sync. `false` if there are none; not to be called under a lock.
+    pub(super) fn request_sync(&self) -> bool {
+        if !self.environment.queue.has_workers() {
+            return false;
+        }
+        self.request(Chore::Sync);
+        let is_asked = self.environment.queue.has_workers();
+        if !is_asked {
+            // The last one has left meanwhile, and somebody may count on what was asked for here.
+            self.commit.wake_all();
+        }
+        is_asked
+    }
+
     /// Hands what was asked for before there were workers to those who have just come.
     pub(super) fn hand_over_chores(&self) {
         for urgency in [Urgency::Quick, Urgency::Slow] {
@@ -445,12 +459,10 @@ impl Shared {
         self.checkpoint()?;
         let _files = self.hold_files();
         let mut appender = self.appender.lock();
-        let prepared = appender.prepared.take();
+        let prepared = self.take_prepared(&mut appender);
         let writer = appender.writer.take();
-        self.environment.space.give_back(std::mem::take(&mut appender.filled));
         drop(appender);
         if let Some(prepared) = prepared {
-            self.environment.space.give_back(prepared.file.allocated());
             prepared.file.remove()?;
         }
         if let Some(writer) = writer {
@@ -462,6 +474,14 @@ impl Shared {
             segment.write_indexes(&*self.environment.disk, &self.directory)?;
         }
         self.environment.disk.sync_directory(&self.directory).at("sync directory", &self.directory)
+    }
+
+    /// Takes the next segment, if it is ready, from an appender that has stored its last batch, and gives the blocks that only the
+    /// two know of back to the budget.
+    fn take_prepared(&self, appender: &mut Appender) -> Option<Prepared> {
+        let space = &self.environment.space;
+        space.give_back(std::mem::take(&mut appender.filled));
+        appender.prepared.take().inspect(|prepared| space.give_back(prepared.file.allocated()))
     }
 
     pub(super) fn end(&self, end: End) {
@@ -491,6 +511,7 @@ impl Shared {
             return;
         }
         self.end_quietly(End::Gone);
+        drop(self.take_prepared(&mut self.appender.lock()));
         // Under their names there may soon be those of another partition.
         self.segments.load().iter().for_each(|segment| self.let_go_of(segment));
     }

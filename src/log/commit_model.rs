@@ -1,12 +1,13 @@
 //! The commit protocol under a model checker that tries one interleaving of the threads after the other: appenders that
-//! wait or await, a truncator, and what ends a log. Run by `ci/model`.
+//! wait or await, a truncator, workers that leave, and what ends a log. Run by `ci/model`.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use shuttle::{check_pct, check_random, thread};
 
+use super::background::{Chore, Chores, Queue, Urgency, Worked};
 use super::commit::{Commit, End, Ticket};
 use super::options::Durability;
 use super::watermark::Watermarks;
@@ -25,16 +26,22 @@ struct Model {
     disk: Mutex<Vec<u64>>,
     /// How many more syncs succeed.
     syncs_left: Mutex<u32>,
+    queue: Queue,
+    chores: Chores,
+    itself: Weak<Self>,
 }
 
 impl Model {
     fn new(syncs: u32) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|itself: &Weak<Self>| Self {
             commit: Commit::default(),
             watermarks: Watermarks::new(Offset(0), Offset(0), Offset(0), Durability::Synced),
             log: Mutex::default(),
             disk: Mutex::default(),
             syncs_left: Mutex::new(syncs),
+            queue: Queue::default(),
+            chores: Chores::default(),
+            itself: itself.clone(),
         })
     }
 
@@ -97,6 +104,23 @@ impl Model {
         self.commit.wait(ticket, &self.watermarks, || self.sync())
     }
 
+    /// As `Shared::request_sync` does.
+    fn request_sync(&self) -> bool {
+        if !self.queue.has_workers() {
+            return false;
+        }
+        if let Some(urgency) = self.chores.request(Chore::Sync)
+            && self.queue.has_workers()
+        {
+            self.queue.push(self.itself.clone(), urgency);
+        }
+        let is_asked = self.queue.has_workers();
+        if !is_asked {
+            self.commit.wake_all();
+        }
+        is_asked
+    }
+
     /// An acknowledged append is on the disk at its offset, unless a truncation took it later.
     fn assert_stored(&self, number: u64, ticket: Ticket) {
         // With the append lock no truncation is half done.
@@ -105,6 +129,14 @@ impl Model {
         let disk = self.disk.lock();
         let stored = disk.get(ticket.target.0 as usize - 1);
         assert!(stored == Some(&number) || may_be_cut, "{number} at {ticket:?}: {disk:?}");
+    }
+}
+
+impl Worked for Model {
+    fn work(&self, urgency: Urgency) {
+        if self.chores.take(urgency).includes(Chore::Sync) {
+            self.commit.sync(&self.watermarks, || self.sync()).unwrap();
+        }
     }
 }
 
@@ -159,6 +191,35 @@ fn a_future_is_woken_by_the_sync_that_covers_it() {
         model.assert_stored(1, ticket);
         join([syncer, other]);
     });
+}
+
+/// A worker that had found the queue closed was still counted for a moment, and who counted on it then waited for ever.
+#[test]
+fn nobody_waits_for_a_worker_that_has_left() {
+    check(|| {
+        let model = Model::new(u32::MAX);
+        model.queue.enlist();
+        let worker = model.spawn(|model| model.queue.run());
+        let submitters = [1, 2].map(|number| model.spawn(move |model| submit_and_await(model, number)));
+        model.queue.close();
+        join([worker].into_iter().chain(submitters));
+    });
+}
+
+fn submit_and_await(model: &Model, number: u64) {
+    let ticket = model.append(number).unwrap();
+    model.request_sync();
+    let mut place = None;
+    let awaited = shuttle::future::block_on(std::future::poll_fn(|context| {
+        match model.commit.poll(ticket, &mut place, &model.watermarks, context.waker()) {
+            Poll::Pending if !model.request_sync() => Poll::Ready(Err(Error::NoSyncer)),
+            polled => polled,
+        }
+    }));
+    match awaited {
+        Ok(()) => model.assert_stored(number, ticket),
+        Err(error) => assert!(matches!(error, Error::NoSyncer), "{error}"),
+    }
 }
 
 #[test]

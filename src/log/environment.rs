@@ -31,13 +31,15 @@ pub(crate) struct Environment {
     pub(crate) fences: Fences,
     /// Whether nothing may be written at all.
     pub(crate) read_only: bool,
+    /// One writer of checkpoint files at a time. Holds whether they may be another owner's by now.
+    pub(crate) checkpointing: Mutex<bool>,
     /// Set when a recovery point or log start moved; taken by whoever writes the checkpoint files.
     pub(crate) checkpoints_stale: AtomicBool,
     /// The directory, which writes them.
     pub(crate) checkpointer: OnceLock<Weak<dyn Checkpointer>>,
 }
 
-/// Writes the recovery points and log starts of all partitions of a directory.
+/// Writes the recovery points and log starts of all partitions of a directory, when it is the caller's turn.
 pub(crate) trait Checkpointer: Debug + Send + Sync {
     fn write_checkpoints(&self) -> Result<()>;
 }
@@ -45,36 +47,44 @@ pub(crate) trait Checkpointer: Debug + Send + Sync {
 impl Environment {
     /// Writes the checkpoint files, if a partition has moved since, and the directory still has a handle.
     pub(crate) fn write_checkpoints(&self) -> Result<()> {
+        if !self.checkpoints_stale.load(Ordering::Acquire) {
+            return Ok(());
+        }
         match self.write_stale_checkpoints() {
             Err(Error::Closed) => Ok(()),
             written => written,
         }
     }
 
-    /// Writes the checkpoint files, if a partition has moved since: what they say is durable when this returns.
+    /// Writes the checkpoint files, if a partition has moved since: what they say is durable when this returns, whoever wrote it.
     ///
     /// # Errors
     ///
     /// As [`write_checkpoints_now`](Self::write_checkpoints_now).
     pub(crate) fn write_stale_checkpoints(&self) -> Result<()> {
-        if self.checkpoints_stale.swap(false, Ordering::AcqRel) {
-            self.write_checkpoints_now()
-        } else {
-            Ok(())
-        }
+        // The turn comes first: whoever is still at it may fail.
+        let has_left = self.checkpointing.lock();
+        if self.checkpoints_stale.load(Ordering::Acquire) { self.write_in_turn(*has_left) } else { Ok(()) }
     }
 
     /// Writes the checkpoint files now: what they say is durable when this returns.
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] when the directory has no handle any more, and nobody writes them; the disk's.
+    /// [`Error::Closed`] when the directory is closed or has no handle any more, and nobody writes them; the disk's.
     pub(crate) fn write_checkpoints_now(&self) -> Result<()> {
+        let has_left = self.checkpointing.lock();
+        self.write_in_turn(*has_left)
+    }
+
+    fn write_in_turn(&self, has_left: bool) -> Result<()> {
         let Some(checkpointer) = self.checkpointer.get() else { return Ok(()) };
+        // Before anything is looked at: what moves from here on is for the next.
         self.checkpoints_stale.store(false, Ordering::Release);
-        let written = checkpointer
-            .upgrade()
-            .map_or(Err(Error::Closed), |checkpointer| checkpointer.write_checkpoints());
+        let written = match checkpointer.upgrade() {
+            Some(checkpointer) if !has_left => checkpointer.write_checkpoints(),
+            _ => Err(Error::Closed),
+        };
         written.inspect_err(|_| self.checkpoints_stale.store(true, Ordering::Release))
     }
 }

@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 
 use super::Shared;
 use super::append::{AppendOutcome, Outcomes};
-use super::background::Chore;
 use super::commit::Ticket;
 use crate::error::{Error, Result};
 
@@ -80,13 +79,8 @@ impl Future for Pending {
             let shared = &this.shared;
             let polled = shared.commit.poll(ticket, &mut this.place, &shared.watermarks, context.waker());
             match polled {
-                Poll::Pending if !shared.environment.queue.has_workers() => {
-                    return Poll::Ready(Err(Error::NoSyncer));
-                }
-                Poll::Pending => {
-                    shared.request(Chore::Sync);
-                    return Poll::Pending;
-                }
+                Poll::Pending if shared.request_sync() => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(Err(Error::NoSyncer)),
                 Poll::Ready(resolved) => resolved?,
             }
         }

@@ -131,7 +131,7 @@ impl Shared {
         if before > self.watermarks.log_start() {
             self.raise_log_start(before)?;
         } else {
-            // Whoever moved it may have failed to say so on the disk.
+            // Whoever moved it may have failed to say so on the disk, and another may be about to.
             self.environment.write_stale_checkpoints()?;
         }
         Ok(self.watermarks.log_start())

@@ -118,7 +118,7 @@ impl Found {
     }
 
     /// Takes the clean marker away before anything is opened, so that a crash from here on is seen as one; makes durable which
-    /// partitions there are, and finishes deletions.
+    /// partitions there are, and finishes deletions as far as it can.
     pub(super) fn begin(&self, disk: &dyn Disk, path: &Path) -> Result<()> {
         if self.clean {
             let marker = path.join(directory_file::CLEAN_SHUTDOWN);
@@ -126,7 +126,8 @@ impl Found {
         }
         // Also of what was created or deleted by a process that died before it had synced the name.
         disk.sync_directory(path).at("sync directory", path)?;
-        self.deleted.iter().try_for_each(|doomed| disk.remove_directory(doomed).at("remove", doomed))
+        self.deleted.iter().for_each(|doomed| remove_deleted(disk, doomed));
+        Ok(())
     }
 
     /// Opens all partitions, several at a time. Who finds none left checks ahead of the others.
@@ -194,6 +195,13 @@ impl Found {
             clean: self.clean,
             is_ours: self.is_ours,
         }
+    }
+}
+
+/// Removes what a deletion has left. What cannot be removed is in nobody's way, and the next opening tries again.
+fn remove_deleted(disk: &dyn Disk, doomed: &Path) {
+    if let Err(_error) = disk.remove_directory(doomed) {
+        event!(warn, directory = %doomed.display(), error = %_error, "a deleted partition is not removed");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Many partitions in one directory: who owns it, what is in it, and what they share.
 
 pub(crate) mod checkpoint;
+mod deletion;
 mod found;
 pub(crate) mod look;
 mod named_producers;
@@ -21,7 +22,7 @@ pub use options::LogDirOptions;
 pub use producer::{LastBatch, Producer};
 
 use crate::error::{CorruptionKind, Error, IoContext, Result};
-use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
+use crate::fs::name::{TopicPartition, directory_file};
 use crate::fs::{DirectoryLock, Disk, EntryKind, atomic};
 use crate::log::background::Queue;
 use crate::log::check_ahead::CheckAhead;
@@ -67,15 +68,13 @@ struct Inner {
     creating: Mutex<()>,
     /// The partitions that are gone, but of which the checkpoint files may still tell.
     gone: Mutex<BTreeSet<TopicPartition>>,
-    /// The partitions that did not open.
+    /// The partitions that did not open, or whose deletion failed. None of them is among `partitions`; locked before those.
     failed: Mutex<BTreeMap<TopicPartition, Failed>>,
     producer_ids: Option<ProducerIds>,
     named_producers: Option<NamedProducers>,
     closed: AtomicBool,
     deletions: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// One writer of checkpoint files at a time. Holds whether they may be another owner's by now.
-    checkpointing: Mutex<bool>,
 }
 
 impl LogDir {
@@ -118,7 +117,6 @@ impl LogDir {
             closed: AtomicBool::new(false),
             deletions: AtomicUsize::new(0),
             threads: Mutex::default(),
-            checkpointing: Mutex::default(),
             options,
         });
         let dir = Self { inner };
@@ -252,7 +250,7 @@ impl LogDir {
         let options = inner.options.log_options(&name)?;
         // After a crash the new partition would be measured by the recovery point and log start of the one before it.
         if inner.gone.lock().contains(&name) {
-            inner.write_checkpoints()?;
+            inner.environment.write_checkpoints_now()?;
         }
         atomic::create_directory_durably(&*inner.options.disk, &directory)?;
         let state = CheckpointedState::default();
@@ -266,62 +264,9 @@ impl LogDir {
         self.inner.partitions.read().keys().cloned().collect()
     }
 
-    /// The partitions that did not open, and why. Their files are as they were.
+    /// The partitions that did not open, and why, and those whose deletion failed. Their files are as they were.
     pub fn failed(&self) -> Vec<(TopicPartition, Error)> {
         self.inner.failed.lock().iter().map(|(name, failed)| (name.clone(), failed.error.clone())).collect()
-    }
-
-    /// Deletes a partition: handles answer [`Error::Gone`] from now on, slices stay. `false` if there is none.
-    ///
-    /// The directory is renamed first, so that a crash leaves the partition whole or deleted; what was not removed yet is
-    /// removed by the next opening.
-    ///
-    /// # Errors
-    ///
-    /// The disk's; the partition may be deleted nevertheless.
-    pub fn delete_partition(&self, topic: &str, partition: i32) -> Result<bool> {
-        let name = sought(topic, partition)?;
-        let inner = &self.inner;
-        if inner.options.read_only {
-            return Err(self.read_only());
-        }
-        let Some(name) = name else { return self.check_open().map(|()| false) };
-        let log = inner.partitions.read().get(&name).cloned();
-        let deleted = self.delete(&name, log.as_ref());
-        log.iter().for_each(Log::tell);
-        deleted
-    }
-
-    /// Deletes the partition, whose log is this one. Nobody who waits for it is told.
-    fn delete(&self, name: &TopicPartition, log: Option<&Log>) -> Result<bool> {
-        let inner = &self.inner;
-        let _turn = inner.creating.lock();
-        self.check_open()?;
-        let Some(log) = log else { return Ok(false) };
-        // Waits for work of the partition that may itself wait to look at the partitions.
-        log.abandon();
-        let mut partitions = inner.partitions.write();
-        // Somebody else may have deleted it meanwhile, and created another.
-        if partitions.get(name).is_none_or(|present| !present.is(log)) {
-            return Ok(false);
-        }
-        inner.gone.lock().insert(name.clone());
-        partitions.remove(name);
-        let disk = &*inner.options.disk;
-        let doomed = inner.path.join(PartitionDirectory::deleted(name, self.unique(name)));
-        disk.rename(log.directory(), &doomed).at("rename", log.directory())?;
-        disk.sync_directory(&inner.path).at("sync directory", &inner.path)?;
-        drop(partitions);
-        inner.environment.checkpoints_stale.store(true, Ordering::Release);
-        disk.remove_directory(&doomed).at("remove", &doomed)?;
-        Ok(true)
-    }
-
-    /// A number that no earlier deletion of the same name had.
-    fn unique(&self, name: &TopicPartition) -> u128 {
-        let now = self.inner.options.clock.now().0 as u128;
-        let count = self.inner.deletions.fetch_add(1, Ordering::Relaxed) as u128;
-        (now << 64) ^ (count << 16) ^ name.partition() as u128
     }
 
     /// A producer id that was never handed out before, also not before a crash, and that no partition knew when the directory
@@ -413,8 +358,8 @@ impl LogDir {
             // A thread that panicked has said so; there is nothing left to do for it.
             let _ = thread.join();
         }
-        let marked = closed.and_then(|()| inner.leave());
-        *inner.checkpointing.lock() = true;
+        let marked = closed.and_then(|()| inner.say_closed_well());
+        inner.leave_to_the_next_owner();
         *inner.environment.lock.lock() = None;
         marked
     }
@@ -440,20 +385,31 @@ impl Inner {
     }
 
     /// Every partition closed well: says so on the disk.
-    fn leave(&self) -> Result<()> {
+    fn say_closed_well(&self) -> Result<()> {
         if self.options.read_only {
             return Ok(());
         }
-        self.write_checkpoints()?;
+        self.environment.write_checkpoints_now()?;
         if self.failed.lock().is_empty() { self.mark_clean() } else { Ok(()) }
     }
 
-    /// What the checkpoints say of the partitions that did not open. It stays: damage below a recovery point that was
+    /// Waits for whoever writes a file of the directory's. From here on nobody does: they may be another owner's soon.
+    fn leave_to_the_next_owner(&self) {
+        *self.environment.checkpointing.lock() = true;
+        self.named_producers.iter().for_each(NamedProducers::leave);
+        self.producer_ids.iter().for_each(ProducerIds::leave);
+    }
+
+    /// What the checkpoints are to say. Of the partitions that failed it stays: damage below a recovery point that was
     /// forgotten would be taken for an unfinished end, and cut.
-    fn checkpointed_of_failed(&self) -> Checkpoints {
+    fn checkpoints(&self) -> Checkpoints {
         let mut checkpoints = Checkpoints::default();
-        for (name, failed) in self.failed.lock().iter() {
+        let (failed, partitions) = (self.failed.lock(), self.partitions.read());
+        for (name, failed) in failed.iter() {
             checkpoints.add(name, failed.state);
+        }
+        for (name, log) in partitions.iter() {
+            checkpoints.add(name, state_of(log));
         }
         checkpoints
     }
@@ -466,25 +422,21 @@ impl Inner {
 
 impl Checkpointer for Inner {
     fn write_checkpoints(&self) -> Result<()> {
-        let has_left = self.checkpointing.lock();
-        if *has_left {
-            return Err(Error::Closed);
-        }
         let gone = self.gone.lock().clone();
-        let mut checkpoints = self.checkpointed_of_failed();
-        for (name, log) in self.partitions.read().iter() {
-            let state = CheckpointedState {
-                recovery_point: Some(log.recovery_point()),
-                log_start: Some(log.checkpointed_start()),
-                high_watermark: log.high_watermark_to_checkpoint(),
-                clean: false,
-                is_ours: true,
-            };
-            checkpoints.add(name, state);
-        }
-        checkpoints.write(&*self.options.disk, &self.path)?;
+        self.checkpoints().write(&*self.options.disk, &self.path)?;
         self.gone.lock().retain(|name| !gone.contains(name));
         Ok(())
+    }
+}
+
+/// What the checkpoints are to say of a partition that is open.
+fn state_of(log: &Log) -> CheckpointedState {
+    CheckpointedState {
+        recovery_point: Some(log.recovery_point()),
+        log_start: Some(log.checkpointed_start()),
+        high_watermark: log.high_watermark_to_checkpoint(),
+        clean: false,
+        is_ours: true,
     }
 }
 
@@ -555,6 +507,7 @@ pub(crate) fn environment(options: &LogDirOptions, lock: Option<DirectoryLock>) 
         },
         fences: Fences::default(),
         read_only: options.read_only,
+        checkpointing: crate::sync::Mutex::default(),
         checkpoints_stale: AtomicBool::new(false),
         checkpointer: OnceLock::new(),
     }

@@ -69,6 +69,8 @@ struct State {
     producers: Producers,
     /// The file to append to. `None` until it was replaced once, and after a failure: then it is replaced again.
     journal: Option<Journal>,
+    /// Whether the next owner of the directory may have read the journal already.
+    has_left: bool,
 }
 
 #[derive(Debug)]
@@ -99,7 +101,8 @@ impl NamedProducers {
             }
             None => Producers::default(),
         };
-        Ok(Self { disk, path, state: Mutex::new(State { producers, journal: None }), slots_max: SLOTS_MAX })
+        let state = Mutex::new(State { producers, ..State::default() });
+        Ok(Self { disk, path, state, slots_max: SLOTS_MAX })
     }
 
     /// The id and epoch of the next producer called `name`, durable when this returns: for a new name an id from
@@ -108,8 +111,8 @@ impl NamedProducers {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidOption`] for a name that is not 1 to 249 bytes long; [`Error::ProducerNamesExhausted`]; those of
-    /// `allocate` and of the disk. Nothing was given out then; an id may have been lost.
+    /// [`Error::InvalidOption`] for a name that is not 1 to 249 bytes long; [`Error::ProducerNamesExhausted`];
+    /// [`Error::Closed`] after [`leave`](Self::leave); those of `allocate` and of the disk. Nothing was given out then; an id may have been lost.
     pub(crate) fn next_incarnation(
         &self,
         name: &str,
@@ -117,6 +120,9 @@ impl NamedProducers {
     ) -> Result<(ProducerId, ProducerEpoch)> {
         check_name(name)?;
         let mut state = self.state.lock();
+        if state.has_left {
+            return Err(Error::Closed);
+        }
         let (id, epoch) = match state.producers.by_name.get(name) {
             Some(&(id, epoch)) if epoch < EPOCH_MAX => (id, ProducerEpoch(epoch.0 + 1)),
             _ => {
@@ -136,6 +142,11 @@ impl NamedProducers {
         state.journal = Some(journal);
         state.producers.apply(name, id, epoch);
         Ok((id, epoch))
+    }
+
+    /// Waits for who is about to get an incarnation. Nobody gets one any more.
+    pub(crate) fn leave(&self) {
+        self.state.lock().has_left = true;
     }
 
     /// The lowest epoch that each id may still append with: the current one of its name.
@@ -471,6 +482,18 @@ mod tests {
         for (id, name) in (0..).zip(&names) {
             assert_eq!(next(&producers, name, 0), (id, 1));
             assert!(disk.read(&path(), FILE_MAX).unwrap().len() <= HEADER_SIZE + 200 * SLOT_SIZE);
+        }
+    }
+
+    #[test]
+    fn who_has_left_gives_out_nothing_and_asks_for_no_id() {
+        let disk = SimDisk::new(IoMode::Write);
+        let producers = open(&disk).unwrap();
+        next(&producers, "orders", 7);
+        producers.leave();
+        for name in ["orders", "billing"] {
+            let refused = producers.next_incarnation(name, || unreachable!());
+            assert!(matches!(refused, Err(Error::Closed)), "{name}");
         }
     }
 

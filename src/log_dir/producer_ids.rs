@@ -33,6 +33,8 @@ pub(crate) struct ProducerIds {
 struct Reserved {
     next: i64,
     end: i64,
+    /// Whether the next owner of the directory may have read the file already.
+    has_left: bool,
 }
 
 impl ProducerIds {
@@ -46,16 +48,20 @@ impl ProducerIds {
         let path = directory.join(name::directory_file::PRODUCER_IDS);
         let stored = read(&*disk, &path)?;
         let next = stored.max(at_least.0);
-        Ok(Self { disk, path, reserved: Mutex::new(Reserved { next, end: next }) })
+        Ok(Self { disk, path, reserved: Mutex::new(Reserved { next, end: next, has_left: false }) })
     }
 
     /// An id that was never given out before. Reserves a block, waiting for the disk, when the last one is used up.
     ///
     /// # Errors
     ///
-    /// The disk's, if a block cannot be reserved; the next call tries again. [`Error::ProducerIdsExhausted`].
+    /// The disk's, if a block cannot be reserved; the next call tries again. [`Error::ProducerIdsExhausted`]. [`Error::Closed`]
+    /// after [`leave`](Self::leave).
     pub(crate) fn next(&self) -> Result<ProducerId> {
         let mut reserved = self.reserved.lock();
+        if reserved.has_left {
+            return Err(Error::Closed);
+        }
         if reserved.next >= reserved.end {
             let end = reserved.next.saturating_add(BLOCK);
             if end <= reserved.next {
@@ -67,6 +73,11 @@ impl ProducerIds {
         let id = ProducerId(reserved.next);
         reserved.next += 1;
         Ok(id)
+    }
+
+    /// Waits for who is about to get an id. Nobody gets one any more.
+    pub(crate) fn leave(&self) {
+        self.reserved.lock().has_left = true;
     }
 }
 
@@ -169,6 +180,15 @@ mod tests {
             assert!(matches!(ids.next(), Err(Error::Io(_))), "{operation:?}");
             assert_eq!(ids.next().unwrap(), ProducerId(0), "{operation:?}");
         }
+    }
+
+    #[test]
+    fn who_has_left_gives_out_nothing_also_of_what_is_reserved() {
+        let disk = SimDisk::new(IoMode::Write);
+        let ids = open(&disk, 0).unwrap();
+        ids.next().unwrap();
+        ids.leave();
+        assert!(matches!(ids.next(), Err(Error::Closed)));
     }
 
     #[test]

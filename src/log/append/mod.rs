@@ -121,7 +121,9 @@ impl Log {
     fn submit_within(&self, batches: &[Lent<'_>], options: AppendOptions, may_wait: bool) -> Result<Pending> {
         let mut outcomes = Outcomes::from_elem(AppendOutcome::UNKNOWN, batches.len());
         let ticket = self.shared.place(batches, options, may_wait, &mut outcomes)?;
-        self.shared.request_sync(ticket);
+        if ticket.is_some() {
+            self.shared.request_sync();
+        }
         Ok(Pending::new(self.shared.clone(), outcomes, ticket))
     }
 }
@@ -444,12 +446,6 @@ impl Shared {
         let settled = self.commit.wait(ticket, &self.watermarks, || self.sync_appended());
         self.tail.notify();
         settled
-    }
-
-    fn request_sync(&self, ticket: Option<Ticket>) {
-        if ticket.is_some() && self.environment.queue.has_workers() {
-            self.request(Chore::Sync);
-        }
     }
 }
 

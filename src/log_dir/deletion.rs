@@ -1,0 +1,121 @@
+//! The end of a partition. A crash, or a call of the disk that fails, leaves it whole or deleted; in which of the two cases it is
+//! can only be told once the new name of its directory is durable. Until then it counts as one that failed.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use super::found::Failed;
+use super::{Inner, LogDir, sought, state_of};
+use crate::error::{IoContext, Result};
+use crate::fs::missing::if_present;
+use crate::fs::name::{PartitionDirectory, TopicPartition};
+use crate::log::Log;
+
+impl LogDir {
+    /// Deletes a partition, also one that [did not open](Self::failed): handles answer [`Error::Gone`](crate::Error::Gone) from
+    /// now on, slices stay. `false` if there is none.
+    ///
+    /// The directory is renamed first, so that a crash leaves the partition whole or deleted; what was not removed yet is
+    /// removed by the next opening.
+    ///
+    /// # Errors
+    ///
+    /// The disk's. If the partition is not deleted, or may come back after a crash, it is among those that
+    /// [`failed`](Self::failed) from now on, and the call can be made again; else only its files could not be removed.
+    pub fn delete_partition(&self, topic: &str, partition: i32) -> Result<bool> {
+        let name = sought(topic, partition)?;
+        let inner = &self.inner;
+        if inner.options.read_only {
+            return Err(self.read_only());
+        }
+        let Some(name) = name else { return self.check_open().map(|()| false) };
+        let log = inner.partitions.read().get(&name).cloned();
+        let deleted = self.delete(&name, log.as_ref());
+        log.iter().for_each(Log::tell);
+        deleted
+    }
+
+    /// Deletes the partition, whose log is this one if it is open. Nobody who waits for it is told.
+    fn delete(&self, name: &TopicPartition, log: Option<&Log>) -> Result<bool> {
+        let inner = &self.inner;
+        let _turn = inner.creating.lock();
+        self.check_open()?;
+        // Waits for work of the partition that may itself wait to look at the partitions.
+        log.into_iter().for_each(Log::abandon);
+        let Some(doomed) = inner.take_out(name, log)? else { return Ok(false) };
+        inner.environment.checkpoints_stale.store(true, Ordering::Release);
+        if_present(inner.options.disk.remove_directory(&doomed)).at("remove", &doomed)?;
+        Ok(true)
+    }
+}
+
+impl Inner {
+    /// Takes a partition out of the directory, durably. Returns where its files are then; `None` if there is none.
+    fn take_out(&self, name: &TopicPartition, log: Option<&Log>) -> Result<Option<PathBuf>> {
+        let (mut failed, mut partitions) = (self.failed.lock(), self.partitions.write());
+        // Somebody else may have deleted it meanwhile, and created another.
+        let is_open = log.is_some_and(|log| partitions.get(name).is_some_and(|present| present.is(log)));
+        if !is_open && !failed.contains_key(name) {
+            return Ok(None);
+        }
+        let doomed = self.path.join(PartitionDirectory::deleted(name, self.unique(name)));
+        let renamed = self.rename_durably(&self.path.join(name.to_string()), &doomed);
+        let log = partitions.remove(name);
+        match &renamed {
+            Ok(()) => {
+                failed.remove(name);
+                self.gone.lock().insert(name.clone());
+            }
+            Err(error) => failed.extend(
+                log.map(|log| (name.clone(), Failed { error: error.clone(), state: state_of(&log) })),
+            ),
+        }
+        renamed.map(|()| Some(doomed))
+    }
+
+    fn rename_durably(&self, directory: &Path, doomed: &Path) -> Result<()> {
+        let disk = &*self.options.disk;
+        // An earlier try may have come as far as this.
+        if_present(disk.rename(directory, doomed)).at("rename", directory)?;
+        disk.sync_directory(&self.path).at("sync directory", &self.path)
+    }
+
+    /// A number that no earlier deletion of the same name had.
+    fn unique(&self, name: &TopicPartition) -> u128 {
+        let now = self.options.clock.now().0 as u128;
+        let count = self.deletions.fetch_add(1, Ordering::Relaxed) as u128;
+        (now << 64) ^ (count << 16) ^ name.partition() as u128
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::fs::sim::{Fault, Operation, SimDisk};
+    use crate::fs::{Disk, IoMode};
+    use crate::{BatchBuilder, LogDir, LogDirOptions, LogOptions};
+
+    /// The blocks of a segment that was prepared, and what was filled since the budget was last told, counted for ever. When
+    /// enough partitions were deleted, all others got their blocks in the smallest steps.
+    #[test]
+    fn a_deleted_partition_leaves_nothing_in_the_budget_of_space() {
+        for mode in [IoMode::Mapped, IoMode::Write] {
+            let disk = SimDisk::new(mode);
+            let log = LogOptions::default().io_mode(Some(mode)).segment_bytes(100 << 10);
+            let options = LogDirOptions::default().disk(Arc::new(disk.clone())).log(log);
+            let dir = LogDir::open("/data", options).unwrap();
+            let room = || dir.inner.environment.space.room();
+            let before = room();
+            let log = dir.partition("t", 0).unwrap();
+            let of_size = |size: usize| BatchBuilder::new().record("k", vec![b'x'; size]).build().unwrap();
+            log.append(&of_size(20 << 10)).unwrap();
+            // The next segment is made, and then there are no blocks for the batch.
+            disk.inject(Fault::nth(Operation::Allocate, 2));
+            log.append(&of_size(90 << 10)).unwrap_err();
+            assert!(disk.exists("/data/t-0/segment.prepared".as_ref()).unwrap());
+            dir.delete_partition("t", 0).unwrap();
+            assert_eq!(before - room(), 0, "{mode:?}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Partitions that are deleted on a disk that fails: each is there or gone, and whoever asks is told which.
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its modules are its own"
+)]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{MODES, batch, change, open, options, stored};
+use idemlog::sim::{Fault, Oldest, Operation, SimDisk};
+use idemlog::{Disk, Error, IoMode, LogDir, Offset};
+
+const MARKER: &str = "/data/.kafka_cleanshutdown";
+
+fn on(disk: &SimDisk, mode: IoMode) -> LogDir {
+    LogDir::open("/data", options(mode).disk(Arc::new(disk.clone()))).unwrap()
+}
+
+/// A directory with a partition of ten batches, the first five of which are deleted.
+fn before(mode: IoMode) -> (SimDisk, LogDir) {
+    let disk = SimDisk::new(mode);
+    let dir = on(&disk, mode);
+    let log = dir.partition("t", 0).unwrap();
+    (0..10).for_each(|at| assert!(!log.append(&batch(1, 0, at, 1)).unwrap().is_duplicate()));
+    log.delete_records(Offset(5)).unwrap();
+    (disk, dir)
+}
+
+/// The second try was answered as if there were no partition, and the next opening had it again.
+#[test]
+fn a_deletion_that_failed_can_be_tried_again_and_is_durable_then() {
+    for mode in MODES {
+        for operation in [Operation::Rename, Operation::SyncDirectory] {
+            let (disk, dir) = before(mode);
+            disk.inject(Fault::nth(operation, 1));
+            assert!(matches!(dir.delete_partition("t", 0), Err(Error::Io(_))), "{operation:?}");
+            assert!(matches!(dir.find("t", 0), Err(Error::Io(_))), "{operation:?}");
+            assert!(matches!(dir.partition("t", 0), Err(Error::Io(_))), "{operation:?}");
+            assert_eq!(dir.failed().len(), 1, "{operation:?}");
+
+            assert!(dir.delete_partition("t", 0).unwrap(), "{operation:?}");
+            assert!(!dir.delete_partition("t", 0).unwrap(), "{operation:?}");
+            assert_eq!(dir.failed().len(), 0, "{operation:?}");
+            let after_power_cut = disk.crash(disk.crash_points() - 1, &mut Oldest);
+            assert!(on(&after_power_cut, mode).find("t", 0).unwrap().is_none(), "{operation:?}");
+            assert_eq!(dir.partition("t", 0).unwrap().log_end_offset(), Offset(0), "{operation:?}");
+        }
+    }
+}
+
+/// A partition whose deletion failed was forgotten by the checkpoints, and the directory marked clean: its records came back
+/// that had been deleted one by one.
+#[test]
+fn a_partition_whose_deletion_failed_comes_back_as_it_was() {
+    for mode in MODES {
+        let (disk, dir) = before(mode);
+        disk.inject(Fault::nth(Operation::Rename, 1));
+        assert!(dir.delete_partition("t", 0).is_err());
+        dir.close().unwrap();
+        assert!(!disk.exists(Path::new(MARKER)).unwrap());
+
+        let log = on(&disk, mode).partition("t", 0).unwrap();
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(5), Offset(10)), "{mode:?}");
+    }
+}
+
+/// One file of a deleted partition that could not be removed kept all others from opening.
+#[test]
+fn a_deleted_partition_that_cannot_be_removed_keeps_no_other_from_opening() {
+    for mode in MODES {
+        let (disk, dir) = before(mode);
+        dir.partition("other", 0).unwrap().append(&batch(1, 0, 0, 1)).unwrap();
+        disk.inject(Fault::nth(Operation::Remove, 1));
+        assert!(dir.delete_partition("t", 0).is_err());
+        let leftovers = || {
+            let entries = disk.list(Path::new("/data")).unwrap().into_iter();
+            entries.filter(|entry| entry.name.to_string_lossy().ends_with("-delete")).count()
+        };
+        drop(dir);
+        disk.inject(Fault::nth(Operation::Remove, 1));
+        let dir = on(&disk, mode);
+        assert_eq!((dir.failed().len(), leftovers()), (0, 1), "{mode:?}");
+        assert_eq!(stored(&dir.find("other", 0).unwrap().unwrap()).len(), 1);
+        assert!(dir.find("t", 0).unwrap().is_none());
+        drop(dir);
+        drop(on(&disk, mode));
+        assert_eq!(leftovers(), 0, "the next one tries again");
+    }
+}
+
+/// It was answered as if there were none, and stayed on the disk.
+#[test]
+fn a_partition_that_did_not_open_can_be_deleted() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        dir.partition("t", 0).unwrap().append(&batch(1, 0, 0, 1)).unwrap();
+        dir.close().unwrap();
+        change(&data.path().join("t-0/00000000000000000000.log"), |bytes| bytes[30] ^= 1);
+
+        let dir = open(data.path(), mode);
+        assert!(matches!(dir.find("t", 0), Err(Error::Corrupt(_))));
+        assert!(dir.delete_partition("t", 0).unwrap());
+        assert!(!data.path().join("t-0").exists());
+        let another = dir.partition("t", 0).unwrap();
+        another.append(&batch(2, 0, 0, 1)).unwrap();
+        dir.close().unwrap();
+        assert_eq!(stored(&open(data.path(), mode).partition("t", 0).unwrap()).len(), 1);
+    }
+}
