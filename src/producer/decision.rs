@@ -306,7 +306,9 @@ impl<'a> Judge<'a> {
         // The CRC covers the producer epoch.
         let same_epoch =
             self.view.side.fenced_epoch.is_none() && self.view.epoch() == self.header.producer_epoch;
-        let same_bytes = original.known_crc().filter(|_| same_epoch).map(|crc| crc == self.header.crc);
+        let sent = StoredBatch::of(self.header, self.header.base_offset);
+        let known = original.known_crc().zip(sent.known_crc()).filter(|_| same_epoch);
+        let same_bytes = known.map(|(stored, sent)| stored == sent);
         if self.policy.duplicate_check == DuplicateCheck::SameBytes && same_bytes == Some(false) {
             return self.refuse(RejectionReason::DifferentBytes);
         }
