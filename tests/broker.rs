@@ -339,6 +339,30 @@ fn the_logs_time_replaces_the_producers_and_duplicates_are_still_known() {
     }
 }
 
+/// Behind a change of the option the bytes that the log had stamped were held against those that a client had sent: a batch sent again
+/// had other bytes, it was said, and was refused for ever.
+#[test]
+fn a_batch_sent_again_after_the_log_came_to_stamp_its_time_is_known() {
+    for mode in MODES {
+        for check in [DuplicateCheck::Sequences, DuplicateCheck::SameBytes] {
+            let data = tempfile::tempdir().unwrap();
+            let policy = ProducerPolicy::default().duplicate_check(check);
+            let dir = LogDir::open(data.path(), options(mode).log(small(mode).producers(policy))).unwrap();
+            let log = dir.partition("t", 0).unwrap();
+            let sent = batch(1, 0, 0, 1);
+            log.append(&sent).unwrap();
+            for (kind, same_bytes) in
+                [(TimestampType::LogAppendTime, None), (TimestampType::CreateTime, Some(true))]
+            {
+                log.set_options((*log.options()).clone().timestamp_type(kind)).unwrap();
+                let again = log.append(&sent).unwrap();
+                assert!(again.is_duplicate(), "{kind:?}, {check:?}");
+                assert_eq!(again.same_bytes(), same_bytes, "{kind:?}, {check:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_partition_of_a_deleted_topic_is_not_taken_for_that_of_a_new_one() {
     for mode in MODES {

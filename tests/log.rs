@@ -839,3 +839,23 @@ fn a_reader_of_committed_records_that_begins_inside_an_aborted_batch_leaves_it_o
         );
     }
 }
+
+/// A record that ends nothing was stored in place of a marker, with a good answer, and the transaction stayed open.
+#[test]
+fn a_transaction_is_ended_by_nothing_but_a_marker() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let (id, epoch) = (dir.new_producer_id().unwrap(), ProducerEpoch(0));
+        let records = BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional();
+        log.append(&records.record("k", "v").build().unwrap()).unwrap();
+        for kind in [-1, 0, 1, 2, 6] {
+            let refused = log.end_transaction(id, epoch, ControlRecord::Other { kind });
+            assert!(matches!(refused, Err(Error::InvalidBatch(_))), "{mode:?}, {kind}: {refused:?}");
+        }
+        assert_eq!((log.log_end_offset(), log.first_undecided_offset()), (Offset(1), Some(Offset(0))));
+        log.end_transaction(id, epoch, ControlRecord::Commit { coordinator_epoch: 0 }).unwrap();
+        assert_eq!((log.log_end_offset(), log.first_undecided_offset()), (Offset(2), None));
+    }
+}

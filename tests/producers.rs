@@ -14,9 +14,9 @@ use common::{TestClock, batch, options, small};
 use idemlog::sim::{Fault, Operation, SimDisk};
 use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{
-    AppendOptions, Batch, BatchBuilder, Error, ExpiryClock, IoMode, LeaderEpoch, Log, LogDir, LogDirOptions,
-    Offset, Origin, ProducerEpoch, ProducerId, ProducerPolicy, RejectionReason, Sequence, SequenceRule,
-    Timestamp,
+    AppendOptions, Batch, BatchBuilder, DEFAULT_MAX_DECOMPRESSED, Error, ExpiryClock, IoMode, LeaderEpoch,
+    Log, LogDir, LogDirOptions, Offset, Origin, ProducerEpoch, ProducerId, ProducerPolicy, RecordCheck,
+    RejectionReason, Sequence, SequenceRule, Timestamp,
 };
 
 const MINUTE: i64 = 60_000;
@@ -195,6 +195,102 @@ fn a_producer_that_was_evicted_and_came_back_is_the_same_after_an_opening() {
     let log = LogDir::open(data.path(), options).unwrap().partition("orders", 0).unwrap();
     assert_eq!(log.producer(ProducerId(1)).unwrap().batches, window);
     assert!(!log.append(&batch(1, 0, 2, 1)).unwrap().is_duplicate());
+}
+
+/// Whoever had expired and came back began anew where the log was written, but every replay took its new batches for more of the
+/// old ones: the next batch had the sequences of an old one, was answered as a duplicate, and was not stored.
+#[test]
+fn a_producer_that_expired_and_came_back_is_the_same_after_a_replay() {
+    type Replay = fn(&LogDir, &Log);
+    let replays: [(&str, Replay); 4] = [
+        ("a kill", |_, _| {}),
+        ("a clean close", |dir, _| dir.close().unwrap()),
+        ("a snapshot that knows the old batches", |_, log| log.roll().unwrap()),
+        ("a truncation", |_, log| {
+            let end = log.log_end_offset();
+            log.append(&batch(2, 0, 0, 1)).unwrap();
+            log.truncate_to(end).unwrap();
+            assert_eq!(sequences_of(log, 1), [0, 1]);
+        }),
+    ];
+    for (name, replay) in replays {
+        let data = tempfile::tempdir().unwrap();
+        let clock = TestClock::at(NOW);
+        let options = with_policy(ProducerPolicy::default().expiry_ms(1000)).clock(clock.clone());
+        let dir = LogDir::open(data.path(), options.clone()).unwrap();
+        let log = dir.partition("orders", 0).unwrap();
+        append_and_come_back(&log, &clock);
+        replay(&dir, &log);
+        drop((dir, log));
+        let log = LogDir::open(data.path(), options).unwrap().partition("orders", 0).unwrap();
+        assert_eq!(sequences_of(&log, 1), [0, 1], "behind {name}");
+        let next = log.append(&batch(1, 0, 2, 1)).unwrap();
+        assert!(!next.is_duplicate(), "behind {name}: {next:?}");
+    }
+}
+
+/// A follower whose own clock had expired nobody would have answered so as soon as it led.
+#[test]
+fn a_follower_forgets_with_its_leader_whom_it_did_not_forget_itself() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let clock = TestClock::at(NOW);
+    let options = with_policy(ProducerPolicy::default().expiry_ms(1000)).clock(clock.clone());
+    let leader = LogDir::open(one.path(), options).unwrap().partition("orders", 0).unwrap();
+    append_and_come_back(&leader, &clock);
+    let options = with_policy(ProducerPolicy::default()).clock(clock);
+    let follower = LogDir::open(other.path(), options).unwrap().partition("orders", 0).unwrap();
+    for copied in leader.reader(Offset(0)).unwrap() {
+        let copied = copied.unwrap().check(RecordCheck::Full, DEFAULT_MAX_DECOMPRESSED).unwrap();
+        let replication = AppendOptions::default().origin(Origin::Replication);
+        follower.submit(&[copied], replication).unwrap().wait().unwrap();
+    }
+    let known = |log: &Log| log.producer(ProducerId(1)).unwrap().batches;
+    assert_eq!(known(&follower), known(&leader));
+    assert!(!follower.append(&batch(1, 0, 2, 1)).unwrap().is_duplicate());
+}
+
+/// Where sequences only increase the highest came down again, but the batches above it stayed, and answered for others.
+#[test]
+fn a_producer_that_came_back_below_its_highest_sequence_goes_on_from_there_after_an_opening() {
+    let data = tempfile::tempdir().unwrap();
+    let clock = TestClock::at(NOW);
+    let policy = ProducerPolicy::default().sequence_rule(SequenceRule::Increasing).expiry_ms(1000);
+    let options = with_policy(policy).clock(clock.clone());
+    let log = LogDir::open(data.path(), options.clone()).unwrap().partition("orders", 0).unwrap();
+    for sequence in 5..8 {
+        log.append(&batch(1, 0, sequence, 1)).unwrap();
+    }
+    clock.advance(3000);
+    log.expire_producers();
+    log.append(&batch(1, 0, 1, 1)).unwrap();
+    drop(log);
+    let log = LogDir::open(data.path(), options).unwrap().partition("orders", 0).unwrap();
+    assert_eq!(sequences_of(&log, 1), [1]);
+    assert!(!log.append(&batch(1, 0, 6, 1)).unwrap().is_duplicate());
+    assert!(log.append(&batch(1, 0, 1, 1)).unwrap().is_duplicate());
+}
+
+/// Sequences 0 to 2 of producer 1, and, when it has expired, 0 and 1 once more: fewer batches than producers, so that a snapshot
+/// is folded.
+fn append_and_come_back(log: &Log, clock: &TestClock) {
+    for sequence in 0..3 {
+        log.append(&batch(1, 0, sequence, 1)).unwrap();
+    }
+    for id in 10..15 {
+        log.append(&batch(id, 0, 0, 1)).unwrap();
+    }
+    log.roll().unwrap();
+    clock.advance(3000);
+    log.expire_producers();
+    assert_eq!(known(log), []);
+    (0..2).for_each(|sequence| assert!(!log.append(&batch(1, 0, sequence, 1)).unwrap().is_duplicate()));
+    assert_eq!(sequences_of(log, 1), [0, 1]);
+}
+
+/// The last sequences in a producer's window.
+fn sequences_of(log: &Log, id: i64) -> Vec<i32> {
+    let known = log.producer(ProducerId(id)).unwrap();
+    known.batches.iter().map(|batch| batch.last_sequence.0).collect()
 }
 
 /// One batch of a client with the highest id there is, and no id was left to give out behind the next opening.

@@ -523,7 +523,9 @@ impl Log {
     /// # Errors
     ///
     /// [`Error::Poisoned`](crate::Error::Poisoned) when the sync fails: what the disk has is unknown, the log takes
-    /// nothing more, and opening the directory again recovers.
+    /// nothing more, and opening the directory again recovers. [`Error::Io`](crate::Error::Io) where only the way to the sync
+    /// failed (a file that cannot be opened or named): the log goes on, and the next sync tries again.
+    /// [`Error::Closed`](crate::Error::Closed), [`Error::Gone`](crate::Error::Gone).
     pub fn sync(&self) -> Result<()> {
         self.shared.sync()
     }

@@ -62,7 +62,8 @@ impl Pending {
     /// # Errors
     ///
     /// [`Error::Truncated`] if a truncation removed them; [`Error::InDoubt`] if the log was closed, deleted or poisoned
-    /// before.
+    /// before. [`Error::Io`] where only the way to the sync failed (a file that cannot be opened or named): they are stored and
+    /// not durable yet, and the log goes on: sending them again, or [`Log::sync`](crate::Log::sync), tells.
     pub fn wait(self) -> Result<Vec<AppendOutcome>> {
         self.shared.settle(self.ticket)?;
         Ok(self.outcomes.into_vec())

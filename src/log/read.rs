@@ -106,7 +106,7 @@ impl Log {
                 fetched.aborted = shared.in_present_log(from, || shared.aborted(from, end))?;
             }
             // Else the markers may have left the log behind the batches.
-            if shared.still_holds(from, end, generation) {
+            if shared.is_still_decided(from, end, generation) {
                 return Ok(fetched);
             }
         }
@@ -227,6 +227,12 @@ impl Shared {
         self.watermarks.log_start() <= from
             && to <= self.watermarks.log_end()
             && self.commit.generation() == generation
+    }
+
+    /// The same, and whether the transactions below `to` are decided still: a truncation that took their markers says so
+    /// before it shows the log without them.
+    pub(super) fn is_still_decided(&self, from: Offset, to: Offset, generation: u64) -> bool {
+        to <= self.last_stable_offset() && self.still_holds(from, to, generation)
     }
 
     /// Refuses reads of a log that is closed or gone. A poisoned one can be read up to its durable offset.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::read::misplaced;
-use crate::batch::UncheckedBatch;
-use crate::error::Result;
+use crate::batch::{BatchHeader, UncheckedBatch};
+use crate::error::{Error, Result};
 use crate::segment::{BatchCursor, Segment};
 use crate::transaction::AbortedRanges;
 use crate::types::Offset;
@@ -30,11 +30,17 @@ enum Visible {
     /// Everything.
     Appended,
     /// What is decided and not aborted.
-    Committed {
-        aborted: AbortedRanges,
-        /// Up to here the aborted transactions are known.
-        known_to: Offset,
-    },
+    Committed(Known),
+}
+
+/// What a reader knows of transactions.
+#[derive(Clone, Debug)]
+struct Known {
+    aborted: AbortedRanges,
+    /// Up to here those that were aborted are known.
+    to: Offset,
+    /// How often the log had been truncated: what comes in place of what was cut has other transactions.
+    generation: u64,
 }
 
 impl Reader {
@@ -71,7 +77,7 @@ impl Reader {
     #[must_use]
     pub fn committed(mut self) -> Self {
         // The first batch may begin below the offset that the reader begins at.
-        self.visible = Visible::Committed { aborted: AbortedRanges::default(), known_to: Offset::ZERO };
+        self.visible = Visible::Committed(Known::nothing());
         self
     }
 
@@ -135,8 +141,8 @@ impl Reader {
         self.shared.check_readable()?;
         self.shared.check_range(offset, self.limit())?;
         (self.next, self.cursor) = (offset, None);
-        if let Visible::Committed { aborted, known_to } = &mut self.visible {
-            (*aborted, *known_to) = (AbortedRanges::default(), Offset::ZERO);
+        if let Visible::Committed(known) = &mut self.visible {
+            *known = Known::nothing();
         }
         Ok(())
     }
@@ -151,7 +157,7 @@ impl Reader {
         match self.visible {
             Visible::Replicated => self.shared.watermarks.high_watermark(),
             Visible::Appended => self.shared.watermarks.readable_end(),
-            Visible::Committed { .. } => self.shared.last_stable_offset(),
+            Visible::Committed(_) => self.shared.last_stable_offset(),
         }
     }
 
@@ -165,21 +171,24 @@ impl Reader {
         let generation = self.shared.commit.generation();
         let limit = self.limit();
         while self.next < limit {
+            let from = self.next;
             let Some(position) = self.pass_next(limit)? else {
                 return self.check_end(limit, generation).map(|()| None);
             };
-            if !self.leaves_out(position, limit)? {
+            let left_out = self.leaves_out(position, limit, generation);
+            if !left_out.inspect_err(|_| (self.next, self.cursor) = (from, None))? {
                 return Ok(Some(position));
             }
         }
         Ok(None)
     }
 
-    /// The same; goes on where the segment that the cursor was in has left the log.
+    /// The same; goes on where the segment that the cursor was in, or the batch it came to, has left the log.
     #[inline(always)]
     fn advance_in_present_log(&mut self) -> Result<Option<u64>> {
         loop {
             match self.advance() {
+                Err(Error::Truncated) => {}
                 Err(error) if self.cursor.is_some() && Segment::is_gone(&error) => self.cursor = None,
                 outcome => return outcome,
             }
@@ -193,33 +202,32 @@ impl Reader {
     }
 
     /// Whether the reader does not want the batch, at which all transactions below `limit` are decided.
+    /// [`Error::Truncated`]: they may be others than they were in `generation`.
     #[inline(always)]
-    fn leaves_out(&mut self, position: u64, limit: Offset) -> Result<bool> {
+    fn leaves_out(&mut self, position: u64, limit: Offset, generation: u64) -> Result<bool> {
         match self.visible {
             Visible::Replicated | Visible::Appended => Ok(false),
-            Visible::Committed { .. } => self.is_undone(position, limit),
+            Visible::Committed(_) => self.is_undone(position, limit, generation),
         }
     }
 
     /// Whether the batch is a marker, or part of an aborted transaction.
     #[inline(never)]
-    fn is_undone(&mut self, position: u64, limit: Offset) -> Result<bool> {
-        let Visible::Committed { aborted, known_to } = &mut self.visible else { return Ok(false) };
+    fn is_undone(&mut self, position: u64, limit: Offset, generation: u64) -> Result<bool> {
+        let Visible::Committed(known) = &mut self.visible else { return Ok(false) };
         let Some(cursor) = &self.cursor else { return Ok(false) };
         let header = cursor.header_at(position);
         if header.is_control() || !header.is_transactional() {
             return Ok(header.is_control());
         }
-        if header.base_offset >= *known_to {
-            // The batch may begin below the log start offset; its marker lies behind it.
-            let (shared, from) = (&self.shared, header.last_offset());
-            let found = shared.in_present_log(from, || shared.aborted(from, limit))?;
-            // Where the batch has left the log meanwhile, its marker may have, too.
-            shared.check_range(from, limit.max(from))?;
-            *aborted = found.into_iter().collect();
-            *known_to = limit;
+        if known.generation != generation || header.base_offset >= known.to {
+            *known = Known::look_up(&self.shared, &header, limit, generation)?;
         }
-        Ok(aborted.cover(&header))
+        // Looked at last: a batch that came behind a truncation is seen after its generation.
+        if self.shared.commit.generation() != generation {
+            return Err(Error::Truncated);
+        }
+        Ok(known.aborted.cover(&header))
     }
 
     /// Moves behind the next batch, if it ends at `limit` or before.
@@ -251,6 +259,25 @@ impl Reader {
             shared.cursor(next)
         })?;
         Ok(())
+    }
+}
+
+impl Known {
+    fn nothing() -> Self {
+        Self { aborted: AbortedRanges::default(), to: Offset::ZERO, generation: 0 }
+    }
+
+    /// What there is to know up to `limit` from a batch on.
+    fn look_up(shared: &Shared, header: &BatchHeader, limit: Offset, generation: u64) -> Result<Self> {
+        // The batch may begin below the log start offset; its marker lies behind it.
+        let from = header.last_offset();
+        let found = shared.in_present_log(from, || shared.aborted(from, limit))?;
+        // Where the batch has left the log meanwhile, its marker may have, too.
+        shared.check_range(from, limit.max(from))?;
+        if !shared.is_still_decided(from, limit, generation) {
+            return Err(Error::Truncated);
+        }
+        Ok(Self { aborted: found.into_iter().collect(), to: limit, generation })
     }
 }
 

@@ -342,9 +342,6 @@ impl Shared {
             identity = Some(self::identity(batch));
             apply(&mut fold.producers, cursor, batch, now).map(|_| ())
         })?;
-        if !fold.is_within(policy.budget) {
-            return Ok(None);
-        }
         let forgotten = self.forgotten(fold.producers.ids());
         fold.retain(|id| !forgotten.contains(&id));
         Ok(Some((fold, identity)))

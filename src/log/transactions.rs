@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::snapshots;
 use super::{AppendOptions, AppendOutcome, Log, Origin, Shared};
 use crate::batch::{BatchBuilder, ControlRecord};
-use crate::error::{Error, Result};
+use crate::error::{BatchError, Error, Result};
 use crate::producer::{ProducerTable, VerificationGuard};
 use crate::segment::{BatchCursor, Segment, TransactionIndex};
 use crate::sync::{Mutex, MutexGuard};
@@ -132,6 +132,7 @@ impl Log {
         epoch: ProducerEpoch,
         marker: ControlRecord,
     ) -> Result<AppendOutcome> {
+        check_marker(marker)?;
         let batch = BatchBuilder::new()
             .producer(id, epoch, Sequence::NONE)
             .control(marker)
@@ -219,6 +220,14 @@ impl Shared {
         let before = self.newest_snapshot(&segments, base, now)?.replay(&segments, base, now)?;
         aborted_in(segment, before.producers, now)
     }
+}
+
+/// Other control records are not for a partition's transactions.
+fn check_marker(record: ControlRecord) -> Result<(), BatchError> {
+    let ControlRecord::Other { kind } = record else { return Ok(()) };
+    let (field, expected) =
+        ("control record type", "that of a commit or an abort, with the coordinator's epoch");
+    Err(BatchError::Field { field, expected, got: kind.into() })
 }
 
 /// The transactions that were aborted in a segment, in front of which the producers are as in `producers`.

@@ -355,11 +355,12 @@ impl Shared {
 
     /// Goes on with what is left. Under the append lock.
     fn install(&self, appender: &mut Appender, segments: Vec<Arc<Segment>>, mut producers: ProducerTable) {
-        self.segments.store(Arc::new(segments));
         producers.succeed(&appender.producers);
         appender.producers = producers;
         self.raise_fences(appender);
+        // Whoever no longer finds a marker that was cut finds its transaction open.
         self.reset_transactions(&appender.producers);
+        self.segments.store(Arc::new(segments));
         self.restart_pace(appender);
         self.backlog.raise(self.counters.appended_bytes.get(), self.counters.appended_batches.get());
     }

@@ -285,7 +285,8 @@ impl LogDir {
     ///
     /// # Errors
     ///
-    /// [`Error::ProducerNamesExhausted`] for a new name where there are two million; the disk's; then no epoch was used up, or one that nobody has.
+    /// [`Error::InvalidOption`] for a name that is not 1 to 249 bytes long; [`Error::ProducerNamesExhausted`] for a new name where
+    /// there are two million; the disk's. No epoch was used up then, or one that nobody has.
     pub fn producer(&self, name: &str) -> Result<Producer> {
         self.check_open()?;
         let named = self.inner.named_producers.as_ref().ok_or_else(|| self.read_only())?;

@@ -102,7 +102,7 @@ impl Producer {
     /// [`Error::Unsettled`] while an earlier batch is; nothing is sent. [`Error::SequencesExhausted`] behind sequence
     /// 2^31-1 under [`SequenceRule::Increasing`](crate::SequenceRule::Increasing): take another name.
     /// [`Error::Rejected`] when a newer incarnation has fenced this one, or when the partition has lost, by a truncation,
-    /// what this producer stored there; [`Error::InvalidBatch`]: this call has stored nothing, and the next one goes on behind
+    /// what this producer stored there, or forgotten this producer; [`Error::InvalidBatch`]: this call has stored nothing, and the next one goes on behind
     /// what the partition has. After any other error that the log returns, the batch may be stored or not: call
     /// [`retry`](Self::retry).
     pub fn append(&self, log: &Log, batch: BatchBuilder) -> Result<AppendOutcome> {

@@ -33,6 +33,12 @@
 //! **Which refusal D4 is.** Sequences are points on a circle of 2^31. From the next sequence, the half circle ahead is
 //! the future, the rest is the past. A batch that begins in the future is a `Gap`. One that ends before the window's
 //! oldest batch begins is `OlderThanWindow`. All else touches stored sequences without being a stored batch: `Overlap`.
+//!
+//! **What the log tells.** A batch of the log was not refused where it was appended. One that I1, I2 or D4 would refuse behind
+//! the window, and not for a gap, tells that its producer had been forgotten there, and began anew with it: it does not
+//! [`go on`](goes_on), and the window of before goes, as it went there. Kept, it would answer for sequences that are used a
+//! second time, and what is sent under them would be acknowledged and not stored. A gap is what compaction leaves: there the
+//! window stays, and what it answers is true, since its sequences do not come again before they have left it.
 
 use super::entry::{EntryView, StoredBatch};
 use super::policy::{DuplicateCheck, FirstAppend, ProducerPolicy, SequenceRule};
@@ -138,6 +144,13 @@ pub(super) fn decide_plain(
 ) -> Option<Decision> {
     let verification = Verification::default();
     Judge { view, header, policy, verification }.decide(Origin::Client).ok()
+}
+
+/// Whether a batch of the log, in its producer's current epoch, goes on behind the window, at once or behind a gap.
+#[inline]
+pub(super) fn goes_on(view: EntryView<'_>, header: &BatchHeader, policy: &ProducerPolicy) -> bool {
+    let judge = Judge { view, header, policy, verification: Verification::default() };
+    judge.next_sequence() == Some(header.base_sequence) || judge.leaves_gap()
 }
 
 fn decide_unknown(
@@ -293,7 +306,9 @@ impl<'a> Judge<'a> {
         // The CRC covers the producer epoch.
         let same_epoch =
             self.view.side.fenced_epoch.is_none() && self.view.epoch() == self.header.producer_epoch;
-        let same_bytes = original.known_crc().filter(|_| same_epoch).map(|crc| crc == self.header.crc);
+        let sent = StoredBatch::of(self.header, self.header.base_offset);
+        let known = original.known_crc().zip(sent.known_crc()).filter(|_| same_epoch);
+        let same_bytes = known.map(|(stored, sent)| stored == sent);
         if self.policy.duplicate_check == DuplicateCheck::SameBytes && same_bytes == Some(false) {
             return self.refuse(RejectionReason::DifferentBytes);
         }
@@ -333,6 +348,17 @@ impl<'a> Judge<'a> {
             return self.refuse(RejectionReason::Overlap);
         }
         self.append()
+    }
+
+    /// Whether the batch begins above all of the window, which then lies within the half circle before it.
+    fn leaves_gap(self) -> bool {
+        let Some(bounds) = self.view.bounds() else { return true };
+        let first = self.header.base_sequence;
+        if self.policy.sequence_rule == SequenceRule::Increasing {
+            return first > bounds.last_sequence;
+        }
+        let above = |sequence| distance(bounds.first_sequence, sequence);
+        bounds.last_sequence.0 >= 0 && (above(bounds.last_sequence) + 1..HALF_CIRCLE).contains(&above(first))
     }
 
     /// Why a batch is refused that does not begin at the next sequence.

@@ -31,8 +31,7 @@ pub(crate) struct Fold<'a> {
     pub(crate) producers: ProducerTable,
     /// Of those that change, who is forgotten.
     forgotten: Vec<bool>,
-    /// How many there were, and how many of them change.
-    before: usize,
+    /// How many of the one before change.
     replaced: usize,
     /// The one before, from its first producer to its last.
     runs: Vec<Run<'a>>,
@@ -147,13 +146,7 @@ impl<'a> Fold<'a> {
         unread.trailer.expect_end()?;
         runs.push(Run { stored: unread.since(&start), before_changed: false });
         let replaced = producers.len();
-        Ok(Some(Self { identity, producers, forgotten: Vec::new(), before, replaced, runs }))
-    }
-
-    /// Whether there is room for all that were and all that came. Otherwise some may have been forgotten on the way, and who
-    /// came back behind that begins anew, which only a whole table can tell. What changes is all in.
-    pub(crate) fn is_within(&self, budget: usize) -> bool {
-        self.before + self.producers.len() - self.replaced <= budget
+        Ok(Some(Self { identity, producers, forgotten: Vec::new(), replaced, runs }))
     }
 
     /// Forgets those that have changed and are not to stay.

@@ -38,7 +38,8 @@ pub enum FirstAppend {
     /// With any, but with 0 where the log holds no records: nothing can have come before it there.
     #[default]
     RequireZeroOnEmpty,
-    /// With 0. A producer that was forgotten must begin a new epoch or take a new id.
+    /// With 0. A producer that was forgotten must begin there again: clients do so in a new epoch or under a new id,
+    /// [`Producer`](crate::Producer) in the epoch that it has.
     RequireZero,
 }
 

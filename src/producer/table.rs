@@ -6,13 +6,12 @@
 use smallvec::SmallVec;
 
 use super::clock::HostClock;
-use super::decision::{Context, Decision, Origin, Subject, decide, decide_plain};
+use super::decision::{Context, Decision, Subject, decide, decide_plain, goes_on};
 use super::entry::{Entry, EntryView, ProducerInfo, Side, StoredBatch};
 use super::index::Index;
 use super::policy::{ExpiryClock, ProducerPolicy, SequenceRule};
 use super::recency::Recency;
 use super::slab::{NONE, Pool, Slab};
-use super::verification::Verification;
 use super::window::Ring;
 use crate::batch::{BatchHeader, ControlRecord};
 use crate::error::Rejection;
@@ -230,31 +229,7 @@ impl ProducerTable {
         control: Option<ControlRecord>,
         now: Timestamp,
     ) -> Option<TransactionEffect> {
-        if self.len() > self.policy.budget {
-            self.forget_who_came_back(header, now);
-        }
         self.absorb(header, control, now, Spare::Nobody)
-    }
-
-    /// What is in the log was not refused. If it would be now, its producer had made room for another, and was unknown.
-    #[cold]
-    fn forget_who_came_back(&mut self, header: &BatchHeader, now: Timestamp) {
-        let Some(slot) = self.find(header.producer_id) else { return };
-        let view = self.view(slot);
-        if header.is_control() || header.base_sequence.0 < 0 || view.side.transaction_first.is_some() {
-            return;
-        }
-        let context = Context {
-            origin: Origin::Client,
-            log_is_empty: false,
-            fenced_below: None,
-            verification: Verification::default(),
-            now,
-        };
-        let decision = decide(&Subject::Known(view), header, &context, &self.policy);
-        if !matches!(decision, Ok(Decision::Append)) {
-            self.remove(slot);
-        }
     }
 
     fn absorb(
@@ -276,6 +251,7 @@ impl ProducerTable {
         if header.is_transactional() || !is_numbered || !is_plain(&self.entries[slot], header) {
             return self.absorb_data(slot, header);
         }
+        self.leave_ended_run(slot, header);
         self.absorb_plain(slot, StoredBatch::of(header, header.base_offset));
         None
     }
@@ -335,9 +311,20 @@ impl ProducerTable {
             self.update_side(slot, |side| side.marker_timestamp = Some(header.max_timestamp));
             return;
         }
+        self.leave_ended_run(slot, header);
         let batch = StoredBatch::of(header, header.base_offset);
         remember(&mut self.entries[slot], slot, &mut self.older, self.policy.window, batch);
         self.forget_in_side(slot, |side| side.marker_timestamp = None);
+    }
+
+    /// The window goes of a producer that had been forgotten where the batch was appended, and began anew with it. What
+    /// fences stays.
+    #[inline]
+    fn leave_ended_run(&mut self, slot: u32, header: &BatchHeader) {
+        let is_numbered = header.base_sequence.0 >= 0;
+        if is_numbered && !goes_on(self.view(slot), header, &self.policy) {
+            self.forget_window(slot);
+        }
     }
 
     fn absorb_marker(&mut self, slot: u32, header: &BatchHeader, coordinator_epoch: i32) {

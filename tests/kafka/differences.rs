@@ -31,6 +31,9 @@ differences! {
     /// A refused or duplicate append never creates a segment, a snapshot or a leader epoch entry. Kafka rolls and notes
     /// the epoch first.
     judge_before_roll,
+    /// The sequences of a window rise: a batch in the log that begins no higher tells that its producer had been forgotten,
+    /// and begins the window anew. Kafka keeps the batches of before, and answers for what comes under their sequences.
+    window_rises,
     /// The whole window of each producer survives a reopen and a truncation. Kafka's snapshot has the last batch.
     window_survives,
     /// A producer's state survives the loss of its records, and an opening without snapshots reads the log. Kafka drops

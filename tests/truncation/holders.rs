@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use idemlog::{
-    BatchBuilder, CorruptionPolicy, IoMode, Log, LogDir, LogDirOptions, LogOptions, Offset, RecordCheck,
+    BatchBuilder, ControlRecord, CorruptionPolicy, IoMode, Log, LogDir, LogDirOptions, LogOptions, Offset,
+    ProducerEpoch, ProducerId, RecordCheck, Sequence,
 };
 
 use crate::common::{MODES, plain, small, stored};
@@ -190,6 +191,33 @@ fn a_large_prefix_is_copied_whole() {
         assert_eq!(stored(&log)[..5], all[..5]);
         for batch in log.reader(Offset(0)).unwrap() {
             batch.unwrap().check(RecordCheck::Full, 1 << 20).unwrap();
+        }
+    }
+}
+
+/// A reader went by the transactions that it knew from before a truncation, and took what came in place of them for those: an aborted
+/// batch was handed out as committed, and a committed one left out.
+#[test]
+fn a_reader_of_committed_records_learns_of_the_transactions_that_come_in_place_of_those_that_were_cut() {
+    let (commit, abort) =
+        (ControlRecord::Commit { coordinator_epoch: 0 }, ControlRecord::Abort { coordinator_epoch: 0 });
+    for mode in MODES {
+        for (before, after, expected) in [(commit, abort, &[][..]), (abort, commit, &[2])] {
+            let (_dir, log) = open(&sim(mode), mode).unwrap();
+            let (id, epoch) = (ProducerId(1), ProducerEpoch(0));
+            let transaction = |sequence, value, end| {
+                let batch = BatchBuilder::new().producer(id, epoch, Sequence(sequence)).transactional();
+                log.append(&batch.record("k", value).build().unwrap()).unwrap();
+                log.end_transaction(id, epoch, end).unwrap();
+            };
+            transaction(0, "stays", commit);
+            transaction(1, "is cut", before);
+            let mut reader = log.reader(Offset(0)).unwrap().committed();
+            assert_eq!(reader.next().unwrap().unwrap().header().base_offset, Offset(0));
+            log.truncate_to(Offset(2)).unwrap();
+            transaction(1, "comes in its place", after);
+            let rest: Vec<i64> = reader.map(|batch| batch.unwrap().header().base_offset.0).collect();
+            assert_eq!(rest, expected, "{mode:?}, {before:?} and then {after:?}");
         }
     }
 }

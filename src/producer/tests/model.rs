@@ -156,6 +156,10 @@ impl Model {
         if is_current {
             let offsets = header.offsets();
             producer.batches.retain(|batch| batch.0 == epoch);
+            if header.base_sequence.0 < producer.next() {
+                // It had been forgotten where the batch comes from.
+                producer.batches.clear();
+            }
             producer.batches.push((
                 epoch,
                 header.base_sequence.0,

@@ -38,10 +38,59 @@ fn the_window_holds_the_last_batches() {
     }
 }
 
+/// Both stayed in one window, and a batch with the sequences of an old one was answered as that one, and not stored.
 #[test]
-fn replay_takes_any_sequence_as_it_comes() {
-    let log = Log::with(ProducerPolicy::default(), &[(50, 1), (7, 2), (7, 2), (100, 1)]);
-    assert_eq!(sequences(&log.table), [(50, 50), (7, 8), (7, 8), (100, 100)]);
+fn a_batch_in_the_log_that_does_not_go_on_begins_a_new_window() {
+    const QUARTER: i32 = 1 << 29;
+    type Case = (&'static str, &'static [(i32, i32)], &'static [(i32, i32)]);
+    let cases: [Case; 8] = [
+        ("anew", &[(0, 1), (1, 1), (2, 1), (0, 1), (1, 1)], &[(0, 0), (1, 1)]),
+        ("the same again", &[(7, 2), (7, 2)], &[(7, 8)]),
+        ("in the middle", &[(0, 9), (4, 5), (9, 1)], &[(4, 8), (9, 9)]),
+        ("the last once more", &[(0, 1), (1, 1), (1, 2)], &[(1, 2)]),
+        ("the next, as ever", &[(0, 1), (1, 1), (2, 1)], &[(0, 0), (1, 1), (2, 2)]),
+        ("behind a gap", &[(50, 1), (51, 1), (100, 1)], &[(50, 50), (51, 51), (100, 100)]),
+        ("round the circle", &[(i32::MAX, 1), (0, 1)], &[(i32::MAX, i32::MAX), (0, 0)]),
+        (
+            "round the circle by gaps",
+            &[(0, 1), (QUARTER, 1), (2 * QUARTER, 1), (3 * QUARTER, 1), (0, 1)],
+            &[(0, 0)],
+        ),
+    ];
+    for (name, stored, expected) in cases {
+        assert_eq!(sequences(&Log::with(ProducerPolicy::default(), stored).table), expected, "{name}");
+    }
+}
+
+#[test]
+fn where_sequences_only_increase_gaps_go_on_in_every_epoch_and_only_lower_ones_begin_anew() {
+    let policy = ProducerPolicy::default().sequence_rule(SequenceRule::Increasing);
+    let mut log = Log::with(policy, &[(50, 1), (70, 1)]);
+    log.store(data(1, 90, 1), None);
+    assert_eq!(sequences(&log.table), [(50, 50), (70, 70), (90, 90)]);
+    log.store(data(2, 90, 2), None);
+    assert_eq!(sequences(&log.table), [(90, 91)]);
+}
+
+/// A coordinator's data has no sequences and is no run that could end.
+#[test]
+fn data_without_sequences_leaves_the_window_and_the_next_begins_at_zero() {
+    let mut log = Log::with(ProducerPolicy::default(), &[(0, 1), (1, 1)]);
+    log.store(data(0, -1, 1), None);
+    log.store(data(0, 0, 1), None);
+    assert_eq!(sequences(&log.table), [(0, 0), (1, 1), (-1, -1), (0, 0)]);
+}
+
+#[test]
+fn sequences_that_begin_anew_leave_a_transaction_open_and_its_coordinator_known() {
+    let mut log = Log::new(ProducerPolicy::default());
+    log.store(transactional(0, 0, 1), None);
+    log.store(marker(0), Some(commit(3)));
+    log.store(transactional(0, 1, 1), None);
+    log.store(transactional(0, 0, 1), None);
+    let known = log.table.get(ID).unwrap();
+    assert_eq!(sequences(&log.table), [(0, 0)]);
+    assert_eq!((known.transaction_first_offset, known.coordinator_epoch), (Some(Offset(2)), Some(3)));
 }
 
 #[test]

@@ -410,7 +410,7 @@ impl Rebuild<'_> {
             let update = updates.entry(id).or_insert_with(|| Update::begin(producers, id));
             completed.extend(update.append(batch, super::Origin::Log, &self.rules)?);
         }
-        updates.into_values().for_each(|update| producers.update(update));
+        updates.into_values().for_each(|update| producers.update(update, self.rules.differences));
         completed.iter().for_each(|completed| producers.complete(completed));
         if let Tail::Garbage { length, .. } = segment.tail {
             return Err(Refusal::undersized(self.rules.partition, segment.base_offset, length));

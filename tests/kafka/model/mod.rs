@@ -190,7 +190,7 @@ impl Log {
         self.log_end = batch.next_offset();
         self.active_mut().batches.push(batch);
         if let Some((update, completed)) = update {
-            self.producers.update(update);
+            self.producers.update(update, &self.differences);
             if let Some(completed) = completed {
                 let stable = self.producers.stable_behind(&completed);
                 self.producers.complete(&completed);

@@ -58,6 +58,19 @@ impl Entry {
         }
     }
 
+    /// Whether the batch goes on behind the window, or behind a gap.
+    fn goes_on_with(&self, batch: &StoredBatch) -> bool {
+        let Some((oldest, newest)) = self.batches.first().zip(self.batches.last()) else { return true };
+        let first = batch.first_sequence;
+        if first < 0 || newest.last_sequence < 0 {
+            return first <= 0;
+        }
+        let from_oldest =
+            |sequence: i32| (i64::from(sequence) - i64::from(oldest.first_sequence)).rem_euclid(1 << 31);
+        let is_above = from_oldest(first) > from_oldest(newest.last_sequence) && from_oldest(first) < 1 << 30;
+        first == wrapping_sum(newest.last_sequence, 1) || is_above
+    }
+
     fn remember(&mut self, batch: StoredBatch) {
         if self.batches.len() == WINDOW {
             self.batches.remove(0);
@@ -130,20 +143,19 @@ impl Producers {
     }
 
     /// Takes over what was collected. Of one epoch, the window goes on; with another, it begins anew.
-    pub fn update(&mut self, update: Update) {
+    pub fn update(&mut self, update: Update, differences: &Differences) {
         let Update { producer_id, updated, started, .. } = update;
-        match self.entries.get_mut(&producer_id) {
-            None => {
-                self.entries.insert(producer_id, updated);
+        let entry = self.entries.entry(producer_id).or_insert(Entry::UNKNOWN);
+        entry.enter_epoch(updated.epoch);
+        for batch in updated.batches {
+            if differences.window_rises && !entry.goes_on_with(&batch) {
+                entry.batches.clear();
             }
-            Some(entry) => {
-                entry.enter_epoch(updated.epoch);
-                updated.batches.into_iter().for_each(|batch| entry.remember(batch));
-                entry.coordinator_epoch = updated.coordinator_epoch;
-                entry.transaction_first = updated.transaction_first;
-                entry.last_timestamp = updated.last_timestamp;
-            }
+            entry.remember(batch);
         }
+        entry.coordinator_epoch = updated.coordinator_epoch;
+        entry.transaction_first = updated.transaction_first;
+        entry.last_timestamp = updated.last_timestamp;
         self.open.extend(started.into_iter().map(|first| (first, producer_id)));
     }
 
@@ -163,7 +175,7 @@ impl Producers {
         if batch.producer_id >= 0 {
             let mut update = Update::begin(self, batch.producer_id);
             let ended = update.append(batch, Origin::Log, rules)?;
-            self.update(update);
+            self.update(update, rules.differences);
             completed = ended.map(|ended| (ended, self.stable_behind(&ended)));
             if let Some((ended, _)) = &completed {
                 self.complete(ended);
