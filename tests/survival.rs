@@ -507,3 +507,33 @@ fn every_line_of_the_chapter_names_tests_that_are_there() {
         assert!(chapter.contains(&format!("`{operation}`")), "the chapter says nothing of {operation}");
     }
 }
+
+/// An opening syncs what a killed process had not, and fails if that fails. The next opening's sync had nothing to write, as the
+/// kernel counts as written what it could not write, and a batch that was sent again was acknowledged out of memory only.
+#[test]
+fn what_an_opening_failed_to_sync_is_not_taken_for_durable_by_the_next() {
+    for mode in MODES {
+        let Before { disk, dir, log, .. } = before(mode);
+        submit(&log).unwrap();
+        drop((dir, log)); // killed
+        let mut failed = 0;
+        for call in 1.. {
+            let disk = disk.kill(disk.crash_points() - 1);
+            disk.inject(Fault::nth(Operation::Sync, call).pages(FailedSync::Dropped));
+            let refused = open(&disk, mode).is_err();
+            disk.clear_faults();
+            if disk.calls(Operation::Sync) < call {
+                break;
+            }
+            failed += u32::from(refused);
+            let (dir, log) = open(&disk, mode).unwrap();
+            assert!(log.append(&next()).unwrap().is_duplicate(), "{mode:?} {call}");
+            let acknowledged = stored(&log);
+            drop((dir, log));
+            let after_power_cut = disk.crash(disk.crash_points() - 1, &mut Oldest);
+            let (_dir, log) = open(&after_power_cut, mode).unwrap();
+            assert_eq!(stored(&log), acknowledged, "{mode:?}, sync {call} of an opening failed");
+        }
+        assert!(failed > 0, "{mode:?}: no opening was refused");
+    }
+}

@@ -315,6 +315,13 @@ impl LogFile {
         Ok(true)
     }
 
+    /// Makes a file that an opening found durable as it is, its length included. Everything below `from` is so already.
+    pub(crate) fn sync_found(&self, from: u64) -> Result<()> {
+        let synced = self.open(Access::Write)?.sync().at("sync", &self.path());
+        // As above.
+        synced.inspect_err(|_| drop(self.write_again(from, self.end())))
+    }
+
     /// Writes published bytes once more, as they are. The kernel counts what it could not write as written: whoever opened the
     /// file next would sync nothing, and take for durable what is in memory only.
     fn write_again(&self, from: u64, to: u64) -> Result<()> {

@@ -295,7 +295,7 @@ impl<'a> Recovery<'a> {
         }
         self.close_scanned_end()?;
         let scanned = self.scan.segment(&prepared, None, None, Sound::NOTHING)?;
-        let before = self.scanned.iter().map(|scanned| scanned.segment.file().path()).collect();
+        let before = self.scanned.iter().map(|scanned| Arc::clone(&scanned.segment)).collect();
         self.naming = Some(Repair::Name { from: path, base: log_end, before });
         self.files.push(prepared);
         self.scanned.push(scanned);
@@ -555,11 +555,12 @@ impl<'a> Recovery<'a> {
         let path = self.request.directory.join(SegmentFile::Log.name(base));
         let request = self.request;
         let path = if request.environment.read_only { scanned.segment.file().path() } else { path };
+        let file = LogFile::new(Arc::clone(&request.environment.disk), request.mode, path, scanned.end, 0);
         // A killed process may have cut the last one without a sync: what it cut must not come back behind this opening.
         if (unsynced || (is_last && !self.belief.clean)) && !request.environment.read_only {
-            repair::sync(request, &path)?;
+            let durable = scanned.indexes.offset.lookup(request.recovery_point, |_| ());
+            file.sync_found(u64::from(durable.position))?;
         }
-        let file = LogFile::new(Arc::clone(&request.environment.disk), request.mode, path, scanned.end, 0);
         file.mark_synced();
         let rebuilt = !is_last && !self.inventory.has_indexes(base);
         let segment = Arc::new(Segment::recovered(

@@ -1,13 +1,13 @@
 //! What recovery changes on the disk, in an order that a crash may interrupt anywhere: the next opening finds the same.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{OpenRequest, RecoveryReport};
 use crate::epoch::LeaderEpochs;
 use crate::error::{IoContext, Result};
+use crate::fs::atomic;
 use crate::fs::name::{PartitionFile, SegmentFile};
-use crate::fs::{Access, atomic};
 use crate::producer::{ProducerTable, snapshot};
 use crate::segment::Segment;
 use crate::types::Offset;
@@ -24,7 +24,7 @@ pub(super) enum Repair {
     /// Removes a segment with its indexes.
     RemoveSegment(Arc<Segment>),
     /// Gives a prepared segment its name, when the files before it are durable.
-    Name { from: PathBuf, base: Offset, before: Vec<PathBuf> },
+    Name { from: PathBuf, base: Offset, before: Vec<Arc<Segment>> },
     /// Removes a leftover.
     Remove(PathBuf),
     /// Writes indexes that were missing.
@@ -61,7 +61,7 @@ fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport)
             segment.file().remove()
         }
         Repair::Name { from, base, before } => {
-            before.iter().try_for_each(|path| sync(request, path))?;
+            before.iter().try_for_each(|segment| segment.file().sync_found(0))?;
             let to = directory.join(SegmentFile::Log.name(base));
             disk.rename(&from, &to).at("rename", &from)?;
             disk.sync_directory(directory).at("sync directory", directory)
@@ -79,11 +79,6 @@ fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport)
             Ok(())
         }
     }
-}
-
-/// Makes a file durable as it is, its length included.
-pub(super) fn sync(request: &OpenRequest, path: &Path) -> Result<()> {
-    request.environment.disk.open(path, Access::Write).and_then(|file| file.sync()).at("sync", path)
 }
 
 /// Writes a segment's index files. Where that is impossible they stay in memory.
