@@ -7,6 +7,9 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use common::{MODES, batch, open, options, small};
@@ -55,6 +58,131 @@ fn a_refusal_for_a_full_backlog_has_the_workers_empty_it() {
         drop((submit(0).unwrap(), submit(1).unwrap()));
         assert!(matches!(submit(2), Err(Error::WouldBlock { bound: "max_pending" })));
         assert!(log.wait_for(Offset(0), Duration::from_secs(30)), "nobody synced");
-        submit(2).unwrap();
+        drop(submit(2).unwrap());
+    }
+}
+
+#[test]
+fn readers_see_only_what_is_durable_unless_the_log_is_buffered() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let pending = log.submit(&[batch(1, 0, 0, 3)], AppendOptions::default()).unwrap();
+        assert_eq!((log.high_watermark(), log.log_end_offset()), (Offset(0), Offset(3)));
+        assert_eq!(log.reader(Offset(0)).unwrap().count(), 0);
+        assert_eq!(log.reader(Offset(0)).unwrap().to_log_end().count(), 1);
+        assert!(!pending.is_durable());
+        assert!(!log.wait_for(Offset(0), Duration::from_millis(1)));
+        pending.wait().unwrap();
+        assert!(log.wait_for(Offset(0), Duration::from_secs(10)));
+        assert_eq!(log.reader(Offset(0)).unwrap().count(), 1);
+
+        let buffered = LogDir::open(
+            data.path().join("buffered"),
+            options(mode).log(small(mode).durability(Durability::Buffered)),
+        )
+        .unwrap();
+        let log = buffered.partition("t", 0).unwrap();
+        log.append(&batch(1, 0, 0, 3)).unwrap();
+        assert_eq!((log.high_watermark(), log.durable_offset()), (Offset(3), Offset(0)));
+    }
+}
+
+/// Notes that it was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The next append that woke them could have been hours away, and a duplicate wakes nobody.
+#[test]
+fn readers_are_woken_when_the_log_becomes_buffered() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        drop(log.submit(&[batch(1, 0, 0, 3)], AppendOptions::default()).unwrap());
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut readable = std::pin::pin!(log.readable(Offset(0)));
+        assert!(readable.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        log.set_options((*log.options()).clone().durability(Durability::Buffered)).unwrap();
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert!(readable.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+    }
+}
+
+#[test]
+fn a_duplicate_is_acknowledged_only_when_its_original_is_durable() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let original = log.submit(&[batch(1, 0, 0, 3)], AppendOptions::default()).unwrap();
+        let again = log.submit(&[batch(1, 0, 0, 3)], AppendOptions::default()).unwrap();
+        assert!(again.outcomes()[0].is_duplicate() && !again.is_durable());
+        again.wait().unwrap();
+        assert!(original.is_durable());
+    }
+}
+
+#[test]
+fn a_full_backlog_makes_submit_wait_and_try_submit_say_so() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = LogDir::open(data.path(), options(mode).log(small(mode).max_pending(2))).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let submit = |at| log.try_submit(&[batch(1, 0, at, 1)], AppendOptions::default());
+        drop((submit(0).unwrap(), submit(1).unwrap()));
+        assert!(matches!(submit(2), Err(Error::WouldBlock { bound: "max_pending" })));
+        drop(log.submit(&[batch(1, 0, 2, 1)], AppendOptions::default()).unwrap());
+        assert_eq!(log.durable_offset(), Offset(2), "it synced to get room");
+    }
+}
+
+#[test]
+fn a_future_without_a_syncer_says_so_and_with_one_resolves() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let pending = log.submit(&[batch(1, 0, 0, 1)], AppendOptions::default()).unwrap();
+        assert!(matches!(block_on(pending), Err(Error::NoSyncer)));
+        dir.close().unwrap();
+
+        let data = tempfile::tempdir().unwrap();
+        let dir = LogDir::open(data.path(), options(mode).background_threads(2)).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        for at in 0..100 {
+            let pending = log.submit(&[batch(1, 0, at, 1)], AppendOptions::default()).unwrap();
+            assert_eq!(block_on(pending).unwrap()[0].base_offset(), Offset(i64::from(at)));
+            assert!(log.durable_offset() > Offset(i64::from(at)));
+        }
+        block_on(log.readable(Offset(50)));
+        dir.close().unwrap();
+    }
+}
+
+/// The smallest executor: parks the thread until woken.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::task::Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park_timeout(Duration::from_secs(20)),
+        }
     }
 }
