@@ -106,8 +106,9 @@ pub(crate) enum PartitionFile {
     LeaderEpochs,
     /// The topic's id.
     Metadata,
-    /// Bytes cut out of the segment that begins at `base`, from `position` on, kept for a human.
-    Quarantined { base: Offset, position: u64 },
+    /// Bytes cut out of the segment that begins at `base`, from `position` on, kept for a human. So many files were kept of
+    /// there `before`.
+    Quarantined { base: Offset, position: u64, before: u64 },
     /// A leftover of a replacement that did not finish.
     Temporary,
     /// Not a name of this format.
@@ -134,7 +135,12 @@ impl PartitionFile {
             Self::Prepared => Some(PREPARED.to_owned()),
             Self::LeaderEpochs => Some(LEADER_EPOCHS.to_owned()),
             Self::Metadata => Some(METADATA.to_owned()),
-            Self::Quarantined { base, position } => Some(format!("{:020}.{position}{CORRUPT}", base.0)),
+            Self::Quarantined { base, position, before: 0 } => {
+                Some(format!("{:020}.{position}{CORRUPT}", base.0))
+            }
+            Self::Quarantined { base, position, before } => {
+                Some(format!("{:020}.{position}.{before}{CORRUPT}", base.0))
+            }
             Self::Temporary | Self::Other => None,
         }
     }
@@ -149,8 +155,12 @@ fn parse_segment(name: &str) -> Option<PartitionFile> {
 }
 
 fn parse_quarantined(name: &str) -> Option<PartitionFile> {
-    let (base, position) = name.strip_suffix(CORRUPT)?.split_once('.')?;
-    Some(PartitionFile::Quarantined { base: parse_base(base)?, position: parse_number(position)? })
+    let (base, place) = name.strip_suffix(CORRUPT)?.split_once('.')?;
+    let (position, before) = match place.split_once('.') {
+        Some((position, before)) => (position, parse_number(before).filter(|&before| before > 0)?),
+        None => (place, 0),
+    };
+    Some(PartitionFile::Quarantined { base: parse_base(base)?, position: parse_number(position)?, before })
 }
 
 fn parse_base(digits: &str) -> Option<Offset> {
@@ -312,7 +322,11 @@ mod tests {
             ("partition.metadata", PartitionFile::Metadata),
             (
                 "00000000000000000007.4096.corrupt",
-                PartitionFile::Quarantined { base: Offset(7), position: 4096 },
+                PartitionFile::Quarantined { base: Offset(7), position: 4096, before: 0 },
+            ),
+            (
+                "00000000000000000007.4096.2.corrupt",
+                PartitionFile::Quarantined { base: Offset(7), position: 4096, before: 2 },
             ),
         ];
         for (name, file) in cases {
@@ -340,6 +354,9 @@ mod tests {
             "00000000000000000001.04.corrupt",
             "00000000000000000001.-4.corrupt",
             "00000000000000000001.corrupt",
+            "00000000000000000001.4.0.corrupt",
+            "00000000000000000001.4.1.1.corrupt",
+            "00000000000000000001.4.log.corrupt",
             "٠٠٠٠٠٠٠٠٠٠.log",
             "segment.prepared2",
             "README",
@@ -351,7 +368,8 @@ mod tests {
 
     #[test]
     fn no_name_of_ours_looks_like_one_of_kafkas() {
-        let quarantined = PartitionFile::Quarantined { base: Offset(0), position: 0 }.name().unwrap();
+        let quarantined =
+            PartitionFile::Quarantined { base: Offset(0), position: 0, before: 1 }.name().unwrap();
         let ours = [PREPARED, &quarantined, directory_file::PRODUCER_IDS, directory_file::NAMED_PRODUCERS];
         for name in ours {
             assert!(!SegmentFile::ALL.iter().any(|file| name.ends_with(file.suffix())), "{name}");

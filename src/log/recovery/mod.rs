@@ -4,6 +4,7 @@
 //! opened for reading only stops there.
 
 mod inventory;
+mod quarantine;
 mod repair;
 mod report;
 mod scan;
@@ -314,7 +315,7 @@ impl<'a> Recovery<'a> {
         self.close_scanned_end()?;
         let offset = self.log_end();
         // What was kept of a segment at the same offset has the position at which it was cut, which is lower.
-        let to = self.quarantine(offset, prepared.file().end());
+        let to = quarantine::of_file(self.request, offset, prepared.file().end())?;
         self.repairs.push(Repair::MoveAside { segment: Arc::clone(prepared), to: to.clone() });
         let none = Cut { reason: CutReason::Tail, found, offset, bytes: 0, batches: 0, kept: Vec::new() };
         let cut = self.report.cut.get_or_insert(none);
@@ -385,7 +386,7 @@ impl<'a> Recovery<'a> {
         let keeps_all = self.request.for_repair || log_end < self.request.recovery_point;
         let mut kept = Vec::new();
         if behind.batches > 0 || (keeps_all && behind.bytes > 0) {
-            let path = self.quarantine(segment.base_offset(), end);
+            let path = quarantine::of_copy(self.request, &segment, end, behind.bytes)?;
             kept.push(path.clone());
             // Copied before the cut is made.
             let keep = Repair::KeepAside { segment, from: end, bytes: behind.bytes, to: path };
@@ -395,16 +396,11 @@ impl<'a> Recovery<'a> {
         let mut batches = behind.batches;
         for segment in later.into_iter().rev() {
             batches += scan::behind(&segment, 0)?.batches;
-            let to = self.quarantine(segment.base_offset(), 0);
+            let to = quarantine::of_file(self.request, segment.base_offset(), 0)?;
             kept.push(to.clone());
             self.repairs.insert(0, Repair::MoveAside { segment, to });
         }
         self.refuse_or_note(found, log_end, bytes, batches, kept)
-    }
-
-    fn quarantine(&self, base: Offset, position: u64) -> PathBuf {
-        let name = PartitionFile::Quarantined { base, position }.name().unwrap_or_default();
-        self.request.directory.join(name)
     }
 
     /// A cut below the recovery point is refused or reported, by the policy; one above is what a crash leaves.
