@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use report::{Cut, CutReason, RecoveryReport};
+pub(crate) use scan::{is_unsupported, valid_batches_behind};
 
 use super::check_ahead::Sound;
 use super::environment::Environment;
@@ -368,7 +369,7 @@ impl<'a> Recovery<'a> {
         let Some(scanned) = self.scanned.last_mut() else { return Ok(()) };
         let Some(found) = scanned.stop.take() else { return Ok(()) };
         let (segment, end) = (Arc::clone(&scanned.segment), scanned.end);
-        if scan::unsupported_magic(&segment, &found)? {
+        if scan::is_unsupported(&segment, &found)? {
             return Err(Error::Corrupt(found));
         }
         let behind = scan::behind(&segment, end)?;
