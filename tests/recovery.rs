@@ -789,3 +789,18 @@ fn a_cut_that_is_tried_again_keeps_one_copy() {
         assert_eq!((kept.count(), log.log_end_offset()), (1, Offset(1)), "{mode:?}");
     }
 }
+
+/// A snapshot of batches that a power cut took was removed twice, as one that was passed over and as one behind the end of the
+/// log: the report complained of the second time.
+#[test]
+fn a_snapshot_behind_the_end_is_removed_once() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        fill(data.path(), mode, 3, &[]);
+        change(&file(data.path(), 0, "log"), |bytes| bytes.truncate(bytes.len() - 3));
+        let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
+        let report = log.recovery();
+        assert_eq!((report.log_end, &report.not_written[..]), (2, &[][..]), "{mode:?}");
+        assert_eq!(report.removed, [file(data.path(), 3, "snapshot")], "{mode:?}");
+    }
+}

@@ -9,6 +9,7 @@ mod repair;
 mod report;
 mod scan;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -472,13 +473,7 @@ impl<'a> Recovery<'a> {
         let log_end = end_of_batches.max(self.log_start);
         // Whatever may refuse the log comes before the first repair.
         let producers = self.producers(log_end)?;
-        for offset in self.inventory.snapshots.iter().filter(|&&offset| offset > log_end) {
-            self.repairs
-                .push(Repair::Remove(self.request.directory.join(SegmentFile::Snapshot.name(*offset))));
-        }
-        for (path, _) in &self.report.snapshots_skipped {
-            self.repairs.push(Repair::Remove(path.clone()));
-        }
+        self.remove_snapshots(log_end);
         let mut repairs = std::mem::take(&mut self.repairs);
         repairs.extend(self.naming.take());
         repair::apply(self.request, repairs, &mut self.report)?;
@@ -512,6 +507,15 @@ impl<'a> Recovery<'a> {
             topic_id: self.topic_id,
             report: self.report,
         })
+    }
+
+    /// Drops the snapshots that were passed over, and those behind the end of the log.
+    fn remove_snapshots(&mut self, log_end: Offset) {
+        let behind = self.inventory.snapshots.iter().filter(|&&offset| offset > log_end);
+        let behind = behind.map(|&offset| self.request.directory.join(SegmentFile::Snapshot.name(offset)));
+        let passed_over = self.report.snapshots_skipped.iter().map(|(path, _)| path.clone());
+        let doomed: BTreeSet<PathBuf> = behind.chain(passed_over).collect();
+        self.repairs.extend(doomed.into_iter().map(Repair::Remove));
     }
 
     /// Those that were not scanned and stay.
