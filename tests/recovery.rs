@@ -804,3 +804,23 @@ fn a_snapshot_behind_the_end_is_removed_once() {
         assert_eq!(report.removed, [file(data.path(), 3, "snapshot")], "{mode:?}");
     }
 }
+
+/// Every name that ends in `.tmp` was taken for half of a replacement: a host's own file was removed, and with a directory of such a
+/// name the partition did not open.
+#[test]
+fn a_foreign_file_or_directory_that_ends_in_tmp_is_left_alone() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        fill(data.path(), mode, 3, &[]);
+        let partition = data.path().join("t-0");
+        std::fs::write(partition.join("notes.tmp"), "mine").unwrap();
+        std::fs::create_dir(partition.join("backup.tmp")).unwrap();
+        std::fs::write(partition.join("leader-epoch-checkpoint.tmp"), "half a file").unwrap();
+
+        assert!(!verify(data.path(), &VerifyOptions::default()).unwrap().has_errors());
+        let log = open(data.path(), mode).partition("t", 0).unwrap();
+        assert_eq!(log.recovery().removed, [partition.join("leader-epoch-checkpoint.tmp")], "{mode:?}");
+        assert_eq!(std::fs::read(partition.join("notes.tmp")).unwrap(), b"mine");
+        assert!(partition.join("backup.tmp").is_dir());
+    }
+}

@@ -122,7 +122,7 @@ impl PartitionFile {
             Some(PREPARED) => Self::Prepared,
             Some(LEADER_EPOCHS) => Self::LeaderEpochs,
             Some(METADATA) => Self::Metadata,
-            Some(name) if name.ends_with(TEMPORARY) => Self::Temporary,
+            Some(name) if is_temporary(name) => Self::Temporary,
             Some(name) => parse_quarantined(name).or_else(|| parse_segment(name)).unwrap_or(Self::Other),
             None => Self::Other,
         }
@@ -144,6 +144,12 @@ impl PartitionFile {
             Self::Temporary | Self::Other => None,
         }
     }
+}
+
+/// Whether it is the name under which a file of ours is written before it is replaced.
+fn is_temporary(name: &str) -> bool {
+    let replaced = name.strip_suffix(TEMPORARY).map(|name| PartitionFile::parse(OsStr::new(name)));
+    replaced.is_some_and(|file| !matches!(file, PartitionFile::Temporary | PartitionFile::Other))
 }
 
 fn parse_segment(name: &str) -> Option<PartitionFile> {
@@ -360,6 +366,9 @@ mod tests {
             "٠٠٠٠٠٠٠٠٠٠.log",
             "segment.prepared2",
             "README",
+            ".tmp",
+            "notes.tmp",
+            "leader-epoch-checkpoint.tmp.tmp",
         ];
         for name in names {
             assert_eq!(PartitionFile::parse(OsStr::new(name)), PartitionFile::Other, "{name:?}");
@@ -381,7 +390,10 @@ mod tests {
     fn a_temporary_name_is_recognised_wherever_it_stands() {
         let path = temporary(Path::new("/data/orders-0/leader-epoch-checkpoint"));
         assert_eq!(path, Path::new("/data/orders-0/leader-epoch-checkpoint.tmp"));
-        assert_eq!(PartitionFile::parse(path.file_name().unwrap()), PartitionFile::Temporary);
+        let names = ["00000000000000000001.log", "00000000000000000001.4.corrupt", METADATA, LEADER_EPOCHS];
+        for path in names.map(|name| temporary(Path::new(name))) {
+            assert_eq!(PartitionFile::parse(path.file_name().unwrap()), PartitionFile::Temporary, "{path:?}");
+        }
     }
 
     #[test]
