@@ -16,7 +16,8 @@ use idemlog::sim::{Fault, Operation, SimDisk};
 use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{
     Access, AppendOptions, Batch, BatchBuilder, BatchError, CorruptionPolicy, CutReason, Disk, Durability,
-    Error, IoMode, LeaderEpoch, LogDir, LogDirOptions, LogOptions, Offset, Origin, RecordCheck, repair,
+    Error, IoMode, LeaderEpoch, LogDir, LogDirOptions, LogOptions, Offset, Origin, RecordCheck, Timestamp,
+    repair,
 };
 
 fn cut_and_keep(mode: IoMode) -> LogDirOptions {
@@ -822,5 +823,61 @@ fn a_foreign_file_or_directory_that_ends_in_tmp_is_left_alone() {
         assert_eq!(log.recovery().removed, [partition.join("leader-epoch-checkpoint.tmp")], "{mode:?}");
         assert_eq!(std::fs::read(partition.join("notes.tmp")).unwrap(), b"mine");
         assert!(partition.join("backup.tmp").is_dir());
+    }
+}
+
+/// Has the second of three batches in the segment at `base` say that it is far longer than the log.
+fn damage_header(data: &Path, base: i64) {
+    change(&file(data, base, "log"), |bytes| {
+        let second = bytes.len() / 3;
+        bytes[second + 8] ^= 0x40;
+    });
+}
+
+/// Says in the checkpoint that the log begins at `offset`.
+fn begin_at(data: &Path, offset: i64) {
+    std::fs::write(data.join("log-start-offset-checkpoint"), format!("0\n1\nt 0 {offset}\n")).unwrap();
+}
+
+/// An old segment had no index any more, and a damaged header: building the index failed, and the partition did not open, whatever
+/// the host had chosen.
+#[test]
+fn damage_that_is_met_while_an_index_is_built_is_for_the_policy() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        fill(data.path(), mode, 12, &[3, 6, 9]);
+        std::fs::remove_file(file(data.path(), 3, "index")).unwrap();
+        damage_header(data.path(), 3);
+
+        let refused = open(data.path(), mode).partition("t", 0).unwrap_err();
+        let Error::Corrupt(found) = refused else { panic!("{refused}") };
+        assert_eq!((found.path, found.below), (file(data.path(), 3, "log"), Some(Offset(12))), "{mode:?}");
+        for is_cut in [true, false] {
+            let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
+            assert_eq!((log.log_end_offset(), log.recovery().cut.is_some()), (Offset(4), is_cut), "{mode:?}");
+            assert!(!is_cut || log.recovery().cut.as_ref().unwrap().reason == CutReason::Corruption);
+        }
+        assert_eq!(kept(data.path()).len(), 3);
+    }
+}
+
+/// It did not open either where the segment held nothing but deleted batches, which no repair touches.
+#[test]
+fn a_deleted_segment_may_be_damaged_and_lack_its_index() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        fill(data.path(), mode, 12, &[3, 6, 9]);
+        std::fs::remove_file(file(data.path(), 0, "index")).unwrap();
+        std::fs::remove_file(file(data.path(), 3, "index")).unwrap();
+        damage_header(data.path(), 3);
+        begin_at(data.path(), 6);
+
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        assert_eq!((stored(&log).len(), &log.recovery().cut), (6, &None), "{mode:?}");
+        assert_eq!(log.recovery().indexes_rebuilt, [Offset(0)]);
+        assert_eq!(log.offset_for_timestamp(Timestamp(0)).unwrap().unwrap().offset, Offset(6));
+        log.apply_retention().unwrap();
+        assert!(!file(data.path(), 3, "log").exists(), "{mode:?}");
     }
 }

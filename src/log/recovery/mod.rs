@@ -267,14 +267,27 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    /// Builds the indexes of sealed segments that are not scanned and lack them.
+    /// Builds the indexes of sealed segments that are not scanned and lack them. From one that is damaged on, the log is
+    /// scanned, and its end judged; but nobody reads what was deleted.
     fn rebuild_missing_indexes(&mut self) -> Result<()> {
-        for segment in &self.files[..self.untouched] {
-            if !self.inventory.has_indexes(segment.base_offset()) {
-                segment.indexes()?;
-                segment.file().release();
-                self.report.indexes_rebuilt.push(segment.base_offset());
-                self.repairs.push(Repair::WriteIndexes(Arc::clone(segment)));
+        for at in 0..self.untouched {
+            let segment = Arc::clone(&self.files[at]);
+            let is_deleted = self.files.get(at + 1).is_some_and(|next| next.base_offset() <= self.log_start);
+            if self.inventory.has_indexes(segment.base_offset()) {
+                continue;
+            }
+            match segment.indexes() {
+                Ok(_) => {
+                    segment.file().release();
+                    self.report.indexes_rebuilt.push(segment.base_offset());
+                    self.repairs.push(Repair::WriteIndexes(segment));
+                }
+                Err(Error::Corrupt(_)) if is_deleted => {}
+                Err(Error::Corrupt(_)) => {
+                    self.untouched = at;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(())
