@@ -300,24 +300,21 @@ impl Shared {
 
     /// Empties the log. The caller holds the files.
     fn start_over(&self, paused: &Paused<'_>, new_start: Offset) -> Result<()> {
-        self.recovery_point.store(0, Ordering::Release);
         self.watermarks.lower_high_watermark(new_start);
+        // By itself: a disk that is full refuses this already, when nothing is said yet of the new start.
+        self.lower_checkpoints(Offset::ZERO)?;
         self.watermarks.announce_start(Some(new_start));
         let emptied = self
             .environment
             .write_checkpoints_now()
             .and_then(|()| self.start_over_locked(&mut self.appender.lock(), paused, new_start));
         self.watermarks.announce_start(None);
-        emptied.inspect_err(|failed| self.take_start_back(failed))
+        emptied.inspect_err(|_| self.take_start_back())
     }
 
     /// The log may still be what it was: an opening must not begin it at the new start.
-    fn take_start_back(&self, failed: &Error) {
-        // Without a handle of the directory nothing was written.
-        let may_be_written = !matches!(failed, Error::Closed);
-        if let Err(error) = self.environment.write_checkpoints_now()
-            && may_be_written
-        {
+    fn take_start_back(&self) {
+        if let Err(error) = self.environment.write_checkpoints_now() {
             // What came below the new start would be gone with the next opening.
             self.end_quietly(End::Poisoned(cause(error)));
         }
