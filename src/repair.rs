@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{PartitionFile, SegmentFile, Stage, TopicPartition};
 use crate::fs::{Disk, EntryKind, IoMode, RealDisk};
-use crate::log::{self, CorruptionPolicy, LogOptions, OpenRequest, RecoveryReport};
+use crate::log::{self, CorruptionPolicy, Cut, CutReason, LogOptions, OpenRequest, RecoveryReport};
 use crate::log_dir::look::{self, Around};
 use crate::log_dir::{self, LogDirOptions};
 use crate::producer::ProducerPolicy;
@@ -48,6 +48,8 @@ pub struct Repair {
     /// Files that are set aside under another name, and what is wrong with each. They are made again from the batches, but for
     /// a topic's id, which is unknown then.
     pub set_aside: Vec<SetAside>,
+    /// Whether nothing was damaged: what is cut is an end that a crash left.
+    was_sound: bool,
 }
 
 /// A file that is set aside.
@@ -82,9 +84,12 @@ pub struct SetAside {
 }
 
 impl Repair {
-    /// Whether there is nothing to do that an opening would not do by itself.
+    /// Whether there is nothing to do that an opening would not do by itself: the end that a crash left it cuts as well.
     pub fn is_needless(&self) -> bool {
-        self.recovery.cut.is_none() && self.recovery.missing_head.is_none() && self.set_aside.is_empty()
+        let leaves_to_opening = |cut: &Cut| self.was_sound && cut.reason == CutReason::Tail;
+        self.recovery.cut.as_ref().is_none_or(leaves_to_opening)
+            && self.recovery.missing_head.is_none()
+            && self.set_aside.is_empty()
     }
 }
 
@@ -143,7 +148,7 @@ pub fn repair(path: impl AsRef<Path>) -> Result<Repair> {
         Some(around) => Some(log_dir::take_lock(disk, &around.directory)?),
         None => None,
     };
-    let set_aside = partition.plan()?.set_aside;
+    let Repair { set_aside, was_sound, .. } = partition.plan()?;
     for SetAside { from, to, .. } in &set_aside {
         disk.rename(from, to).at("rename", from)?;
     }
@@ -157,7 +162,7 @@ pub fn repair(path: impl AsRef<Path>) -> Result<Repair> {
             look::write_log_start(disk, around, recovered.log_start)?;
         }
     }
-    Ok(Repair { recovery: recovered.report, set_aside })
+    Ok(Repair { recovery: recovered.report, set_aside, was_sound })
 }
 
 /// A partition, and the log directory that it lies in, if it does.
@@ -178,7 +183,7 @@ impl Partition {
         let recovery = log::recover(&self.request(true)?)?.report;
         let found = verify::look(&self.directory, &VerifyOptions::default(), &mut |_| {})?;
         let set_aside = self.to_set_aside(&recovery, &found)?;
-        Ok(Repair { recovery, set_aside })
+        Ok(Repair { recovery, set_aside, was_sound: !found.has_errors() })
     }
 
     /// As an opening has it, but that every batch is checked, and damage cut off.
@@ -206,13 +211,15 @@ impl Partition {
     }
 
     /// The damaged files that the log can do without: those that `verify` complains of, and the snapshots that recovery would
-    /// remove.
+    /// remove, but for those of batches that a crash took away.
     fn to_set_aside(&self, recovery: &RecoveryReport, found: &VerifyReport) -> Result<Vec<SetAside>> {
         let is_error = |problem: &&Problem| problem.severity == Severity::Error;
         let errors = found.problems.iter().filter(is_error);
         let wrong = errors.map(|problem| (problem.path.clone(), problem.text.clone()));
+        let is_left = |(path, _): &&(PathBuf, String)| lies_behind(path, Offset(recovery.log_end));
+        let skipped = recovery.snapshots_skipped.iter().filter(|skipped| !is_left(skipped)).cloned();
         let mut set_aside: Vec<SetAside> = Vec::new();
-        for (from, problem) in wrong.chain(recovery.snapshots_skipped.iter().cloned()) {
+        for (from, problem) in wrong.chain(skipped) {
             let is_known = set_aside.iter().any(|known| known.from == from);
             if !is_known && is_dispensable(&from) && self.is_file(&from)? {
                 let to = self.free_name(&from)?;
@@ -247,6 +254,12 @@ fn is_dispensable(path: &Path) -> bool {
         Some(PartitionFile::LeaderEpochs | PartitionFile::Metadata) => true,
         _ => false,
     }
+}
+
+/// Whether a file of a segment begins behind `log_end`.
+fn lies_behind(path: &Path, log_end: Offset) -> bool {
+    let file = path.file_name().map(PartitionFile::parse);
+    matches!(file, Some(PartitionFile::Segment { base, .. }) if base > log_end)
 }
 
 fn is_metadata(path: &Path) -> bool {

@@ -8,13 +8,16 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use common::{MODES, batch, change, open, options, small, stored};
+use common::{MODES, batch, change, open, options, plain, small, stored};
 use idemlog::inspect::{InspectOptions, inspect};
+use idemlog::sim::{Fault, Operation, SimDisk};
 use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{
-    AppendOptions, Batch, BatchBuilder, BatchError, CorruptionPolicy, CutReason, Durability, Error, IoMode,
-    LeaderEpoch, LogDir, LogDirOptions, LogOptions, Offset, Origin, RecordCheck, repair,
+    Access, AppendOptions, Batch, BatchBuilder, BatchError, CorruptionPolicy, CutReason, Disk, Durability,
+    Error, IoMode, LeaderEpoch, LogDir, LogDirOptions, LogOptions, Offset, Origin, RecordCheck, Timestamp,
+    repair,
 };
 
 fn cut_and_keep(mode: IoMode) -> LogDirOptions {
@@ -699,4 +702,182 @@ fn a_log_of_kafka_may_begin_above_what_its_checkpoint_says() {
     assert!(!report.has_errors(), "{report:?}");
     let log = open(data.path(), IoMode::Mapped).partition("t", 0).unwrap();
     assert_eq!(log.log_start_offset(), Offset(10));
+}
+
+/// What lies in the files that recovery kept.
+fn kept(data: &Path) -> Vec<Vec<u8>> {
+    let entries = std::fs::read_dir(data.join("t-0")).unwrap().map(|entry| entry.unwrap().path());
+    let kept = entries.filter(|path| path.extension().is_some_and(|extension| extension == "corrupt"));
+    kept.map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+/// A log was cut twice at the same place, and what was kept the second time took the names of what was kept the first time: the
+/// only copy of those batches was gone.
+#[test]
+fn what_a_cut_keeps_stays_when_the_log_is_cut_there_again() {
+    for (mode, repairs) in MODES.into_iter().flat_map(|mode| [(mode, false), (mode, true)]) {
+        let data = tempfile::tempdir().unwrap();
+        let (mut at, mut cut) = (0, Vec::new());
+        for text in ["first", "other", "third"] {
+            let dir = open(data.path(), mode);
+            let log = dir.partition("t", 0).unwrap();
+            for offset in at..5 {
+                if offset == 3 {
+                    log.roll().unwrap();
+                }
+                log.append(&plain(text)).unwrap();
+            }
+            dir.close().unwrap();
+            drop((dir, log));
+            // Else so much is not read.
+            for file in [".kafka_cleanshutdown", "recovery-point-offset-checkpoint"] {
+                std::fs::remove_file(data.path().join(file)).unwrap();
+            }
+            change(&file(data.path(), 0, "log"), |bytes| {
+                let size = bytes.len() / 3;
+                bytes[2 * size - 1] ^= 1;
+                cut.push(bytes[size..].to_vec());
+            });
+            cut.push(std::fs::read(file(data.path(), 3, "log")).unwrap());
+
+            let report = if repairs {
+                repair::repair(data.path().join("t-0")).unwrap().recovery
+            } else {
+                let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
+                log.recovery().clone()
+            };
+            let files = report.cut.unwrap().kept;
+            assert_eq!(files.len(), 2);
+            assert!(files.iter().all(|path| cut.contains(&std::fs::read(path).unwrap())));
+            at = report.log_end;
+        }
+        let kept = kept(data.path());
+        assert_eq!((kept.len(), at), (cut.len(), 1), "{mode:?}, repairs: {repairs}");
+        assert!(cut.iter().all(|bytes| kept.contains(bytes)), "{mode:?}, repairs: {repairs}");
+        let notes = verify(data.path(), &VerifyOptions::default()).unwrap().problems;
+        assert_eq!(notes.iter().filter(|note| note.text.contains("kept for a human")).count(), cut.len());
+    }
+}
+
+/// Openings that fail behind the copy, and before the cut, would fill the disk with copies.
+#[test]
+fn a_cut_that_is_tried_again_keeps_one_copy() {
+    for mode in MODES {
+        let disk = SimDisk::new(mode);
+        let on_disk = |policy| {
+            let options = options(mode).log(small(mode).corruption(policy)).disk(Arc::new(disk.clone()));
+            LogDir::open("/data", options.recovery_threads(1)).unwrap()
+        };
+        let dir = on_disk(CorruptionPolicy::Refuse);
+        let log = dir.partition("t", 0).unwrap();
+        for text in ["first", "other"] {
+            log.append(&plain(text)).unwrap();
+        }
+        dir.close().unwrap();
+        drop((dir, log));
+        let path = file(Path::new("/data"), 0, "log");
+        let len = disk.len(&path).unwrap();
+        disk.open(&path, Access::Write).unwrap().write_at(&[0xff], len - 1).unwrap();
+
+        for _ in 0..3 {
+            disk.inject(Fault::nth(Operation::SetLen, 1));
+            assert!(on_disk(CorruptionPolicy::CutAndKeep).partition("t", 0).is_err(), "{mode:?}");
+        }
+        disk.clear_faults();
+        let log = on_disk(CorruptionPolicy::CutAndKeep).partition("t", 0).unwrap();
+        let names = disk.list(log.directory()).unwrap().into_iter().map(|entry| entry.name);
+        let kept = names.filter(|name| name.to_string_lossy().ends_with(".corrupt"));
+        assert_eq!((kept.count(), log.log_end_offset()), (1, Offset(1)), "{mode:?}");
+    }
+}
+
+/// A snapshot of batches that a power cut took was removed twice, as one that was passed over and as one behind the end of the
+/// log: the report complained of the second time.
+#[test]
+fn a_snapshot_behind_the_end_is_removed_once() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        fill(data.path(), mode, 3, &[]);
+        change(&file(data.path(), 0, "log"), |bytes| bytes.truncate(bytes.len() - 3));
+        let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
+        let report = log.recovery();
+        assert_eq!((report.log_end, &report.not_written[..]), (2, &[][..]), "{mode:?}");
+        assert_eq!(report.removed, [file(data.path(), 3, "snapshot")], "{mode:?}");
+    }
+}
+
+/// Every name that ends in `.tmp` was taken for half of a replacement: a host's own file was removed, and with a directory of such a
+/// name the partition did not open.
+#[test]
+fn a_foreign_file_or_directory_that_ends_in_tmp_is_left_alone() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        fill(data.path(), mode, 3, &[]);
+        let partition = data.path().join("t-0");
+        std::fs::write(partition.join("notes.tmp"), "mine").unwrap();
+        std::fs::create_dir(partition.join("backup.tmp")).unwrap();
+        std::fs::write(partition.join("leader-epoch-checkpoint.tmp"), "half a file").unwrap();
+
+        assert!(!verify(data.path(), &VerifyOptions::default()).unwrap().has_errors());
+        let log = open(data.path(), mode).partition("t", 0).unwrap();
+        assert_eq!(log.recovery().removed, [partition.join("leader-epoch-checkpoint.tmp")], "{mode:?}");
+        assert_eq!(std::fs::read(partition.join("notes.tmp")).unwrap(), b"mine");
+        assert!(partition.join("backup.tmp").is_dir());
+    }
+}
+
+/// Has the second of three batches in the segment at `base` say that it is far longer than the log.
+fn damage_header(data: &Path, base: i64) {
+    change(&file(data, base, "log"), |bytes| {
+        let second = bytes.len() / 3;
+        bytes[second + 8] ^= 0x40;
+    });
+}
+
+/// Says in the checkpoint that the log begins at `offset`.
+fn begin_at(data: &Path, offset: i64) {
+    std::fs::write(data.join("log-start-offset-checkpoint"), format!("0\n1\nt 0 {offset}\n")).unwrap();
+}
+
+/// An old segment had no index any more, and a damaged header: building the index failed, and the partition did not open, whatever
+/// the host had chosen.
+#[test]
+fn damage_that_is_met_while_an_index_is_built_is_for_the_policy() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        fill(data.path(), mode, 12, &[3, 6, 9]);
+        std::fs::remove_file(file(data.path(), 3, "index")).unwrap();
+        damage_header(data.path(), 3);
+
+        let refused = open(data.path(), mode).partition("t", 0).unwrap_err();
+        let Error::Corrupt(found) = refused else { panic!("{refused}") };
+        assert_eq!((found.path, found.below), (file(data.path(), 3, "log"), Some(Offset(12))), "{mode:?}");
+        for is_cut in [true, false] {
+            let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
+            assert_eq!((log.log_end_offset(), log.recovery().cut.is_some()), (Offset(4), is_cut), "{mode:?}");
+            assert!(!is_cut || log.recovery().cut.as_ref().unwrap().reason == CutReason::Corruption);
+        }
+        assert_eq!(kept(data.path()).len(), 3);
+    }
+}
+
+/// It did not open either where the segment held nothing but deleted batches, which no repair touches.
+#[test]
+fn a_deleted_segment_may_be_damaged_and_lack_its_index() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        fill(data.path(), mode, 12, &[3, 6, 9]);
+        std::fs::remove_file(file(data.path(), 0, "index")).unwrap();
+        std::fs::remove_file(file(data.path(), 3, "index")).unwrap();
+        damage_header(data.path(), 3);
+        begin_at(data.path(), 6);
+
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        assert_eq!((stored(&log).len(), &log.recovery().cut), (6, &None), "{mode:?}");
+        assert_eq!(log.recovery().indexes_rebuilt, [Offset(0)]);
+        assert_eq!(log.offset_for_timestamp(Timestamp(0)).unwrap().unwrap().offset, Offset(6));
+        log.apply_retention().unwrap();
+        assert!(!file(data.path(), 3, "log").exists(), "{mode:?}");
+    }
 }

@@ -106,8 +106,9 @@ pub(crate) enum PartitionFile {
     LeaderEpochs,
     /// The topic's id.
     Metadata,
-    /// Bytes cut out of the segment that begins at `base`, from `position` on, kept for a human.
-    Quarantined { base: Offset, position: u64 },
+    /// Bytes cut out of the segment that begins at `base`, from `position` on, kept for a human. So many files were kept of
+    /// there `before`.
+    Quarantined { base: Offset, position: u64, before: u64 },
     /// A leftover of a replacement that did not finish.
     Temporary,
     /// Not a name of this format.
@@ -121,7 +122,7 @@ impl PartitionFile {
             Some(PREPARED) => Self::Prepared,
             Some(LEADER_EPOCHS) => Self::LeaderEpochs,
             Some(METADATA) => Self::Metadata,
-            Some(name) if name.ends_with(TEMPORARY) => Self::Temporary,
+            Some(name) if is_temporary(name) => Self::Temporary,
             Some(name) => parse_quarantined(name).or_else(|| parse_segment(name)).unwrap_or(Self::Other),
             None => Self::Other,
         }
@@ -134,10 +135,21 @@ impl PartitionFile {
             Self::Prepared => Some(PREPARED.to_owned()),
             Self::LeaderEpochs => Some(LEADER_EPOCHS.to_owned()),
             Self::Metadata => Some(METADATA.to_owned()),
-            Self::Quarantined { base, position } => Some(format!("{:020}.{position}{CORRUPT}", base.0)),
+            Self::Quarantined { base, position, before: 0 } => {
+                Some(format!("{:020}.{position}{CORRUPT}", base.0))
+            }
+            Self::Quarantined { base, position, before } => {
+                Some(format!("{:020}.{position}.{before}{CORRUPT}", base.0))
+            }
             Self::Temporary | Self::Other => None,
         }
     }
+}
+
+/// Whether it is the name under which a file of ours is written before it is replaced.
+fn is_temporary(name: &str) -> bool {
+    let replaced = name.strip_suffix(TEMPORARY).map(|name| PartitionFile::parse(OsStr::new(name)));
+    replaced.is_some_and(|file| !matches!(file, PartitionFile::Temporary | PartitionFile::Other))
 }
 
 fn parse_segment(name: &str) -> Option<PartitionFile> {
@@ -149,8 +161,12 @@ fn parse_segment(name: &str) -> Option<PartitionFile> {
 }
 
 fn parse_quarantined(name: &str) -> Option<PartitionFile> {
-    let (base, position) = name.strip_suffix(CORRUPT)?.split_once('.')?;
-    Some(PartitionFile::Quarantined { base: parse_base(base)?, position: parse_number(position)? })
+    let (base, place) = name.strip_suffix(CORRUPT)?.split_once('.')?;
+    let (position, before) = match place.split_once('.') {
+        Some((position, before)) => (position, parse_number(before).filter(|&before| before > 0)?),
+        None => (place, 0),
+    };
+    Some(PartitionFile::Quarantined { base: parse_base(base)?, position: parse_number(position)?, before })
 }
 
 fn parse_base(digits: &str) -> Option<Offset> {
@@ -312,7 +328,11 @@ mod tests {
             ("partition.metadata", PartitionFile::Metadata),
             (
                 "00000000000000000007.4096.corrupt",
-                PartitionFile::Quarantined { base: Offset(7), position: 4096 },
+                PartitionFile::Quarantined { base: Offset(7), position: 4096, before: 0 },
+            ),
+            (
+                "00000000000000000007.4096.2.corrupt",
+                PartitionFile::Quarantined { base: Offset(7), position: 4096, before: 2 },
             ),
         ];
         for (name, file) in cases {
@@ -340,9 +360,15 @@ mod tests {
             "00000000000000000001.04.corrupt",
             "00000000000000000001.-4.corrupt",
             "00000000000000000001.corrupt",
+            "00000000000000000001.4.0.corrupt",
+            "00000000000000000001.4.1.1.corrupt",
+            "00000000000000000001.4.log.corrupt",
             "٠٠٠٠٠٠٠٠٠٠.log",
             "segment.prepared2",
             "README",
+            ".tmp",
+            "notes.tmp",
+            "leader-epoch-checkpoint.tmp.tmp",
         ];
         for name in names {
             assert_eq!(PartitionFile::parse(OsStr::new(name)), PartitionFile::Other, "{name:?}");
@@ -351,7 +377,8 @@ mod tests {
 
     #[test]
     fn no_name_of_ours_looks_like_one_of_kafkas() {
-        let quarantined = PartitionFile::Quarantined { base: Offset(0), position: 0 }.name().unwrap();
+        let quarantined =
+            PartitionFile::Quarantined { base: Offset(0), position: 0, before: 1 }.name().unwrap();
         let ours = [PREPARED, &quarantined, directory_file::PRODUCER_IDS, directory_file::NAMED_PRODUCERS];
         for name in ours {
             assert!(!SegmentFile::ALL.iter().any(|file| name.ends_with(file.suffix())), "{name}");
@@ -363,7 +390,10 @@ mod tests {
     fn a_temporary_name_is_recognised_wherever_it_stands() {
         let path = temporary(Path::new("/data/orders-0/leader-epoch-checkpoint"));
         assert_eq!(path, Path::new("/data/orders-0/leader-epoch-checkpoint.tmp"));
-        assert_eq!(PartitionFile::parse(path.file_name().unwrap()), PartitionFile::Temporary);
+        let names = ["00000000000000000001.log", "00000000000000000001.4.corrupt", METADATA, LEADER_EPOCHS];
+        for path in names.map(|name| temporary(Path::new(name))) {
+            assert_eq!(PartitionFile::parse(path.file_name().unwrap()), PartitionFile::Temporary, "{path:?}");
+        }
     }
 
     #[test]

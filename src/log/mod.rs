@@ -51,7 +51,9 @@ pub use producer_states::ProducerStates;
 pub use read::{Fetched, OffsetAndTimestamp};
 pub use reader::Reader;
 pub use recovery::{Cut, CutReason, RecoveryReport};
-pub(crate) use recovery::{OpenRequest, Recovered, missing_head, recover};
+pub(crate) use recovery::{
+    OpenRequest, Recovered, is_unsupported, missing_head, recover, valid_batches_behind,
+};
 pub(crate) use snapshots::list as list_snapshots;
 pub use waiting::TailWait;
 

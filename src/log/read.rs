@@ -194,7 +194,10 @@ impl Shared {
         let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
         // A smaller limit is for what clients send from now on: what is in the log is there.
         let max_decompressed = self.admission.max_decompressed_bytes().max(DEFAULT_MAX_DECOMPRESSED);
-        for segment in self.segments.load().iter().take_while(|segment| segment.base_offset() < end) {
+        let segments = self.segments.load();
+        // What was deleted may be damaged.
+        let first = segments.partition_point(|segment| segment.base_offset() <= start).saturating_sub(1);
+        for segment in segments[first..].iter().take_while(|segment| segment.base_offset() < end) {
             let summary = segment.summary()?;
             let is_late = summary.next_offset > start && summary.largest_timestamp >= timestamp;
             let found =

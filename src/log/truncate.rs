@@ -40,7 +40,8 @@ impl Log {
     ///
     /// [`Error::OffsetOutOfRange`] for a negative target. The disk's: where nothing was cut yet, the log is as before, but
     /// opening it may have to read more, and a high watermark that the host set is lowered. Where something was, the log
-    /// ends at `target` and is poisoned: opening the directory again recovers, and finds the log end there or above.
+    /// ends at `target` and is poisoned: opening the directory again recovers, and finds the log end there or above. Where the
+    /// disk may say already that an emptied log begins at `target`, and does not let that be taken back, it is poisoned, too.
     /// [`Error::Closed`] also when the [`LogDir`](crate::LogDir) has no handle any more.
     ///
     /// ```
@@ -192,7 +193,8 @@ impl Shared {
             .and_then(|()| self.truncate_locked(&mut self.appender.lock(), paused, target, remainder));
         if truncated.is_err() && self.watermarks.log_end() > target {
             self.watermarks.raise_log_start(log_start);
-            // What was deleted must not come back with the next opening.
+            // What was deleted must not come back with the next opening. Where that fails it is tried again with the next
+            // checkpoints, and a crash before them loses nothing.
             let _ = self.environment.write_checkpoints_now();
         }
         truncated
@@ -298,19 +300,24 @@ impl Shared {
 
     /// Empties the log. The caller holds the files.
     fn start_over(&self, paused: &Paused<'_>, new_start: Offset) -> Result<()> {
-        self.recovery_point.store(0, Ordering::Release);
         self.watermarks.lower_high_watermark(new_start);
+        // By itself: a disk that is full refuses this already, when nothing is said yet of the new start.
+        self.lower_checkpoints(Offset::ZERO)?;
         self.watermarks.announce_start(Some(new_start));
         let emptied = self
             .environment
             .write_checkpoints_now()
             .and_then(|()| self.start_over_locked(&mut self.appender.lock(), paused, new_start));
         self.watermarks.announce_start(None);
-        if emptied.is_err() {
-            // The log may still be what it was: an opening must not begin it at the new start.
-            let _ = self.environment.write_checkpoints_now();
+        emptied.inspect_err(|_| self.take_start_back())
+    }
+
+    /// The log may still be what it was: an opening must not begin it at the new start.
+    fn take_start_back(&self) {
+        if let Err(error) = self.environment.write_checkpoints_now() {
+            // What came below the new start would be gone with the next opening.
+            self.end_quietly(End::Poisoned(cause(error)));
         }
-        emptied
     }
 
     fn start_over_locked(
@@ -320,9 +327,11 @@ impl Shared {
         new_start: Offset,
     ) -> Result<()> {
         self.name_rolled()?;
-        self.replace_leader_epochs(&LeaderEpochs::default())?;
         appender.writer = None;
-        let removed = self.remove_all(&self.segments.load_full());
+        // The epochs come last: those of no batch are forgotten by an opening, too.
+        let removed = self
+            .remove_all(&self.segments.load_full())
+            .and_then(|()| self.replace_leader_epochs(&LeaderEpochs::default()));
         appender.leader_epochs = LeaderEpochs::default();
         let producers = ProducerTable::new(self.options().producers.clone());
         self.watermarks.start_over(new_start);

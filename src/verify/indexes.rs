@@ -12,20 +12,30 @@ use crate::types::{Offset, Timestamp};
 /// No index file is larger.
 pub(super) const MAX_BYTES: u64 = 1 << 30;
 
-/// What is wrong in an index file, and at which byte of it.
-pub(super) type Wrong = Vec<(u64, String)>;
+/// What is wrong in an index file.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    /// At which byte of it.
+    pub(super) position: u64,
+    /// The offset in the entry, if it is one that is wrong.
+    pub(super) offset: Option<Offset>,
+    pub(super) text: String,
+}
+
 /// Holds a file's bytes against the batches of its segment.
-pub(super) type Check = fn(&Segment, &[u8], &[Seen]) -> Wrong;
+pub(super) type Check = fn(&Segment, &[u8], &[Seen]) -> Vec<Wrong>;
 
 /// Every entry must point at the beginning of a batch, and name the last offset of that batch or of one that lies between it
 /// and the next entry: Kafka up to 4.0 has an entry for each call that appended, of all of its batches.
-pub(super) fn check_offsets(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> Wrong {
-    let index = match OffsetIndex::decode(segment.base_offset(), bytes, segment.file().end(), bytes.len()) {
+pub(super) fn check_offsets(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> Vec<Wrong> {
+    // An entry behind the end of the segment is wrong, not the file: a crash may have shortened the segment.
+    let index = match OffsetIndex::decode(segment.base_offset(), bytes, u64::MAX, bytes.len()) {
         Ok(index) => index,
         Err(kind) => return not_decoded(&kind),
     };
     let nexts = index.iter().skip(1).map(|next| u64::from(next.position)).chain(iter::once(u64::MAX));
-    let check = |(entry, next)| wrong_offset(entry, next, batches);
+    let check =
+        |(entry, next): (IndexPosition, _)| Some((Some(entry.offset), wrong_offset(entry, next, batches)?));
     numbered(index.iter().zip(nexts).map(check), OffsetIndex::ENTRY_SIZE)
 }
 
@@ -45,7 +55,7 @@ fn wrong_offset(entry: IndexPosition, next: u64, batches: &[Seen]) -> Option<Str
 }
 
 /// Every entry must tell the largest timestamp up to the batch that ends with its offset, which is the first that has it.
-pub(super) fn check_times(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> Wrong {
+pub(super) fn check_times(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> Vec<Wrong> {
     let index = match TimeIndex::decode(segment.base_offset(), bytes, bytes.len(), iter::empty()) {
         Ok(index) => index,
         Err(kind) => return not_decoded(&kind),
@@ -60,8 +70,9 @@ pub(super) fn check_times(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> 
             (batch.last_offset, batch.timestamp, batch.largest_timestamp) == (offset, timestamp, timestamp)
         });
         let is_first = before.last().is_none_or(|batch| batch.largest_timestamp < timestamp);
-        (!is_true || !is_first)
-            .then(|| format!("timestamp {timestamp} is not the largest up to offset {offset}, and new there"))
+        let text =
+            || format!("timestamp {timestamp} is not the largest up to offset {offset}, and new there");
+        (!is_true || !is_first).then(|| (Some(offset), text()))
     };
     numbered(entries.iter().map(check), TimeIndex::ENTRY_SIZE)
 }
@@ -72,23 +83,27 @@ pub(super) fn check_transactions(
     bytes: &[u8],
     aborted: Option<&[AbortedTransaction]>,
     batches: &[Seen],
-) -> Wrong {
+) -> Vec<Wrong> {
     let (entries, rest) = bytes.as_chunks::<{ AbortedTransaction::SIZE }>();
     let mut before = None;
     let check = |entry: &[u8; AbortedTransaction::SIZE]| match AbortedTransaction::decode(entry) {
-        Err(kind) => Some(kind.to_string()),
-        Ok(got) if before.replace(got.last_offset) >= Some(got.last_offset) => Some(format!(
-            "the transaction that ends at offset {} is not behind the one before",
-            got.last_offset
-        )),
-        Ok(got) => match aborted {
-            Some(aborted) => difference(&got, aborted),
-            None => is_no_marker(&got, batches),
-        },
+        Err(kind) => Some((None, kind.to_string())),
+        Ok(got) => {
+            let wrong = match aborted {
+                _ if before.replace(got.last_offset) >= Some(got.last_offset) => Some(format!(
+                    "the transaction that ends at offset {} is not behind the one before",
+                    got.last_offset
+                )),
+                Some(aborted) => difference(&got, aborted),
+                None => is_no_marker(&got, batches),
+            };
+            Some((Some(got.last_offset), wrong?))
+        }
     };
     let mut wrong = numbered(entries.iter().map(check), AbortedTransaction::SIZE);
     if !rest.is_empty() {
-        wrong.push(((bytes.len() - rest.len()) as u64, "the file ends inside of an entry".to_owned()));
+        let position = (bytes.len() - rest.len()) as u64;
+        wrong.push(Wrong { position, offset: None, text: "the file ends inside of an entry".to_owned() });
     }
     wrong
 }
@@ -128,11 +143,15 @@ fn is_no_marker(aborted: &AbortedTransaction, batches: &[Seen]) -> Option<String
     (!is_marker).then(|| format!("no transaction of producer {producer_id} ends at offset {offset}"))
 }
 
-fn not_decoded(kind: &CorruptionKind) -> Wrong {
-    vec![(0, kind.to_string())]
+fn not_decoded(kind: &CorruptionKind) -> Vec<Wrong> {
+    vec![Wrong { position: 0, offset: None, text: kind.to_string() }]
 }
 
 /// The problems, each with the position of its entry.
-fn numbered(problems: impl Iterator<Item = Option<String>>, size: usize) -> Wrong {
-    problems.enumerate().filter_map(|(at, problem)| Some(((at * size) as u64, problem?))).collect()
+fn numbered(problems: impl Iterator<Item = Option<(Option<Offset>, String)>>, size: usize) -> Vec<Wrong> {
+    let numbered = problems.enumerate().filter_map(|(at, problem)| {
+        let (offset, text) = problem?;
+        Some(Wrong { position: (at * size) as u64, offset, text })
+    });
+    numbered.collect()
 }

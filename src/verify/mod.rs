@@ -7,6 +7,7 @@ mod epochs;
 mod indexes;
 mod partition;
 mod producers;
+mod unfinished;
 mod walk;
 
 use std::fmt;
@@ -247,15 +248,24 @@ pub(crate) fn look(path: &Path, options: &VerifyOptions, progress: Progress<'_>)
         log_directory(&disk, path, &partitions, options, &mut report, progress)?;
     } else if is_partition(&*disk, path)? {
         let state = report.take(Around::of_partition(path).and_then(checkpointed_around))?;
-        partition::verify(&disk, path, options, state.unwrap_or_default(), &mut report, progress)?;
+        partition::verify(&disk, path, options, state.unwrap_or(COPY), &mut report, progress)?;
     } else {
         report.error(path, 0, "neither a log directory nor a partition: no file of either is here");
     }
     Ok(report)
 }
 
+/// A partition alone, which no opening puts right, must be as one that was closed well.
+const COPY: CheckpointedState = CheckpointedState {
+    recovery_point: None,
+    log_start: None,
+    high_watermark: None,
+    clean: true,
+    is_ours: false,
+};
+
 fn checkpointed_around(around: Option<Around>) -> Result<CheckpointedState> {
-    around.map_or(Ok(CheckpointedState::default()), |around| around.state())
+    around.map_or(Ok(COPY), |around| around.state())
 }
 
 /// Verifies the directory's own files and its partitions. A partition that cannot be read does not keep the others from it.
@@ -275,6 +285,7 @@ fn log_directory(
     report.take(look::high_watermarks(&**disk, path))?;
     let clean = look::is_clean(&**disk, path)?;
     let is_ours = are_ours(&recovery_points, &log_starts);
+    let is_copy = !look::is_log_dir(&**disk, path)?;
     check_missing(&**disk, path, partitions, &recovery_points, clean, report)?;
     for name in partitions {
         let directory = path.join(name.to_string());
@@ -282,7 +293,7 @@ fn log_directory(
             recovery_point: recovery_points.get(name).copied(),
             log_start: log_starts.get(name).copied(),
             high_watermark: None,
-            clean,
+            clean: clean || is_copy,
             is_ours,
         };
         if let Err(error) = partition::verify(disk, &directory, options, state, report, progress) {

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::epochs::Epochs;
+use super::indexes::{self, Wrong};
 use super::producers::Producers;
+use super::unfinished::Unfinished;
 use super::walk::{Seen, Walk};
-use super::{Problem, Progress, VerifyOptions, VerifyReport, indexes};
+use super::{Problem, Progress, VerifyOptions, VerifyReport};
 use crate::error::{CorruptionKind, IoContext, Result};
 use crate::fs::missing::read_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
@@ -50,7 +52,8 @@ pub(super) fn verify(
     let epochs = Epochs::read(&**disk, directory, report)?;
     check_metadata(&**disk, directory, report)?;
     let log_start = checkpointed.log_start.unwrap_or(Offset::ZERO);
-    let mut walk = Walk::new(report, progress, options.allow_gaps, log_start, producers, epochs);
+    let unfinished = Unfinished::of(checkpointed);
+    let mut walk = Walk::new(report, progress, options.allow_gaps, unfinished, log_start, producers, epochs);
     for (at, segment) in segments.iter().enumerate() {
         let next_base = segments.get(at + 1).map(|next| next.base_offset());
         check_segment(disk, directory, segment, next_base, checkpointed, &mut walk)?;
@@ -108,12 +111,20 @@ fn check_segment(
     checkpointed: CheckpointedState,
     walk: &mut Walk<'_>,
 ) -> Result<()> {
+    if walk.has_ended() {
+        let text = "it lies behind the unfinished end of the log; the next opening keeps it aside";
+        walk.report.note(&segment.file().path(), 0, text);
+        return Ok(());
+    }
     let batches = walk.segment(segment, next_base)?;
-    let is_last = next_base.is_none();
-    check_indexes(disk, directory, segment, &batches, is_last, walk.report)?;
+    let unfinished = Unfinished::of(checkpointed);
+    let is_believed = |offset| !unfinished.has(offset, next_base);
+    check_indexes(disk, directory, segment, &batches, next_base.is_none(), is_believed, walk.report)?;
     // What a crash kept from the file is above the recovery point.
-    let is_unfinished = is_last || checkpointed.recovery_point.is_some_and(|point| point < walk.log_end());
-    let wrong = check_transactions(disk, directory, segment, &batches, walk.aborted(), is_unfinished)?;
+    let is_unfinished =
+        next_base.is_none() || checkpointed.recovery_point.is_some_and(|point| point < walk.log_end());
+    let aborted = walk.aborted();
+    let wrong = check_transactions(disk, directory, segment, &batches, aborted, is_believed, is_unfinished)?;
     walk.report.problems.extend(wrong);
     Ok(())
 }
@@ -196,6 +207,7 @@ fn check_indexes(
     segment: &Segment,
     batches: &[Seen],
     is_last: bool,
+    is_believed: impl Fn(Offset) -> bool,
     report: &mut VerifyReport,
 ) -> Result<()> {
     let checks = [
@@ -206,9 +218,7 @@ fn check_indexes(
         let path = directory.join(file.name(segment.base_offset()));
         match report.take(read_if_present(&**disk, &path, indexes::MAX_BYTES))? {
             Some(Some(bytes)) => {
-                for (position, text) in check(segment, &bytes, batches) {
-                    report.error(&path, position, text);
-                }
+                report_wrong(report, &path, check(segment, &bytes, batches), &is_believed);
             }
             None => {}
             Some(None) if is_last => {}
@@ -226,15 +236,15 @@ fn check_transactions(
     segment: &Segment,
     batches: &[Seen],
     aborted: Option<&[AbortedTransaction]>,
+    is_believed: impl Fn(Offset) -> bool,
     is_unfinished: bool,
 ) -> Result<Vec<Problem>> {
     let path = directory.join(SegmentFile::TransactionIndex.name(segment.base_offset()));
     let mut report = VerifyReport::default();
     let read = read_if_present(&**disk, &path, indexes::MAX_BYTES);
     let Some(Some(bytes)) = report.take(read)? else { return Ok(report.problems) };
-    for (position, text) in indexes::check_transactions(&bytes, aborted, batches) {
-        report.error(&path, position, text);
-    }
+    let wrong = indexes::check_transactions(&bytes, aborted, batches);
+    report_wrong(&mut report, &path, wrong, is_believed);
     let lacking = indexes::lacking_transactions(&bytes, aborted.unwrap_or_default());
     let text = format!("it lacks {lacking} of the transactions that were aborted in the segment");
     match lacking {
@@ -243,6 +253,22 @@ fn check_transactions(
         _ => report.error(&path, bytes.len() as u64, text),
     }
     Ok(report.problems)
+}
+
+/// What an index says of batches that a crash may have taken away is worth a note.
+fn report_wrong(
+    report: &mut VerifyReport,
+    path: &Path,
+    wrong: Vec<Wrong>,
+    is_believed: impl Fn(Offset) -> bool,
+) {
+    for Wrong { position, offset, text } in wrong {
+        if offset.is_none_or(&is_believed) {
+            report.error(path, position, text);
+        } else {
+            report.note(path, position, text + "; the next opening makes it again");
+        }
+    }
 }
 
 /// The topic's id, where one is noted, must be one.

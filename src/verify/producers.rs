@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::VerifyReport;
+use super::unfinished::Unfinished;
 use crate::batch::{DEFAULT_MAX_DECOMPRESSED, read_control};
 use crate::error::{Error, Result};
 use crate::fs::Disk;
@@ -106,15 +107,21 @@ impl Producers {
         Ok(())
     }
 
-    /// Judges what is left at the end of the log.
-    pub(super) fn finish(&mut self, log_end: Offset, report: &mut VerifyReport) -> Result<()> {
+    /// Judges what is left at the end of the log. A crash may take batches away that a snapshot has.
+    pub(super) fn finish(
+        &mut self,
+        log_end: Offset,
+        unfinished: Unfinished,
+        report: &mut VerifyReport,
+    ) -> Result<()> {
         self.reach(log_end, report)?;
         for offset in std::mem::take(&mut self.pending) {
-            report.error(
-                &self.path(offset),
-                0,
-                format_args!("it lies beyond the log, which ends at {log_end}"),
-            );
+            let text = format_args!("it lies beyond the log, which ends at {log_end}");
+            if unfinished.has(offset, None) {
+                report.note(&self.path(offset), 0, format_args!("{text}; the next opening removes it"));
+            } else {
+                report.error(&self.path(offset), 0, text);
+            }
         }
         Ok(())
     }

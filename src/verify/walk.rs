@@ -1,12 +1,15 @@
 //! Every batch of the log, in order.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::epochs::Epochs;
 use super::producers::Producers;
+use super::unfinished::Unfinished;
 use super::{Progress, VerifyReport};
 use crate::batch::{DEFAULT_MAX_DECOMPRESSED, check_records};
 use crate::error::{BatchError, Corruption, CorruptionKind, Error, Result};
+use crate::log::is_unsupported;
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
 use crate::transaction::AbortedTransaction;
 use crate::types::{LeaderEpoch, Offset, ProducerId, Timestamp};
@@ -40,9 +43,14 @@ pub(super) struct Walk<'a> {
     pub(super) report: &'a mut VerifyReport,
     progress: Progress<'a>,
     allow_gaps: bool,
+    unfinished: Unfinished,
+    /// Whether what a crash left was come by: an opening cuts the log there.
+    has_ended: bool,
     gaps: Gaps,
     producers: Producers,
     epochs: Epochs,
+    /// Where the segment behind the one under way begins.
+    next_base: Option<Offset>,
     /// The offset that must come next; `None` at the beginning and behind damage, where any may.
     expected: Option<Offset>,
     /// Batches that end at it or before are no part of the log any more.
@@ -57,6 +65,7 @@ impl<'a> Walk<'a> {
         report: &'a mut VerifyReport,
         progress: Progress<'a>,
         allow_gaps: bool,
+        unfinished: Unfinished,
         log_start: Offset,
         producers: Producers,
         epochs: Epochs,
@@ -65,9 +74,12 @@ impl<'a> Walk<'a> {
             report,
             progress,
             allow_gaps,
+            unfinished,
+            has_ended: false,
             gaps: Gaps::default(),
             producers,
             epochs,
+            next_base: None,
             expected: None,
             log_start,
             log_end: Offset::ZERO,
@@ -80,6 +92,11 @@ impl<'a> Walk<'a> {
         self.log_end
     }
 
+    /// Whether the log has ended, for the next opening, in front of what is still to come.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
     /// The transactions that were aborted in the segment that was walked last, if all are known.
     pub(super) fn aborted(&self) -> Option<&[AbortedTransaction]> {
         self.producers.aborted()
@@ -87,30 +104,32 @@ impl<'a> Walk<'a> {
 
     /// Walks a segment; the next one begins at `next_base`. Returns its batches.
     pub(super) fn segment(&mut self, segment: &Arc<Segment>, next_base: Option<Offset>) -> Result<Vec<Seen>> {
+        self.next_base = next_base;
         self.begin(segment)?;
-        let batches = self.batches(segment, next_base)?;
+        let batches = self.batches(segment)?;
         self.note_gaps(segment);
         Ok(batches)
     }
 
-    fn batches(&mut self, segment: &Arc<Segment>, next_base: Option<Offset>) -> Result<Vec<Seen>> {
+    fn batches(&mut self, segment: &Arc<Segment>) -> Result<Vec<Seen>> {
         let mut batches: Vec<Seen> = Vec::new();
         let mut cursor = BatchCursor::new(Arc::clone(segment), 0);
-        loop {
+        while !self.has_ended {
             match cursor.peek() {
-                Ok(Some(batch)) => {
-                    self.batch(&cursor, &batch, next_base)?;
+                Ok(Some(batch)) if self.batch(&cursor, &batch)? => {
                     batches.push(seen(&batch, batches.last()));
                     cursor.skip(&batch);
                 }
-                Ok(None) => return Ok(batches),
+                Ok(Some(_)) => {}
+                Ok(None) => break,
                 Err(Error::Corrupt(found)) => {
-                    self.stop(segment, &found, next_base.is_none())?;
-                    return Ok(batches);
+                    self.stop(segment, &found)?;
+                    break;
                 }
                 Err(error) => return Err(error),
             }
         }
+        Ok(batches)
     }
 
     /// Walks a segment that has no name yet, if it goes on where the log ends.
@@ -119,6 +138,7 @@ impl<'a> Walk<'a> {
         match BatchCursor::new(Arc::clone(segment), 0).peek() {
             Ok(Some(first)) if first.header.base_offset == self.log_end => {
                 self.report.note(&path, 0, "the log goes on here; the next opening gives the file its name");
+                self.has_ended = false;
                 self.segment(segment, None).map(drop)
             }
             Ok(_) | Err(Error::Corrupt(_)) => {
@@ -132,7 +152,7 @@ impl<'a> Walk<'a> {
     /// What only shows at the end. Returns the log end offset.
     pub(super) fn finish(mut self) -> Result<Offset> {
         let log_end = self.log_end.max(self.log_start);
-        self.producers.finish(log_end, self.report)?;
+        self.producers.finish(log_end, self.unfinished, self.report)?;
         self.epochs.finish(log_end, self.report);
         Ok(log_end)
     }
@@ -144,7 +164,7 @@ impl<'a> Walk<'a> {
             && base != expected
         {
             let got = base;
-            self.gap(segment, 0, expected, got, CorruptionKind::MissingSegment { expected, got });
+            self.gap(segment, 0, expected, got, CorruptionKind::MissingSegment { expected, got })?;
         }
         self.expected = Some(base);
         self.log_end = self.log_end.max(base);
@@ -152,18 +172,29 @@ impl<'a> Walk<'a> {
     }
 
     /// What follows is not where it must be: behind it is a gap, before it never right.
-    fn gap(&mut self, segment: &Segment, position: u64, expected: Offset, got: Offset, kind: CorruptionKind) {
-        self.producers.lose();
-        let path = segment.file().path();
-        if got > expected && !self.allow_gaps && matches!(kind, CorruptionKind::MissingSegment { .. }) {
-            return self.report.lost(&path, kind);
+    fn gap(
+        &mut self,
+        segment: &Segment,
+        position: u64,
+        expected: Offset,
+        got: Offset,
+        kind: CorruptionKind,
+    ) -> Result<()> {
+        if got < expected {
+            self.wrong(segment, position, kind)?;
+        } else if self.allow_gaps {
+            self.gaps.count += 1;
+            self.gaps.missing = self.gaps.missing.saturating_add(got - expected);
+            self.gaps.first.get_or_insert((position, expected, got));
+        } else if matches!(kind, CorruptionKind::MissingSegment { .. }) {
+            self.report.lost(&segment.file().path(), kind);
+        } else {
+            self.report.error(&segment.file().path(), position, kind);
         }
-        if got < expected || !self.allow_gaps {
-            return self.report.error(&path, position, kind);
+        if !self.has_ended {
+            self.producers.lose();
         }
-        self.gaps.count += 1;
-        self.gaps.missing = self.gaps.missing.saturating_add(got - expected);
-        self.gaps.first.get_or_insert((position, expected, got));
+        Ok(())
     }
 
     /// A line for each segment: a compacted log has gaps everywhere.
@@ -176,15 +207,32 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn batch(&mut self, cursor: &BatchCursor, batch: &PlacedBatch, next_base: Option<Offset>) -> Result<()> {
+    /// Looks at a batch. `false` if the log ends in front of it.
+    fn batch(&mut self, cursor: &BatchCursor, batch: &PlacedBatch) -> Result<bool> {
         self.report.batches += 1;
         self.report.bytes += batch.header.size() as u64;
         (self.progress)(self.report.bytes);
         let sound = cursor.check(batch, &mut self.scratch);
-        if self.report.take(sound)?.is_none() {
+        if let Err(Error::Corrupt(found)) = sound {
+            self.wrong(cursor.segment(), found.position, found.kind)?;
             self.lose();
-            return Ok(());
+            return Ok(!self.has_ended);
         }
+        sound?;
+        self.check_records(cursor, batch);
+        if !self.fits(cursor.segment(), batch)? {
+            self.lose();
+            return Ok(!self.has_ended);
+        }
+        self.place(cursor.segment(), batch)?;
+        if !self.has_ended {
+            self.epochs.check(batch, self.report);
+            self.producers.batch(cursor, batch, self.report)?;
+        }
+        Ok(!self.has_ended)
+    }
+
+    fn check_records(&mut self, cursor: &BatchCursor, batch: &PlacedBatch) {
         let path = cursor.segment().file().path();
         let records =
             check_records(&batch.header, cursor.slice(batch), DEFAULT_MAX_DECOMPRESSED, &mut self.scratch);
@@ -196,67 +244,82 @@ impl<'a> Walk<'a> {
             }
             Err(problem) => self.report.error(&path, batch.position, problem),
         }
-        if !self.fits(cursor.segment(), batch) {
-            self.lose();
-            return Ok(());
-        }
-        self.place(cursor.segment(), batch, next_base);
-        self.epochs.check(batch, self.report);
-        self.producers.batch(cursor, batch, self.report)
     }
 
     /// A segment has room for 2^31 offsets: what lies outside is told, and says nothing of what must follow.
-    fn fits(&mut self, segment: &Segment, batch: &PlacedBatch) -> bool {
+    fn fits(&mut self, segment: &Segment, batch: &PlacedBatch) -> Result<bool> {
         let last_offset = batch.header.last_offset();
         let fits = last_offset - segment.base_offset() <= i64::from(i32::MAX);
         if !fits {
             let text = format!("the batch ends at offset {last_offset}, too far from the segment's base");
-            self.report.error(&segment.file().path(), batch.position, text);
+            self.wrong(segment, batch.position, text)?;
         }
-        fits
+        Ok(fits)
     }
 
     /// Offsets follow each other and stay inside of their segment; leader epochs do not fall.
-    fn place(&mut self, segment: &Segment, batch: &PlacedBatch, next_base: Option<Offset>) {
+    fn place(&mut self, segment: &Segment, batch: &PlacedBatch) -> Result<()> {
         let (header, position) = (&batch.header, batch.position);
         let got = header.base_offset;
         if let Some(expected) = self.expected
             && got != expected
         {
-            self.gap(segment, position, expected, got, CorruptionKind::BaseOffset { expected, got });
+            self.gap(segment, position, expected, got, CorruptionKind::BaseOffset { expected, got })?;
         }
-        if next_base.is_some_and(|next| header.last_offset() >= next) {
+        if self.next_base.is_some_and(|next| header.last_offset() >= next) {
             let text = format!("the batch ends at offset {}, in the next segment", header.last_offset());
-            self.report.error(&segment.file().path(), position, text);
+            self.wrong(segment, position, text)?;
         }
         if self.log_end > self.log_start && header.leader_epoch < self.leader_epoch {
             let (expected, got) = (self.leader_epoch.0, header.leader_epoch.0);
-            self.report.error(
-                &segment.file().path(),
-                position,
-                CorruptionKind::LeaderEpoch { expected, got },
-            );
+            self.wrong(segment, position, CorruptionKind::LeaderEpoch { expected, got })?;
         }
-        self.leader_epoch = header.leader_epoch;
-        self.expected = Some(header.next_offset());
-        self.log_end = self.log_end.max(header.next_offset());
+        if !self.has_ended {
+            self.leader_epoch = header.leader_epoch;
+            self.expected = Some(header.next_offset());
+            self.log_end = self.log_end.max(header.next_offset());
+        }
+        Ok(())
     }
 
-    /// Behind damage nothing is known of the offset that must come, nor of the producers.
+    /// Tells what no sound log has: damage, or the end that a crash left and the next opening cuts off.
+    fn wrong(&mut self, segment: &Segment, position: u64, text: impl fmt::Display) -> Result<()> {
+        let (path, log_end) = (segment.file().path(), self.log_end);
+        if self.has_ended {
+            return Ok(());
+        }
+        self.has_ended = self.unfinished.begins(segment, position, log_end, self.next_base.is_none())?;
+        if self.has_ended {
+            let text =
+                format_args!("{text}: an unfinished end, which the next opening cuts at offset {log_end}");
+            self.report.note(&path, position, text);
+        } else {
+            self.report.error(&path, position, text);
+        }
+        Ok(())
+    }
+
+    /// Behind damage nothing is known of the offset that must come, nor of the producers. Behind the end nothing comes.
     fn lose(&mut self) {
-        self.expected = None;
-        self.producers.lose();
+        if !self.has_ended {
+            self.expected = None;
+            self.producers.lose();
+        }
     }
 
     /// The bytes at `found` are no batch. Zeros are what an owner that did not close leaves at the end of the log.
-    fn stop(&mut self, segment: &Segment, found: &Corruption, is_last: bool) -> Result<()> {
+    fn stop(&mut self, segment: &Segment, found: &Corruption) -> Result<()> {
         let empty = segment.file().end() - found.position;
-        if is_last && is_zero(segment, found.position)? {
+        if self.next_base.is_none() && is_zero(segment, found.position)? {
             let text = format!("{empty} empty bytes behind the last batch; the next opening gives them back");
             self.report.note(&found.path, found.position, text);
             return Ok(());
         }
-        self.report.error(&found.path, found.position, &found.kind);
+        if is_unsupported(segment, found)? {
+            self.report.error(&found.path, found.position, &found.kind);
+        } else {
+            self.wrong(segment, found.position, &found.kind)?;
+        }
         self.lose();
         Ok(())
     }

@@ -41,6 +41,7 @@ pub fn recovered(image: SimDisk, geometry: Geometry, expected: &Expected) -> Che
 /// What must hold besides, for a log that was opened. Everything is tried on copies.
 pub fn thorough(left: &SimDisk, world: &World) -> Checked<()> {
     reads_only(&copy(left), world.geometry)?;
+    is_no_damage(left)?;
     let disk = copy(&world.disk);
     opens_the_same(&disk, world)?;
     opens_on_a_full_disk(&copy(&disk), world)?;
@@ -220,6 +221,13 @@ fn opens_on_a_full_disk(disk: &SimDisk, world: &World) -> Checked<()> {
     let (_dir, log) = open(disk, world.geometry).map_err(|error| format!("on a full disk it {error}"))?;
     let found = read(&log)?;
     ensure(same(&found, &world.now.log), || format!("on a full disk it holds {}", listed(&found)))
+}
+
+/// What a crash leaves is worth a note at most, once a checkpoint tells of the partition.
+fn is_no_damage(left: &SimDisk) -> Checked<()> {
+    let points = left.read(&Path::new(DIRECTORY).join("recovery-point-offset-checkpoint"), u64::MAX);
+    let is_told = points.is_ok_and(|points| String::from_utf8_lossy(&points).contains("\nt 0 "));
+    if is_told { verifies(left) } else { Ok(()) }
 }
 
 /// The offline check finds nothing. It reads real files only.

@@ -171,3 +171,56 @@ fn a_truncation_that_failed_early_can_be_tried_again() {
         }
     }
 }
+
+/// The disk was full by the time the log was to begin at its new start, and that could not be taken back on it, either. The log
+/// went on as before, in blocks that it had; the next opening found all of it below its start, and deleted what had been
+/// acknowledged meanwhile.
+#[test]
+fn what_is_acknowledged_behind_a_truncation_that_failed_is_there_at_the_next_opening() {
+    for mode in MODES {
+        for (new_start, operation) in
+            [50, 5000].into_iter().flat_map(|start| Operation::ALL.map(|operation| (start, operation)))
+        {
+            for call in 1.. {
+                let disk = sim(mode);
+                let (dir, log) = open(&disk, mode).unwrap();
+                fill(&log);
+                let calls = disk.calls(operation);
+                disk.inject(Fault::nth(operation, call).errno(Fault::ENOSPC).forever());
+                let truncated = log.truncate_fully(Offset(new_start));
+                if disk.calls(operation) - calls < call {
+                    break;
+                }
+                let appended = log.append(&plain("behind"));
+                drop((dir, log));
+                disk.clear_faults();
+                let (_dir, log) = open(&disk, mode).unwrap();
+                if let Ok(outcome) = appended {
+                    let offset = outcome.base_offset();
+                    let found = log.read(offset, 1 << 20).map(|found| found.bytes.is_empty());
+                    assert_eq!(
+                        found.ok(),
+                        Some(false),
+                        "{mode:?} {operation:?} {call} to {new_start}, {truncated:?}: {offset} is gone"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Nobody writes the checkpoints of a directory without a handle, so there is nothing to take back.
+#[test]
+fn a_log_whose_directory_has_no_handle_is_not_emptied_and_goes_on() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let (dir, log) = open(&disk, mode).unwrap();
+        let all = fill(&log);
+        drop(dir);
+        assert!(matches!(log.truncate_fully(Offset(5000)), Err(Error::Closed)), "{mode:?}");
+        log.append(&plain("behind")).unwrap();
+        drop(log);
+        let (_dir, log) = open(&disk, mode).unwrap();
+        assert_eq!(stored(&log)[..all.len()], all);
+    }
+}

@@ -4,15 +4,18 @@
 //! opened for reading only stops there.
 
 mod inventory;
+mod quarantine;
 mod repair;
 mod report;
 mod scan;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use report::{Cut, CutReason, RecoveryReport};
+pub(crate) use scan::{is_unsupported, valid_batches_behind};
 
 use super::check_ahead::Sound;
 use super::environment::Environment;
@@ -264,14 +267,27 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    /// Builds the indexes of sealed segments that are not scanned and lack them.
+    /// Builds the indexes of sealed segments that are not scanned and lack them. From one that is damaged on, the log is
+    /// scanned, and its end judged; but nobody reads what was deleted.
     fn rebuild_missing_indexes(&mut self) -> Result<()> {
-        for segment in &self.files[..self.untouched] {
-            if !self.inventory.has_indexes(segment.base_offset()) {
-                segment.indexes()?;
-                segment.file().release();
-                self.report.indexes_rebuilt.push(segment.base_offset());
-                self.repairs.push(Repair::WriteIndexes(Arc::clone(segment)));
+        for at in 0..self.untouched {
+            let segment = Arc::clone(&self.files[at]);
+            let is_deleted = self.files.get(at + 1).is_some_and(|next| next.base_offset() <= self.log_start);
+            if self.inventory.has_indexes(segment.base_offset()) {
+                continue;
+            }
+            match segment.indexes() {
+                Ok(_) => {
+                    segment.file().release();
+                    self.report.indexes_rebuilt.push(segment.base_offset());
+                    self.repairs.push(Repair::WriteIndexes(segment));
+                }
+                Err(Error::Corrupt(_)) if is_deleted => {}
+                Err(Error::Corrupt(_)) => {
+                    self.untouched = at;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -314,7 +330,7 @@ impl<'a> Recovery<'a> {
         self.close_scanned_end()?;
         let offset = self.log_end();
         // What was kept of a segment at the same offset has the position at which it was cut, which is lower.
-        let to = self.quarantine(offset, prepared.file().end());
+        let to = quarantine::of_file(self.request, offset, prepared.file().end())?;
         self.repairs.push(Repair::MoveAside { segment: Arc::clone(prepared), to: to.clone() });
         let none = Cut { reason: CutReason::Tail, found, offset, bytes: 0, batches: 0, kept: Vec::new() };
         let cut = self.report.cut.get_or_insert(none);
@@ -367,7 +383,7 @@ impl<'a> Recovery<'a> {
         let Some(scanned) = self.scanned.last_mut() else { return Ok(()) };
         let Some(found) = scanned.stop.take() else { return Ok(()) };
         let (segment, end) = (Arc::clone(&scanned.segment), scanned.end);
-        if scan::unsupported_magic(&segment, &found)? {
+        if scan::is_unsupported(&segment, &found)? {
             return Err(Error::Corrupt(found));
         }
         let behind = scan::behind(&segment, end)?;
@@ -385,7 +401,7 @@ impl<'a> Recovery<'a> {
         let keeps_all = self.request.for_repair || log_end < self.request.recovery_point;
         let mut kept = Vec::new();
         if behind.batches > 0 || (keeps_all && behind.bytes > 0) {
-            let path = self.quarantine(segment.base_offset(), end);
+            let path = quarantine::of_copy(self.request, &segment, end, behind.bytes)?;
             kept.push(path.clone());
             // Copied before the cut is made.
             let keep = Repair::KeepAside { segment, from: end, bytes: behind.bytes, to: path };
@@ -395,16 +411,11 @@ impl<'a> Recovery<'a> {
         let mut batches = behind.batches;
         for segment in later.into_iter().rev() {
             batches += scan::behind(&segment, 0)?.batches;
-            let to = self.quarantine(segment.base_offset(), 0);
+            let to = quarantine::of_file(self.request, segment.base_offset(), 0)?;
             kept.push(to.clone());
             self.repairs.insert(0, Repair::MoveAside { segment, to });
         }
         self.refuse_or_note(found, log_end, bytes, batches, kept)
-    }
-
-    fn quarantine(&self, base: Offset, position: u64) -> PathBuf {
-        let name = PartitionFile::Quarantined { base, position }.name().unwrap_or_default();
-        self.request.directory.join(name)
     }
 
     /// A cut below the recovery point is refused or reported, by the policy; one above is what a crash leaves.
@@ -475,13 +486,7 @@ impl<'a> Recovery<'a> {
         let log_end = end_of_batches.max(self.log_start);
         // Whatever may refuse the log comes before the first repair.
         let producers = self.producers(log_end)?;
-        for offset in self.inventory.snapshots.iter().filter(|&&offset| offset > log_end) {
-            self.repairs
-                .push(Repair::Remove(self.request.directory.join(SegmentFile::Snapshot.name(*offset))));
-        }
-        for (path, _) in &self.report.snapshots_skipped {
-            self.repairs.push(Repair::Remove(path.clone()));
-        }
+        self.remove_snapshots(log_end);
         let mut repairs = std::mem::take(&mut self.repairs);
         repairs.extend(self.naming.take());
         repair::apply(self.request, repairs, &mut self.report)?;
@@ -515,6 +520,15 @@ impl<'a> Recovery<'a> {
             topic_id: self.topic_id,
             report: self.report,
         })
+    }
+
+    /// Drops the snapshots that were passed over, and those behind the end of the log.
+    fn remove_snapshots(&mut self, log_end: Offset) {
+        let behind = self.inventory.snapshots.iter().filter(|&&offset| offset > log_end);
+        let behind = behind.map(|&offset| self.request.directory.join(SegmentFile::Snapshot.name(offset)));
+        let passed_over = self.report.snapshots_skipped.iter().map(|(path, _)| path.clone());
+        let doomed: BTreeSet<PathBuf> = behind.chain(passed_over).collect();
+        self.repairs.extend(doomed.into_iter().map(Repair::Remove));
     }
 
     /// Those that were not scanned and stay.

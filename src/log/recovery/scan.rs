@@ -264,6 +264,11 @@ pub(super) fn behind(segment: &Segment, position: u64) -> Result<Behind> {
     Ok(Behind { bytes: len as u64, batches })
 }
 
+/// How many valid batches there are in a segment from `position` on, whatever lies between them.
+pub(crate) fn valid_batches_behind(segment: &Segment, position: u64) -> Result<u64> {
+    behind(segment, position).map(|behind| behind.batches)
+}
+
 /// How many bytes are looked at that turn out to be no batch, besides as many as there are a few times.
 const PATIENCE: usize = 256 << 20;
 
@@ -284,7 +289,7 @@ fn valid_batch(bytes: &[u8], patience: &mut usize) -> Option<usize> {
 }
 
 /// Whether what stopped a scan is a batch of another format rather than damage: it must never be cut.
-pub(super) fn unsupported_magic(segment: &Segment, found: &Corruption) -> Result<bool> {
+pub(crate) fn is_unsupported(segment: &Segment, found: &Corruption) -> Result<bool> {
     let CorruptionKind::Batch(BatchError::UnsupportedMagic { got }) = found.kind else { return Ok(false) };
     let prefix = segment.file().bytes(found.position, found.position + layout::PREFIX_SIZE as u64)?;
     if prefix.len() < layout::PREFIX_SIZE {

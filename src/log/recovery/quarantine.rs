@@ -1,0 +1,47 @@
+//! Names for what recovery takes out of the log. What was kept before stays under its own.
+
+use std::path::{Path, PathBuf};
+
+use super::OpenRequest;
+use crate::error::{IoContext, Result};
+use crate::fs::Disk;
+use crate::fs::name::PartitionFile;
+use crate::segment::Segment;
+use crate::types::Offset;
+
+/// The name for what is moved aside, as a whole, of the segment that begins at `base`.
+pub(super) fn of_file(request: &OpenRequest, base: Offset, position: u64) -> Result<PathBuf> {
+    first_name(request, base, position, |_| false)
+}
+
+/// The name for a copy of `bytes` bytes of a segment. An opening that came no further may have made it already.
+pub(super) fn of_copy(request: &OpenRequest, segment: &Segment, from: u64, bytes: u64) -> Result<PathBuf> {
+    let disk = &*request.environment.disk;
+    first_name(request, segment.base_offset(), from, |path| {
+        segment.file().bytes(from, from + bytes).is_ok_and(|kept| holds(disk, path, &kept))
+    })
+}
+
+/// The first of the names for bytes from there that no file has, or one that will do.
+fn first_name(
+    request: &OpenRequest,
+    base: Offset,
+    position: u64,
+    will_do: impl Fn(&Path) -> bool,
+) -> Result<PathBuf> {
+    let mut before = 0;
+    loop {
+        let name = PartitionFile::Quarantined { base, position, before }.name().unwrap_or_default();
+        let path = request.directory.join(name);
+        if !request.environment.disk.exists(&path).at("look up", &path)? || will_do(&path) {
+            return Ok(path);
+        }
+        before += 1;
+    }
+}
+
+/// Whether a file has these bytes. One that cannot be read is left alone as well.
+fn holds(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> bool {
+    let len = bytes.len() as u64;
+    disk.len(path).is_ok_and(|there| there == len) && disk.read(path, len).is_ok_and(|there| there == bytes)
+}
