@@ -318,7 +318,7 @@ impl LogFile {
     /// Makes a file that an opening found durable as it is, its length included. Everything below `from` is so already.
     pub(crate) fn sync_found(&self, from: u64) -> Result<()> {
         let synced = self.open(Access::Write)?.sync().at("sync", &self.path());
-        // As above.
+        // The next opening must not take for durable what only memory has.
         synced.inspect_err(|_| drop(self.write_again(from, self.end())))
     }
 
