@@ -711,6 +711,26 @@ fn a_reader_of_committed_records_that_begins_inside_an_aborted_batch_leaves_it_o
     }
 }
 
+/// What was read was looked at again until all below it was decided. From behind the last stable offset that never came.
+#[test]
+fn a_committed_read_behind_the_last_stable_offset_finds_nothing() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        let (id, epoch) = (dir.new_producer_id().unwrap(), ProducerEpoch(0));
+        let open_batch =
+            BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional().record("k", "v");
+        log.append(&open_batch.build().unwrap()).unwrap();
+        log.append(&plain("decided")).unwrap();
+        for from in 0..=2 {
+            assert!(log.read_committed(Offset(from), 1 << 20).unwrap().bytes.is_empty(), "from {from}");
+        }
+        log.end_transaction(id, epoch, ControlRecord::Commit { coordinator_epoch: 0 }).unwrap();
+        assert_eq!(log.read_committed(Offset(0), 1 << 20).unwrap().batches().count(), 3);
+    }
+}
+
 /// A record that ends nothing was stored in place of a marker, with a good answer, and the transaction stayed open.
 #[test]
 fn a_transaction_is_ended_by_nothing_but_a_marker() {

@@ -102,9 +102,10 @@ impl Log {
         loop {
             let generation = shared.commit.generation();
             let (mut fetched, end) = shared.fetch(from, max_bytes, true)?;
-            if end > from {
-                fetched.aborted = shared.in_present_log(from, || shared.aborted(from, end))?;
+            if fetched.bytes.is_empty() {
+                return Ok(fetched);
             }
+            fetched.aborted = shared.in_present_log(from, || shared.aborted(from, end))?;
             // Else the markers may have left the log behind the batches.
             if shared.is_still_decided(from, end, generation) {
                 return Ok(fetched);
