@@ -432,13 +432,15 @@ impl LogFile {
         // What was mapped to be looked at goes away with the cut.
         self.release();
         let place = self.place.lock();
-        if !self.is_mapped_at(&place) {
-            let file = self.open_at(&place, Access::Write)?;
-            return file.set_len(end).at("cut", &place.path);
+        if self.is_mapped_at(&place) {
+            drop(place);
+            self.copy_prefix(end)?;
+            self.replace_by_copy()?;
+        } else {
+            self.open_at(&place, Access::Write)?.set_len(end).at("cut", &place.path)?;
         }
-        drop(place);
-        self.copy_prefix(end)?;
-        self.replace_by_copy()
+        self.end.store(end, Ordering::Release);
+        Ok(())
     }
 
     /// Copies the first `end` bytes to a file beside this one, durably but for its name. On an error nothing is left.
