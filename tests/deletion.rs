@@ -7,6 +7,7 @@
 
 mod common;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -45,6 +46,9 @@ fn a_deletion_that_failed_can_be_tried_again_and_is_durable_then() {
             assert!(dir.delete_partition("t", 0).unwrap(), "{operation:?}");
             assert!(!dir.delete_partition("t", 0).unwrap(), "{operation:?}");
             assert_eq!(dir.failed().len(), 0, "{operation:?}");
+            let left = disk.list(Path::new("/data")).unwrap();
+            let is_deleted = |name: &OsString| name.to_string_lossy().ends_with("-delete");
+            assert!(!left.iter().any(|entry| is_deleted(&entry.name)), "{operation:?}: {left:?}");
             let after_power_cut = disk.crash(disk.crash_points() - 1, &mut Oldest);
             assert!(on(&after_power_cut, mode).find("t", 0).unwrap().is_none(), "{operation:?}");
             assert_eq!(dir.partition("t", 0).unwrap().log_end_offset(), Offset(0), "{operation:?}");

@@ -58,7 +58,10 @@ impl Inner {
         if !is_open && !failed.contains_key(name) {
             return Ok(None);
         }
-        let doomed = self.path.join(PartitionDirectory::deleted(name, self.unique(name)));
+        // An earlier try may have given it the name already.
+        let earlier = failed.get(name).and_then(|failed| failed.doomed.clone());
+        let doomed =
+            earlier.unwrap_or_else(|| self.path.join(PartitionDirectory::deleted(name, self.unique(name))));
         let renamed = self.rename_durably(&self.path.join(name.to_string()), &doomed);
         let log = partitions.remove(name);
         match &renamed {
@@ -66,9 +69,12 @@ impl Inner {
                 failed.remove(name);
                 self.gone.lock().insert(name.clone());
             }
-            Err(error) => failed.extend(
-                log.map(|log| (name.clone(), Failed { error: error.clone(), state: state_of(&log) })),
-            ),
+            Err(error) => {
+                if let Some(log) = log {
+                    failed.insert(name.clone(), Failed::new(error.clone(), state_of(&log)));
+                }
+                failed.entry(name.clone()).and_modify(|failed| failed.doomed = Some(doomed.clone()));
+            }
         }
         renamed.map(|()| Some(doomed))
     }

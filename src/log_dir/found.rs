@@ -82,11 +82,19 @@ pub(super) struct Found {
 /// What opening the partitions came to.
 pub(super) type Opened = (BTreeMap<TopicPartition, Log>, BTreeMap<TopicPartition, Failed>);
 
-/// A partition that did not open.
+/// A partition that did not open, or whose deletion failed.
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) error: Error,
     pub(super) state: CheckpointedState,
+    /// The name that its directory was to get, and may have, where its deletion failed.
+    pub(super) doomed: Option<PathBuf>,
+}
+
+impl Failed {
+    pub(super) fn new(error: Error, state: CheckpointedState) -> Self {
+        Self { error, state, doomed: None }
+    }
 }
 
 impl Found {
@@ -149,7 +157,7 @@ impl Found {
                 let mut opened = opened.lock();
                 match log {
                     Ok(log) => drop(opened.0.insert(name.clone(), log)),
-                    Err(error) => drop(opened.1.insert(name.clone(), Failed { error, state })),
+                    Err(error) => drop(opened.1.insert(name.clone(), Failed::new(error, state))),
                 }
             }
         };

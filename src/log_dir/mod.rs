@@ -160,7 +160,8 @@ impl LogDir {
     /// # Errors
     ///
     /// [`Error::InvalidTopic`] for a name that Kafka would refuse; [`Error::InvalidOption`] for a number below 0, or options
-    /// of [`log_for`](LogDirOptions::log_for) that cannot work; what kept the partition from opening; the disk's.
+    /// of [`log_for`](LogDirOptions::log_for) that cannot work; what kept the partition from opening, or its deletion from
+    /// ending; the disk's.
     pub fn partition(&self, topic: &str, partition: i32) -> Result<Log> {
         let name = TopicPartition::new(topic, partition)?;
         if let Some(log) = self.existing(&name)? {
@@ -225,7 +226,8 @@ impl LogDir {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidTopic`] for a name that Kafka would refuse; what kept the partition from opening.
+    /// [`Error::InvalidTopic`] for a name that Kafka would refuse; what kept the partition from opening, or its deletion
+    /// from ending.
     pub fn find(&self, topic: &str, partition: i32) -> Result<Option<Log>> {
         self.check_open()?;
         sought(topic, partition)?.map_or(Ok(None), |name| self.existing(&name))
@@ -264,7 +266,8 @@ impl LogDir {
         self.inner.partitions.read().keys().cloned().collect()
     }
 
-    /// The partitions that did not open, and why, and those whose deletion failed. Their files are as they were.
+    /// The partitions that did not open, and why, and those whose deletion failed. Their files are as they were, or, where only
+    /// the last step of a deletion failed, under the name of what is deleted.
     pub fn failed(&self) -> Vec<(TopicPartition, Error)> {
         self.inner.failed.lock().iter().map(|(name, failed)| (name.clone(), failed.error.clone())).collect()
     }
