@@ -324,6 +324,7 @@ impl Log {
     /// [for each](crate::LogDirOptions::log_for).
     ///
     /// A log that becomes synced takes nothing back from its readers: what they could see until then they still see.
+    /// Background threads are asked to sync it; without any, [`sync`](Self::sync) does.
     ///
     /// ```
     /// use idemlog::{Durability, LogDir, LogDirOptions};
@@ -353,8 +354,11 @@ impl Log {
         }
         shared.options.store(Arc::clone(&appender.options));
         drop(appender);
-        // Readers may see what is not durable now.
+        // Readers may see what is not durable now, or have seen it.
         shared.tail.notify();
+        if shared.admission.durability() == Durability::Synced {
+            shared.request_sync();
+        }
         Ok(())
     }
 
@@ -383,8 +387,8 @@ impl Log {
         self.shared.watermarks.durable()
     }
 
-    /// Below this offset readers see everything: the durable offset under [`Durability::Synced`], the log end offset
-    /// under [`Durability::Buffered`], or what [`set_high_watermark`](Self::set_high_watermark) said.
+    /// Below this offset readers see everything: the durable offset under [`Durability::Synced`] (or what they saw before the
+    /// log came to be), the log end offset under [`Durability::Buffered`], or what [`set_high_watermark`](Self::set_high_watermark) said.
     pub fn high_watermark(&self) -> Offset {
         self.shared.watermarks.high_watermark()
     }

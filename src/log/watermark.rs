@@ -75,13 +75,15 @@ impl Watermarks {
     /// What readers see: up to here, exclusive.
     #[inline]
     pub(crate) fn high_watermark(&self) -> Offset {
+        // First: if readers do not wait for the disk behind this look, what they come to wait behind lies no lower.
+        let end = self.readable_end();
         let set = self.high_watermark.load(Ordering::Acquire);
         if set >= 0 {
-            Offset(set).min(self.readable_end())
+            Offset(set).min(end)
         } else if self.synced.load(Ordering::Acquire) {
-            self.durable().max(self.seen()).min(self.readable_end())
+            self.durable().max(self.seen()).min(end)
         } else {
-            self.readable_end()
+            end
         }
     }
 

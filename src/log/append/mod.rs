@@ -221,7 +221,7 @@ impl Shared {
         while let Some(bound) = self.backlog.exceeds(&self.counters, &self.admission) {
             if !may_wait {
                 // What came in without a ticket has asked for no sync.
-                self.request(Chore::Sync);
+                self.request_sync();
                 return Err(Error::WouldBlock { bound });
             }
             self.counters.budget_stalls.add(1);
