@@ -38,7 +38,8 @@
 //! the window, and not for a gap, tells that its producer had been forgotten there, and began anew with it: it does not
 //! [`go on`](goes_on), and the window of before goes, as it went there. Kept, it would answer for sequences that are used a
 //! second time, and what is sent under them would be acknowledged and not stored. A gap is what compaction leaves: there the
-//! window stays, and what it answers is true, since its sequences do not come again before they have left it.
+//! window stays, and what it answers is true, since its sequences do not come again before they have left it. An epoch never
+//! falls: who came back in a lower one is fenced from the next opening on, which refuses and loses nothing.
 
 use super::entry::{EntryView, StoredBatch};
 use super::policy::{DuplicateCheck, FirstAppend, ProducerPolicy, SequenceRule};
