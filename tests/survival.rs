@@ -518,7 +518,7 @@ fn what_an_opening_failed_to_sync_is_not_taken_for_durable_by_the_next() {
         disk.restart_journal();
         let large = BatchBuilder::new().record("k", vec![7; 1500]).build().unwrap();
         for _ in 0..4 {
-            drop(log.submit(&[large.clone()], AppendOptions::default()).unwrap());
+            drop(log.submit(std::slice::from_ref(&large), AppendOptions::default()).unwrap());
         }
         drop((dir, log));
         let moments = 0..disk.crash_points();
