@@ -74,6 +74,35 @@ impl Queue {
         self.wakeup.notify_one();
     }
 
+    /// Asks for one of a partition's `chores`. Without workers, the request stands until there are some, or somebody does them.
+    pub(crate) fn request(&self, partition: &Weak<impl Worked + 'static>, chores: &Chores, chore: Chore) {
+        if let Some(urgency) = chores.request(chore)
+            && self.has_workers()
+        {
+            self.push(partition.clone(), urgency);
+        }
+    }
+
+    /// The same for what somebody waits for. `false` if there are no workers. `wake_all` is called if the last one has left
+    /// meanwhile: others may count on what was asked for here.
+    pub(crate) fn request_awaited(
+        &self,
+        partition: &Weak<impl Worked + 'static>,
+        chores: &Chores,
+        chore: Chore,
+        wake_all: impl FnOnce(),
+    ) -> bool {
+        if !self.has_workers() {
+            return false;
+        }
+        self.request(partition, chores, chore);
+        let is_asked = self.has_workers();
+        if !is_asked {
+            wake_all();
+        }
+        is_asked
+    }
+
     /// Counts the calling thread as a worker before it runs, so that nobody in between thinks that there is none. What was asked
     /// for before is for the caller to push ([`Chores::stand`]): of a request and a worker, whoever comes second sees the other.
     pub(crate) fn enlist(&self) {

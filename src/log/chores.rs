@@ -50,25 +50,13 @@ impl Backlog {
 impl Shared {
     /// Asks the workers for a chore. Without any, the request waits for [`do_chores`](Self::do_chores).
     pub(super) fn request(&self, chore: Chore) {
-        if let Some(urgency) = self.chores.request(chore)
-            && self.environment.queue.has_workers()
-        {
-            self.environment.queue.push(self.itself.clone(), urgency);
-        }
+        self.environment.queue.request(&self.itself, &self.chores, chore);
     }
 
     /// Asks the workers for a sync. `false` if there are none; not to be called under a lock.
     pub(super) fn request_sync(&self) -> bool {
-        if !self.environment.queue.has_workers() {
-            return false;
-        }
-        self.request(Chore::Sync);
-        let is_asked = self.environment.queue.has_workers();
-        if !is_asked {
-            // The last one has left meanwhile, and somebody may count on what was asked for here.
-            self.commit.wake_all();
-        }
-        is_asked
+        let queue = &self.environment.queue;
+        queue.request_awaited(&self.itself, &self.chores, Chore::Sync, || self.commit.wake_all())
     }
 
     /// Hands what was asked for before there were workers to those who have just come.

@@ -106,19 +106,7 @@ impl Model {
 
     /// As `Shared::request_sync` does.
     fn request_sync(&self) -> bool {
-        if !self.queue.has_workers() {
-            return false;
-        }
-        if let Some(urgency) = self.chores.request(Chore::Sync)
-            && self.queue.has_workers()
-        {
-            self.queue.push(self.itself.clone(), urgency);
-        }
-        let is_asked = self.queue.has_workers();
-        if !is_asked {
-            self.commit.wake_all();
-        }
-        is_asked
+        self.queue.request_awaited(&self.itself, &self.chores, Chore::Sync, || self.commit.wake_all())
     }
 
     /// An acknowledged append is on the disk at its offset, unless a truncation took it later.
