@@ -117,7 +117,7 @@ fn check_segment(
         return Ok(());
     }
     let batches = walk.segment(segment, next_base)?;
-    let unfinished = Unfinished::of(checkpointed);
+    let unfinished = walk.unfinished;
     let is_believed = |offset| !unfinished.has(offset, next_base);
     check_indexes(disk, directory, segment, &batches, next_base.is_none(), is_believed, walk.report)?;
     // What a crash kept from the file is above the recovery point.

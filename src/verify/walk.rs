@@ -43,7 +43,7 @@ pub(super) struct Walk<'a> {
     pub(super) report: &'a mut VerifyReport,
     progress: Progress<'a>,
     allow_gaps: bool,
-    unfinished: Unfinished,
+    pub(super) unfinished: Unfinished,
     /// Whether what a crash left was come by: an opening cuts the log there.
     has_ended: bool,
     gaps: Gaps,
