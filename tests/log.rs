@@ -686,6 +686,15 @@ fn a_producer_whose_sequences_are_used_up_says_so_instead_of_beginning_again() {
     }
 }
 
+/// A new producer begins a transaction with a batch of so many records.
+fn begin_transaction(dir: &LogDir, log: &Log, records: u8) -> (ProducerId, ProducerEpoch) {
+    let (id, epoch) = (dir.new_producer_id().unwrap(), ProducerEpoch(0));
+    let batch = BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional();
+    let batch = (0..records).fold(batch, |batch, at| batch.record([at], "value"));
+    log.append(&batch.build().unwrap()).unwrap();
+    (id, epoch)
+}
+
 /// A reader that began inside of an aborted batch showed it: what was aborted was asked for only from its own beginning on.
 /// Then one whose batch began below the log start offset got an error.
 #[test]
@@ -694,10 +703,7 @@ fn a_reader_of_committed_records_that_begins_inside_an_aborted_batch_leaves_it_o
         let data = tempfile::tempdir().unwrap();
         let dir = open(data.path(), mode);
         let log = dir.partition("t", 0).unwrap();
-        let (id, epoch) = (dir.new_producer_id().unwrap(), ProducerEpoch(0));
-        let records = BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional();
-        let records = (0..3).fold(records, |records, at| records.record([at], "value"));
-        log.append(&records.build().unwrap()).unwrap();
+        let (id, epoch) = begin_transaction(&dir, &log, 3);
         log.end_transaction(id, epoch, ControlRecord::Abort { coordinator_epoch: 0 }).unwrap();
         for from in 0..4 {
             assert_eq!(log.reader(Offset(from)).unwrap().committed().count(), 0, "{mode:?}, from {from}");
@@ -718,10 +724,7 @@ fn a_committed_read_behind_the_last_stable_offset_finds_nothing() {
         let data = tempfile::tempdir().unwrap();
         let dir = open(data.path(), mode);
         let log = dir.partition("t", 0).unwrap();
-        let (id, epoch) = (dir.new_producer_id().unwrap(), ProducerEpoch(0));
-        let open_batch =
-            BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional().record("k", "v");
-        log.append(&open_batch.build().unwrap()).unwrap();
+        let (id, epoch) = begin_transaction(&dir, &log, 1);
         log.append(&plain("decided")).unwrap();
         for from in 0..=2 {
             assert!(log.read_committed(Offset(from), 1 << 20).unwrap().bytes.is_empty(), "from {from}");
@@ -738,9 +741,7 @@ fn a_transaction_is_ended_by_nothing_but_a_marker() {
         let data = tempfile::tempdir().unwrap();
         let dir = open(data.path(), mode);
         let log = dir.partition("t", 0).unwrap();
-        let (id, epoch) = (dir.new_producer_id().unwrap(), ProducerEpoch(0));
-        let records = BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional();
-        log.append(&records.record("k", "v").build().unwrap()).unwrap();
+        let (id, epoch) = begin_transaction(&dir, &log, 1);
         for kind in [-1, 0, 1, 2, 6] {
             let refused = log.end_transaction(id, epoch, ControlRecord::Other { kind });
             assert!(matches!(refused, Err(Error::InvalidBatch(_))), "{mode:?}, {kind}: {refused:?}");
