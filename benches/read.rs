@@ -63,7 +63,7 @@ fn sequential(criterion: &mut Criterion, stored: &Stored) {
     let lend = || {
         let (mut reader, mut bytes) = (reader(), 0);
         while let Some(batch) = reader.lend_next() {
-            bytes += black_box(batch.expect("a batch").bytes()).len();
+            bytes += black_box(*batch.expect("a batch").bytes()).len();
         }
         keep(bytes);
     };

@@ -141,6 +141,8 @@ impl BatchHeader {
     /// The values at the beginning of `bytes`, which are at least [`SIZE`](Self::SIZE), whatever they say.
     #[inline(always)]
     pub(crate) fn read(bytes: &[u8]) -> Self {
+        // One look at the length for all fields.
+        let bytes = &bytes[..Self::SIZE];
         Self {
             base_offset: Offset(at::read_i64(bytes, at::BASE_OFFSET)),
             length: at::read_i32(bytes, at::LENGTH),

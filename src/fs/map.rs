@@ -290,19 +290,23 @@ impl Map {
 /// What a processor fetches at once.
 const LINE: usize = 64;
 
-/// Has the processor fetch the `len` bytes at `start` in `bytes`, if they are there, for reading soon.
+/// Has the processor fetch the `len` bytes at `start` in `bytes`, a line of them at most, if they are there, for reading soon.
+///
+/// Not into the first cache: of what that waits for at a time there are few places, and a walk over headers keeps them all
+/// taken (an eighth slower on an Intel Xeon of the fourth generation).
 #[inline]
 pub(crate) fn prefetch(bytes: &[u8], start: usize, len: usize) {
+    debug_assert!((1..=LINE).contains(&len));
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if let Some(bytes) = bytes.get(start..start.saturating_add(len)) {
-        let fetch = |byte: &u8| {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    if start < bytes.len() && len <= bytes.len() - start {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        let fetch = |at: usize| {
             // SAFETY: the address is that of a byte of the slice; fetching is a hint, which never faults.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(bytes.as_ptr().add(at).cast()) };
         };
-        bytes.iter().step_by(LINE).for_each(fetch);
+        fetch(start);
         // It may be in a line of its own, as the first need not be at the beginning of its line.
-        bytes.last().into_iter().for_each(fetch);
+        fetch(start + len - 1);
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = (bytes, start, len);

@@ -22,9 +22,6 @@ const AHEAD: usize = 24;
 /// and one that may be over soon, all at once at its beginning: most intervals of an index hold no more batches.
 const AHEAD_OF_SHORT: usize = 4;
 
-/// As much of the first record as is read by those who want none of its bytes.
-const RECORD_HEAD: usize = 16;
-
 /// A position in a `.log` file that moves from batch to batch. Sees what is published when it looks.
 #[derive(Clone, Debug)]
 pub(crate) struct BatchCursor {
@@ -116,7 +113,7 @@ impl BatchCursor {
     #[inline]
     pub(crate) fn skip(&mut self, batch: &PlacedBatch) {
         self.pass(batch);
-        prefetch(self.rest(), AHEAD.saturating_mul(batch.header.size()), BatchHeader::SIZE + RECORD_HEAD);
+        prefetch(self.rest(), AHEAD.wrapping_mul(batch.header.size()), BatchHeader::SIZE);
     }
 
     /// Has a header fetched that may be at `position`: that it is there is no more than a guess.
