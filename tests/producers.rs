@@ -9,14 +9,15 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use common::{TestClock, batch, options, small};
+use common::{TestClock, batch, options, plain, small};
 use idemlog::sim::{Fault, Operation, SimDisk};
 use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{
-    AppendOptions, Batch, BatchBuilder, DEFAULT_MAX_DECOMPRESSED, Error, ExpiryClock, IoMode, LeaderEpoch,
-    Log, LogDir, LogDirOptions, Offset, Origin, ProducerEpoch, ProducerId, ProducerPolicy, RecordCheck,
-    RejectionReason, Sequence, SequenceRule, Timestamp,
+    AppendOptions, Batch, BatchBuilder, Clock, DEFAULT_MAX_DECOMPRESSED, Durability, Error, ExpiryClock,
+    IoMode, LeaderEpoch, Log, LogDir, LogDirOptions, LogOptions, Offset, Origin, ProducerEpoch, ProducerId,
+    ProducerPolicy, RecordCheck, RejectionReason, Sequence, SequenceRule, Timestamp,
 };
 
 const MINUTE: i64 = 60_000;
@@ -105,6 +106,48 @@ fn producers_expire_also_after_the_clock_was_put_back() {
         clock.advance(15 * MINUTE);
     }
     log.append(&batch(2, 0, 0, 1)).unwrap();
+}
+
+/// Goes on by a millisecond whenever somebody looks.
+#[derive(Debug)]
+struct Ticking(AtomicI64);
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A round of expiry went by the time at which it had begun. The appends between its steps saw a later one, so that each step
+/// looked like a clock that was put back, and the time since the beginning of the round was counted again at each append:
+/// producers were forgotten that had just appended, and what they sent again was stored twice.
+#[test]
+fn nobody_ages_faster_by_being_looked_at_while_others_append() {
+    const PRODUCERS: i64 = 20_000;
+    const LASTS: i64 = 100_000;
+    let clock = Arc::new(Ticking(AtomicI64::new(NOW)));
+    let policy = ProducerPolicy::default().expiry_ms(3 * LASTS);
+    let log = LogOptions::default().producers(policy).durability(Durability::Buffered);
+    let data = tempfile::tempdir().unwrap();
+    let dir = LogDir::open(data.path(), LogDirOptions::default().log(log).clock(clock.clone())).unwrap();
+    let log = dir.partition("t", 0).unwrap();
+    for id in 0..PRODUCERS {
+        log.append(&first_of(id).timestamp(Timestamp(NOW)).build().unwrap()).unwrap();
+    }
+    assert!(clock.now() < Timestamp(NOW + LASTS));
+    let end = clock.now().0 + LASTS;
+    let is_over = || clock.0.load(Ordering::Relaxed) > end;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over() {
+                log.append(&plain("between the steps")).unwrap();
+            }
+        });
+        while !is_over() {
+            log.expire_producers();
+        }
+    });
+    assert_eq!(log.metrics().producer_expiries, 0);
 }
 
 /// known still, and a batch was stored twice after a clean close.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::Shared;
+use super::{Appender, Shared};
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::missing::or_too_long;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
@@ -245,13 +245,22 @@ fn write_into<const N: usize>(
 impl Shared {
     /// Forgets idle producers and those above the budget, with the append lock free between the steps.
     pub(super) fn expire_producers(&self) {
-        let now = self.now();
-        self.appender.lock().verifications.expire(now, self.options().producers.expiry_ms);
-        while self.appender.lock().producers.evict_excess(LOOK_UPS, now) > 0 {}
+        self.step(|appender, now| {
+            appender.verifications.expire(now, appender.options.producers.expiry_ms);
+        });
+        while self.step(|appender, now| appender.producers.evict_excess(LOOK_UPS, now)) > 0 {}
         let mut cursor = Some(ExpiryCursor::START);
         while let Some(from) = cursor {
-            cursor = self.appender.lock().producers.expire_step(from, LOOK_UPS, now);
+            cursor = self.step(|appender, now| appender.producers.expire_step(from, LOOK_UPS, now));
         }
+    }
+
+    /// A step under the append lock, at the time that it is there. By an earlier one the producers, who have seen the appends
+    /// in between, would take the clock for one that was put back, and count the time since then twice.
+    fn step<T>(&self, step: impl FnOnce(&mut Appender, Timestamp) -> T) -> T {
+        let mut appender = self.appender.lock();
+        let now = self.now();
+        step(&mut appender, now)
     }
 
     fn snapshot_place(&self) -> Place<'_> {
