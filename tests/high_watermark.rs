@@ -8,6 +8,9 @@
 mod common;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use common::{MODES, open, plain};
 use idemlog::{Log, LogDir, Offset};
@@ -105,5 +108,32 @@ fn one_above_the_log_does_not_wait_there_for_the_log() {
         log.set_high_watermark(end + 100);
         log.append(&plain("later")).unwrap();
         assert_eq!(log.high_watermark(), end, "{mode:?}");
+    }
+}
+
+/// Setting it looked at the log end first and stored what it found afterwards. A truncation that came to its end in between
+/// left it above the new end, and what was appended there was seen at once, replicated or not.
+#[test]
+fn it_is_never_above_where_a_truncation_has_ended_the_log() {
+    const SETTERS: usize = 8;
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), MODES[0]);
+    for partition in 0..20 {
+        let (log, is_over) = (fill(&dir, partition), AtomicBool::new(false));
+        thread::scope(|scope| {
+            for _ in 0..SETTERS {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        log.set_high_watermark(Offset(10));
+                    }
+                });
+            }
+            // More threads than processors: some of them stop in the middle of it.
+            thread::sleep(Duration::from_millis(5));
+            log.truncate_to(Offset(5)).unwrap();
+            is_over.store(true, Ordering::Relaxed);
+        });
+        log.append(&plain("replicated by nobody")).unwrap();
+        assert!(log.high_watermark() <= Offset(5), "{}", log.high_watermark());
     }
 }

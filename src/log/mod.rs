@@ -422,7 +422,10 @@ impl Log {
     /// Takes over the high watermark: from the first call on it is what the host says, as a host does that replicates
     /// the log. Never above the log end offset at this moment.
     pub fn set_high_watermark(&self, offset: Offset) {
-        self.shared.watermarks.set_high_watermark(offset.min(self.log_end_offset()));
+        let appender = self.shared.appender.lock();
+        // A truncation in between would leave it above the new end, and what is appended there would be seen at once.
+        self.shared.watermarks.set_high_watermark(offset);
+        drop(appender);
         self.shared.tail.notify();
     }
 

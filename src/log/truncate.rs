@@ -192,7 +192,9 @@ impl Shared {
             .lower_checkpoints(remainder.prefix.next_offset)
             .and_then(|()| self.truncate_locked(&mut self.appender.lock(), paused, target, remainder));
         if truncated.is_err() && self.watermarks.log_end() > target {
+            let appender = self.appender.lock();
             self.watermarks.raise_log_start(log_start);
+            drop(appender);
             // What was deleted must not come back with the next opening. Where that fails it is tried again with the next
             // checkpoints, and a crash before them loses nothing.
             let _ = self.environment.write_checkpoints_now();
@@ -246,8 +248,6 @@ impl Shared {
         shortened.set_next_offset(target);
         appender.leader_epochs = leader_epochs;
         self.watermarks.truncate(last_batch_end, target);
-        // Whoever set it meanwhile went by the old end.
-        self.watermarks.lower_high_watermark(target);
         self.install(appender, [before, &[shortened]].concat(), producers);
         self.conclude(paused, target, removed)
     }
@@ -335,7 +335,6 @@ impl Shared {
         appender.leader_epochs = LeaderEpochs::default();
         let producers = ProducerTable::new(self.options().producers.clone());
         self.watermarks.start_over(new_start);
-        self.watermarks.lower_high_watermark(new_start);
         self.install(appender, Vec::new(), producers);
         self.conclude(paused, Offset::ZERO, removed)
     }

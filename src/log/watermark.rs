@@ -115,8 +115,10 @@ impl Watermarks {
         self.durable.fetch_max(offset.0, Ordering::AcqRel);
     }
 
+    /// Takes over what the host says, within the log's bounds. Under the append lock, so that they stay meanwhile.
     pub(crate) fn set_high_watermark(&self, offset: Offset) {
-        self.high_watermark.store(offset.max(self.log_start()).0, Ordering::Release);
+        let within = offset.min(self.log_end()).max(self.log_start());
+        self.high_watermark.store(within.0, Ordering::Release);
     }
 
     /// Keeps what the checkpoint said when the log was opened, as far as the log reaches.
@@ -147,8 +149,11 @@ impl Watermarks {
         Offset(self.log_start.fetch_min(offset.0, Ordering::AcqRel))
     }
 
-    /// Raises the log start offset; not above the high watermark.
+    /// Raises the log start offset, and with it a high watermark that the host has set below. Under the append lock.
     pub(crate) fn raise_log_start(&self, offset: Offset) {
+        if self.high_watermark.load(Ordering::Acquire) >= 0 {
+            self.high_watermark.fetch_max(offset.0, Ordering::AcqRel);
+        }
         self.log_start.fetch_max(offset.0, Ordering::AcqRel);
     }
 
@@ -167,9 +172,6 @@ impl Watermarks {
     /// Begins an empty log at `start`. Under the append lock.
     pub(crate) fn start_over(&self, start: Offset) {
         self.truncate(start, start);
-        if self.high_watermark.load(Ordering::Acquire) >= 0 {
-            self.high_watermark.store(start.0, Ordering::Release);
-        }
         self.raise_log_start(start);
     }
 
@@ -211,6 +213,17 @@ mod tests {
         assert_eq!(axis(&watermarks), (10, 50, 60, 60), "all of what is left is durable");
         watermarks.truncate(Offset(5), Offset(5));
         assert_eq!(axis(&watermarks), (5, 5, 5, 5));
+    }
+
+    /// A truncation that failed gave the log start offset back, and not the high watermark, which stayed below it.
+    #[test]
+    fn a_log_never_starts_above_a_high_watermark_that_was_set() {
+        let watermarks = Watermarks::new(Offset(10), Offset(80), Offset(100), Durability::Synced);
+        watermarks.set_high_watermark(Offset(50));
+        let before = watermarks.lower_log_start(Offset(5));
+        watermarks.lower_high_watermark(Offset(5));
+        watermarks.raise_log_start(before);
+        assert_eq!(axis(&watermarks), (10, 10, 80, 100));
     }
 
     #[test]
