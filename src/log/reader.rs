@@ -168,6 +168,9 @@ impl Reader {
     #[inline(always)]
     fn advance(&mut self) -> Result<Option<u64>> {
         self.shared.check_readable()?;
+        if self.next < self.shared.watermarks.log_start() {
+            self.leave_segment();
+        }
         let generation = self.shared.commit.generation();
         let limit = self.limit();
         while self.next < limit {
@@ -181,6 +184,12 @@ impl Reader {
             }
         }
         Ok(None)
+    }
+
+    /// Leaves the segment, whose batches are deleted up to somewhere behind the reader: who looks where to go on is told so.
+    #[cold]
+    fn leave_segment(&mut self) {
+        self.cursor = None;
     }
 
     /// The same; goes on where the segment that the cursor was in, or the batch it came to, has left the log.

@@ -52,6 +52,7 @@ impl Watermarks {
         }
     }
 
+    #[inline]
     pub(crate) fn log_start(&self) -> Offset {
         Offset(self.log_start.load(Ordering::Acquire))
     }
