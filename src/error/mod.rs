@@ -77,7 +77,7 @@ pub enum Error {
         /// The one in the directory.
         got: TopicId,
     },
-    /// A truncation removed the batch before it was durable.
+    /// A truncation removed the batch before it was durable. If it failed itself, an opening may find the batch again.
     Truncated,
     /// The log was closed, deleted or poisoned while the append waited: it may be durable or not.
     InDoubt,

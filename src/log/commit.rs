@@ -231,8 +231,8 @@ impl Commit {
         let generation = self.generation();
         let ticket = Ticket { target: watermarks.log_end(), generation };
         match self.wait(ticket, watermarks, sync) {
-            // Truncated meanwhile: there is nothing left of it to sync.
-            Err(Error::Truncated) => Ok(()),
+            // Truncated meanwhile: there is nothing left of it to sync, unless the truncation failed.
+            Err(Error::Truncated) => self.check(),
             Err(Error::InDoubt) => Err(self.end().map_or(Error::InDoubt, |end| end.error())),
             other => other,
         }
@@ -361,7 +361,8 @@ pub(crate) struct Paused<'a> {
 
 impl Paused<'_> {
     /// Begins a new generation: tickets of older ones that end above `target` are truncated, as those who wait learn
-    /// when the pause is over. The caller holds the append lock and has lowered the durable offset.
+    /// when the pause is over. The caller holds the append lock, has lowered the log end and the durable offset, and begins
+    /// the log above what was durable only afterwards: no ticket looks durable meanwhile that never was.
     pub(crate) fn truncated(&self, target: Offset) {
         let mut state = self.commit.state.lock();
         state.generation += 1;
@@ -460,6 +461,21 @@ mod tests {
             let resolved = commit.look(ticket(target, generation), &watermarks).unwrap();
             assert_eq!(resolved.is_ok(), survives, "target {target} of generation {generation}");
         }
+    }
+
+    /// A truncation leaves nothing to sync of what it took; one that failed may have left it on the disk.
+    #[test]
+    fn a_sync_that_waited_for_a_failed_truncation_does_not_succeed() {
+        let (commit, watermarks) = (Commit::default(), watermarks(9));
+        thread::scope(|scope| {
+            let paused = commit.pause();
+            let waiting = scope.spawn(|| commit.sync(&watermarks, || Ok(Offset(9))));
+            thread::sleep(std::time::Duration::from_millis(20));
+            paused.truncated(Offset(4));
+            commit.finish(End::Poisoned(cause(failed())));
+            drop(paused);
+            assert!(matches!(waiting.join().unwrap(), Err(Error::Poisoned(_))));
+        });
     }
 
     #[test]

@@ -334,9 +334,12 @@ impl Shared {
             .and_then(|()| self.replace_leader_epochs(&LeaderEpochs::default()));
         appender.leader_epochs = LeaderEpochs::default();
         let producers = ProducerTable::new(self.options().producers.clone());
-        self.watermarks.start_over(new_start);
+        let durable = self.watermarks.durable().min(new_start);
+        self.watermarks.truncate(durable, durable);
         self.install(appender, Vec::new(), producers);
-        self.conclude(paused, Offset::ZERO, removed)
+        let emptied = self.conclude(paused, Offset::ZERO, removed);
+        self.watermarks.start_over(new_start);
+        emptied
     }
 
     /// Removes all segments and snapshots, in an order in which a crash leaves a whole beginning of the log.
@@ -380,11 +383,11 @@ impl Shared {
         }
     }
 
-    /// Condemns what was cut, if the disk has what memory has; else ends the log.
+    /// Condemns what was cut, which memory has let go of in any case. Ends the log if the disk may still have it.
     fn conclude(&self, paused: &Paused<'_>, target: Offset, removed: Result<()>) -> Result<()> {
-        match &removed {
-            Ok(()) => paused.truncated(target),
-            Err(error) => self.end_quietly(End::Poisoned(cause(error.clone()))),
+        paused.truncated(target);
+        if let Err(error) = &removed {
+            self.end_quietly(End::Poisoned(cause(error.clone())));
         }
         event!(info, partition = %self.name, target = target.0, ok = removed.is_ok(), "truncated");
         removed

@@ -1,10 +1,10 @@
 //! A crash, or a call of the disk that fails, anywhere in a truncation.
 
 use idemlog::sim::{FailedSync, Fault, Operation};
-use idemlog::{Error, Log, Offset};
+use idemlog::{AppendOptions, Error, Log, Offset};
 
 use crate::common::{MODES, plain, stored};
-use crate::{BATCHES, RECORDS, before, check_windows, fill, open, sim};
+use crate::{BATCHES, RECORDS, before, check_windows, fill, numbered, open, sim};
 
 /// Does `truncate` to a full log, and looks at every disk that a crash on the way leaves: `check` gets the batches before
 /// and those that are left.
@@ -222,5 +222,29 @@ fn a_log_whose_directory_has_no_handle_is_not_emptied_and_goes_on() {
         drop(log);
         let (_dir, log) = open(&disk, mode).unwrap();
         assert_eq!(stored(&log)[..all.len()], all);
+    }
+}
+
+/// A truncation that failed in the middle ended the log at its new start, which lay above, and condemned nothing: whoever waited
+/// for what was gone found the durable offset high enough, and took it for stored.
+#[test]
+fn nothing_that_a_failed_truncation_took_is_acknowledged() {
+    for mode in MODES {
+        let mut ended = 0;
+        for call in 1.. {
+            let disk = sim(mode);
+            let (_dir, log) = open(&disk, mode).unwrap();
+            log.append(&numbered(0)).unwrap();
+            let pending = log.submit(&[numbered(1)], AppendOptions::default()).unwrap();
+            disk.inject(Fault::nth(Operation::Remove, call));
+            if log.truncate_fully(Offset(1000)).is_ok() {
+                break;
+            }
+            let has_ended = log.log_end_offset() == Offset(1000);
+            let waited = pending.wait();
+            assert_eq!(matches!(waited, Err(Error::Truncated)), has_ended, "{mode:?} {call} {waited:?}");
+            ended += i32::from(has_ended);
+        }
+        assert!(ended > 0, "{mode:?}");
     }
 }
