@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use common::{batch, options, plain};
 use idemlog::sim::{Fault, Operation, SimDisk};
-use idemlog::{AppendOptions, Error, IoMode, Log, LogDir, Offset, TailWait};
+use idemlog::{AppendOptions, Disk, Error, IoMode, Log, LogDir, Offset, TailWait};
 use parking_lot::Mutex;
 
 /// Longer than anything takes that does not hang.
@@ -86,6 +86,28 @@ fn a_waker_may_call_the_log_whatever_it_is_woken_by() {
         assert!(is_done.recv_timeout(SOON).is_ok(), "{name}");
         assert!(is_woken.try_iter().count() >= 2, "{name} wakes both");
     }
+}
+
+/// A closing that was overtaken by another, of a second thread or of a waker in the middle of it, found the log closed, took that
+/// for its own failure, and left the directory without the marker of a clean shutdown.
+#[test]
+fn a_waker_may_close_the_log_whose_closing_wakes_it() {
+    struct Closes(Log);
+    impl Wake for Closes {
+        fn wake(self: Arc<Self>) {
+            self.0.close().unwrap();
+        }
+    }
+    let (done, is_done) = channel();
+    std::thread::spawn(move || {
+        let (disk, dir, log) = open();
+        let waker = Waker::from(Arc::new(Closes(log.clone())));
+        let mut pending = pin!(log.submit(&[plain("waits")], AppendOptions::default()).unwrap());
+        let _ = pending.as_mut().poll(&mut Context::from_waker(&waker));
+        dir.close().unwrap();
+        done.send(disk.exists(Path::new("/data/.kafka_cleanshutdown")).unwrap()).unwrap();
+    });
+    assert_eq!(is_done.recv_timeout(SOON), Ok(true));
 }
 
 /// A deletion told those who wait while it held what whoever creates a partition needs.

@@ -404,48 +404,48 @@ impl Shared {
         self.replace_leader_epochs(&epochs)
     }
 
+    /// Closes the log. There may be several at once, one of them even by a waker in the middle of another: whoever comes to the
+    /// end first decides what it came to, and the others answer the same.
     pub(super) fn close(&self) -> Result<()> {
-        match self.commit.end() {
-            None => {}
-            Some(End::Poisoned(cause)) => return self.end_closed(Err(Error::Poisoned(cause))),
-            Some(End::Closed | End::Gone) => {
-                return self.badly_closed.get().map_or(Ok(()), |error| Err((**error).clone()));
-            }
-        }
         self.appender.lock().closing = true;
-        if self.end_untouched() {
-            return Ok(());
+        self.end_untouched();
+        if !self.is_closed() {
+            let written = self.whole(|| self.checkpoint());
+            self.whole(|| self.end_closed(written));
         }
-        self.end_closed(if self.environment.read_only { Ok(()) } else { self.whole(|| self.finish()) })
-    }
-
-    /// Ends a log whose closing came to this, which is remembered: its directory is not to be marked clean.
-    fn end_closed(&self, closed: Result<()>) -> Result<()> {
-        if let Err(error) = &closed {
-            let _ = self.badly_closed.set(Box::new(error.clone()));
-        }
-        self.end(End::Closed);
-        closed
-    }
-
-    /// Ends a log to which nothing was done since a clean opening, if it is one.
-    fn end_untouched(&self) -> bool {
-        let is_untouched = {
-            let _rolling = self.rolling.lock();
-            let is_untouched = self.untouched.load(Ordering::Acquire);
-            if is_untouched {
-                self.end_quietly(End::Closed);
-            }
-            is_untouched
-        };
         self.tell();
-        is_untouched
+        self.badly_closed.get().map_or(Ok(()), |error| Err((**error).clone()))
     }
 
-    /// Leaves nothing to do for the next opening.
-    fn finish(&self) -> Result<()> {
-        self.checkpoint()?;
+    fn is_closed(&self) -> bool {
+        matches!(self.commit.end(), Some(End::Closed | End::Gone))
+    }
+
+    /// Ends a log to which nothing was done since a clean opening, or may be done, if it is one.
+    fn end_untouched(&self) {
+        let _rolling = self.rolling.lock();
+        let is_untouched = self.environment.read_only || self.untouched.load(Ordering::Acquire);
+        if is_untouched && !self.commit.is_over() {
+            self.end_quietly(End::Closed);
+        }
+    }
+
+    /// Ends a log of which what could be was `written`. If not all came to the disk that is remembered: the directory is not to
+    /// be marked clean. The files are held up to the end, so that nobody makes another one in between.
+    fn end_closed(&self, written: Result<()>) {
         let _files = self.hold_files();
+        if self.is_closed() {
+            return;
+        }
+        if let Err(error) = written.and_then(|()| self.finish()) {
+            let _ = self.badly_closed.set(Box::new(error));
+        }
+        self.end_quietly(End::Closed);
+    }
+
+    /// Leaves nothing to do for the next opening. The caller holds the files, and has written a checkpoint.
+    fn finish(&self) -> Result<()> {
+        self.commit.check()?;
         let mut appender = self.appender.lock();
         let prepared = self.take_prepared(&mut appender);
         let writer = appender.writer.take();
@@ -457,8 +457,8 @@ impl Shared {
             let segment = writer.seal();
             let file = segment.file();
             self.environment.space.give_back(file.allocated().saturating_sub(file.end()));
-            self.poison_unless(segment.file().sync().map(drop))?;
-            segment.file().trim()?;
+            self.poison_unless(file.sync().map(drop))?;
+            file.trim()?;
             segment.write_indexes(&*self.environment.disk, &self.directory)?;
         }
         self.environment.disk.sync_directory(&self.directory).at("sync directory", &self.directory)
@@ -470,11 +470,6 @@ impl Shared {
         let space = &self.environment.space;
         space.give_back(std::mem::take(&mut appender.filled));
         appender.prepared.take().inspect(|prepared| space.give_back(prepared.file.allocated()))
-    }
-
-    pub(super) fn end(&self, end: End) {
-        self.end_quietly(end);
-        self.tell();
     }
 
     /// Ends the log; whoever waits is told by [`tell`](Self::tell).
@@ -535,5 +530,33 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.commit.finish(End::Closed);
         self.commit.wake_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use crate::fs::sim::SimDisk;
+    use crate::fs::{Disk, IoMode};
+    use crate::{BatchBuilder, LogDir, LogDirOptions};
+
+    /// A close let go of the files before it said that the log is closed. Whoever waited for them made the next segment's
+    /// file in between, in a directory that somebody else may have opened by then.
+    #[test]
+    fn nobody_makes_a_file_in_a_log_that_is_closed() {
+        for _ in 0..50 {
+            let disk = SimDisk::new(IoMode::Write);
+            let options = LogDirOptions::default().disk(std::sync::Arc::new(disk.clone()));
+            let log = LogDir::open("/data", options).unwrap().partition("t", 0).unwrap();
+            log.append(&BatchBuilder::new().record("k", "v").build().unwrap()).unwrap();
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| while log.shared.prepare().is_ok() {});
+                }
+                log.close().unwrap();
+            });
+            assert!(!disk.exists("/data/t-0/segment.prepared".as_ref()).unwrap());
+        }
     }
 }
