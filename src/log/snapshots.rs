@@ -243,11 +243,10 @@ fn write_into<const N: usize>(
 }
 
 impl Shared {
-    /// Forgets idle producers and those above the budget, with the append lock free between the steps.
+    /// Forgets idle producers and those above the budget, and verifications, with the append lock free between the steps.
     pub(super) fn expire_producers(&self) {
-        self.step(|appender, now| {
-            appender.verifications.expire(now, appender.options.producers.expiry_ms);
-        });
+        let expiry_ms = self.options().producers.expiry_ms;
+        while self.step(|appender, now| appender.verifications.expire(LOOK_UPS, now, expiry_ms)) > 0 {}
         while self.step(|appender, now| appender.producers.evict_excess(LOOK_UPS, now)) > 0 {}
         let mut cursor = Some(ExpiryCursor::START);
         while let Some(from) = cursor {

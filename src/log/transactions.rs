@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::snapshots;
-use super::{AppendOptions, AppendOutcome, Log, Origin, Shared};
+use super::{AppendOptions, AppendOutcome, Appender, Log, Origin, Shared};
 use crate::batch::{BatchBuilder, ControlRecord};
 use crate::error::{BatchError, Error, Result};
 use crate::producer::{ProducerTable, VerificationGuard};
@@ -149,17 +149,19 @@ impl Log {
     /// here already, there is nothing to ask.
     ///
     /// `sequence` is the batch's first: until the verification is over, none above the lowest is taken. In memory only,
-    /// and forgotten like an idle producer. Source: KIP-890, `UnifiedLog.maybeStartTransactionVerification`.
+    /// and forgotten like an idle producer, after [`expiry_ms`](crate::ProducerPolicy) or where there are more than the
+    /// `budget`, the oldest first: then it is begun again. Source: KIP-890, `UnifiedLog.maybeStartTransactionVerification`.
     pub fn begin_verification(
         &self,
         id: ProducerId,
         epoch: ProducerEpoch,
         sequence: Sequence,
     ) -> Option<VerificationGuard> {
-        let now = self.shared.now();
         let mut appender = self.shared.appender.lock();
-        let is_open = appender.producers.has_open_transaction(id);
-        (!is_open).then(|| appender.verifications.begin(id, epoch, sequence, now))
+        let now = self.shared.now();
+        let Appender { verifications, producers, options, .. } = &mut *appender;
+        let is_open = producers.has_open_transaction(id);
+        (!is_open).then(|| verifications.begin(id, epoch, sequence, now, &options.producers))
     }
 }
 

@@ -3,8 +3,10 @@
 //!
 //! Source: `VerificationStateEntry`, `VerificationGuard` of Apache Kafka (KIP-890).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use super::clock::HostClock;
+use super::policy::ProducerPolicy;
 use crate::types::{ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 /// Shows that a verification was begun before the coordinator was asked. See
@@ -21,19 +23,32 @@ pub(crate) struct Verification {
     pub(crate) lowest_sequence: Option<Sequence>,
 }
 
-/// The verifications of a partition that are begun.
+/// The verifications of a partition that are begun. Who asks for them need not exist: they are no more than the producers that
+/// the partition remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Verifications {
     begun: HashMap<ProducerId, Begun>,
+    /// Whose they are and when they were begun, by the number of the guard: the oldest first.
+    by_age: BTreeMap<u64, (ProducerId, i64)>,
     last: u64,
+    clock: HostClock,
 }
 
 #[derive(Debug)]
 struct Begun {
     guard: VerificationGuard,
-    since: Timestamp,
     lowest_sequence: Sequence,
     epoch: ProducerEpoch,
+}
+
+impl Begun {
+    fn join(&mut self, epoch: ProducerEpoch, sequence: Sequence) {
+        if epoch > self.epoch {
+            (self.epoch, self.lowest_sequence) = (epoch, sequence);
+        } else if epoch == self.epoch {
+            self.lowest_sequence = self.lowest_sequence.min(sequence);
+        }
+    }
 }
 
 impl Verifications {
@@ -45,18 +60,20 @@ impl Verifications {
         epoch: ProducerEpoch,
         sequence: Sequence,
         now: Timestamp,
+        policy: &ProducerPolicy,
     ) -> VerificationGuard {
-        let last = &mut self.last;
-        let begun = self.begun.entry(id).or_insert_with(|| {
-            *last += 1;
-            Begun { guard: VerificationGuard(*last), since: now, lowest_sequence: sequence, epoch }
-        });
-        if epoch > begun.epoch {
-            (begun.epoch, begun.lowest_sequence) = (epoch, sequence);
-        } else if epoch == begun.epoch {
-            begun.lowest_sequence = begun.lowest_sequence.min(sequence);
+        // More than comes in, so that they become fewer where nothing else has them expire.
+        self.expire(2, now, policy.expiry_ms);
+        if let Some(begun) = self.begun.get_mut(&id) {
+            begun.join(epoch, sequence);
+            return begun.guard;
         }
-        begun.guard
+        while self.begun.len() >= policy.budget && self.forget_oldest(|_| true) {}
+        self.last += 1;
+        let guard = VerificationGuard(self.last);
+        self.begun.insert(id, Begun { guard, lowest_sequence: sequence, epoch });
+        self.by_age.insert(guard.0, (id, self.clock.peek(now)));
+        guard
     }
 
     /// What is known for a batch that comes with `shown`. `required`: whether batches must have a guard at all.
@@ -76,14 +93,25 @@ impl Verifications {
 
     /// A transactional batch or a marker of the producer was stored.
     pub(crate) fn end(&mut self, id: ProducerId) {
-        if !self.begun.is_empty() {
-            self.begun.remove(&id);
+        if !self.begun.is_empty()
+            && let Some(begun) = self.begun.remove(&id)
+        {
+            self.by_age.remove(&begun.guard.0);
         }
     }
 
-    /// Forgets verifications that were begun `expiry_ms` ago.
-    pub(crate) fn expire(&mut self, now: Timestamp, expiry_ms: i64) {
-        self.begun.retain(|_, begun| now.0.saturating_sub(begun.since.0) < expiry_ms);
+    /// Forgets up to `count` verifications that were begun `expiry_ms` ago. Returns how many.
+    pub(crate) fn expire(&mut self, count: usize, now: Timestamp, expiry_ms: i64) -> usize {
+        self.clock.observe(now);
+        let until = self.clock.peek(now).saturating_sub(expiry_ms);
+        (0..count).take_while(|_| self.forget_oldest(|since| since <= until)).count()
+    }
+
+    /// Forgets the oldest, if `is_due` says so of when it was begun.
+    fn forget_oldest(&mut self, is_due: impl FnOnce(i64) -> bool) -> bool {
+        let oldest = self.by_age.first_entry().filter(|oldest| is_due(oldest.get().1));
+        let id = oldest.map(|oldest| oldest.remove().0);
+        id.is_some_and(|id| self.begun.remove(&id).is_some())
     }
 }
 
@@ -98,17 +126,27 @@ mod tests {
         verifications.look(A, None, true).lowest_sequence.map(|sequence| sequence.0)
     }
 
+    fn begin(
+        verifications: &mut Verifications,
+        id: ProducerId,
+        epoch: i16,
+        sequence: i32,
+    ) -> VerificationGuard {
+        let policy = ProducerPolicy::default().expiry_ms(1_000).budget(3);
+        verifications.begin(id, ProducerEpoch(epoch), Sequence(sequence), NOW, &policy)
+    }
+
     #[test]
     fn a_verification_is_joined_until_a_batch_ends_it() {
         let mut verifications = Verifications::default();
-        let first = verifications.begin(A, ProducerEpoch(0), Sequence(0), NOW);
-        assert_eq!(verifications.begin(A, ProducerEpoch(0), Sequence(0), NOW), first);
+        let first = begin(&mut verifications, A, 0, 0);
+        assert_eq!(begin(&mut verifications, A, 0, 0), first);
         assert!(!verifications.look(A, Some(first), true).is_missing);
         assert!(verifications.look(A, None, true).is_missing);
         assert!(!verifications.look(A, None, false).is_missing, "not required");
         verifications.end(A);
         assert!(verifications.look(A, Some(first), true).is_missing, "it is over");
-        assert_ne!(verifications.begin(A, ProducerEpoch(0), Sequence(0), NOW), first);
+        assert_ne!(begin(&mut verifications, A, 0, 0), first);
     }
 
     #[test]
@@ -116,7 +154,7 @@ mod tests {
         let mut verifications = Verifications::default();
         let steps = [(0, 5, 5), (0, 3, 3), (0, 4, 3), (1, 9, 9), (0, 1, 9), (1, 7, 7)];
         for (epoch, sequence, expected) in steps {
-            verifications.begin(A, ProducerEpoch(epoch), Sequence(sequence), NOW);
+            begin(&mut verifications, A, epoch, sequence);
             assert_eq!(lowest(&verifications), Some(expected), "epoch {epoch}, sequence {sequence}");
         }
     }
@@ -124,10 +162,35 @@ mod tests {
     #[test]
     fn a_verification_expires() {
         let mut verifications = Verifications::default();
-        verifications.begin(A, ProducerEpoch(0), Sequence(0), NOW);
-        verifications.expire(Timestamp(1_999), 1_000);
+        begin(&mut verifications, A, 0, 0);
+        assert_eq!(verifications.expire(9, Timestamp(1_999), 1_000), 0);
         assert_eq!(lowest(&verifications), Some(0));
-        verifications.expire(Timestamp(2_000), 1_000);
+        assert_eq!(verifications.expire(9, Timestamp(2_000), 1_000), 1);
         assert_eq!(lowest(&verifications), None);
+    }
+
+    /// Each that was begun for an id that a client had made up stayed for a day, and where nothing was appended for ever.
+    #[test]
+    fn there_are_no_more_verifications_than_the_budget_has_producers_and_the_oldest_goes() {
+        let mut verifications = Verifications::default();
+        let guards: Vec<_> =
+            (0..5).map(|id| (ProducerId(id), begin(&mut verifications, ProducerId(id), 0, 0))).collect();
+        let left = |&(id, guard)| !verifications.look(id, Some(guard), true).is_missing;
+        assert_eq!(guards.iter().map(left).collect::<Vec<_>>(), [false, false, true, true, true]);
+        verifications.end(ProducerId(3));
+        assert_eq!((verifications.begun.len(), verifications.by_age.len()), (2, 2));
+    }
+
+    /// A clock that was set ahead by a day ended all that were under way.
+    #[test]
+    fn a_jump_of_the_clock_ends_no_verification() {
+        let mut verifications = Verifications::default();
+        begin(&mut verifications, A, 0, 0);
+        const DAY: i64 = 86_400_000;
+        assert_eq!(verifications.expire(9, Timestamp(NOW.0 + 2 * DAY), DAY), 0);
+        for _ in 0..2 {
+            assert_eq!(verifications.expire(9, Timestamp(NOW.0 - DAY), DAY), 0, "and back");
+        }
+        assert_eq!(lowest(&verifications), Some(0));
     }
 }
