@@ -16,8 +16,8 @@ use idemlog::sim::{Fault, Operation, SimDisk};
 use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{
     AppendOptions, Batch, BatchBuilder, Clock, DEFAULT_MAX_DECOMPRESSED, Durability, Error, ExpiryClock,
-    IoMode, LeaderEpoch, Log, LogDir, LogDirOptions, LogOptions, Offset, Origin, ProducerEpoch, ProducerId,
-    ProducerPolicy, RecordCheck, RejectionReason, Sequence, SequenceRule, Timestamp,
+    IoMode, LeaderEpoch, Log, LogDir, LogDirOptions, LogOptions, Offset, Origin, Producer, ProducerEpoch,
+    ProducerId, ProducerPolicy, RecordCheck, RejectionReason, Sequence, SequenceRule, Timestamp,
 };
 
 const MINUTE: i64 = 60_000;
@@ -456,4 +456,44 @@ fn records_behind_a_batch_that_the_options_came_to_forbid_are_stored() {
     let next = producer.append(&log, record().record("k", "other")).unwrap();
     assert!(!next.is_duplicate());
     assert_eq!(next.base_offset(), end);
+}
+
+/// Each name was looked for in each partition at an opening, which took the product of the two. Now the fewer are gone through:
+/// the names, or the producers that a partition knows.
+#[test]
+fn an_opening_fences_names_in_partitions_that_know_few_producers_and_many() {
+    let disk = SimDisk::new(IoMode::Mapped);
+    let open = || LogDir::open(Path::new("/data"), options(IoMode::Mapped).disk(Arc::new(disk.clone())));
+    let dir = open().unwrap();
+    let (few, many) = (dir.partition("few", 0).unwrap(), dir.partition("many", 0).unwrap());
+    let named = ["a", "b", "c"].map(|name| dir.producer(name).unwrap());
+    named[0].append(&few, record()).unwrap();
+    for producer in &named {
+        producer.append(&many, record()).unwrap();
+    }
+    for id in 100..105 {
+        many.append(&first_of(id).build().unwrap()).unwrap();
+    }
+    let _next = ["a", "b", "c"].map(|name| dir.producer(name).unwrap());
+    dir.close().unwrap();
+
+    let dir = open().unwrap();
+    let epoch = |topic, producer: &Producer| {
+        dir.partition(topic, 0).unwrap().producer(producer.id()).map(|known| known.epoch.0)
+    };
+    assert_eq!(named.each_ref().map(|producer| epoch("few", producer)), [Some(1), None, None]);
+    assert_eq!(named.each_ref().map(|producer| epoch("many", producer)), [Some(1); 3]);
+}
+
+/// The names were read behind the partitions, when the marker of the clean shutdown was gone already.
+#[test]
+fn a_directory_whose_names_cannot_be_read_stays_as_it_was_closed() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = common::open(data.path(), IoMode::Mapped);
+    dir.producer("a").unwrap();
+    dir.close().unwrap();
+    common::change(&data.path().join("idemlog-named-producers"), |bytes| bytes[20] ^= 1);
+    let refused = LogDir::open(data.path(), options(IoMode::Mapped)).unwrap_err();
+    assert!(matches!(refused, Error::Corrupt(_)), "{refused}");
+    assert!(data.path().join(".kafka_cleanshutdown").exists());
 }

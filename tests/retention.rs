@@ -265,7 +265,9 @@ fn a_reader_in_the_middle_of_a_segment_hands_out_nothing_that_is_deleted() {
     let borrows: Walk = |reader| Some(reader.lend_next()?.map(|batch| batch.header().base_offset));
     for mode in MODES {
         let (_dir, log) = Fixture::new(mode).with(|options| options.segment_bytes(1 << 20)).open().unwrap();
-        (0..10).for_each(|number| drop(log.append(&batch(1, 0, number, 1)).unwrap()));
+        for number in 0..10 {
+            log.append(&batch(1, 0, number, 1)).unwrap();
+        }
         let reader = log.reader(Offset(0)).unwrap();
         let kinds = [reader.clone(), reader.clone().committed(), reader.to_log_end()];
         let mut walks: Vec<_> =

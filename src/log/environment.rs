@@ -12,6 +12,7 @@ use super::check_ahead::CheckAhead;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::fs::{DirectoryLock, Disk, Map};
+use crate::producer::ProducerTable;
 use crate::segment::Segment;
 use crate::sync::Mutex;
 use crate::types::{ProducerEpoch, ProducerId};
@@ -203,7 +204,13 @@ impl Fences {
         self.count.store(epochs.len(), Ordering::Release);
     }
 
-    pub(crate) fn all(&self) -> Vec<(ProducerId, ProducerEpoch)> {
-        self.epochs.read().iter().map(|(&id, &epoch)| (id, epoch)).collect()
+    /// Has a table that is taken into use refuse them, too. Goes through the fewer: names or producers.
+    pub(crate) fn raise_in(&self, producers: &mut ProducerTable) {
+        let epochs = self.epochs.read();
+        if epochs.len() < producers.len() {
+            epochs.iter().for_each(|(&id, &epoch)| producers.raise_epoch(id, epoch));
+        } else {
+            producers.raise_epochs(|id| epochs.get(&id).copied());
+        }
     }
 }

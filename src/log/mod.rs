@@ -302,10 +302,9 @@ impl Log {
             report,
             itself: itself.clone(),
         });
-        let log = Self { shared };
-        log.shared.count_all_open();
-        log.shared.environment.fences.all().into_iter().for_each(|(id, epoch)| log.fence(id, epoch));
-        log
+        shared.count_all_open();
+        shared.environment.fences.raise_in(&mut shared.appender.lock().producers);
+        Self { shared }
     }
 
     /// Which partition this is.

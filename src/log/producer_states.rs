@@ -86,8 +86,8 @@ impl Shared {
         atomic::replace_file(&*self.environment.disk, &path, &encoded)?;
         self.reset_transactions(&producers);
         producers.succeed(&appender.producers);
+        self.environment.fences.raise_in(&mut producers);
         appender.producers = producers;
-        self.raise_fences(&mut appender);
         Ok(())
     }
 }

@@ -367,20 +367,13 @@ impl Shared {
     /// Goes on with what is left. Under the append lock.
     fn install(&self, appender: &mut Appender, segments: Vec<Arc<Segment>>, mut producers: ProducerTable) {
         producers.succeed(&appender.producers);
+        self.environment.fences.raise_in(&mut producers);
         appender.producers = producers;
-        self.raise_fences(appender);
         // Whoever no longer finds a marker that was cut finds its transaction open.
         self.reset_transactions(&appender.producers);
         self.segments.store(Arc::new(segments));
         self.restart_pace(appender);
         self.backlog.raise(self.counters.appended_bytes.get(), self.counters.appended_batches.get());
-    }
-
-    /// Refuses also those whom named producers have fenced elsewhere: the table may just have heard of them.
-    pub(super) fn raise_fences(&self, appender: &mut Appender) {
-        for (id, epoch) in self.environment.fences.all() {
-            appender.producers.raise_epoch(id, epoch);
-        }
     }
 
     /// Condemns what was cut, which memory has let go of in any case. Ends the log if the disk may still have it.

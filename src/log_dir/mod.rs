@@ -29,7 +29,7 @@ use crate::log::check_ahead::CheckAhead;
 use crate::log::environment::{Checkpointer, Environment, Fences, MapBudget, Removed, SpaceBudget};
 use crate::log::{Log, LogMetrics};
 use crate::topic_id::TopicId;
-use crate::types::{ProducerEpoch, ProducerId};
+use crate::types::ProducerId;
 use checkpoint::OffsetsByPartition;
 pub(crate) use found::{CheckpointedState, are_ours};
 use found::{Failed, Found, open_request};
@@ -99,12 +99,15 @@ impl LogDir {
         let lock = if options.read_only { None } else { Some(take_lock(&*disk, &path)?) };
         let environment = Arc::new(environment(&options, lock));
         let found = Found::in_directory(&*disk, &path)?;
+        let named_producers = open_named_producers(&path, &options, &environment.fences)?;
         if !options.read_only {
             found.begin(&*disk, &path)?;
         }
         let gone = found.gone();
         let (partitions, failed) = found.open_partitions(&path, &options, &environment)?;
-        let (producer_ids, named_producers) = open_producers(&path, &options, &partitions)?;
+        let named = named_producers.as_ref();
+        let producer_ids =
+            named.map(|named| open_producer_ids(&path, &options, &partitions, named)).transpose()?;
         let inner = Arc::new(Inner {
             path,
             environment,
@@ -124,8 +127,7 @@ impl LogDir {
         Ok(dir)
     }
 
-    /// Corrects the recovery points in the checkpoint file, raises the fences that named producers have, and starts the
-    /// threads that were asked for.
+    /// Corrects the recovery points in the checkpoint file, and starts the threads that were asked for.
     fn start(&self) -> Result<()> {
         let inner = &self.inner;
         let checkpointer: Weak<dyn Checkpointer> = Arc::<Inner>::downgrade(inner) as Weak<dyn Checkpointer>;
@@ -133,11 +135,6 @@ impl LogDir {
         if !inner.options.read_only {
             // By the old one, what is appended behind a cut would be taken for durable, and its loss for damage.
             inner.environment.write_checkpoints()?;
-        }
-        let partitions: Vec<Log> = inner.partitions.read().values().cloned().collect();
-        for (id, epoch) in inner.named_producers.iter().flat_map(NamedProducers::fences) {
-            inner.environment.fences.raise(id, epoch);
-            partitions.iter().for_each(|log| log.fence(id, epoch));
         }
         for number in 0..inner.options.background_threads {
             let queue = inner.enlist();
@@ -293,17 +290,14 @@ impl LogDir {
     pub fn producer(&self, name: &str) -> Result<Producer> {
         self.check_open()?;
         let named = self.inner.named_producers.as_ref().ok_or_else(|| self.read_only())?;
-        let (id, epoch) = named.next_incarnation(name, || self.new_producer_id())?;
-        // At epoch 0 the name may have left an exhausted id behind, which is fenced for good.
-        let retired = || named.fences().filter(|&(_, fence)| fence == ProducerEpoch::MAX);
-        let raised = if epoch == ProducerEpoch(0) { retired().collect() } else { Vec::new() };
+        let next = named.next_incarnation(name, || self.new_producer_id())?;
         let partitions: Vec<Log> = self.inner.partitions.read().values().cloned().collect();
-        for (id, epoch) in raised.into_iter().chain([(id, epoch)]) {
+        for (id, epoch) in next.fences() {
             // The directory's fence first: a partition that does not know the producer yet asks it.
             self.inner.environment.fences.raise(id, epoch);
             partitions.iter().for_each(|log| log.fence(id, epoch));
         }
-        Ok(Producer::new(id, epoch))
+        Ok(Producer::new(next.id, next.epoch))
     }
 
     fn read_only(&self) -> Error {
@@ -522,19 +516,30 @@ pub(crate) fn take_lock(disk: &dyn Disk, directory: &Path) -> Result<DirectoryLo
     disk.lock(&path).at("lock", &path)?.ok_or_else(|| Error::Locked { path: directory.to_owned() })
 }
 
+/// Reads who has come under a name, and fences all others, before any partition is opened: each raises the epochs of those
+/// whom it knows. `None` for those who only read.
+fn open_named_producers(
+    path: &Path,
+    options: &LogDirOptions,
+    fences: &Fences,
+) -> Result<Option<NamedProducers>> {
+    if options.read_only {
+        return Ok(None);
+    }
+    let named = NamedProducers::open(Arc::clone(&options.disk), path)?;
+    named.fences().for_each(|(id, epoch)| fences.raise(id, epoch));
+    Ok(Some(named))
+}
+
 /// The allocator starts above every id that a partition or a named producer has, but for those that a client made up.
-fn open_producers(
+fn open_producer_ids(
     path: &Path,
     options: &LogDirOptions,
     partitions: &BTreeMap<TopicPartition, Log>,
-) -> Result<(Option<ProducerIds>, Option<NamedProducers>)> {
-    if options.read_only {
-        return Ok((None, None));
-    }
-    let named = NamedProducers::open(Arc::clone(&options.disk), path)?;
+    named: &NamedProducers,
+) -> Result<ProducerIds> {
     let known = partitions.values().filter_map(Log::highest_producer_id);
     let highest = known.chain(named.fences().map(|(id, _)| id)).max();
     let at_least = ProducerId(highest.map_or(0, |id| id.0.saturating_add(1)));
-    let ids = ProducerIds::open(Arc::clone(&options.disk), path, at_least)?;
-    Ok((Some(ids), Some(named)))
+    ProducerIds::open(Arc::clone(&options.disk), path, at_least)
 }

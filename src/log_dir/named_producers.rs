@@ -79,6 +79,27 @@ struct Journal {
     slots: usize,
 }
 
+/// A producer that has come under a name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Incarnation {
+    pub(crate) id: ProducerId,
+    pub(crate) epoch: ProducerEpoch,
+    /// The id that the name had until now, and whose epochs are used up.
+    retired: Option<ProducerId>,
+}
+
+impl Incarnation {
+    /// Which epochs are refused from now on, as [`fences`](NamedProducers::fences) has them.
+    pub(crate) fn fences(self) -> impl Iterator<Item = (ProducerId, ProducerEpoch)> {
+        self.retired.map(retired_fence).into_iter().chain([(self.id, self.epoch)])
+    }
+}
+
+/// A retired id is fenced at 32,767. No incarnation ever gets that epoch, so none of them passes.
+fn retired_fence(id: ProducerId) -> (ProducerId, ProducerEpoch) {
+    (id, ProducerEpoch::MAX)
+}
+
 /// What the journal tells.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Producers {
@@ -105,9 +126,8 @@ impl NamedProducers {
         Ok(Self { disk, path, state, slots_max: SLOTS_MAX })
     }
 
-    /// The id and epoch of the next producer called `name`, durable when this returns: for a new name an id from
-    /// `allocate` and epoch 0, then the same id and one epoch more each time. When the epochs of an id are used up, it
-    /// is retired, and the name gets a new one.
+    /// The next producer called `name`, durable when this returns: for a new name an id from `allocate` and epoch 0, then the
+    /// same id and one epoch more each time. When the epochs of an id are used up, it is retired, and the name gets a new one.
     ///
     /// # Errors
     ///
@@ -117,7 +137,7 @@ impl NamedProducers {
         &self,
         name: &str,
         allocate: impl FnOnce() -> Result<ProducerId>,
-    ) -> Result<(ProducerId, ProducerEpoch)> {
+    ) -> Result<Incarnation> {
         check_name(name)?;
         let mut state = self.state.lock();
         if state.has_left {
@@ -140,8 +160,8 @@ impl NamedProducers {
             _ => self.replace(&state.producers, &encode_slot(name, id, epoch))?,
         };
         state.journal = Some(journal);
-        state.producers.apply(name, id, epoch);
-        Ok((id, epoch))
+        let retired = state.producers.apply(name, id, epoch);
+        Ok(Incarnation { id, epoch, retired })
     }
 
     /// Waits for who is about to get an incarnation. Nobody gets one any more.
@@ -150,11 +170,9 @@ impl NamedProducers {
     }
 
     /// The lowest epoch that each id may still append with: the current one of its name.
-    ///
-    /// A retired id is fenced at 32,767. No incarnation ever gets that epoch, so none of them passes.
     pub(crate) fn fences(&self) -> impl Iterator<Item = (ProducerId, ProducerEpoch)> {
         let producers = &self.state.lock().producers;
-        let retired = producers.retired.iter().map(|&id| (id, ProducerEpoch::MAX));
+        let retired = producers.retired.iter().copied().map(retired_fence);
         producers.by_name.values().copied().chain(retired).collect::<Vec<_>>().into_iter()
     }
 
@@ -202,15 +220,16 @@ impl Producers {
         (2 * self.len()).max(SLOTS_MIN)
     }
 
-    /// Takes in what a slot says.
-    fn apply(&mut self, name: &str, id: ProducerId, epoch: ProducerEpoch) {
-        if name.is_empty() {
-            self.retired.push(id);
-        } else if let Some((before, _)) = self.by_name.insert(name.to_owned(), (id, epoch))
-            && before != id
-        {
-            self.retired.push(before);
-        }
+    /// Takes in what a slot says. Returns the id that it retires.
+    fn apply(&mut self, name: &str, id: ProducerId, epoch: ProducerEpoch) -> Option<ProducerId> {
+        let retired = if name.is_empty() {
+            Some(id)
+        } else {
+            let before = self.by_name.insert(name.to_owned(), (id, epoch));
+            before.map(|(before, _)| before).filter(|&before| before != id)
+        };
+        self.retired.extend(retired);
+        retired
     }
 
     fn encode_into(&self, bytes: &mut Vec<u8>) {
@@ -236,7 +255,7 @@ fn decode(bytes: &[u8]) -> Result<Producers, (usize, CorruptionKind)> {
     for (number, slot) in slots.iter().enumerate() {
         let may_be_torn = torn.is_empty() && number + 1 == slots.len() && number >= begun_with;
         match decode_slot(slot) {
-            Ok((name, id, epoch)) => producers.apply(name, id, epoch),
+            Ok((name, id, epoch)) => drop(producers.apply(name, id, epoch)),
             Err(_) if may_be_torn => {}
             Err(kind) => return Err((HEADER_SIZE + number * SLOT_SIZE, kind)),
         }
@@ -285,8 +304,8 @@ mod tests {
     }
 
     fn next(producers: &NamedProducers, name: &str, id: i64) -> (i64, i16) {
-        let (id, epoch) = producers.next_incarnation(name, || Ok(ProducerId(id))).unwrap();
-        (id.0, epoch.0)
+        let next = producers.next_incarnation(name, || Ok(ProducerId(id))).unwrap();
+        (next.id.0, next.epoch.0)
     }
 
     fn fences(producers: &NamedProducers) -> Vec<(i64, i16)> {
@@ -323,7 +342,9 @@ mod tests {
         atomic::replace_file(&disk, &path(), &journal(1, &[("orders", 7, EPOCH_MAX.0 - 1)])).unwrap();
         let producers = open(&disk).unwrap();
         assert_eq!(next(&producers, "orders", 8), (7, 32_766));
-        assert_eq!(next(&producers, "orders", 8), (8, 0));
+        let next_id = producers.next_incarnation("orders", || Ok(ProducerId(8))).unwrap();
+        let fences_of_both = [(ProducerId(7), ProducerEpoch::MAX), (ProducerId(8), ProducerEpoch(0))];
+        assert_eq!(next_id.fences().collect::<Vec<_>>(), fences_of_both);
         for producers in [&producers, &open(&disk).unwrap()] {
             assert_eq!(fences(producers), [(7, 32_767), (8, 0)]);
         }

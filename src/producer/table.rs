@@ -368,7 +368,21 @@ impl ProducerTable {
     /// Refuses the producer's older epochs from now on, if it is known. Its last batch stays readable until one of the
     /// new epoch comes.
     pub(crate) fn raise_epoch(&mut self, id: ProducerId, epoch: ProducerEpoch) {
-        let Some(slot) = self.find(id) else { return };
+        if let Some(slot) = self.find(id) {
+            self.raise_epoch_at(slot, epoch);
+        }
+    }
+
+    /// The same for all for whom there is a `fence`.
+    pub(crate) fn raise_epochs(&mut self, fence: impl Fn(ProducerId) -> Option<ProducerEpoch>) {
+        for slot in 0..self.len() as u32 {
+            if let Some(epoch) = fence(self.entries[slot].producer_id) {
+                self.raise_epoch_at(slot, epoch);
+            }
+        }
+    }
+
+    fn raise_epoch_at(&mut self, slot: u32, epoch: ProducerEpoch) {
         let before = self.entries[slot].epoch;
         if epoch <= before {
             return;
