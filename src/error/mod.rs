@@ -85,7 +85,8 @@ pub enum Error {
     Closed,
     /// The partition was deleted.
     Gone,
-    /// A [`Pending`](crate::Pending) was awaited although nobody syncs: neither a background thread nor a waiter.
+    /// A [`Pending`](crate::Pending) was awaited where no background thread would sync. The batches are stored, and durable with
+    /// the next sync of anybody, by [`Log::sync`](crate::Log::sync) or an append that waits.
     NoSyncer,
     /// A [`Producer`](crate::Producer) has a batch of which it is not known whether it is stored; call its `retry`.
     Unsettled,

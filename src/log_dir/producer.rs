@@ -83,7 +83,9 @@ impl Producer {
         self.epoch
     }
 
-    /// The last batch that this producer, or one before it under the same id, stored in `log`.
+    /// The last batch that this producer, or one before it under the same id, stored in `log`. It may not be durable yet, as
+    /// where the one before was still appending: a program that goes on behind it, or tells its source so, calls
+    /// [`Log::sync`](crate::Log::sync) first. Of a poisoned log it says nothing certain; open the directory again.
     pub fn last(&self, log: &Log) -> Option<LastBatch> {
         let info = log.producer(self.id)?;
         let last = info.batches.last()?;

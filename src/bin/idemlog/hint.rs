@@ -62,8 +62,8 @@ fn without(name: &str) -> Option<&'static str> {
             "without it no high watermark is known until the host sets it again"
         }
         "idemlog-producer-ids" => {
-            "without it ids go on above the highest that a partition or a named producer knows. One that was given out and is \
-             known nowhere may be given out again"
+            "without it ids go on above the highest that a partition that opens or a named producer knows. One that was given out \
+             and is known to none of them may be given out again"
         }
         "idemlog-named-producers" => {
             "without it every name begins with a new id, and whoever came under it before is not fenced"

@@ -96,9 +96,14 @@ impl Log {
         Ok(outcomes.into_vec())
     }
 
-    /// Stores batches as [`append_all`](Self::append_all) does, and returns before they are durable. Waits only while
-    /// more than [`LogOptions::max_unsynced_bytes`](crate::LogOptions) or `max_pending` is not durable yet. The bytes are copied
-    /// by then; what is returned holds none of them.
+    /// Stores batches as [`append_all`](Self::append_all) does, and returns before they are durable. Waits while more than
+    /// [`LogOptions::max_unsynced_bytes`](crate::LogOptions) or `max_pending` is not durable yet. The bytes are copied by then;
+    /// what is returned holds none of them.
+    ///
+    /// Now and then it waits for the disk: where the segment has no blocks left, or the next one is not made yet, whose making
+    /// syncs the ones before; background threads see to both ahead of time, if they keep up. Without any it also does their
+    /// chores when they are due: snapshots, indexes, retention. And a follower's batch behind a gap is synced at once if its
+    /// segment has no name yet.
     ///
     /// # Errors
     ///
@@ -107,11 +112,12 @@ impl Log {
         self.submit_within(&lend(batches), options, true)
     }
 
-    /// The same as [`submit`](Self::submit), never waiting.
+    /// The same as [`submit`](Self::submit), but it does not wait for what is not durable yet. For the disk it waits where
+    /// `submit` does, so it is for a thread that may block.
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] where `submit` would wait; nothing is stored, and background threads are asked to sync. Without any,
+    /// [`Error::WouldBlock`] where too much is not durable; nothing is stored, and background threads are asked to sync. Without any,
     /// somebody must [`sync`](Self::sync) before more is taken.
     pub fn try_submit<B: BatchBytes>(&self, batches: &[Batch<B>], options: AppendOptions) -> Result<Pending> {
         self.submit_within(&lend(batches), options, false)
