@@ -89,13 +89,13 @@ struct State {
 impl State {
     /// Takes out those who wait for nothing above `durable`, and one of the other followers, who leads them.
     fn release(&mut self, durable: Offset) -> Released {
-        let mut leads = true;
-        let mut is_released = |target: Offset| target <= durable || std::mem::take(&mut leads);
         let late = self.wakers.split_off(&(durable, u64::MAX));
-        Released {
-            followers: self.followers.extract_if(.., |follower| is_released(follower.target)).collect(),
-            wakers: std::mem::replace(&mut self.wakers, late),
-        }
+        let wakers = std::mem::replace(&mut self.wakers, late);
+        let mut followers: Vec<_> =
+            self.followers.extract_if(.., |follower| follower.target <= durable).collect();
+        let leader = (!self.followers.is_empty()).then(|| self.followers.remove(0));
+        followers.extend(leader);
+        Released { followers, wakers }
     }
 
     /// What a ticket has come to; `None` while it is open.
