@@ -1,4 +1,4 @@
-//! What happens beside the append path: files made, synced, named, trimmed; and the end of the log.
+//! What happens beside the append path: files made, synced, named, trimmed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::metrics::{Counters, LogMetrics};
 use super::options::Durability;
 use super::pace::POPULATE_MAX;
 use super::{Appender, Backlog, Prepared, Shared};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::fs::missing::remove_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile};
 use crate::segment::{ALLOCATION_STEP_MIN, LogFile, Segment, SegmentWriter, Sink, Summary};
@@ -302,7 +302,7 @@ impl Shared {
 
     /// A sync that failed outside of the commit must not be taken back by one that succeeds later. Nobody is told yet: locks
     /// are held.
-    fn poison_unless(&self, synced: Result<()>) -> Result<()> {
+    pub(super) fn poison_unless(&self, synced: Result<()>) -> Result<()> {
         if let Err(error @ Error::Io(cause)) = &synced
             && is_failed_sync(error)
         {
@@ -404,101 +404,6 @@ impl Shared {
         self.replace_leader_epochs(&epochs)
     }
 
-    /// Closes the log. There may be several at once, one of them even by a waker in the middle of another: whoever comes to the
-    /// end first decides what it came to, and the others answer the same.
-    pub(super) fn close(&self) -> Result<()> {
-        self.appender.lock().closing = true;
-        self.end_untouched();
-        if !self.is_closed() {
-            let written = self.whole(|| self.checkpoint());
-            self.whole(|| self.end_closed(written));
-        }
-        self.tell();
-        self.badly_closed.get().map_or(Ok(()), |error| Err((**error).clone()))
-    }
-
-    fn is_closed(&self) -> bool {
-        matches!(self.commit.end(), Some(End::Closed | End::Gone))
-    }
-
-    /// Ends a log to which nothing was done since a clean opening, or may be done, if it is one.
-    fn end_untouched(&self) {
-        let _rolling = self.rolling.lock();
-        let is_untouched = self.environment.read_only || self.untouched.load(Ordering::Acquire);
-        if is_untouched && !self.commit.is_over() {
-            self.end_quietly(End::Closed);
-        }
-    }
-
-    /// Ends a log of which what could be was `written`. If not all came to the disk that is remembered: the directory is not to
-    /// be marked clean. The files are held up to the end, so that nobody makes another one in between.
-    fn end_closed(&self, written: Result<()>) {
-        let _files = self.hold_files();
-        if self.is_closed() {
-            return;
-        }
-        if let Err(error) = written.and_then(|()| self.finish()) {
-            let _ = self.badly_closed.set(Box::new(error));
-        }
-        self.end_quietly(End::Closed);
-    }
-
-    /// Leaves nothing to do for the next opening. The caller holds the files, and has written a checkpoint.
-    fn finish(&self) -> Result<()> {
-        self.commit.check()?;
-        let mut appender = self.appender.lock();
-        let prepared = self.take_prepared(&mut appender);
-        let writer = appender.writer.take();
-        drop(appender);
-        if let Some(prepared) = prepared {
-            prepared.file.remove()?;
-        }
-        if let Some(writer) = writer {
-            let segment = writer.seal();
-            let file = segment.file();
-            self.environment.space.give_back(file.allocated().saturating_sub(file.end()));
-            self.poison_unless(file.sync().map(drop))?;
-            file.trim()?;
-            segment.write_indexes(&*self.environment.disk, &self.directory)?;
-        }
-        self.environment.disk.sync_directory(&self.directory).at("sync directory", &self.directory)
-    }
-
-    /// Takes the next segment, if it is ready, from an appender that has stored its last batch, and gives the blocks that only the
-    /// two know of back to the budget.
-    fn take_prepared(&self, appender: &mut Appender) -> Option<Prepared> {
-        let space = &self.environment.space;
-        space.give_back(std::mem::take(&mut appender.filled));
-        appender.prepared.take().inspect(|prepared| space.give_back(prepared.file.allocated()))
-    }
-
-    /// Ends the log; whoever waits is told by [`tell`](Self::tell).
-    pub(super) fn end_quietly(&self, end: End) {
-        if matches!(end, End::Poisoned(_)) {
-            self.watermarks.poison();
-        }
-        self.commit.finish(end);
-    }
-
-    /// Has everybody who waits look whether the log has ended. Not under a lock: a waker is the host's.
-    pub(super) fn tell(&self) {
-        self.commit.wake_all();
-        self.tail.notify();
-    }
-
-    /// Ends the log because its directory is about to go: no chore touches it afterwards. Whoever waits is told by
-    /// [`tell`](Self::tell).
-    pub(super) fn abandon(&self) {
-        let _files = self.hold_files();
-        if matches!(self.commit.end(), Some(End::Gone)) {
-            return;
-        }
-        self.end_quietly(End::Gone);
-        drop(self.take_prepared(&mut self.appender.lock()));
-        // Under their names there may soon be those of another partition.
-        self.segments.load().iter().for_each(|segment| self.let_go_of(segment));
-    }
-
     pub(super) fn metrics(&self) -> LogMetrics {
         let mut metrics = self.counters.read(self.watermarks.log_end(), self.watermarks.durable());
         let segments = self.segments.load();
@@ -523,40 +428,4 @@ impl Shared {
 fn first_timestamp(segment: &Arc<Segment>) -> Result<Option<crate::types::Timestamp>> {
     let mut cursor = crate::segment::BatchCursor::new(Arc::clone(segment), 0);
     Ok(cursor.peek()?.map(|batch| batch.header.max_timestamp))
-}
-
-impl Drop for Shared {
-    /// Neither blocks nor marks clean: what was not finished is recovered.
-    fn drop(&mut self) {
-        self.commit.finish(End::Closed);
-        self.commit.wake_all();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use crate::fs::sim::SimDisk;
-    use crate::fs::{Disk, IoMode};
-    use crate::{BatchBuilder, LogDir, LogDirOptions};
-
-    /// A close let go of the files before it said that the log is closed. Whoever waited for them made the next segment's
-    /// file in between, in a directory that somebody else may have opened by then.
-    #[test]
-    fn nobody_makes_a_file_in_a_log_that_is_closed() {
-        for _ in 0..50 {
-            let disk = SimDisk::new(IoMode::Write);
-            let options = LogDirOptions::default().disk(std::sync::Arc::new(disk.clone()));
-            let log = LogDir::open("/data", options).unwrap().partition("t", 0).unwrap();
-            log.append(&BatchBuilder::new().record("k", "v").build().unwrap()).unwrap();
-            thread::scope(|scope| {
-                for _ in 0..4 {
-                    scope.spawn(|| while log.shared.prepare().is_ok() {});
-                }
-                log.close().unwrap();
-            });
-            assert!(!disk.exists("/data/t-0/segment.prepared".as_ref()).unwrap());
-        }
-    }
 }

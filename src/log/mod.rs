@@ -14,6 +14,7 @@ mod chores;
 mod commit;
 #[cfg(all(test, idemlog_shuttle))]
 mod commit_model;
+mod ending;
 pub(crate) mod environment;
 mod gathering;
 mod identity;
