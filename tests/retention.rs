@@ -401,6 +401,84 @@ fn a_call_of_the_disk_that_fails_loses_no_record_that_should_stay() {
     }
 }
 
+/// A batch of a producer that appends no other.
+fn only(number: i32) -> Batch {
+    batch(100 + i64::from(number), 0, 0, 1)
+}
+
+/// A log of as many producers as batches.
+fn fill_with_strangers(log: &Log) {
+    for number in 0..BATCHES {
+        log.append(&only(number)).unwrap();
+    }
+}
+
+fn assert_all_known(log: &Log) {
+    for number in 0..BATCHES {
+        assert!(log.append(&only(number)).unwrap().is_duplicate(), "batch {number}");
+    }
+}
+
+/// A segment whose file could not be removed was forgotten in memory and stayed on the disk, and the next retention left a hole
+/// behind it.
+#[test]
+fn a_segment_that_could_not_be_removed_is_the_first_to_go_at_the_next_try() {
+    for mode in MODES {
+        for call in 1..=8 {
+            for operation in [Operation::Remove, Operation::SyncDirectory] {
+                let what = format!("{mode:?} {operation:?} {call}");
+                let fixture = Fixture::new(mode);
+                let (dir, log) = fixture.open().unwrap();
+                fill_with_strangers(&log);
+                let bases = fixture.files();
+                log.delete_records(Offset(bases[2])).unwrap();
+                fixture.disk.inject(Fault::nth(operation, call));
+                let tried = log.apply_retention();
+                fixture.disk.clear_faults();
+                let left = fixture.files();
+                assert_eq!(left, bases[bases.len() - left.len()..], "{what}: no hole");
+                assert_eq!(log.metrics().segments, left.len() as u64, "{what} {tried:?}");
+                let last = *bases.last().unwrap();
+                log.delete_records(Offset(last)).unwrap();
+                log.apply_retention().unwrap();
+                assert_eq!(fixture.files(), [last], "{what}");
+                assert_eq!(fixture.bases(".index").len(), 0, "{what}");
+                drop((dir, log));
+                let (_dir, log) = fixture.open().unwrap();
+                assert_all_known(&log);
+            }
+        }
+    }
+}
+
+/// The last batch of a snapshot was looked for in a deleted segment that had stayed behind alone, and was not there: the
+/// snapshot was thrown away, and with it all producers of what was deleted in between.
+#[test]
+fn a_segment_left_behind_below_the_log_start_has_no_say_about_a_snapshot() {
+    for mode in MODES {
+        let fixture = Fixture::new(mode);
+        let (dir, log) = fixture.open().unwrap();
+        fill_with_strangers(&log);
+        let bases = fixture.files();
+        let path = Path::new(DIRECTORY).join(format!("t-0/{:020}.log", bases[0]));
+        let bytes = fixture.disk.read(&path, 1 << 20).unwrap();
+        log.delete_records(Offset(*bases.last().unwrap())).unwrap();
+        assert_eq!(log.apply_retention().unwrap(), bases.len() - 1);
+        drop((dir, log));
+        let left = fixture.disk.open(&path, Access::CreateNew).unwrap();
+        left.write_at(&bytes, 0).unwrap();
+
+        let (dir, log) = fixture.open().unwrap();
+        assert_eq!(log.recovery().snapshots_skipped, []);
+        assert_all_known(&log);
+        // Also the snapshots that are made from it know them.
+        log.append(&only(BATCHES)).unwrap();
+        log.roll().unwrap();
+        drop((dir, log));
+        assert_all_known(&fixture.open().unwrap().1);
+    }
+}
+
 /// The time at which a fixture's clock begins, and the latest timestamp that it takes by default.
 const NOW: i64 = 1_000_000;
 const LATEST: i64 = NOW + 60 * 60 * 1000;

@@ -220,26 +220,40 @@ impl Shared {
         Ok(due)
     }
 
-    /// Deletes the first `count` segments; there are more. The caller holds the files.
+    /// Deletes the first `count` segments; there are more. The caller holds the files. What cannot be removed stays in the log,
+    /// below its start, and is the first to go at the next try: behind it there must be no hole.
     fn delete_head(&self, segments: &[Arc<Segment>], count: usize) -> Result<()> {
         let (head, first) = (&segments[..count], segments[count].base_offset());
         self.ensure_snapshot(first, segments)?;
         self.raise_log_start(first)?;
-        let appender = self.appender.lock();
-        let left = self.segments.load()[count..].to_vec();
-        self.segments.store(Arc::new(left));
-        drop(appender);
-        head.iter().for_each(|segment| self.let_go_of(segment));
-        // Whatever of it survives a crash lies below the log start offset.
-        for segment in head {
-            segment.file().remove()?;
-            segment.remove_indexes(&self.directory)?;
+        self.replace_head(count, &[]);
+        for (at, segment) in head.iter().enumerate() {
+            self.remove_deleted(segment).inspect_err(|_| self.replace_head(0, &head[at..]))?;
             // Names survive a crash independently of each other: of the segments below the start none may lack alone.
-            self.sync_names()?;
+            self.sync_names().inspect_err(|_| self.replace_head(0, &head[at + 1..]))?;
         }
         event!(info, partition = %self.name, segments = count, log_start = first.0, "deleted");
         self.remove_snapshots(|offset| offset < first)?;
         self.sync_names()
+    }
+
+    /// Puts others in the place of the first `count` segments.
+    fn replace_head(&self, count: usize, head: &[Arc<Segment>]) {
+        let _appender = self.appender.lock();
+        let segments = [head, &self.segments.load()[count..]].concat();
+        self.segments.store(Arc::new(segments));
+    }
+
+    /// Removes the files of a segment below the log start offset, where a crash may leave any of them.
+    fn remove_deleted(&self, segment: &Segment) -> Result<()> {
+        segment.file().retire();
+        // The indexes first: those of no segment would be taken for those of a later one with the same base.
+        segment
+            .remove_indexes(&self.directory)
+            .and_then(|()| remove_if_present(&*self.environment.disk, &segment.file().path()))
+            .inspect_err(|_| segment.file().revive())?;
+        self.note_removed(segment);
+        Ok(())
     }
 
     /// Sees that there is a snapshot at `offset` that can be used: what it covers is about to go.

@@ -135,6 +135,13 @@ fn identity_fits(identity: Option<&SnapshotIdentity>, segments: &[Arc<Segment>])
     })
 }
 
+/// The segments by which a snapshot is judged. What lies wholly below the log start may be left alone of the records that were
+/// deleted, and would be taken for the end of the log.
+pub(super) fn judging(segments: &[Arc<Segment>], log_start: Offset) -> &[Arc<Segment>] {
+    let behind = segments.partition_point(|segment| segment.base_offset() <= log_start);
+    &segments[behind.saturating_sub(1)..]
+}
+
 /// The newest usable snapshot at or below `limit` of those at `offsets`, newest first; and those that were passed over.
 pub(super) fn newest(
     place: Place<'_>,
@@ -275,7 +282,8 @@ impl Shared {
     ) -> Result<Snapshot> {
         let (policy, place) = (&self.options().producers, self.snapshot_place());
         let offsets = list(place.disk, place.directory)?;
-        let (found, _) = newest(place, &offsets, segments, limit, policy, now)?;
+        let judging = judging(segments, self.watermarks.log_start());
+        let (found, _) = newest(place, &offsets, judging, limit, policy, now)?;
         Ok(Snapshot::or_empty(found, policy))
     }
 
@@ -342,7 +350,7 @@ impl Shared {
         };
         // Whatever is wrong with it is said by who reads the whole.
         let Ok(Some(mut fold)) = Fold::new(bytes, before, policy, now, fate) else { return Ok(None) };
-        if !identity_fits(fold.identity.as_ref(), segments)? {
+        if !identity_fits(fold.identity.as_ref(), judging(segments, self.watermarks.log_start()))? {
             return Ok(None);
         }
         let mut identity = fold.identity;

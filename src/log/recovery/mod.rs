@@ -180,7 +180,8 @@ impl<'a> Recovery<'a> {
             recovery_point: request.recovery_point.0,
             ..RecoveryReport::default()
         };
-        let (snapshot, skipped) = load_snapshot(request, &inventory.snapshots, &files, Offset(i64::MAX))?;
+        let (snapshot, skipped) =
+            load_snapshot(request, &inventory.snapshots, &files, log_start, Offset(i64::MAX))?;
         report.snapshots_skipped = skipped;
         let Snapshot { offset: replay_from, producers, .. } =
             Snapshot::or_empty(snapshot, &request.options.producers);
@@ -474,7 +475,8 @@ impl<'a> Recovery<'a> {
             return Ok(producers);
         }
         let segments = self.preview();
-        let (older, skipped) = load_snapshot(self.request, &self.inventory.snapshots, &segments, log_end)?;
+        let (older, skipped) =
+            load_snapshot(self.request, &self.inventory.snapshots, &segments, self.log_start, log_end)?;
         self.report.snapshots_skipped.extend(skipped);
         self.snapshot = older.as_ref().map(|older| older.offset);
         let older = Snapshot::or_empty(older, &self.request.options.producers);
@@ -656,11 +658,13 @@ fn load_snapshot(
     request: &OpenRequest,
     offsets: &[Offset],
     segments: &[Arc<Segment>],
+    log_start: Offset,
     limit: Offset,
 ) -> Result<(Option<Snapshot>, Skipped)> {
     let now = request.environment.clock.now();
     let (disk, policy) = (&*request.environment.disk, &request.options.producers);
     let place = Place { disk, directory: &request.directory, mode: request.mode };
-    let (snapshot, unusable) = snapshots::newest(place, offsets, segments, limit, policy, now)?;
+    let (snapshot, unusable) =
+        snapshots::newest(place, offsets, snapshots::judging(segments, log_start), limit, policy, now)?;
     Ok((snapshot, unusable.into_iter().map(|unusable| (unusable.path, unusable.reason)).collect()))
 }
