@@ -791,6 +791,49 @@ fn a_cut_that_is_tried_again_keeps_one_copy() {
     }
 }
 
+/// Base offsets of the `.log` files of the partition `t-0`.
+fn bases(disk: &SimDisk) -> Vec<i64> {
+    let entries = disk.list(Path::new("/data/t-0")).unwrap().into_iter();
+    let base = |name: std::ffi::OsString| name.to_str()?.strip_suffix(".log")?.parse().ok();
+    let mut bases: Vec<i64> = entries.filter_map(|entry| base(entry.name)).collect();
+    bases.sort_unstable();
+    bases
+}
+
+/// Segments behind damage were moved aside from the first on: a crash in between left a hole in front of those that were still
+/// there.
+#[test]
+fn a_crash_while_segments_are_moved_aside_leaves_no_hole() {
+    for mode in MODES {
+        let disk = SimDisk::new(mode);
+        let on = |disk: &SimDisk| {
+            let options = cut_and_keep(mode).disk(Arc::new(disk.clone())).recovery_threads(1);
+            LogDir::open("/data", options).unwrap()
+        };
+        let dir = on(&disk);
+        let log = dir.partition("t", 0).unwrap();
+        for at in 0..4 {
+            log.append(&batch(1, 0, at, 1)).unwrap();
+            log.roll().unwrap();
+        }
+        dir.close().unwrap();
+        drop((dir, log));
+        disk.remove_file(Path::new("/data/recovery-point-offset-checkpoint")).unwrap();
+        disk.remove_file(Path::new("/data/.kafka_cleanshutdown")).unwrap();
+        disk.open(&file(Path::new("/data"), 0, "log"), Access::Write).unwrap().write_at(&[0xff], 70).unwrap();
+        disk.restart_journal();
+        let all = bases(&disk);
+        assert_eq!(on(&disk).partition("t", 0).unwrap().log_end_offset(), Offset(0));
+        assert_eq!(bases(&disk), [0]);
+        for point in 0..disk.crash_points() {
+            for image in disk.images(point, 8, point as u64).chain([disk.kill(point)]) {
+                let left = bases(&image);
+                assert!(all.starts_with(&left), "{mode:?} {left:?} behind {}", disk.describe(point));
+            }
+        }
+    }
+}
+
 /// A snapshot of batches that a power cut took was removed twice, as one that was passed over and as one behind the end of the
 /// log: the report complained of the second time.
 #[test]

@@ -126,8 +126,6 @@ struct Recovery<'a> {
     untouched: usize,
     snapshot: Option<Offset>,
     repairs: Vec<Repair>,
-    /// Comes last: the prepared file is cut under its old name.
-    naming: Option<Repair>,
     topic_id: Option<TopicId>,
     report: RecoveryReport,
 }
@@ -201,7 +199,6 @@ impl<'a> Recovery<'a> {
             untouched: 0,
             snapshot,
             repairs,
-            naming: None,
             topic_id,
             report,
         })
@@ -313,7 +310,7 @@ impl<'a> Recovery<'a> {
         self.close_scanned_end()?;
         let scanned = self.scan.segment(&prepared, None, None, Sound::NOTHING)?;
         let before = self.scanned.iter().map(|scanned| Arc::clone(&scanned.segment)).collect();
-        self.naming = Some(Repair::Name { from: path, base: log_end, before });
+        self.repairs.push(Repair::Name { from: path, base: log_end, before });
         self.files.push(prepared);
         self.scanned.push(scanned);
         self.report.adopted_prepared = true;
@@ -404,17 +401,16 @@ impl<'a> Recovery<'a> {
         if behind.batches > 0 || (keeps_all && behind.bytes > 0) {
             let path = quarantine::of_copy(self.request, &segment, end, behind.bytes)?;
             kept.push(path.clone());
-            // Copied before the cut is made.
-            let keep = Repair::KeepAside { segment, from: end, bytes: behind.bytes, to: path };
-            self.repairs.insert(0, keep);
+            self.repairs.push(Repair::KeepAside { segment, from: end, bytes: behind.bytes, to: path });
         }
         let bytes = behind.bytes + later.iter().map(|segment| segment.file().end()).sum::<u64>();
         let mut batches = behind.batches;
+        // From the highest down: a crash in between leaves no hole.
         for segment in later.into_iter().rev() {
             batches += scan::behind(&segment, 0)?.batches;
             let to = quarantine::of_file(self.request, segment.base_offset(), 0)?;
             kept.push(to.clone());
-            self.repairs.insert(0, Repair::MoveAside { segment, to });
+            self.repairs.push(Repair::MoveAside { segment, to });
         }
         self.refuse_or_note(found, log_end, bytes, batches, kept)
     }
@@ -453,7 +449,7 @@ impl<'a> Recovery<'a> {
         for segment in self.files.drain(..) {
             self.repairs.push(Repair::RemoveSegment(segment));
         }
-        self.naming = None;
+        self.repairs.retain(|repair| !matches!(repair, Repair::Name { .. }));
         self.report.adopted_prepared = false;
         self.scanned.clear();
         self.untouched = 0;
@@ -489,9 +485,7 @@ impl<'a> Recovery<'a> {
         // Whatever may refuse the log comes before the first repair.
         let producers = self.producers(log_end)?;
         self.remove_snapshots(log_end);
-        let mut repairs = std::mem::take(&mut self.repairs);
-        repairs.extend(self.naming.take());
-        repair::apply(self.request, repairs, &mut self.report)?;
+        repair::apply(self.request, std::mem::take(&mut self.repairs), &mut self.report)?;
         let mut rebuilt = std::mem::take(&mut self.scanned);
         if self.scan.replay_from > log_end {
             // What was replayed is not what the log ends with.

@@ -31,12 +31,33 @@ pub(super) enum Repair {
     WriteIndexes(Arc<Segment>),
 }
 
-/// Carries out the repairs; in a log that is open for reading only, none. Also a killed process may have removed files or
+impl Repair {
+    /// When it is its turn, whoever asked for it first. Those of one kind keep their order.
+    fn turn(&self) -> u8 {
+        match self {
+            // What is kept must be safe before anything is cut.
+            Self::KeepAside { .. } => 0,
+            Self::MoveAside { .. } => 1,
+            // Snapshots of what is cut go before it: they would be believed where something else comes in its place.
+            Self::Remove(_) => 2,
+            Self::Cut { .. } | Self::RemoveSegment(_) | Self::WriteIndexes(_) => 3,
+            // The prepared file is cut under its old name.
+            Self::Name { .. } => 4,
+        }
+    }
+}
+
+/// Carries out the repairs, each in its turn; in a log that is open for reading only, none. Also a killed process may have removed files or
 /// given them names without a sync of the directory: only a log that was closed well does without.
-pub(super) fn apply(request: &OpenRequest, repairs: Vec<Repair>, report: &mut RecoveryReport) -> Result<()> {
+pub(super) fn apply(
+    request: &OpenRequest,
+    mut repairs: Vec<Repair>,
+    report: &mut RecoveryReport,
+) -> Result<()> {
     if request.environment.read_only || (request.clean && repairs.is_empty()) {
         return Ok(());
     }
+    repairs.sort_by_key(Repair::turn);
     for repair in repairs {
         apply_one(request, repair, report)?;
     }
