@@ -1,6 +1,6 @@
 //! A crash, or a call of the disk that fails, anywhere in a truncation.
 
-use idemlog::sim::{FailedSync, Fault, Operation};
+use idemlog::sim::{FailedSync, Fault, Operation, SimDisk};
 use idemlog::{AppendOptions, Error, Log, Offset};
 
 use crate::common::{MODES, plain, stored};
@@ -246,5 +246,51 @@ fn nothing_that_a_failed_truncation_took_is_acknowledged() {
             ended += i32::from(has_ended);
         }
         assert!(ended > 0, "{mode:?}");
+    }
+}
+
+/// A follower deletes all records and is cut in the middle of its last batch: on the disk the log ends below its start, and the
+/// next opening begins it there, empty. It removed the segments first, and wrote down who had appended to them afterwards: a
+/// crash in between, or a disk that failed, made it forget them all.
+#[test]
+fn an_opening_that_starts_over_writes_down_the_producers_before_their_records_go() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let (dir, log) = open(&disk, mode).unwrap();
+        fill(&log);
+        let end = log.log_end_offset();
+        log.delete_records(end).unwrap();
+        log.truncate_to(Offset(end.0 - 1)).unwrap();
+        let producers_of = |log: &Log| -> Vec<_> {
+            log.producers().into_iter().map(|producer| (producer.producer_id, producer.batches)).collect()
+        };
+        let known = producers_of(&log);
+        drop((dir, log));
+        let producers = |disk: &SimDisk| open(disk, mode).map(|(_dir, log)| producers_of(&log));
+        let copy = || disk.kill(disk.crash_points() - 1);
+
+        for operation in Operation::ALL {
+            for call in 1.. {
+                let image = copy();
+                image.inject(Fault::nth(operation, call));
+                let tried = producers(&image);
+                image.clear_faults();
+                if image.calls(operation) < call {
+                    break;
+                }
+                let what = format!("{mode:?} {operation:?} {call}");
+                assert!(tried.is_err() || tried.unwrap() == known, "{what}");
+                assert_eq!(producers(&image).unwrap(), known, "{what}");
+            }
+        }
+
+        let image = copy();
+        image.restart_journal();
+        assert_eq!(producers(&image).unwrap(), known, "{mode:?}");
+        for point in 0..image.crash_points() {
+            for left in image.images(point, 8, point as u64).chain([image.kill(point)]) {
+                assert_eq!(producers(&left).unwrap(), known, "{mode:?} {}", image.describe(point));
+            }
+        }
     }
 }

@@ -366,7 +366,9 @@ impl<'a> Recovery<'a> {
     fn judge_end(&mut self) -> Result<()> {
         self.close_scanned_end()?;
         let log_end = self.log_end();
-        if self.report.cut.is_none() && log_end < self.request.recovery_point {
+        // Of what is deleted nothing can be missing: an opening that starts over may have been interrupted.
+        let is_missing = log_end.max(self.log_start) < self.request.recovery_point;
+        if self.report.cut.is_none() && is_missing {
             let found = self.missing_end(log_end);
             self.refuse_or_note(found, log_end, 0, 0, Vec::new())?;
         }
@@ -485,6 +487,10 @@ impl<'a> Recovery<'a> {
         // Whatever may refuse the log comes before the first repair.
         let producers = self.producers(log_end)?;
         self.remove_snapshots(log_end);
+        let starts_over = self.repairs.iter().any(|repair| matches!(repair, Repair::RemoveSegment(_)));
+        if starts_over {
+            self.repairs.push(Repair::keep_producers(self.request, log_end, &producers));
+        }
         repair::apply(self.request, std::mem::take(&mut self.repairs), &mut self.report)?;
         let mut rebuilt = std::mem::take(&mut self.scanned);
         if self.scan.replay_from > log_end {
@@ -497,7 +503,7 @@ impl<'a> Recovery<'a> {
             let is_last = at + 1 == count;
             segments.push(self.final_segment(scanned, is_last)?);
         }
-        if segments.is_empty() && log_end > Offset::ZERO && !self.request.for_repair {
+        if segments.is_empty() && log_end > Offset::ZERO && !self.request.for_repair && !starts_over {
             // No record tells of the producers any more: what is known of them must be on the disk.
             repair::write_snapshot(self.request, log_end, &producers, &mut self.report);
         }

@@ -19,6 +19,8 @@ pub(super) enum Repair {
     KeepAside { segment: Arc<Segment>, from: u64, bytes: u64, to: PathBuf },
     /// Takes a segment behind a cut out of the log, keeping its bytes.
     MoveAside { segment: Arc<Segment>, to: PathBuf },
+    /// Writes the producers of segments that are removed.
+    KeepProducers { path: PathBuf, bytes: Vec<u8> },
     /// Ends a segment's file. It is synced when all repairs are made: nothing behind comes back to life under later appends.
     Cut { segment: Arc<Segment>, end: u64 },
     /// Removes a segment with its indexes.
@@ -40,10 +42,17 @@ impl Repair {
             Self::MoveAside { .. } => 1,
             // Snapshots of what is cut go before it: they would be believed where something else comes in its place.
             Self::Remove(_) => 2,
-            Self::Cut { .. } | Self::RemoveSegment(_) | Self::WriteIndexes(_) => 3,
+            // One that could not be used may have had the same name.
+            Self::KeepProducers { .. } => 3,
+            Self::Cut { .. } | Self::RemoveSegment(_) | Self::WriteIndexes(_) => 4,
             // The prepared file is cut under its old name.
-            Self::Name { .. } => 4,
+            Self::Name { .. } => 5,
         }
+    }
+
+    pub(super) fn keep_producers(request: &OpenRequest, offset: Offset, producers: &ProducerTable) -> Self {
+        let path = request.directory.join(SegmentFile::Snapshot.name(offset));
+        Self::KeepProducers { path, bytes: snapshot::encode(producers, None) }
     }
 }
 
@@ -76,6 +85,7 @@ fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport)
             segment.file().rename(&to)?;
             disk.sync_directory(directory).at("sync directory", directory)
         }
+        Repair::KeepProducers { path, bytes } => atomic::replace_file(disk, &path, &bytes),
         Repair::Cut { segment, end } => segment.file().shorten(end),
         Repair::RemoveSegment(segment) => {
             segment.remove_indexes(directory)?;
