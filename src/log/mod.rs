@@ -234,7 +234,9 @@ impl Log {
     /// Opens the partition in `request.directory`, recovering it.
     pub(crate) fn open(request: OpenRequest) -> Result<Self> {
         let recovered = recovery::recover(&request)?;
-        if recovered.recovery_point != request.recovery_point {
+        // A new recovery point beside a start that was never taken would be taken for records that are missing.
+        let is_elsewhere = request.log_start.is_some_and(|told| told != recovered.log_start);
+        if is_elsewhere || recovered.recovery_point != request.recovery_point {
             request.environment.checkpoints_stale.store(true, Ordering::Release);
         }
         Ok(Self::assemble(request, recovered))

@@ -127,7 +127,7 @@ impl LogDir {
         Ok(dir)
     }
 
-    /// Corrects the recovery points in the checkpoint file, and starts the threads that were asked for.
+    /// Corrects the recovery points and log starts in the checkpoint files, and starts the threads that were asked for.
     fn start(&self) -> Result<()> {
         let inner = &self.inner;
         let checkpointer: Weak<dyn Checkpointer> = Arc::<Inner>::downgrade(inner) as Weak<dyn Checkpointer>;

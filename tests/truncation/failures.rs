@@ -294,3 +294,33 @@ fn an_opening_that_starts_over_writes_down_the_producers_before_their_records_go
         }
     }
 }
+
+/// A log was to begin at a lower offset, and a crash came before its segments were gone: it was opened as it had been, and the disk
+/// went on saying the lower offset. A kill between the next two checkpoint files then left a log that was refused for what had
+/// never been there.
+#[test]
+fn a_log_that_was_almost_begun_at_a_lower_offset_opens_ever_after() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let (dir, log) = open(&disk, mode).unwrap();
+        log.truncate_fully(Offset(50)).unwrap();
+        log.append(&plain("at 50")).unwrap();
+        disk.restart_journal();
+        log.truncate_fully(Offset(10)).unwrap();
+        drop((dir, log));
+
+        for point in 0..disk.crash_points() {
+            let image = disk.kill(point);
+            let (dir, log) = open(&image, mode).unwrap();
+            let start = log.log_start_offset();
+            image.restart_journal();
+            log.append(&plain("behind")).unwrap();
+            dir.close().unwrap();
+            for later in 0..image.crash_points() {
+                let opened = open(&image.kill(later), mode).map(|(_dir, log)| log.log_start_offset());
+                let what = format!("{mode:?} {} and {}", disk.describe(point), image.describe(later));
+                assert_eq!(opened.unwrap_or_else(|error| panic!("{what}: {error}")), start, "{what}");
+            }
+        }
+    }
+}
