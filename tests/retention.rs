@@ -451,6 +451,34 @@ fn a_segment_that_could_not_be_removed_is_the_first_to_go_at_the_next_try() {
     }
 }
 
+/// A snapshot whose name could not be made durable was there at the next try, and relied on: a power cut took it and the segments
+/// that it covers.
+#[test]
+fn a_snapshot_is_durable_before_what_it_covers_goes() {
+    for (mode, call) in MODES.into_iter().flat_map(|mode| [1, 2, 3].map(|call| (mode, call))) {
+        let fixture = Fixture::new(mode);
+        let (_dir, log) = fixture.open().unwrap();
+        fill_with_strangers(&log);
+        for base in fixture.bases(".snapshot") {
+            let path = Path::new(DIRECTORY).join(format!("t-0/{base:020}.snapshot"));
+            fixture.disk.remove_file(&path).unwrap();
+        }
+        log.delete_records(Offset(*fixture.files().last().unwrap())).unwrap();
+        fixture.disk.inject(Fault::nth(Operation::SyncDirectory, call));
+        assert!(log.apply_retention().is_err(), "{mode:?} {call}");
+        fixture.disk.restart_journal();
+        log.apply_retention().unwrap();
+        let disk = &fixture.disk;
+        for point in 0..disk.crash_points() {
+            for image in disk.images(point, 8, point as u64) {
+                let image = fixture.image(image);
+                let (_dir, log) = image.open().unwrap();
+                assert_all_known(&log);
+            }
+        }
+    }
+}
+
 /// The last batch of a snapshot was looked for in a deleted segment that had stayed behind alone, and was not there: the
 /// snapshot was thrown away, and with it all producers of what was deleted in between.
 #[test]

@@ -259,7 +259,8 @@ impl Shared {
     /// Sees that there is a snapshot at `offset` that can be used: what it covers is about to go.
     fn ensure_snapshot(&self, offset: Offset, segments: &[Arc<Segment>]) -> Result<()> {
         if self.newest_snapshot(segments, offset, self.now())?.offset == offset {
-            return Ok(());
+            // Whoever wrote it may have failed to make its name durable.
+            return self.sync_names();
         }
         let path = self.segment_path(SegmentFile::Snapshot, offset);
         remove_if_present(&*self.environment.disk, &path)?;
