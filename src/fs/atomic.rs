@@ -1,6 +1,6 @@
 //! Changes that a crash leaves done or not done, never half.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::disk::{Access, Disk, DiskFile};
@@ -53,13 +53,23 @@ fn write_new(
 
 /// Creates a directory, and those above it that are missing, so that its name survives a crash.
 ///
-/// Each new name is synced in the directory that it is in. The last one is synced even if the directory was there: an
-/// earlier process may have created it and been killed before it could.
+/// Level by level: none is made before the names of those above it are durable. So whoever is killed meanwhile leaves one
+/// level at most that is not, which is the deepest that is there.
 pub(crate) fn create_directory_durably(disk: &dyn Disk, path: &Path) -> Result<()> {
-    let mut missing = missing_ancestors(disk, path)?;
+    let missing = missing_ancestors(disk, path)?;
+    let highest = missing.first().map_or(path, PathBuf::as_path);
+    if let Some(found) = highest.parent() {
+        sync_found(disk, found)?;
+    }
+    missing.iter().try_for_each(|level| create_level(disk, level))?;
+    create_level(disk, path)
+}
+
+/// Creates a directory in one whose name is durable. It is synced there even if it was there: an earlier process may have
+/// created it and been killed before it could.
+pub(crate) fn create_level(disk: &dyn Disk, path: &Path) -> Result<()> {
     disk.create_directory(path).at("create directory", path)?;
-    missing.push(path.to_owned());
-    missing.iter().try_for_each(|created| sync_parent(disk, created))
+    sync_parent(disk, path)
 }
 
 /// The directories above `path` that do not exist, the highest first.
@@ -75,14 +85,31 @@ fn missing_ancestors(disk: &dyn Disk, path: &Path) -> Result<Vec<PathBuf>> {
     Ok(missing)
 }
 
-/// Makes the name of `path` durable. The parent of a bare name is the current directory.
+/// Makes the name of a directory durable that was there, where that is possible: it may be the root of a volume, in a
+/// directory that nobody may read, or on a file system that is never written.
+fn sync_found(disk: &dyn Disk, path: &Path) -> Result<()> {
+    let Some(parent) = parent_of(path) else { return Ok(()) };
+    match disk.sync_directory(parent) {
+        Err(error) if cannot_sync(error.kind()) => Ok(()),
+        synced => synced.at("sync directory", parent),
+    }
+}
+
+fn cannot_sync(kind: ErrorKind) -> bool {
+    use ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
+    matches!(kind, PermissionDenied | InvalidInput | ReadOnlyFilesystem)
+}
+
+/// Makes the name of `path` durable.
 fn sync_parent(disk: &dyn Disk, path: &Path) -> Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Ok(()),
-    };
+    let Some(parent) = parent_of(path) else { return Ok(()) };
     disk.sync_directory(parent).at("sync directory", parent)
+}
+
+/// The directory that the name of `path` is in. That of a bare name is the current one.
+fn parent_of(path: &Path) -> Option<&Path> {
+    let parent = path.parent()?;
+    Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
 #[cfg(test)]
@@ -175,5 +202,32 @@ mod tests {
         assert!(killed.crash(0, &mut Newest).exists(path).unwrap());
         create_directory_durably(&killed, path).unwrap();
         assert!(killed.crash(killed.crash_points() - 1, &mut Oldest).exists(path).unwrap());
+    }
+
+    /// All levels were made before the first one was synced. Whoever came after a kill in between found them there, and synced
+    /// the last one only.
+    #[test]
+    fn a_path_left_by_a_killed_process_is_made_durable_whole() {
+        let disk = SimDisk::new(IoMode::Write);
+        let path = Path::new("/a/b/c");
+        create_directory_durably(&disk, path).unwrap();
+        for point in 0..disk.crash_points() {
+            let killed = disk.kill(point);
+            create_directory_durably(&killed, path).unwrap();
+            let left = killed.crash(killed.crash_points() - 1, &mut Oldest);
+            assert!(left.exists(path).unwrap(), "{}", disk.describe(point));
+        }
+    }
+
+    #[test]
+    fn a_directory_whose_parent_cannot_be_synced_can_be_created_in() {
+        for errno in [rustix::io::Errno::ACCESS, rustix::io::Errno::INVAL, rustix::io::Errno::ROFS] {
+            let disk = SimDisk::new(IoMode::Write);
+            create_directory_durably(&disk, Path::new("/a/b")).unwrap();
+            disk.inject(Fault::nth(Operation::SyncDirectory, 1).errno(errno.raw_os_error()));
+            create_directory_durably(&disk, Path::new("/a/b/c")).unwrap();
+            disk.inject(Fault::nth(Operation::SyncDirectory, 1));
+            assert!(create_directory_durably(&disk, Path::new("/a/b/d")).is_err());
+        }
     }
 }

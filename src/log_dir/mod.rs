@@ -251,7 +251,7 @@ impl LogDir {
         if inner.gone.lock().contains(&name) {
             inner.environment.write_checkpoints_now()?;
         }
-        atomic::create_directory_durably(&*inner.options.disk, &directory)?;
+        atomic::create_level(&*inner.options.disk, &directory)?;
         let state = CheckpointedState::default();
         let log = Log::open(open_request(&name, directory, options, &inner.environment, state)?)?;
         inner.partitions.write().insert(name, log.clone());
