@@ -11,6 +11,7 @@ mod common;
 mod gate;
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -416,6 +417,22 @@ fn a_directory_that_there_is_no_descriptor_for_is_no_failed_sync() {
             append(&log, Durability::Synced).unwrap();
             log.roll().unwrap();
         }
+    }
+}
+
+/// The host's disk panicked in the middle, and the log went on without knowing what the disk had.
+#[test]
+fn a_disk_that_panics_while_producers_or_a_topic_id_are_written_poisons_the_log() {
+    let changes: [fn(&LogDir, &Log); 2] = [
+        |_, log| drop(log.import_producers(&log.export_producers())),
+        |dir, _| drop(dir.partition_of(TopicId([7; 16]), "t", 0)),
+    ];
+    for (mode, change) in MODES.into_iter().flat_map(|mode| changes.map(|change| (mode, change))) {
+        let disk = SimDisk::new(mode);
+        let (dir, log) = open(&disk, mode).unwrap();
+        disk.inject(Fault::nth(Operation::Rename, 1).panics());
+        assert!(catch_unwind(AssertUnwindSafe(|| change(&dir, &log))).is_err(), "{mode:?}");
+        assert!(matches!(log.append(&next()), Err(Error::Poisoned(_))), "{mode:?}");
     }
 }
 

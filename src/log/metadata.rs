@@ -32,7 +32,7 @@ impl Log {
 
     /// Notes, durably, to which topic the partition belongs; or makes sure that it is that one.
     pub(crate) fn belong_to(&self, expected: TopicId) -> Result<()> {
-        self.shared.belong_to(expected)
+        self.shared.change(|| self.shared.belong_to(expected))
     }
 }
 

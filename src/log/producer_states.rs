@@ -58,9 +58,10 @@ impl Log {
     ///
     /// [`Error::NotEmpty`] if there is a segment, also if all of its records are deleted; [`Error::UnexpectedOffset`] if the
     /// log begins elsewhere; [`Error::Corrupt`] for bytes that are no
-    /// snapshot; the disk's. The log is as it was.
+    /// snapshot. The log is as it was. The disk's: it goes on with the producers that it knew, but the next opening, and what is
+    /// written of producers until then, may know the imported ones. Import them again, or empty the log.
     pub fn import_producers(&self, states: &ProducerStates) -> Result<()> {
-        self.shared.import_producers(states)
+        self.shared.change(|| self.shared.import_producers(states))
     }
 }
 
