@@ -126,6 +126,8 @@ struct Recovery<'a> {
     untouched: usize,
     snapshot: Option<Offset>,
     repairs: Vec<Repair>,
+    /// Whether all that is left is deleted, and removed.
+    starts_over: bool,
     topic_id: Option<TopicId>,
     report: RecoveryReport,
 }
@@ -199,6 +201,7 @@ impl<'a> Recovery<'a> {
             untouched: 0,
             snapshot,
             repairs,
+            starts_over: false,
             topic_id,
             report,
         })
@@ -448,6 +451,7 @@ impl<'a> Recovery<'a> {
     /// Nothing is left at or above the log start offset: the log begins there, empty (`LogLoader`, a log end below the
     /// checkpointed log start).
     fn start_over(&mut self) {
+        self.starts_over = true;
         for segment in self.files.drain(..) {
             self.repairs.push(Repair::RemoveSegment(segment));
         }
@@ -486,24 +490,10 @@ impl<'a> Recovery<'a> {
         let log_end = end_of_batches.max(self.log_start);
         // Whatever may refuse the log comes before the first repair.
         let producers = self.producers(log_end)?;
-        self.remove_snapshots(log_end);
-        let starts_over = self.repairs.iter().any(|repair| matches!(repair, Repair::RemoveSegment(_)));
-        if starts_over {
-            self.repairs.push(Repair::keep_producers(self.request, log_end, &producers));
-        }
-        repair::apply(self.request, std::mem::take(&mut self.repairs), &mut self.report)?;
-        let mut rebuilt = std::mem::take(&mut self.scanned);
-        if self.scan.replay_from > log_end {
-            // What was replayed is not what the log ends with.
-            rebuilt.iter_mut().for_each(|scanned| scanned.transactions = None);
-        }
-        let mut segments = self.untouched_files().to_vec();
-        let count = rebuilt.len();
-        for (at, scanned) in rebuilt.into_iter().enumerate() {
-            let is_last = at + 1 == count;
-            segments.push(self.final_segment(scanned, is_last)?);
-        }
-        if segments.is_empty() && log_end > Offset::ZERO && !self.request.for_repair && !starts_over {
+        self.repair(log_end, &producers)?;
+        let segments = self.final_segments(log_end)?;
+        let is_left_alone = self.starts_over || self.request.for_repair;
+        if segments.is_empty() && log_end > Offset::ZERO && !is_left_alone {
             // No record tells of the producers any more: what is known of them must be on the disk.
             repair::write_snapshot(self.request, log_end, &producers, &mut self.report);
         }
@@ -522,6 +512,15 @@ impl<'a> Recovery<'a> {
             topic_id: self.topic_id,
             report: self.report,
         })
+    }
+
+    /// Carries out what was found to be necessary.
+    fn repair(&mut self, log_end: Offset, producers: &ProducerTable) -> Result<()> {
+        self.remove_snapshots(log_end);
+        if self.starts_over {
+            self.repairs.push(Repair::keep_producers(self.request, log_end, producers));
+        }
+        repair::apply(self.request, std::mem::take(&mut self.repairs), &mut self.report)
     }
 
     /// Drops the snapshots that were passed over, and those behind the end of the log.
@@ -562,6 +561,22 @@ impl<'a> Recovery<'a> {
             repair::write_leader_epochs(self.request, &epochs, &mut self.report);
         }
         epochs
+    }
+
+    /// The segments of the log, of files that are repaired.
+    fn final_segments(&mut self, log_end: Offset) -> Result<Vec<Arc<Segment>>> {
+        let mut rebuilt = std::mem::take(&mut self.scanned);
+        if self.scan.replay_from > log_end {
+            // What was replayed is not what the log ends with.
+            rebuilt.iter_mut().for_each(|scanned| scanned.transactions = None);
+        }
+        let mut segments = self.untouched_files().to_vec();
+        let count = rebuilt.len();
+        for (at, scanned) in rebuilt.into_iter().enumerate() {
+            let is_last = at + 1 == count;
+            segments.push(self.final_segment(scanned, is_last)?);
+        }
+        Ok(segments)
     }
 
     /// A segment that was scanned, with its true end. What a crash may have left in memory only is made durable.
