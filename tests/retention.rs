@@ -451,6 +451,28 @@ fn a_segment_that_could_not_be_removed_is_the_first_to_go_at_the_next_try() {
     }
 }
 
+/// A segment that could not be removed was not removed by a truncation either: on the disk, what had been deleted stood beside what
+/// came in its place.
+#[test]
+fn a_segment_that_could_not_be_removed_goes_when_the_log_is_emptied() {
+    for (mode, call) in MODES.into_iter().flat_map(|mode| (1..=8).map(move |call| (mode, call))) {
+        let fixture = Fixture::new(mode);
+        let (dir, log) = fixture.open().unwrap();
+        fill_with_strangers(&log);
+        log.delete_records(Offset(fixture.files()[1])).unwrap();
+        fixture.disk.inject(Fault::nth(Operation::Remove, call));
+        let _ = log.apply_retention();
+        fixture.disk.clear_faults();
+        log.truncate_fully(Offset(10)).unwrap();
+        log.append(&only(0)).unwrap();
+        assert_eq!(fixture.files(), [10], "{mode:?} {call}");
+        let before = stored(&log);
+        drop((dir, log));
+        let (_dir, log) = fixture.open().unwrap();
+        assert_eq!((stored(&log), log.log_start_offset()), (before, Offset(10)), "{mode:?} {call}");
+    }
+}
+
 /// A snapshot whose name could not be made durable was there at the next try, and relied on: a power cut took it and the segments
 /// that it covers.
 #[test]
