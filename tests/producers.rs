@@ -396,7 +396,7 @@ fn a_producer_begins_again_in_a_partition_that_was_deleted_and_created_again() {
         // Only the partition itself can say that this one is for nothing.
         let log = dir.partition("orders", 0).unwrap();
         assert!(matches!(producer.append(&log, record()), Err(Error::Unsettled)));
-        assert_eq!(reason(producer.retry(&log)), RejectionReason::UnknownProducer);
+        assert_eq!(reason(producer.retry(&log)), RejectionReason::NewLogNotAtZero);
     }
 }
 

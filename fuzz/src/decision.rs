@@ -221,13 +221,13 @@ impl Model {
         if runs_out {
             return refusal(RejectionReason::Overlap, None);
         }
-        let must_begin_at_zero = match self.first_append {
-            FirstAppend::RequireZero => true,
-            FirstAppend::RequireZeroOnEmpty => self.end == 0,
-            _ => false,
+        let not_at_zero = match self.first_append {
+            FirstAppend::RequireZero => Some(RejectionReason::UnknownProducer),
+            FirstAppend::RequireZeroInNewLog if self.end == 0 => Some(RejectionReason::NewLogNotAtZero),
+            _ => None,
         };
-        if must_begin_at_zero && !self.increasing && first != 0 {
-            return refusal(RejectionReason::UnknownProducer, Some(0));
+        if let Some(reason) = not_at_zero.filter(|_| !self.increasing && first != 0) {
+            return refusal(reason, Some(0));
         }
         self.new_batch(count)
     }
@@ -315,7 +315,7 @@ pub fn compare(input: &Input) {
 impl Pair {
     fn new(input: &Input) -> Self {
         let first_append = match input.first_append % 3 {
-            0 => FirstAppend::RequireZeroOnEmpty,
+            0 => FirstAppend::RequireZeroInNewLog,
             1 => FirstAppend::AcceptAny,
             _ => FirstAppend::RequireZero,
         };

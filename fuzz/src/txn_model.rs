@@ -221,8 +221,8 @@ impl Model {
             return Verdict::New;
         }
         let Some(known) = self.producers().remove(&header.producer_id.0) else {
-            let is_late = !by_coordinator && self.log_start == self.log_end && header.base_sequence.0 != 0;
-            return if is_late { refused(RejectionReason::UnknownProducer) } else { Verdict::New };
+            let is_late = !by_coordinator && self.log_end == 0 && header.base_sequence.0 != 0;
+            return if is_late { refused(RejectionReason::NewLogNotAtZero) } else { Verdict::New };
         };
         if header.producer_epoch.0 < known.epoch {
             return refused(RejectionReason::Fenced);

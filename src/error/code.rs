@@ -76,7 +76,8 @@ impl RejectionReason {
             | Self::Overlap
             | Self::OlderThanWindow
             | Self::DifferentBytes
-            | Self::NewEpochNotAtZero => ErrorCode::OutOfOrderSequenceNumber,
+            | Self::NewEpochNotAtZero
+            | Self::NewLogNotAtZero => ErrorCode::OutOfOrderSequenceNumber,
             Self::Fenced => ErrorCode::InvalidProducerEpoch,
             Self::UnknownProducer => ErrorCode::UnknownProducerId,
             Self::ProducerBudget => ErrorCode::ThrottlingQuotaExceeded,

@@ -164,6 +164,7 @@ impl fmt::Display for RejectionReason {
             Self::DifferentBytes => "its sequence is stored with other bytes",
             Self::Fenced => "its producer epoch is older than the current one",
             Self::NewEpochNotAtZero => "a new producer epoch must begin at sequence 0",
+            Self::NewLogNotAtZero => "the log is new, and a producer must begin at sequence 0 there",
             Self::UnknownProducer => "the producer is not known here and must begin at sequence 0",
             Self::ProducerBudget => {
                 "the partition has as many producers as it may and can forget none of them yet"

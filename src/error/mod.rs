@@ -414,7 +414,10 @@ pub enum RejectionReason {
     Fenced,
     /// The first batch of a new producer epoch does not begin at sequence 0.
     NewEpochNotAtZero,
-    /// The producer is not known here, and the policy does not take its sequence.
+    /// The log has never held a record, and the batch does not begin at sequence 0: one before it is on its way, or was
+    /// refused (policy `RequireZeroInNewLog`).
+    NewLogNotAtZero,
+    /// The producer is not known here and does not begin at sequence 0 (policy `RequireZero`).
     UnknownProducer,
     /// The partition has as many producers as it may, and none of them can be forgotten yet.
     ProducerBudget,

@@ -11,13 +11,14 @@ use crate::types::Offset;
 const BUCKETS: usize = 32;
 
 /// The kinds of refusal, in the order of their counters.
-const REASONS: [RejectionReason; 11] = [
+const REASONS: [RejectionReason; 12] = [
     RejectionReason::Gap,
     RejectionReason::Overlap,
     RejectionReason::OlderThanWindow,
     RejectionReason::DifferentBytes,
     RejectionReason::Fenced,
     RejectionReason::NewEpochNotAtZero,
+    RejectionReason::NewLogNotAtZero,
     RejectionReason::UnknownProducer,
     RejectionReason::ProducerBudget,
     RejectionReason::TransactionOpen,

@@ -12,7 +12,7 @@
 //! | C | all | the epoch is older than the producer's | `Fenced` |
 //! | M | marker | its coordinator's epoch is older than the last one heard of | `CoordinatorFenced` |
 //! | W | client, [`Increasing`](SequenceRule::Increasing) | it would run past 2^31-1 | `Overlap` |
-//! | U2 | unknown producer, client, [`Contiguous`](SequenceRule::Contiguous) | first is not 0 where [`FirstAppend`] asks for it | `UnknownProducer` |
+//! | U2 | unknown producer, client, [`Contiguous`](SequenceRule::Contiguous) | first is not 0 where [`FirstAppend`] asks for it | `UnknownProducer`, or `NewLogNotAtZero` |
 //! | U3 | unknown producer, client | the budget is used up and nobody can be forgotten | `ProducerBudget` |
 //! | U4 | unknown producer, client | first is above the lowest sequence of the verification under way | `Gap` |
 //! | U | unknown producer | none of these | append |
@@ -67,8 +67,8 @@ pub(crate) enum Origin {
 pub(crate) struct Context {
     /// Who asks.
     pub(crate) origin: Origin,
-    /// Whether the log start offset is the log end offset.
-    pub(crate) log_is_empty: bool,
+    /// Whether the log has never held a record: its end offset is 0.
+    pub(crate) log_is_new: bool,
     /// The lowest epoch that the host's directory takes from this producer id, where it knows one.
     pub(crate) fenced_below: Option<ProducerEpoch>,
     /// What is known of the verification of the batch's transaction.
@@ -173,9 +173,9 @@ fn decide_unknown(
     if runs_past_the_end(header, policy) {
         return refuse(RejectionReason::Overlap);
     }
-    if must_begin_at_zero(context, policy) && header.base_sequence != Sequence(0) {
-        let expected = Some(Sequence(0));
-        return Err(Rejection { expected, ..rejection(header, RejectionReason::UnknownProducer) });
+    if let Some(reason) = must_begin_at_zero(context, policy).filter(|_| header.base_sequence != Sequence(0))
+    {
+        return Err(Rejection { expected: Some(Sequence(0)), ..rejection(header, reason) });
     }
     if lies_above_verified(header, context.verification) {
         return refuse(RejectionReason::Gap);
@@ -183,13 +183,16 @@ fn decide_unknown(
     if has_room { Ok(Decision::Append) } else { refuse(RejectionReason::ProducerBudget) }
 }
 
-fn must_begin_at_zero(context: &Context, policy: &ProducerPolicy) -> bool {
-    policy.sequence_rule == SequenceRule::Contiguous
-        && match policy.first_append {
-            FirstAppend::AcceptAny => false,
-            FirstAppend::RequireZeroOnEmpty => context.log_is_empty,
-            FirstAppend::RequireZero => true,
-        }
+/// With what an unknown producer is refused that does not begin at 0, where it must.
+fn must_begin_at_zero(context: &Context, policy: &ProducerPolicy) -> Option<RejectionReason> {
+    if policy.sequence_rule != SequenceRule::Contiguous {
+        return None;
+    }
+    match policy.first_append {
+        FirstAppend::AcceptAny => None,
+        FirstAppend::RequireZeroInNewLog => context.log_is_new.then_some(RejectionReason::NewLogNotAtZero),
+        FirstAppend::RequireZero => Some(RejectionReason::UnknownProducer),
+    }
 }
 
 /// Where no transaction is open.

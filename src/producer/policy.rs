@@ -28,16 +28,17 @@ pub enum SequenceRule {
 /// ```
 /// use idemlog::FirstAppend;
 ///
-/// assert_eq!(FirstAppend::default(), FirstAppend::RequireZeroOnEmpty);
+/// assert_eq!(FirstAppend::default(), FirstAppend::RequireZeroInNewLog);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirstAppend {
-    /// With any, as Kafka up to 4.0.
+    /// With any, as Kafka up to 4.4.
     AcceptAny,
-    /// With any, but with 0 where the log holds no records: nothing can have come before it there.
+    /// With any, but with 0 where the log has never held a record: nothing can have come before it there. So what a client has
+    /// in flight towards a new partition is stored in its order, as Kafka does from 4.5 on. A log that was emptied takes any.
     #[default]
-    RequireZeroOnEmpty,
+    RequireZeroInNewLog,
     /// With 0. A producer that was forgotten must begin there again: clients do so in a new epoch or under a new id,
     /// [`Producer`](crate::Producer) in the epoch that it has.
     RequireZero,
@@ -97,7 +98,7 @@ pub struct ProducerPolicy {
     pub window: u8,
     /// Default: [`SequenceRule::Contiguous`].
     pub sequence_rule: SequenceRule,
-    /// Default: [`FirstAppend::RequireZeroOnEmpty`].
+    /// Default: [`FirstAppend::RequireZeroInNewLog`].
     pub first_append: FirstAppend,
     /// Default: [`DuplicateCheck::Sequences`].
     pub duplicate_check: DuplicateCheck,

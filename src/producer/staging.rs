@@ -42,7 +42,7 @@ impl<'a> Staging<'a> {
 
     /// Judges the next batch of the call.
     pub(crate) fn decide(&self, header: &BatchHeader, context: &Context) -> Result<Decision, Rejection> {
-        let context = Context { log_is_empty: context.log_is_empty && self.is_empty, ..*context };
+        let context = Context { log_is_new: context.log_is_new && self.is_empty, ..*context };
         decide(&self.subject(header.producer_id, context.now), header, &context, &self.table.policy)
     }
 

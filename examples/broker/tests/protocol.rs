@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use idemlog::{BatchBuilder, LogDir, LogDirOptions};
+use idemlog::{BatchBuilder, LogDir, LogDirOptions, ProducerEpoch, ProducerId, Sequence};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
@@ -317,6 +317,17 @@ fn batches_that_are_damaged_or_too_old_are_refused_and_not_stored() {
 }
 
 /// A message of the formats before batches: CRC (left at 0), magic, attributes, timestamp (magic 1), key and value.
+/// Refusals were answered without the log start offset, by which a client tells whether what it had sent is gone.
+#[test]
+fn a_refusal_says_where_the_log_begins() {
+    let (_data, _broker, mut connection) = broker_with_topic();
+    let late =
+        BatchBuilder::new().producer(ProducerId(7), ProducerEpoch(0), Sequence(5)).record(b"key", b"value");
+    let refused = produce(&mut connection, ALL, late.build().unwrap().into_bytes());
+    let code = ResponseError::OutOfOrderSequenceNumber.code();
+    assert_eq!((refused.error_code, refused.base_offset, refused.log_start_offset), (code, -1, 0));
+}
+
 fn old_message(magic: u8) -> Bytes {
     let timestamp: &[u8] = if magic == 0 { &[] } else { &[0; 8] };
     let message = [&[0; 4], [magic, 0].as_slice(), timestamp, &[0, 0, 0, 1, b'k', 0, 0, 0, 1, b'v']].concat();

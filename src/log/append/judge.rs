@@ -10,7 +10,7 @@ use crate::error::{Rejection, Result};
 use crate::log::{Appender, Shared};
 use crate::producer::{Context, Decision, Staging};
 use crate::segment::SegmentWriter;
-use crate::types::{ProducerId, Timestamp};
+use crate::types::{Offset, ProducerId, Timestamp};
 
 impl Shared {
     pub(super) fn judge<'a>(
@@ -93,7 +93,7 @@ impl Shared {
         };
         Context {
             origin: incoming.origin_of(control),
-            log_is_empty: self.log_is_empty(),
+            log_is_new: self.watermarks.log_end() == Offset(0),
             fenced_below: self.environment.fences.get(header.producer_id),
             verification,
             now,

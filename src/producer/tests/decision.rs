@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::error::RejectionReason::{
-    CoordinatorFenced, DifferentBytes, Fenced, Gap, NewEpochNotAtZero, NotVerified, OlderThanWindow, Overlap,
-    ProducerBudget, TransactionOpen, UnknownProducer,
+    CoordinatorFenced, DifferentBytes, Fenced, Gap, NewEpochNotAtZero, NewLogNotAtZero, NotVerified,
+    OlderThanWindow, Overlap, ProducerBudget, TransactionOpen, UnknownProducer,
 };
 use crate::error::WindowBounds;
 use crate::producer::{Duplicate, DuplicateCheck, FirstAppend, SequenceRule, snapshot};
@@ -154,21 +154,21 @@ fn an_epoch_is_judged_before_sequences() {
 
 #[test]
 fn an_unknown_producer_begins_as_the_policy_says() {
-    use FirstAppend::{AcceptAny, RequireZero, RequireZeroOnEmpty};
+    use FirstAppend::{AcceptAny, RequireZero, RequireZeroInNewLog};
     let cases = [
         (AcceptAny, true, 5, Append),
         (AcceptAny, false, 5, Append),
-        (RequireZeroOnEmpty, true, 0, Append),
-        (RequireZeroOnEmpty, true, 5, Refused(UnknownProducer)),
-        (RequireZeroOnEmpty, false, 5, Append),
+        (RequireZeroInNewLog, true, 0, Append),
+        (RequireZeroInNewLog, true, 5, Refused(NewLogNotAtZero)),
+        (RequireZeroInNewLog, false, 5, Append),
         (RequireZero, true, 5, Refused(UnknownProducer)),
         (RequireZero, false, 5, Refused(UnknownProducer)),
         (RequireZero, false, 0, Append),
     ];
-    for (first_append, log_is_empty, first, expected) in cases {
+    for (first_append, log_is_new, first, expected) in cases {
         let table = ProducerTable::new(policy().first_append(first_append));
-        let decided = table.decide(&data(7, first, 1), &Context { log_is_empty, ..CLIENT });
-        assert_eq!(outcome(decided), expected, "{first_append:?}, empty: {log_is_empty}, sequence {first}");
+        let decided = table.decide(&data(7, first, 1), &Context { log_is_new, ..CLIENT });
+        assert_eq!(outcome(decided), expected, "{first_append:?}, new: {log_is_new}, sequence {first}");
     }
 }
 

@@ -53,7 +53,7 @@ const NOT_ASKED: Verification = Verification { is_missing: false, lowest_sequenc
 
 const CLIENT: Context = Context {
     origin: Origin::Client,
-    log_is_empty: false,
+    log_is_new: false,
     fenced_below: None,
     verification: NOT_ASKED,
     now: Timestamp(0),

@@ -2,9 +2,12 @@
 
 use idemlog::ErrorCode::{InvalidProducerEpoch, MessageTooLarge, OutOfOrderSequenceNumber};
 use idemlog::sim::{Fault, Operation};
-use idemlog::{Error, FirstAppend, Offset};
+use idemlog::{Error, FirstAppend, Offset, ProducerPolicy};
 
 use crate::fixture::{at, by, many, partitions, partitions_with, plain, policy, sized};
+
+/// After how many ms without an append a producer is forgotten.
+const LIMIT: i64 = 60_000;
 
 /// C testDuplicateAppends
 #[test]
@@ -87,11 +90,29 @@ fn an_unknown_producer_may_begin_at_any_sequence_where_the_policy_says_so() {
         log.send(by(1, 5, 17));
         assert_eq!((log.epoch(1), log.window(1)), (5, vec![(17, 17)]));
     }
-    for rule in [FirstAppend::RequireZero, FirstAppend::RequireZeroOnEmpty] {
+    for (rule, code) in [(FirstAppend::RequireZero, 59), (FirstAppend::RequireZeroInNewLog, 45)] {
         for log in partitions_with(|options| options.producers(policy().first_append(rule))) {
-            assert_eq!(log.refused(by(1, 5, 17)).number(), 59, "{rule:?}");
+            assert_eq!(log.refused(by(1, 5, 17)).number(), code, "{rule:?}");
             log.send(by(1, 5, 0));
         }
+    }
+}
+
+/// A log that was emptied was taken for a new one: who had been forgotten and went on counting was refused there, with a
+/// code (59) on which a Java client sends the same batch again until it gives up. Kafka (4.5, KAFKA-15591) asks for 0 only
+/// where there has never been a record.
+#[test]
+fn a_producer_that_was_forgotten_goes_on_in_a_log_that_was_emptied() {
+    for mut log in partitions_with(|options| options.producers(ProducerPolicy::default().expiry_ms(LIMIT))) {
+        assert_eq!(log.refused(by(1, 0, 56)), OutOfOrderSequenceNumber);
+        log.send(many(1, 0, 0, 57));
+        log.clock.advance(LIMIT);
+        log.expire_producers();
+        log.delete_records(Offset(57)).unwrap();
+        log.close_and_open();
+        assert_eq!((log.known(), log.offsets()), (vec![], vec![]));
+        log.send(by(1, 0, 57));
+        assert_eq!(log.window(1), [(57, 57)]);
     }
 }
 

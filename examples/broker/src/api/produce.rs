@@ -33,7 +33,9 @@ enum Acks {
 /// What became of the batches for a partition: stored, or refused with a protocol error.
 struct Submitted {
     partition: i32,
-    result: Result<(Log, Pending), i16>,
+    /// The partition's log, if there is one.
+    log: Option<Log>,
+    result: Result<Pending, i16>,
 }
 
 pub(crate) async fn handle(broker: Arc<Broker>, request: Request) -> anyhow::Result<Reply> {
@@ -55,12 +57,13 @@ fn submit_all(broker: &Broker, request: ProduceRequest) -> Vec<(TopicName, Vec<S
     let submit_topic = |topic: TopicProduceData| {
         let partitions = topic.partition_data.into_iter().map(|data| {
             let PartitionProduceData { index: partition, records, .. } = data;
-            let result = broker
-                .topics
-                .log(&topic.name, partition)
-                .map_err(ErrorCode::number)
-                .and_then(|log| submit(broker, name, log, records.unwrap_or_default()));
-            Submitted { partition, result }
+            match broker.topics.log(&topic.name, partition) {
+                Ok(log) => {
+                    let result = submit(broker, name, &log, records.unwrap_or_default());
+                    Submitted { partition, log: Some(log), result }
+                }
+                Err(code) => Submitted { partition, log: None, result: Err(code.number()) },
+            }
         });
         let partitions = partitions.collect();
         (topic.name, partitions)
@@ -68,11 +71,10 @@ fn submit_all(broker: &Broker, request: ProduceRequest) -> Vec<(TopicName, Vec<S
     request.topic_data.into_iter().map(submit_topic).collect()
 }
 
-fn submit(broker: &Broker, name: Option<&str>, log: Log, records: Bytes) -> Result<(Log, Pending), i16> {
-    let batches = checked(&log, records).map_err(ErrorCode::number)?;
-    let options = confirmed(&broker.coordinator, name, &log, &batches).map_err(|error| code(error, false))?;
-    let pending = log.submit(&batches, options).map_err(|error| error.code().number())?;
-    Ok((log, pending))
+fn submit(broker: &Broker, name: Option<&str>, log: &Log, records: Bytes) -> Result<Pending, i16> {
+    let batches = checked(log, records).map_err(ErrorCode::number)?;
+    let options = confirmed(&broker.coordinator, name, log, &batches).map_err(|error| code(error, false))?;
+    log.submit(&batches, options).map_err(|error| error.code().number())
 }
 
 /// With the confirmation of the coordinator where the batches begin a transaction.
@@ -139,21 +141,23 @@ async fn reply(
     if codes.any(|code| code != 0) { bail!("a batch with acks 0 was refused") } else { Ok(None) }
 }
 
-/// The answer for a partition, once it is due.
+/// The answer for a partition, once it is due. With the log's start also where the batches are refused: by it a client sees
+/// whether what it sent before is gone, or was never there.
 async fn settled(
     submitted: Submitted,
     acks: Acks,
     deadline: tokio::time::Instant,
 ) -> PartitionProduceResponse {
-    let response = PartitionProduceResponse::default().with_index(submitted.partition);
     let stored = match submitted.result {
         Err(code) => Err(code),
-        Ok((log, pending)) => base_offset(pending, acks, deadline).await.map(|offset| (log, offset)),
+        Ok(pending) => base_offset(pending, acks, deadline).await,
     };
+    let log_start = submitted.log.map_or(Offset(-1), |log| log.log_start_offset());
+    let response = PartitionProduceResponse::default()
+        .with_index(submitted.partition)
+        .with_log_start_offset(log_start.0);
     match stored {
-        Ok((log, offset)) => {
-            response.with_base_offset(offset.0).with_log_start_offset(log.log_start_offset().0)
-        }
+        Ok(offset) => response.with_base_offset(offset.0),
         Err(code) => response.with_error_code(code).with_base_offset(-1),
     }
 }
