@@ -1,7 +1,7 @@
 //! The codecs of record batches: compressed bytes in, records out, never more than a bound.
 //!
 //! What is written here can be read by Kafka: standard gzip, lz4 and zstd frames, and snappy in the framing of the Java
-//! library. A codec whose feature is not compiled in is refused with [`BatchError::CodecDisabled`].
+//! library. What Kafka's decoders refuse is refused here, too: nobody could read it later. A codec whose feature is not compiled in is refused with [`BatchError::CodecDisabled`].
 
 #[cfg(feature = "gzip")]
 mod gzip;
@@ -156,6 +156,24 @@ mod tests {
             let mut output = Vec::with_capacity(1 << 20);
             let result = decompress(codec, &compressed(codec, &text()), 1000, &mut output);
             assert_eq!(result, Err(BatchError::DecompressedTooLarge { limit: 1000 }), "{codec}");
+        }
+    }
+
+    /// An lz4 frame without its end passed for a whole one, as did no bytes at all: batches were stored that neither a broker of
+    /// Kafka's nor a consumer takes. Only the framing of snappy does not say where it ends: there the records are missing.
+    #[test]
+    fn a_frame_that_is_cut_short_is_refused() {
+        for codec in enabled_codecs().into_iter().filter(|codec| *codec != Compression::None) {
+            let input = compressed(codec, b"the same words again and again; the same words");
+            let looks_whole = |length| codec == Compression::Snappy && length == 16;
+            for length in (0..input.len()).filter(|length| !looks_whole(*length)) {
+                let result = decompress(codec, &input[..length], 1 << 16, &mut Vec::new());
+                assert!(
+                    matches!(result, Err(BatchError::Decompression { .. })),
+                    "{codec}, {length} of {}: {result:?}",
+                    input.len()
+                );
+            }
         }
     }
 
