@@ -210,7 +210,7 @@ impl BatchBuilder {
         compression::compress(self.compression, &records, &mut bytes)?;
         check_size(bytes.len() - HEADER_SIZE)?;
         self.header.seal(&mut bytes);
-        Ok(Batch::built(BatchHeader::decode(&bytes)?, bytes.into()))
+        Ok(Batch::built(BatchHeader::decode(&bytes)?, bytes.into(), records.len()))
     }
 
     fn check_count(&self) -> Result<(), BatchError> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::DEFAULT_MAX_DECOMPRESSED;
 use super::control::ControlRecord;
-use super::header::BatchHeader;
+use super::header::{BatchHeader, Compression};
 use super::held::BatchBytes;
 use super::layout::{ATTRIBUTES, LOG_APPEND_TIME};
 use super::record::{Records, check_records, read_control};
@@ -44,6 +44,7 @@ pub struct Batch<B = Bytes> {
     header: BatchHeader,
     bytes: B,
     checked: RecordCheck,
+    /// How many bytes compressed records may have; of those that were checked, how many they have.
     max_decompressed: usize,
 }
 
@@ -58,9 +59,10 @@ impl Batch {
         Self::decode_with(bytes, RecordCheck::Full, DEFAULT_MAX_DECOMPRESSED)
     }
 
-    /// A batch that was just built and sealed from checked records.
-    pub(super) fn built(header: BatchHeader, bytes: Bytes) -> Self {
-        Self { header, bytes, checked: RecordCheck::Full, max_decompressed: usize::MAX }
+    /// A batch that was just built and sealed from checked records, of `plain_size` bytes.
+    pub(super) fn built(header: BatchHeader, bytes: Bytes, plain_size: usize) -> Self {
+        let max_decompressed = if header.compression() == Ok(Compression::None) { 0 } else { plain_size };
+        Self { header, bytes, checked: RecordCheck::Full, max_decompressed }
     }
 
     /// The records. Compressed ones may have as many bytes as when the batch was checked.
@@ -153,10 +155,11 @@ impl<B: BatchBytes> Batch<B> {
         max_decompressed: usize,
     ) -> Result<Self, BatchError> {
         check_crc(&header, &bytes)?;
+        let mut batch = Self { header, bytes, checked: check, max_decompressed };
         if check == RecordCheck::Full {
-            check_records(&header, &bytes, max_decompressed, &mut Vec::new())?;
+            batch.max_decompressed = batch.check_records(max_decompressed)?;
         }
-        Ok(Self { header, bytes, checked: check, max_decompressed })
+        Ok(batch)
     }
 
     /// The same batch with its bytes borrowed.
@@ -166,22 +169,31 @@ impl<B: BatchBytes> Batch<B> {
         Batch { header, bytes: &self.bytes, checked, max_decompressed }
     }
 
-    /// Makes up for a check that the batch has not been through.
+    /// Makes up for a check that the batch has not been through, or not within this bound.
     #[inline(always)]
     pub(crate) fn ensure_checked(
         &self,
         check: RecordCheck,
         max_decompressed: usize,
     ) -> Result<(), BatchError> {
-        if check == RecordCheck::Header || self.checked == RecordCheck::Full {
+        let was_checked = self.checked == RecordCheck::Full && self.max_decompressed <= max_decompressed;
+        if check == RecordCheck::Header || was_checked {
             return Ok(());
         }
-        self.check_records(max_decompressed)
+        self.recheck(max_decompressed)
     }
 
     #[inline(never)]
-    fn check_records(&self, max_decompressed: usize) -> Result<(), BatchError> {
-        check_records(&self.header, &self.bytes, max_decompressed, &mut Vec::new())
+    fn recheck(&self, max_decompressed: usize) -> Result<(), BatchError> {
+        self.check_records(max_decompressed).map(|_| ())
+    }
+
+    /// How many bytes were decompressed for it.
+    #[inline(always)]
+    fn check_records(&self, max_decompressed: usize) -> Result<usize, BatchError> {
+        let mut plain = Vec::new();
+        check_records(&self.header, &self.bytes, max_decompressed, &mut plain)?;
+        Ok(plain.len())
     }
 
     /// What a batch must be that gets its offsets from the log, so that none is stored that nobody can read. With the

@@ -52,6 +52,32 @@ fn a_bomb_from_a_client_is_refused_at_the_bound() {
     }
 }
 
+/// A batch that had been through its check already was stored whatever it decompresses to: a log's bound was only looked at
+/// where nobody had.
+#[test]
+fn a_bomb_that_was_checked_within_a_larger_bound_is_refused_at_that_of_the_log() {
+    const SIZE: usize = 2 << 20;
+    for codec in CODECS {
+        let built = BatchBuilder::new().compression(codec).record("k", vec![0; SIZE]).build().unwrap();
+        let decoded = Batch::decode(built.bytes().clone()).unwrap();
+        let lent = Batch::decode_lent(built.bytes()).unwrap();
+        for (limit, is_taken) in [(1 << 20, false), (SIZE, false), (SIZE + 100, true)] {
+            let data = tempfile::tempdir().unwrap();
+            let options = LogOptions::default().io_mode(Some(IoMode::Write)).max_decompressed_bytes(limit);
+            let (_dir, log) = open(data.path(), options);
+            for outcome in [log.append(&built), log.append(&decoded), log.append(&lent)] {
+                match outcome {
+                    Ok(_) => assert!(is_taken, "{codec} within {limit}"),
+                    Err(Error::InvalidBatch(BatchError::DecompressedTooLarge { limit: got })) => {
+                        assert!(!is_taken && got == limit, "{codec} within {limit}");
+                    }
+                    Err(error) => panic!("{codec} within {limit}: {error}"),
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_bomb_from_a_leader_is_stored_and_goes_off_in_nobodys_hands() {
     let data = tempfile::tempdir().unwrap();

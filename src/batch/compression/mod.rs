@@ -1,7 +1,8 @@
 //! The codecs of record batches: compressed bytes in, records out, never more than a bound.
 //!
 //! What is written here can be read by Kafka: standard gzip, lz4 and zstd frames, and snappy in the framing of the Java
-//! library. What Kafka's decoders refuse is refused here, too: nobody could read it later. A codec whose feature is not compiled in is refused with [`BatchError::CodecDisabled`].
+//! library. What Kafka's decoders refuse is refused here, too: nobody could read it later. A codec whose feature is not
+//! compiled in is refused with [`BatchError::CodecDisabled`].
 
 #[cfg(feature = "gzip")]
 mod gzip;
