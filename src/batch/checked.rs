@@ -65,7 +65,7 @@ impl Batch {
         Self { header, bytes, checked: RecordCheck::Full, max_decompressed }
     }
 
-    /// The records. Compressed ones may have as many bytes as when the batch was checked.
+    /// The records. Compressed ones may have as many bytes as the check allowed.
     ///
     /// ```
     /// use idemlog::BatchBuilder;
@@ -112,8 +112,7 @@ impl<'a> Batch<&'a [u8]> {
     }
 
     /// The records, lent for as long as `scratch` is borrowed, as those of an unchecked batch are
-    /// ([`records_in`](super::UncheckedBatch::records_in)). Compressed ones may have as many bytes as when the batch was
-    /// checked.
+    /// ([`records_in`](super::UncheckedBatch::records_in)). Compressed ones may have as many bytes as the check allowed.
     #[inline]
     pub fn records_in<'s>(&self, scratch: &'s mut Vec<u8>) -> Records<&'s [u8]>
     where
@@ -131,7 +130,7 @@ impl<'a> Batch<&'a [u8]> {
 
 impl<B: BatchBytes> Batch<B> {
     /// Takes exactly one batch, [`Bytes`] or `&[u8]`, and checks it as far as `check` says. Compressed records may have
-    /// `max_decompressed` bytes.
+    /// `max_decompressed` bytes, also where they are not looked at before they are read.
     ///
     /// # Errors
     ///
