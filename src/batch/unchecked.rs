@@ -102,7 +102,34 @@ impl<'a> UncheckedBatch<&'a [u8]> {
     where
         'a: 's,
     {
-        Records::lent(&self.header, self.bytes, DEFAULT_MAX_DECOMPRESSED, scratch)
+        self.records_in_within(DEFAULT_MAX_DECOMPRESSED, scratch)
+    }
+
+    /// The same with a bound of your own for compressed ones.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, BatchError, Batches, Compression};
+    ///
+    /// let batch = BatchBuilder::new().compression(Compression::Zstd).record(b"a", vec![0; 1000]).build()?;
+    /// let mut scratch = Vec::new();
+    /// for batch in Batches::lent(batch.bytes()) {
+    ///     let batch = batch?;
+    ///     assert_eq!(batch.records_in_within(2000, &mut scratch).count(), 1);
+    ///     let refused = batch.records_in_within(500, &mut scratch).next().unwrap();
+    ///     assert!(matches!(refused, Err(BatchError::DecompressedTooLarge { limit: 500 })));
+    /// }
+    /// # Ok::<(), idemlog::BatchError>(())
+    /// ```
+    #[inline]
+    pub fn records_in_within<'s>(
+        &self,
+        max_decompressed: usize,
+        scratch: &'s mut Vec<u8>,
+    ) -> Records<&'s [u8]>
+    where
+        'a: 's,
+    {
+        Records::lent(&self.header, self.bytes, max_decompressed, scratch)
     }
 
     /// The batch with a copy of its bytes, to keep.
@@ -138,7 +165,7 @@ impl<B: BatchBytes> UncheckedBatch<B> {
     }
 
     /// Compares the CRC and checks the records as far as `check` says. Compressed records may have `max_decompressed`
-    /// bytes.
+    /// bytes, also where they are not looked at before they are read.
     ///
     /// # Errors
     ///
