@@ -68,9 +68,10 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {
+    /// What is behind the operating system's error; all else is in the words of this one.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io(error) | Self::Poisoned(error) => Some(&*error.source),
+            Self::Io(error) | Self::Poisoned(error) => error.source(),
             _ => None,
         }
     }
@@ -200,6 +201,36 @@ impl fmt::Display for Rejection {
     }
 }
 
+impl std::error::Error for IoError {
+    /// What is behind the operating system's error, which is in the words of this one.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.source()
+    }
+}
+
 impl std::error::Error for Rejection {}
 impl std::error::Error for BatchError {}
 impl std::error::Error for Corruption {}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::*;
+
+    fn words(error: &(dyn std::error::Error + 'static)) -> String {
+        let causes = std::iter::successors(Some(error), |&error| error.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+
+    /// What prints an error with its causes, as anyhow does, said twice what the operating system had answered.
+    #[test]
+    fn an_error_with_its_causes_says_nothing_twice() {
+        let io_error = || IoError::new("sync", Path::new("orders-0"), io::Error::other("the cable is out"));
+        for error in [Error::Io(io_error()), Error::Poisoned(io_error())] {
+            assert_eq!(words(&error).matches("the cable is out").count(), 1, "{}", words(&error));
+        }
+        assert_eq!(words(&io_error()), "sync orders-0: the cable is out");
+    }
+}
