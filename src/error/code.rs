@@ -99,7 +99,7 @@ impl BatchError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::UnsupportedMagic { .. } => ErrorCode::UnsupportedForMessageFormat,
-            Self::TooLarge { option: "segment_bytes", .. } => ErrorCode::RecordListTooLarge,
+            Self::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
             Self::TooLarge { .. } | Self::DecompressedTooLarge { .. } => ErrorCode::MessageTooLarge,
             Self::UnknownCodec { .. } | Self::CodecDisabled { .. } => ErrorCode::UnsupportedCompressionType,
             Self::Record { .. } | Self::ClientRule { .. } | Self::Field { .. } => ErrorCode::InvalidRecord,
@@ -119,9 +119,7 @@ impl Error {
             Self::InvalidTopic { .. } => ErrorCode::InvalidTopic,
             Self::Truncated | Self::Closed => ErrorCode::NotLeaderOrFollower,
             Self::InDoubt => ErrorCode::RequestTimedOut,
-            Self::Gone | Self::InvalidOption { option: "partition", .. } => {
-                ErrorCode::UnknownTopicOrPartition
-            }
+            Self::Gone | Self::InvalidPartition { .. } => ErrorCode::UnknownTopicOrPartition,
             Self::Exists { .. } => ErrorCode::TopicAlreadyExists,
             Self::WouldBlock { .. } => ErrorCode::ThrottlingQuotaExceeded,
             Self::Corrupt(_)

@@ -56,6 +56,7 @@ impl fmt::Display for Error {
             }
             Self::Exists { path } => write!(f, "{} exists already", path.display()),
             Self::InvalidTopic { topic, expected } => write!(f, "topic name {topic:?}: {expected}"),
+            Self::InvalidPartition { got } => write!(f, "partition {got}: it must be 0 or higher"),
             Self::ProducerIdsExhausted => f.write_str("no producer id is left to give out"),
             Self::ProducerNamesExhausted => f.write_str("there are too many producers with a name for another one"),
             Self::SequencesExhausted => {
@@ -136,6 +137,9 @@ impl fmt::Display for BatchError {
             }
             Self::Field { field, expected, got } => write!(f, "{field} is {got}, must be {expected}"),
             Self::TooLarge { limit, got, option } => write!(f, "{got} bytes, more than {option} = {limit}"),
+            Self::LargerThanSegment { limit, got } => {
+                write!(f, "{got} bytes, more than segment_bytes = {limit}")
+            }
             Self::Record { index, position, problem } => {
                 write!(f, "record {index} at byte {position} of the records: {problem}")
             }

@@ -116,6 +116,11 @@ pub enum Error {
         /// Which rule it breaks.
         expected: &'static str,
     },
+    /// A partition's number is below 0.
+    InvalidPartition {
+        /// The number.
+        got: i32,
+    },
     /// All 2^63-1 producer ids were given out.
     ProducerIdsExhausted,
     /// The directory knows as many producers with a name as it may, two million; those go on.
@@ -297,6 +302,14 @@ pub enum BatchError {
         got: usize,
         /// The option that sets the limit.
         option: &'static str,
+    },
+    /// The batch, or all of a call, does not fit into a segment: the limit is
+    /// [`segment_bytes`](crate::LogOptions::segment_bytes).
+    LargerThanSegment {
+        /// The limit in bytes.
+        limit: usize,
+        /// The size in bytes.
+        got: usize,
     },
     /// A record inside the batch is malformed.
     Record {

@@ -215,8 +215,7 @@ impl TopicPartition {
             return Err(Error::InvalidTopic { topic, expected });
         }
         if partition < 0 {
-            let got = partition.to_string();
-            return Err(Error::InvalidOption { option: "partition", expected: "0 or higher", got });
+            return Err(Error::InvalidPartition { got: partition });
         }
         Ok(Self { topic, partition })
     }
@@ -305,6 +304,7 @@ fn is_partition_with_id(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorCode;
 
     fn segment(file: SegmentFile, base: i64, stage: Stage) -> PartitionFile {
         PartitionFile::Segment { file, base: Offset(base), stage }
@@ -406,10 +406,9 @@ mod tests {
         for topic in ["", ".", "..", "a b", "a/b", "ä", "a\0", "a:b", &too_long] {
             assert!(matches!(TopicPartition::new(topic, 0), Err(Error::InvalidTopic { .. })), "{topic:?}");
         }
-        assert!(matches!(
-            TopicPartition::new("a", -1),
-            Err(Error::InvalidOption { option: "partition", .. })
-        ));
+        let refused = TopicPartition::new("a", -1).unwrap_err();
+        assert!(matches!(refused, Error::InvalidPartition { got: -1 }));
+        assert_eq!(refused.code(), ErrorCode::UnknownTopicOrPartition);
     }
 
     #[test]

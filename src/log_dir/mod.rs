@@ -156,8 +156,8 @@ impl LogDir {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidTopic`] for a name that Kafka would refuse; [`Error::InvalidOption`] for a number below 0, or options
-    /// of [`log_for`](LogDirOptions::log_for) that cannot work; what kept the partition from opening, or its deletion from
+    /// [`Error::InvalidTopic`] for a name that Kafka would refuse; [`Error::InvalidPartition`] for a number below 0;
+    /// [`Error::InvalidOption`] for options of [`log_for`](LogDirOptions::log_for) that cannot work; what kept the partition from opening, or its deletion from
     /// ending; the disk's.
     pub fn partition(&self, topic: &str, partition: i32) -> Result<Log> {
         let name = TopicPartition::new(topic, partition)?;
@@ -484,7 +484,7 @@ impl Drop for Inner {
 /// The name of a partition that somebody looks for; `None` below 0, where none can be.
 fn sought(topic: &str, partition: i32) -> Result<Option<TopicPartition>> {
     match TopicPartition::new(topic, partition) {
-        Err(Error::InvalidOption { .. }) => Ok(None),
+        Err(Error::InvalidPartition { .. }) => Ok(None),
         name => name.map(Some),
     }
 }

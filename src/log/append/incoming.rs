@@ -40,7 +40,7 @@ impl<'a> Incoming<'a> {
         if let (Origin::Replication, [first, .., last]) = (options.origin, batches) {
             offsets = last.header().next_offset() - first.header().base_offset;
         }
-        limit(bytes, admission.segment_bytes(), "segment_bytes")?;
+        limit(bytes, admission.segment_bytes(), |limit, got| BatchError::LargerThanSegment { limit, got })?;
         check_span(offsets)?;
         Ok(Self { batches, controls: &[], options, is_stamped: false })
     }
@@ -152,7 +152,8 @@ pub(super) fn check_one(batch: &Lent<'_>, origin: Origin, admission: &Admission)
     if origin == Origin::Replication {
         return Ok(());
     }
-    limit(batch.bytes().len(), admission.max_batch_bytes(), "max_batch_bytes")?;
+    let too_large = |limit, got| BatchError::TooLarge { limit, got, option: "max_batch_bytes" };
+    limit(batch.bytes().len(), admission.max_batch_bytes(), too_large)?;
     match origin {
         Origin::Coordinator => batch.check_offsets()?,
         _ => batch.check_client_rules()?,
@@ -167,7 +168,7 @@ fn check_span(offsets: i64) -> Result<()> {
     if offsets > MOST { Err(BatchError::ClientRule { expected, got: offsets }.into()) } else { Ok(()) }
 }
 
-fn limit(got: usize, limit: u32, option: &'static str) -> Result<()> {
+fn limit(got: usize, limit: u32, refusal: impl FnOnce(usize, usize) -> BatchError) -> Result<()> {
     let limit = limit as usize;
-    if got > limit { Err(BatchError::TooLarge { limit, got, option }.into()) } else { Ok(()) }
+    if got > limit { Err(refusal(limit, got).into()) } else { Ok(()) }
 }
