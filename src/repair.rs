@@ -216,7 +216,7 @@ impl Partition {
         let is_error = |problem: &&Problem| problem.severity == Severity::Error;
         let errors = found.problems.iter().filter(is_error);
         let wrong = errors.map(|problem| (problem.path.clone(), problem.text.clone()));
-        let is_left = |(path, _): &&(PathBuf, String)| lies_behind(path, Offset(recovery.log_end));
+        let is_left = |(path, _): &&(PathBuf, String)| lies_behind(path, recovery.log_end);
         let skipped = recovery.snapshots_skipped.iter().filter(|skipped| !is_left(skipped)).cloned();
         let mut set_aside: Vec<SetAside> = Vec::new();
         for (from, problem) in wrong.chain(skipped) {

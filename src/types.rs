@@ -96,6 +96,13 @@ impl Offset {
     pub const ZERO: Self = Self(0);
 }
 
+impl Default for Offset {
+    /// Where every partition begins: [`ZERO`](Self::ZERO).
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
 impl std::ops::Add<i64> for Offset {
     type Output = Self;
 

@@ -750,7 +750,7 @@ fn what_a_cut_keeps_stays_when_the_log_is_cut_there_again() {
             let files = report.cut.unwrap().kept;
             assert_eq!(files.len(), 2);
             assert!(files.iter().all(|path| cut.contains(&std::fs::read(path).unwrap())));
-            at = report.log_end;
+            at = report.log_end.0;
         }
         let kept = kept(data.path());
         assert_eq!((kept.len(), at), (cut.len(), 1), "{mode:?}, repairs: {repairs}");
@@ -845,7 +845,7 @@ fn a_snapshot_behind_the_end_is_removed_once() {
         change(&file(data.path(), 0, "log"), |bytes| bytes.truncate(bytes.len() - 3));
         let log = LogDir::open(data.path(), cut_and_keep(mode)).unwrap().partition("t", 0).unwrap();
         let report = log.recovery();
-        assert_eq!((report.log_end, &report.not_written[..]), (2, &[][..]), "{mode:?}");
+        assert_eq!((report.log_end, &report.not_written[..]), (Offset(2), &[][..]), "{mode:?}");
         assert_eq!(report.removed, [file(data.path(), 3, "snapshot")], "{mode:?}");
     }
 }

@@ -171,7 +171,7 @@ fn a_torn_end_is_a_note_where_an_opening_cuts_it_and_else_an_error() {
         let partition = data.path().join("orders-0");
         assert_eq!(look(&partition).problems, report.problems);
         assert!(plan(&partition).unwrap().is_needless());
-        assert_eq!(open(data.path(), mode).partition("orders", 0).unwrap().recovery().log_end, 239);
+        assert_eq!(open(data.path(), mode).partition("orders", 0).unwrap().recovery().log_end, Offset(239));
 
         for (data, what) in [(torn(None), "closed well"), (torn(Some(240)), "below the recovery point")] {
             assert!(look(data.path()).has_errors(), "{mode:?}: {what}");

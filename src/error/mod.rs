@@ -207,9 +207,9 @@ pub enum CorruptionKind {
     /// A batch has a leader epoch lower than the batch before it.
     LeaderEpoch {
         /// The lowest acceptable epoch.
-        expected: i32,
+        expected: LeaderEpoch,
         /// The epoch found.
-        got: i32,
+        got: LeaderEpoch,
     },
     /// A checksum over a file or a part of it does not match.
     Checksum {

@@ -271,7 +271,7 @@ impl<'a> Walk<'a> {
             self.wrong(segment, position, text)?;
         }
         if self.log_end > self.log_start && header.leader_epoch < self.leader_epoch {
-            let (expected, got) = (self.leader_epoch.0, header.leader_epoch.0);
+            let (expected, got) = (self.leader_epoch, header.leader_epoch);
             self.wrong(segment, position, CorruptionKind::LeaderEpoch { expected, got })?;
         }
         if !self.has_ended {

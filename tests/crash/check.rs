@@ -31,7 +31,7 @@ pub fn recovered(image: SimDisk, geometry: Geometry, expected: &Expected) -> Che
         format!("only the process died, and a whole batch was given up: {}", world.log().recovery())
     })?;
     let (log_end, report) = (world.log().log_end_offset().0, world.log().recovery());
-    ensure(report.log_end == log_end, || format!("the log ends at {log_end}, not as in {report}"))?;
+    ensure(report.log_end.0 == log_end, || format!("the log ends at {log_end}, not as in {report}"))?;
     let durable = world.log().durable_offset().0;
     ensure(durable == log_end, || format!("opened, the log is durable up to {durable} of {log_end}"))?;
     world.found(found, &lost, expected);
@@ -172,7 +172,7 @@ fn report_is_true(report: &RecoveryReport, left: &Files, after: &Files, lost: &[
         });
     };
     ensure(cut.reason == CutReason::Tail, || format!("a crash is reported as damage: {cut}"))?;
-    ensure(cut.offset.0 == report.log_end, || format!("cut elsewhere than at the end: {report}"))?;
+    ensure(cut.offset == report.log_end, || format!("cut elsewhere than at the end: {report}"))?;
     ensure(cut.bytes >= removed as u64, || format!("{removed} bytes were cut, not as in {cut}"))?;
     ensure(cut.batches >= whole.len() as u64, || {
         format!("{} batches were cut, not as in {cut}", whole.len())

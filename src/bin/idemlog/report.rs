@@ -52,7 +52,7 @@ fn recovery(report: &RecoveryReport) -> Value {
         .map(|(path, reason)| json!({ "path": shown(path), "reason": reason }));
     json!({
         "markedClean": report.marked_clean,
-        "recoveryPoint": report.recovery_point,
+        "recoveryPoint": report.recovery_point.0,
         "bytesRead": report.bytes_read,
         "batchesChecked": report.batches_checked,
         "batchesReplayed": report.batches_replayed,

@@ -177,7 +177,7 @@ impl<'a> Recovery<'a> {
         let now = request.environment.clock.now();
         let mut report = RecoveryReport {
             marked_clean: request.clean,
-            recovery_point: request.recovery_point.0,
+            recovery_point: request.recovery_point,
             ..RecoveryReport::default()
         };
         let (snapshot, skipped) =
@@ -615,8 +615,8 @@ impl<'a> Recovery<'a> {
 
     fn fill_report(&mut self, log_end: Offset, segments: usize, producers: usize) {
         let report = &mut self.report;
-        report.log_start = self.log_start.0;
-        report.log_end = log_end.0;
+        report.log_start = self.log_start;
+        report.log_end = log_end;
         report.segments = segments;
         report.producers = producers;
         report.snapshot = self.snapshot;

@@ -25,11 +25,11 @@ pub struct RecoveryReport {
     /// Whether the directory was marked as closed cleanly.
     pub marked_clean: bool,
     /// Where the recovery began: everything below was durable, indexed and in a snapshot.
-    pub recovery_point: i64,
+    pub recovery_point: Offset,
     /// The log start offset found.
-    pub log_start: i64,
+    pub log_start: Offset,
     /// The log end offset found.
-    pub log_end: i64,
+    pub log_end: Offset,
     /// How many segments the log has.
     pub segments: usize,
     /// How many bytes of batches were read.
@@ -104,7 +104,7 @@ impl RecoveryReport {
     /// How many offsets below the recovery point were cut, or are missing: they were durable. Of a log that was cut by
     /// [`CorruptionPolicy::CutAndKeep`](crate::CorruptionPolicy::CutAndKeep) or by [`repair`](mod@crate::repair).
     pub fn durable_offsets_cut(&self) -> u64 {
-        let end = |cut: &Cut| cut.offset.0.max(self.log_start);
+        let end = |cut: &Cut| cut.offset.max(self.log_start);
         let cut = self.cut.as_ref().map_or(0, |cut| self.recovery_point - end(cut));
         let head = self.missing_head.map_or(0, |missing| missing.last - missing.first + 1);
         u64::try_from(cut.max(0).saturating_add(head)).unwrap_or(0)

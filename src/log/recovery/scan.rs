@@ -211,7 +211,7 @@ impl Scan {
             });
         }
         if header.leader_epoch < self.leader_epoch {
-            let (expected, got) = (self.leader_epoch.0, header.leader_epoch.0);
+            let (expected, got) = (self.leader_epoch, header.leader_epoch);
             return corrupt(CorruptionKind::LeaderEpoch { expected, got });
         }
         Ok(())
