@@ -224,9 +224,18 @@ fn a_client_waits_for_as_much_as_its_acks_say() {
     connection.send(8, 3, &produce_request(0, batch()));
     connection.call(3, &ApiVersionsRequest::default());
     within_patience(|| (end(&mut connection) == 3).then_some(()));
+}
 
-    connection.send(8, 4, &produce_request(7, batch()));
-    assert_closed(&mut connection, "acks 7");
+/// Such a request ended its connection, and the client never learned why.
+#[test]
+fn acks_that_mean_nothing_are_refused_for_each_partition() {
+    let (_data, _broker, mut connection) = broker_with_topic();
+    for acks in [7, 2, -2] {
+        let refused = produce(&mut connection, acks, batch());
+        let code = ResponseError::InvalidRequiredAcks.code();
+        assert_eq!((refused.error_code, refused.base_offset, refused.log_start_offset), (code, -1, -1));
+    }
+    assert_eq!(end(&mut connection), 0, "nothing was stored");
 }
 
 #[test]
@@ -306,6 +315,7 @@ fn batches_that_are_damaged_or_too_old_are_refused_and_not_stored() {
         ("magic 1 as it was", old_message(1), unsupported),
         ("cut off", cut, ResponseError::CorruptMessage),
         ("no batch", Bytes::new(), ResponseError::InvalidRecord),
+        ("two batches", [batch(), batch()].concat().into(), ResponseError::InvalidRecord),
     ];
     let (_data, _broker, mut connection) = broker_with_topic();
     for (what, records, expected) in refused {
@@ -316,7 +326,6 @@ fn batches_that_are_damaged_or_too_old_are_refused_and_not_stored() {
     assert_eq!(produce(&mut connection, ALL, batch()).base_offset, 0, "the connection goes on");
 }
 
-/// A message of the formats before batches: CRC (left at 0), magic, attributes, timestamp (magic 1), key and value.
 /// Refusals were answered without the log start offset, by which a client tells whether what it had sent is gone.
 #[test]
 fn a_refusal_says_where_the_log_begins() {
@@ -328,6 +337,7 @@ fn a_refusal_says_where_the_log_begins() {
     assert_eq!((refused.error_code, refused.base_offset, refused.log_start_offset), (code, -1, 0));
 }
 
+/// A message of the formats before batches: CRC (left at 0), magic, attributes, timestamp (magic 1), key and value.
 fn old_message(magic: u8) -> Bytes {
     let timestamp: &[u8] = if magic == 0 { &[] } else { &[0; 8] };
     let message = [&[0; 4], [magic, 0].as_slice(), timestamp, &[0, 0, 0, 1, b'k', 0, 0, 0, 1, b'v']].concat();

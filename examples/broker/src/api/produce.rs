@@ -1,4 +1,4 @@
-//! Produce: batches in, offsets out.
+//! Produce: a batch for each partition in, offsets out.
 //!
 //! Every batch is submitted to be synced; what a client chooses with its acks is only what it waits for: nothing (0), that
 //! the batch is stored (1), or that it is durable (all). Readers see durable batches.
@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use anyhow::bail;
 use bytes::Bytes;
-use idemlog::{AppendOptions, AppendOutcome, Batch, Batches, ErrorCode, Log, Offset, Pending};
+use idemlog::{
+    AppendOptions, AppendOutcome, Batch, Batches, ErrorCode, Log, Offset, Pending, UncheckedBatch,
+};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 
-use super::{Reply, code};
+use super::{Reply, answer, code};
 use crate::broker::{Broker, blocking};
 use crate::coordinator::{Coordinator, Owner};
 use crate::frame::Frame;
@@ -30,7 +32,19 @@ enum Acks {
     Durable,
 }
 
-/// What became of the batches for a partition: stored, or refused with a protocol error.
+impl Acks {
+    /// `None` for a number that means nothing.
+    fn of(number: i16) -> Option<Self> {
+        match number {
+            0 => Some(Self::None),
+            1 => Some(Self::Stored),
+            -1 => Some(Self::Durable),
+            _ => None,
+        }
+    }
+}
+
+/// What became of the batch for a partition: stored, or refused with a protocol error.
 struct Submitted {
     partition: i32,
     /// The partition's log, if there is one.
@@ -40,16 +54,26 @@ struct Submitted {
 
 pub(crate) async fn handle(broker: Arc<Broker>, request: Request) -> anyhow::Result<Reply> {
     let body: ProduceRequest = request.body()?;
-    let acks = match body.acks {
-        0 => Acks::None,
-        1 => Acks::Stored,
-        -1 => Acks::Durable,
-        other => bail!("acks {other}"),
+    let Some(acks) = Acks::of(body.acks) else {
+        return answer(&request, &refused(body, ResponseError::InvalidRequiredAcks));
     };
     let timeout = Duration::from_millis(u64::try_from(body.timeout_ms).unwrap_or(0));
     let submitting = Arc::clone(&broker);
     let topics = blocking(move || submit_all(&submitting, body)).await?;
     Ok(Box::pin(reply(broker, request, topics, acks, timeout)))
+}
+
+/// The answer that refuses what is for any partition.
+fn refused(request: ProduceRequest, error: ResponseError) -> ProduceResponse {
+    let refuse = |data: PartitionProduceData| {
+        let response = PartitionProduceResponse::default().with_index(data.index);
+        response.with_error_code(error.code()).with_base_offset(-1)
+    };
+    let refuse_topic = |topic: TopicProduceData| {
+        let partitions = topic.partition_data.into_iter().map(refuse).collect();
+        TopicProduceResponse::default().with_name(topic.name).with_partition_responses(partitions)
+    };
+    ProduceResponse::default().with_responses(request.topic_data.into_iter().map(refuse_topic).collect())
 }
 
 fn submit_all(broker: &Broker, request: ProduceRequest) -> Vec<(TopicName, Vec<Submitted>)> {
@@ -72,25 +96,25 @@ fn submit_all(broker: &Broker, request: ProduceRequest) -> Vec<(TopicName, Vec<S
 }
 
 fn submit(broker: &Broker, name: Option<&str>, log: &Log, records: Bytes) -> Result<Pending, i16> {
-    let batches = checked(log, records).map_err(ErrorCode::number)?;
-    let options = confirmed(&broker.coordinator, name, log, &batches).map_err(|error| code(error, false))?;
-    log.submit(&batches, options).map_err(|error| error.code().number())
+    let batch = checked(log, records).map_err(ErrorCode::number)?;
+    let options = confirmed(&broker.coordinator, name, log, &batch).map_err(|error| code(error, false))?;
+    log.submit(&[batch], options).map_err(|error| error.code().number())
 }
 
-/// With the confirmation of the coordinator where the batches begin a transaction.
+/// With the confirmation of the coordinator where the batch begins a transaction.
 fn confirmed(
     coordinator: &Coordinator,
     name: Option<&str>,
     log: &Log,
-    batches: &[Batch],
+    batch: &Batch,
 ) -> Result<AppendOptions, ResponseError> {
-    let options = AppendOptions::default();
-    let Some(first) = batches.iter().map(Batch::header).find(|header| header.is_transactional()) else {
+    let (options, header) = (AppendOptions::default(), batch.header());
+    if !header.is_transactional() {
         return Ok(options);
-    };
+    }
     let name = name.ok_or(ResponseError::InvalidTxnState)?;
-    let owner = Owner { id: first.producer_id, epoch: first.producer_epoch };
-    match log.begin_verification(owner.id, owner.epoch, first.base_sequence) {
+    let owner = Owner { id: header.producer_id, epoch: header.producer_epoch };
+    match log.begin_verification(owner.id, owner.epoch, header.base_sequence) {
         Some(guard) => {
             coordinator.confirm(name, owner, log.name())?;
             Ok(options.verification(guard))
@@ -99,17 +123,16 @@ fn confirmed(
     }
 }
 
-/// The batches, checked as the log wants them to be. Slices of the request's bytes.
-fn checked(log: &Log, records: Bytes) -> Result<Vec<Batch>, ErrorCode> {
+/// The batch, checked as the log wants it to be: a slice of the request's bytes. There must be one and no more for each
+/// partition.
+fn checked(log: &Log, records: Bytes) -> Result<Batch, ErrorCode> {
     let options = log.options();
-    let batches = Batches::new(records)
-        .map(|batch| batch?.check(options.record_check, options.max_decompressed_bytes))
-        .collect::<Result<Vec<Batch>, _>>()
-        .map_err(|error| error.code())?;
-    if batches.is_empty() {
-        return Err(ErrorCode::InvalidRecord);
+    let check = |batch: UncheckedBatch| batch.check(options.record_check, options.max_decompressed_bytes);
+    let mut batches = Batches::new(records);
+    match (batches.next(), batches.next()) {
+        (Some(batch), None) => batch.and_then(check).map_err(|error| error.code()),
+        _ => Err(ErrorCode::InvalidRecord),
     }
-    Ok(batches)
 }
 
 /// Waits for what the client waits for, and answers.
