@@ -18,6 +18,9 @@ use crate::producer::ProducerPolicy;
 use crate::types::{Offset, OffsetRange};
 use crate::verify::{self, Problem, Severity, VerifyOptions, VerifyReport};
 
+/// An opening takes gaps, as compaction, replication and truncation leave them.
+const AS_AN_OPENING: VerifyOptions = VerifyOptions { allow_gaps: true };
+
 /// What is to be done about a partition, or was.
 ///
 /// ```
@@ -181,7 +184,7 @@ impl Partition {
 
     fn plan(&self) -> Result<Repair> {
         let recovery = log::recover(&self.request(true)?)?.report;
-        let found = verify::look(&self.directory, &VerifyOptions::default(), &mut |_| {})?;
+        let found = verify::look(&self.directory, &AS_AN_OPENING, &mut |_| {})?;
         let set_aside = self.to_set_aside(&recovery, &found)?;
         Ok(Repair { recovery, set_aside, was_sound: !found.has_errors() })
     }

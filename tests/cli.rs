@@ -450,6 +450,28 @@ fn a_dump_of_a_file_that_was_cut_off_or_changed_says_so() {
     assert_eq!(text(&cut).lines().count(), 2);
 }
 
+/// `verify` sent the owner of a log with a gap to `repair`, which found nothing to repair, called the log damaged, and so sent
+/// him back, for ever.
+#[test]
+fn repair_calls_a_log_with_a_gap_sound() {
+    let data = with_gap();
+    let repaired = idemlog(&["repair", data.path().join("orders-0").to_str().unwrap()]);
+    assert_eq!((repaired.status.code(), text(&repaired)), (Some(0), "nothing to repair\nsound\n".to_owned()));
+}
+
+/// A log that was truncated inside of a batch, and lacks offsets 5 to 7 since.
+fn with_gap() -> TempDir {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    log.append(&batch(7, 0, 0, 5)).unwrap();
+    log.append(&batch(7, 0, 5, 5)).unwrap();
+    log.truncate_to(Offset(8)).unwrap();
+    log.append(&batch(7, 0, 5, 5)).unwrap();
+    dir.close().unwrap();
+    data
+}
+
 /// A sound log was told to have problems, which were notes.
 #[test]
 fn notes_are_not_counted_as_problems() {

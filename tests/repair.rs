@@ -207,6 +207,46 @@ fn wrong_leader_epochs_are_set_aside() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "0\n1\n0 0\n");
 }
 
+/// A log that was truncated inside of a batch, whose offsets have a gap since. Where the next batch begins a new segment, the gap
+/// lies between two.
+fn truncated(rolls: bool) -> TempDir {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    log.append(&batch(7, 0, 0, 5)).unwrap();
+    log.append(&batch(7, 0, 5, 5)).unwrap();
+    log.truncate_to(Offset(8)).unwrap();
+    let large = "x".repeat(if rolls { small(IoMode::Mapped).segment_bytes as usize - 100 } else { 1 });
+    log.append(&plain(&large)).unwrap();
+    log.append(&plain("last")).unwrap();
+    dir.close().unwrap();
+    data
+}
+
+/// `repair` found nothing to do about a log with a gap, as an opening has nothing against one, and did not call it sound either.
+/// So the end that a crash left in such a log was offered to be cut, as if there were damage.
+#[test]
+fn a_log_with_a_gap_is_sound_and_its_torn_end_left_to_the_opening() {
+    for rolls in [false, true] {
+        let data = truncated(rolls);
+        let segments = contents(&partition(&data))
+            .into_iter()
+            .filter(|(path, _)| path.extension() == Some("log".as_ref()));
+        let (last, _) = segments.last().unwrap();
+        assert_eq!(!last.ends_with("00000000000000000000.log"), rolls);
+        assert!(plan(partition(&data)).unwrap().is_needless());
+
+        std::fs::remove_file(data.path().join(".kafka_cleanshutdown")).unwrap();
+        std::fs::write(data.path().join("recovery-point-offset-checkpoint"), "0\n1\norders 0 5\n").unwrap();
+        change(&last, |bytes| bytes.truncate(bytes.len() - 1));
+        assert!(
+            plan(partition(&data)).unwrap().is_needless(),
+            "{rolls}: {}",
+            plan(partition(&data)).unwrap()
+        );
+    }
+}
+
 /// A damaged `partition.metadata` kept a partition from opening, and `repair` failed on it as well.
 #[test]
 fn a_topic_id_that_is_none_is_set_aside_and_unknown_then() {
