@@ -5,6 +5,7 @@ mod hint;
 mod inspect;
 mod kafka_json;
 mod opening;
+mod output;
 mod place;
 mod producers;
 mod progress;
@@ -16,6 +17,7 @@ use std::io::{BufWriter, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use output::{UntilUnread, tell};
 
 /// Looks at logs on the disk. Only `repair --yes` changes anything.
 #[derive(Parser)]
@@ -42,6 +44,13 @@ enum Command {
     Repair(repair::Arguments),
 }
 
+impl Command {
+    /// Whether its exit status tells what it found; of the others it is enough what somebody read.
+    fn judges(&self) -> bool {
+        matches!(self, Self::Verify(_) | Self::Inspect(_) | Self::Repair(_))
+    }
+}
+
 /// What a command can fail with.
 type Failure = Box<dyn std::error::Error>;
 
@@ -51,13 +60,16 @@ fn main() -> ExitCode {
         if is_broken_pipe(&failure) {
             return ExitCode::SUCCESS;
         }
-        eprintln!("idemlog: {failure}");
+        tell(failure);
         ExitCode::from(2)
     })
 }
 
 fn run(command: &Command) -> Result<ExitCode, Failure> {
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let stdout = std::io::stdout().lock();
+    let out: Box<dyn Write> =
+        if command.judges() { Box::new(UntilUnread::new(stdout)) } else { Box::new(stdout) };
+    let mut out = BufWriter::new(out);
     let outcome = match command {
         Command::Verify(arguments) => verify::run(arguments, &mut out),
         Command::Inspect(arguments) => inspect::run(arguments, &mut out),

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use idemlog::TopicPartition;
 
 use crate::Failure;
+use crate::output::tell;
 
 /// Says first of a log that somebody has open what to think of the rest. Whether anybody has.
 pub(crate) fn note_use(path: &Path) -> bool {
     let is_in_use = idemlog::inspect::is_in_use(path);
     if is_in_use {
-        eprintln!(
-            "idemlog: {} is open in another process: its end may be under way, and what looks unfinished there is no damage",
+        tell(format_args!(
+            "{} is open in another process: its end may be under way, and what looks unfinished there is no damage",
             path.display()
-        );
+        ));
     }
     is_in_use
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use idemlog::inspect::{InspectOptions, inspect};
 
+use crate::output::tell;
 use crate::{Failure, place, progress, report};
 
 #[derive(clap::Args)]
@@ -24,7 +25,7 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCod
         writeln!(out, "{}", report::producer_line(producer))?;
     }
     if state.producers.is_empty() {
-        eprintln!("no producer is known here: none had an id, or all were forgotten");
+        tell("no producer is known here: none had an id, or all were forgotten");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ use idemlog::Error;
 use idemlog::verify::{Problem, Severity, VerifyOptions, VerifyReport, verify_with_progress};
 use indicatif::{HumanBytes, HumanCount};
 
+use crate::output::tell;
 use crate::{Failure, hint, place, progress, report};
 
 #[derive(clap::Args)]
@@ -43,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCod
         counts(&found)
     )?;
     out.flush()?;
-    hint::all(&found.problems).iter().for_each(|hint| eprintln!("idemlog: {hint}"));
+    hint::all(&found.problems).iter().for_each(tell);
     Ok(ExitCode::from(report::status(&found)))
 }
 
