@@ -218,7 +218,7 @@ impl Partition {
     fn to_set_aside(&self, recovery: &RecoveryReport, found: &VerifyReport) -> Result<Vec<SetAside>> {
         let is_error = |problem: &&Problem| problem.severity == Severity::Error;
         let errors = found.problems.iter().filter(is_error);
-        let wrong = errors.map(|problem| (problem.path.clone(), problem.text.clone()));
+        let wrong = errors.map(|problem| (problem.path.clone(), problem.kind.to_string()));
         let is_left = |(path, _): &&(PathBuf, String)| lies_behind(path, recovery.log_end);
         let skipped = recovery.snapshots_skipped.iter().filter(|skipped| !is_left(skipped)).cloned();
         let mut set_aside: Vec<SetAside> = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::VerifyReport;
+use super::{ProblemKind, VerifyReport};
 use crate::epoch::LeaderEpochs;
 use crate::error::{CorruptionKind, Error, Result};
 use crate::fs::Disk;
@@ -45,17 +45,10 @@ impl Epochs {
         }
         let is_newer = recorded.latest().is_some_and(|(latest, _)| got > latest);
         if !is_newer && !self.is_wrong {
-            let text = format_args!(
-                "the batch at offset {offset} is of leader epoch {got}, by this file of {expected}"
-            );
-            report.error(&self.path, 0, text);
+            report.error(&self.path, 0, ProblemKind::LeaderEpoch { offset, expected, got });
             self.is_wrong = true;
         } else if is_newer && got > self.missing {
-            report.note(
-                &self.path,
-                0,
-                format_args!("leader epoch {got}, from offset {offset} on, is not in it yet"),
-            );
+            report.note(&self.path, 0, ProblemKind::NewLeaderEpoch { epoch: got, offset });
             self.missing = got;
         }
     }
@@ -65,8 +58,7 @@ impl Epochs {
         if let Some((epoch, start)) = latest
             && start > log_end
         {
-            let text = format!("leader epoch {epoch} begins at offset {start}, the log ends at {log_end}");
-            report.note(&self.path, 0, text);
+            report.note(&self.path, 0, ProblemKind::LeaderEpochBeyondEnd { epoch, start, log_end });
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::iter;
 
+use super::ProblemKind;
 use super::walk::Seen;
 use crate::error::CorruptionKind;
 use crate::segment::{IndexPosition, OffsetIndex, Segment, TimeIndex};
@@ -19,7 +20,7 @@ pub(super) struct Wrong {
     pub(super) position: u64,
     /// The offset in the entry, if it is one that is wrong.
     pub(super) offset: Option<Offset>,
-    pub(super) text: String,
+    pub(super) kind: ProblemKind,
 }
 
 /// Holds a file's bytes against the batches of its segment.
@@ -31,7 +32,7 @@ pub(super) fn check_offsets(segment: &Segment, bytes: &[u8], batches: &[Seen]) -
     // An entry behind the end of the segment is wrong, not the file: a crash may have shortened the segment.
     let index = match OffsetIndex::decode(segment.base_offset(), bytes, u64::MAX, bytes.len()) {
         Ok(index) => index,
-        Err(kind) => return not_decoded(&kind),
+        Err(kind) => return not_decoded(kind),
     };
     let nexts = index.iter().skip(1).map(|next| u64::from(next.position)).chain(iter::once(u64::MAX));
     let check =
@@ -40,25 +41,25 @@ pub(super) fn check_offsets(segment: &Segment, bytes: &[u8], batches: &[Seen]) -
 }
 
 /// What is wrong with an entry, if anything is; the `next` one points at that byte.
-fn wrong_offset(entry: IndexPosition, next: u64, batches: &[Seen]) -> Option<String> {
+fn wrong_offset(entry: IndexPosition, next: u64, batches: &[Seen]) -> Option<ProblemKind> {
     let IndexPosition { offset, position } = entry;
     let Ok(at) = batches.binary_search_by_key(&u64::from(position), |batch| batch.position) else {
-        return Some(format!(
-            "the entry of offset {offset} points at byte {position}, where no batch begins"
-        ));
+        return Some(ProblemKind::IndexPosition { offset, position: u64::from(position) });
     };
     let mut covered = batches[at..].iter().take_while(|batch| batch.position < next);
-    (!covered.any(|batch| batch.last_offset == offset)).then(|| {
-        let last = batches[at].last_offset;
-        format!("the batch at byte {position} ends with offset {last}, the entry says {offset}")
-    })
+    let wrong = ProblemKind::IndexOffset {
+        position: u64::from(position),
+        expected: batches[at].last_offset,
+        got: offset,
+    };
+    (!covered.any(|batch| batch.last_offset == offset)).then_some(wrong)
 }
 
 /// Every entry must tell the largest timestamp up to the batch that ends with its offset, which is the first that has it.
 pub(super) fn check_times(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> Vec<Wrong> {
     let index = match TimeIndex::decode(segment.base_offset(), bytes, bytes.len(), iter::empty()) {
         Ok(index) => index,
-        Err(kind) => return not_decoded(&kind),
+        Err(kind) => return not_decoded(kind),
     };
     let encoded = index.encode(0);
     let (entries, _) = encoded.as_chunks::<{ TimeIndex::ENTRY_SIZE }>();
@@ -70,9 +71,8 @@ pub(super) fn check_times(segment: &Segment, bytes: &[u8], batches: &[Seen]) -> 
             (batch.last_offset, batch.timestamp, batch.largest_timestamp) == (offset, timestamp, timestamp)
         });
         let is_first = before.last().is_none_or(|batch| batch.largest_timestamp < timestamp);
-        let text =
-            || format!("timestamp {timestamp} is not the largest up to offset {offset}, and new there");
-        (!is_true || !is_first).then(|| (Some(offset), text()))
+        let wrong = ProblemKind::IndexTimestamp { timestamp, offset };
+        (!is_true || !is_first).then_some((Some(offset), wrong))
     };
     numbered(entries.iter().map(check), TimeIndex::ENTRY_SIZE)
 }
@@ -87,13 +87,12 @@ pub(super) fn check_transactions(
     let (entries, rest) = bytes.as_chunks::<{ AbortedTransaction::SIZE }>();
     let mut before = None;
     let check = |entry: &[u8; AbortedTransaction::SIZE]| match AbortedTransaction::decode(entry) {
-        Err(kind) => Some((None, kind.to_string())),
+        Err(kind) => Some((None, kind.into())),
         Ok(got) => {
             let wrong = match aborted {
-                _ if before.replace(got.last_offset) >= Some(got.last_offset) => Some(format!(
-                    "the transaction that ends at offset {} is not behind the one before",
-                    got.last_offset
-                )),
+                _ if before.replace(got.last_offset) >= Some(got.last_offset) => {
+                    Some(ProblemKind::TransactionOrder { last_offset: got.last_offset })
+                }
                 Some(aborted) => difference(&got, aborted),
                 None => is_no_marker(&got, batches),
             };
@@ -103,26 +102,19 @@ pub(super) fn check_transactions(
     let mut wrong = numbered(entries.iter().map(check), AbortedTransaction::SIZE);
     if !rest.is_empty() {
         let position = (bytes.len() - rest.len()) as u64;
-        wrong.push(Wrong { position, offset: None, text: "the file ends inside of an entry".to_owned() });
+        wrong.push(Wrong { position, offset: None, kind: ProblemKind::HalfEntry });
     }
     wrong
 }
 
 /// What the log shows instead of `got`.
-fn difference(got: &AbortedTransaction, aborted: &[AbortedTransaction]) -> Option<String> {
+fn difference(got: &AbortedTransaction, aborted: &[AbortedTransaction]) -> Option<ProblemKind> {
     let at = aborted.partition_point(|aborted| aborted.last_offset < got.last_offset);
     match aborted.get(at).filter(|expected| expected.last_offset == got.last_offset) {
         Some(expected) if expected == got => None,
-        Some(expected) => Some(format!("{}, by the log {}", describe(got), describe(expected))),
-        None => Some(format!("no aborted transaction ends at offset {}", got.last_offset)),
+        Some(expected) => Some(ProblemKind::WrongTransaction { expected: *expected, got: *got }),
+        None => Some(ProblemKind::NoAbortedTransaction { last_offset: got.last_offset }),
     }
-}
-
-fn describe(aborted: &AbortedTransaction) -> String {
-    let AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset } = aborted;
-    format!(
-        "producer {producer_id} aborted {first_offset}..={last_offset}, last stable offset {last_stable_offset}"
-    )
 }
 
 /// How many of `aborted` are not in the file.
@@ -135,23 +127,26 @@ pub(super) fn lacking_transactions(bytes: &[u8], aborted: &[AbortedTransaction])
     aborted.iter().filter(|aborted| !noted.contains(&aborted.last_offset)).count()
 }
 
-fn is_no_marker(aborted: &AbortedTransaction, batches: &[Seen]) -> Option<String> {
-    let AbortedTransaction { producer_id, last_offset: offset, .. } = *aborted;
-    let batch = batches.get(batches.partition_point(|batch| batch.last_offset < offset));
+fn is_no_marker(aborted: &AbortedTransaction, batches: &[Seen]) -> Option<ProblemKind> {
+    let AbortedTransaction { producer_id, last_offset, .. } = *aborted;
+    let batch = batches.get(batches.partition_point(|batch| batch.last_offset < last_offset));
     let is_marker =
-        batch.is_some_and(|batch| batch.marker_of == Some(producer_id) && batch.last_offset == offset);
-    (!is_marker).then(|| format!("no transaction of producer {producer_id} ends at offset {offset}"))
+        batch.is_some_and(|batch| batch.marker_of == Some(producer_id) && batch.last_offset == last_offset);
+    (!is_marker).then_some(ProblemKind::NoMarker { producer_id, last_offset })
 }
 
-fn not_decoded(kind: &CorruptionKind) -> Vec<Wrong> {
-    vec![Wrong { position: 0, offset: None, text: kind.to_string() }]
+fn not_decoded(kind: CorruptionKind) -> Vec<Wrong> {
+    vec![Wrong { position: 0, offset: None, kind: kind.into() }]
 }
 
 /// The problems, each with the position of its entry.
-fn numbered(problems: impl Iterator<Item = Option<(Option<Offset>, String)>>, size: usize) -> Vec<Wrong> {
+fn numbered(
+    problems: impl Iterator<Item = Option<(Option<Offset>, ProblemKind)>>,
+    size: usize,
+) -> Vec<Wrong> {
     let numbered = problems.enumerate().filter_map(|(at, problem)| {
-        let (offset, text) = problem?;
-        Some(Wrong { position: (at * size) as u64, offset, text })
+        let (offset, kind) = problem?;
+        Some(Wrong { position: (at * size) as u64, offset, kind })
     });
     numbered.collect()
 }

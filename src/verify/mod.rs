@@ -3,14 +3,15 @@
 //! Opening trusts what was durable and reads only the end of the log. [`verify`] trusts nothing: every batch is walked
 //! record by record, every index entry and every snapshot is held against the batches.
 
+mod display;
 mod epochs;
 mod indexes;
+mod kind;
 mod partition;
 mod producers;
 mod unfinished;
 mod walk;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::fs::{Disk, EntryKind, RealDisk};
 use crate::log_dir::checkpoint::OffsetsByPartition;
 use crate::log_dir::look::{self, Around};
 use crate::log_dir::{CheckpointedState, are_ours};
+pub use kind::{ProblemKind, ProducerDifference};
 
 /// Is told how many bytes of batches were walked.
 pub(crate) type Progress<'a> = &'a mut dyn FnMut(u64);
@@ -80,22 +82,17 @@ impl VerifyReport {
         self.problems.iter().any(|problem| problem.severity > Severity::Note)
     }
 
-    fn error(&mut self, path: &Path, position: u64, text: impl fmt::Display) {
-        self.add(Severity::Error, path, position, text.to_string());
+    fn error(&mut self, path: &Path, position: u64, kind: impl Into<ProblemKind>) {
+        self.add(Severity::Error, path, position, kind.into());
     }
 
-    fn note(&mut self, path: &Path, position: u64, text: impl fmt::Display) {
-        self.add(Severity::Note, path, position, text.to_string());
+    fn note(&mut self, path: &Path, position: u64, kind: ProblemKind) {
+        self.add(Severity::Note, path, position, kind);
     }
 
-    /// Data is missing that was durable.
-    fn lost(&mut self, path: &Path, text: impl fmt::Display) {
-        self.error(path, 0, text);
-        self.problems.iter_mut().next_back().into_iter().for_each(|problem| problem.loses_data = true);
-    }
-
-    fn add(&mut self, severity: Severity, path: &Path, position: u64, text: String) {
-        self.problems.push(Problem { path: path.to_owned(), position, severity, text, loses_data: false });
+    fn add(&mut self, severity: Severity, path: &Path, position: u64, kind: ProblemKind) {
+        let loses_data = severity == Severity::Error && kind.loses_data();
+        self.problems.push(Problem { path: path.to_owned(), position, severity, kind, loses_data });
     }
 
     /// Turns what an operation found wrong with a file into an error of the report; other failures stay failures.
@@ -114,7 +111,7 @@ impl VerifyReport {
 /// Something that is wrong, or worth a note.
 ///
 /// ```
-/// use idemlog::verify::{Severity, VerifyOptions, verify};
+/// use idemlog::verify::{ProblemKind, Severity, VerifyOptions, verify};
 /// # use idemlog::{LogDir, LogDirOptions};
 /// # let data = tempfile::tempdir().unwrap();
 /// # LogDir::open(data.path(), LogDirOptions::default())?.partition("orders", 0)?;
@@ -123,7 +120,7 @@ impl VerifyReport {
 ///
 /// let report = verify(&partition, &VerifyOptions::default())?;
 /// let leftover = &report.problems[0];
-/// assert_eq!(leftover.severity, Severity::Note);
+/// assert_eq!((&leftover.kind, leftover.severity), (&ProblemKind::Leftover, Severity::Note));
 /// assert!(leftover.path.ends_with("leader-epoch-checkpoint.tmp"));
 /// println!("{leftover}");
 /// # Ok::<(), idemlog::Error>(())
@@ -138,20 +135,9 @@ pub struct Problem {
     /// How bad it is.
     pub severity: Severity,
     /// What it is.
-    pub text: String,
+    pub kind: ProblemKind,
     /// Whether it says that data is missing which was durable: these come first for whoever has little time.
     pub loses_data: bool,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Unread => "unread",
-            Severity::Note => "note",
-        };
-        write!(f, "{severity}: {} at byte {}: {}", self.path.display(), self.position, self.text)
-    }
 }
 
 /// How bad a [`Problem`] is.
@@ -161,7 +147,7 @@ impl fmt::Display for Problem {
 ///
 /// assert!(Severity::Note < Severity::Error);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Severity {
     /// What a crash, a running owner or earlier work leaves; the next opening deals with it.
@@ -250,7 +236,7 @@ pub(crate) fn look(path: &Path, options: &VerifyOptions, progress: Progress<'_>)
         let state = report.take(Around::of_partition(path).and_then(checkpointed_around))?;
         partition::verify(&disk, path, options, state.unwrap_or(COPY), &mut report, progress)?;
     } else {
-        report.error(path, 0, "neither a log directory nor a partition: no file of either is here");
+        report.error(path, 0, ProblemKind::NotALog);
     }
     Ok(report)
 }
@@ -297,7 +283,7 @@ fn log_directory(
             is_ours,
         };
         if let Err(error) = partition::verify(disk, &directory, options, state, report, progress) {
-            report.add(Severity::Unread, &directory, 0, error.to_string());
+            report.add(Severity::Unread, &directory, 0, ProblemKind::Unread { error: error.to_string() });
         }
     }
     Ok(())
@@ -323,12 +309,11 @@ fn check_missing(
         if partitions.binary_search(name).is_ok() || others.iter().any(|other| other.starts_with(&longer)) {
             continue;
         }
-        let (directory, text) =
-            (path.join(name.to_string()), format!("the partition is missing; its recovery point is {point}"));
+        let (directory, recovery_point) = (path.join(name.to_string()), *point);
         if clean {
-            report.lost(&directory, text);
+            report.error(&directory, 0, ProblemKind::MissingPartition { recovery_point });
         } else {
-            report.note(&directory, 0, text + ": it was deleted right before a crash, or is lost");
+            report.note(&directory, 0, ProblemKind::PartitionGone { recovery_point });
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use super::indexes::{self, Wrong};
 use super::producers::Producers;
 use super::unfinished::Unfinished;
 use super::walk::{Seen, Walk};
-use super::{Problem, Progress, VerifyOptions, VerifyReport};
+use super::{Problem, ProblemKind, Progress, VerifyOptions, VerifyReport};
 use crate::error::{CorruptionKind, IoContext, Result};
 use crate::fs::missing::read_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
@@ -80,17 +80,10 @@ fn check_reach(
     if let Some(first) = first
         && let Some(missing) = missing_head(first, checkpointed.told_start(), point)
     {
-        let start = missing.first;
-        report.lost(
-            directory,
-            format!("segments are missing: the first begins at offset {first}, the log at its start offset {start}"),
-        );
+        report.error(directory, 0, ProblemKind::MissingHead { expected: missing.first, got: first });
     }
     if log_end < point {
-        report.lost(
-            directory,
-            format!("the log ends at offset {log_end}, below the recovery point {point}: what is between was durable"),
-        );
+        report.error(directory, 0, ProblemKind::MissingEnd { expected: point, got: log_end });
     }
 }
 
@@ -112,8 +105,7 @@ fn check_segment(
     walk: &mut Walk<'_>,
 ) -> Result<()> {
     if walk.has_ended() {
-        let text = "it lies behind the unfinished end of the log; the next opening keeps it aside";
-        walk.report.note(&segment.file().path(), 0, text);
+        walk.report.note(&segment.file().path(), 0, ProblemKind::BehindUnfinishedEnd);
         return Ok(());
     }
     let batches = walk.segment(segment, next_base)?;
@@ -154,7 +146,7 @@ impl Found {
         let path = directory.join::<OsString>(name);
         if file != PartitionFile::Other && kind != EntryKind::File {
             self.has_impostor = true;
-            report.error(&path, 0, "a regular file must be here, not a directory or a link");
+            report.error(&path, 0, ProblemKind::NotAFile);
             return Ok(());
         }
         match file {
@@ -166,14 +158,14 @@ impl Found {
             }
             PartitionFile::Segment { file, base, stage: Stage::Live } => self.indexes.push((file, base)),
             PartitionFile::Segment { stage: Stage::Swap, .. } => {
-                report.error(&path, 0, "a compaction or split by Kafka is unfinished");
+                report.error(&path, 0, ProblemKind::UnfinishedCompaction);
             }
             PartitionFile::Segment { stage: Stage::Deleted | Stage::Cleaned, .. }
             | PartitionFile::Temporary => {
-                report.note(&path, 0, "a leftover, which the next opening removes");
+                report.note(&path, 0, ProblemKind::Leftover);
             }
             PartitionFile::Quarantined { .. } => {
-                report.note(&path, 0, "bytes that were cut out, kept for a human");
+                report.note(&path, 0, ProblemKind::KeptAside);
             }
             PartitionFile::Prepared => self.prepared = Some(disk.len(&path).at("look at", &path)?),
             PartitionFile::LeaderEpochs | PartitionFile::Metadata | PartitionFile::Other => {}
@@ -184,7 +176,7 @@ impl Found {
     fn note_orphans(&self, directory: &Path, report: &mut VerifyReport) {
         for (file, base) in &self.indexes {
             if !self.logs.contains_key(base) {
-                report.note(&directory.join(file.name(*base)), 0, "an index of a segment that is not there");
+                report.note(&directory.join(file.name(*base)), 0, ProblemKind::OrphanIndex);
             }
         }
     }
@@ -222,7 +214,7 @@ fn check_indexes(
             }
             None => {}
             Some(None) if is_last => {}
-            Some(None) => report.note(&path, 0, "missing; it is built again from the batches"),
+            Some(None) => report.note(&path, 0, ProblemKind::MissingIndex),
         }
     }
     Ok(())
@@ -245,12 +237,12 @@ fn check_transactions(
     let Some(Some(bytes)) = report.take(read)? else { return Ok(report.problems) };
     let wrong = indexes::check_transactions(&bytes, aborted, batches);
     report_wrong(&mut report, &path, wrong, is_believed);
-    let lacking = indexes::lacking_transactions(&bytes, aborted.unwrap_or_default());
-    let text = format!("it lacks {lacking} of the transactions that were aborted in the segment");
-    match lacking {
+    let count = indexes::lacking_transactions(&bytes, aborted.unwrap_or_default());
+    let lacking = ProblemKind::MissingTransactions { count };
+    match count {
         0 => {}
-        _ if is_unfinished => report.note(&path, bytes.len() as u64, text),
-        _ => report.error(&path, bytes.len() as u64, text),
+        _ if is_unfinished => report.note(&path, bytes.len() as u64, lacking),
+        _ => report.error(&path, bytes.len() as u64, lacking),
     }
     Ok(report.problems)
 }
@@ -262,11 +254,11 @@ fn report_wrong(
     wrong: Vec<Wrong>,
     is_believed: impl Fn(Offset) -> bool,
 ) {
-    for Wrong { position, offset, text } in wrong {
+    for Wrong { position, offset, kind } in wrong {
         if offset.is_none_or(&is_believed) {
-            report.error(path, position, text);
+            report.error(path, position, kind);
         } else {
-            report.note(path, position, text + "; the next opening makes it again");
+            report.note(path, position, ProblemKind::Outlived { found: Box::new(kind) });
         }
     }
 }

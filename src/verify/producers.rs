@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::VerifyReport;
 use super::unfinished::Unfinished;
+use super::{ProblemKind, ProducerDifference, VerifyReport};
 use crate::batch::{DEFAULT_MAX_DECOMPRESSED, read_control};
 use crate::error::{Error, Result};
 use crate::fs::Disk;
@@ -116,11 +116,11 @@ impl Producers {
     ) -> Result<()> {
         self.reach(log_end, report)?;
         for offset in std::mem::take(&mut self.pending) {
-            let text = format_args!("it lies beyond the log, which ends at {log_end}");
+            let (path, beyond) = (self.path(offset), ProblemKind::SnapshotBeyondEnd { log_end });
             if unfinished.has(offset, None) {
-                report.note(&self.path(offset), 0, format_args!("{text}; the next opening removes it"));
+                report.note(&path, 0, ProblemKind::Outlived { found: Box::new(beyond) });
             } else {
-                report.error(&self.path(offset), 0, text);
+                report.error(&path, 0, beyond);
             }
         }
         Ok(())
@@ -173,8 +173,8 @@ impl Producers {
                 == (identity.base_offset, identity.crc, identity.leader_epoch)
         });
         if !fits {
-            let text = format!("its last batch, at offset {}, is not in the log", identity.base_offset);
-            report.error(&self.path(offset), 0, text);
+            let kind = ProblemKind::SnapshotBatch { offset: identity.base_offset };
+            report.error(&self.path(offset), 0, kind);
         }
         Ok(())
     }
@@ -193,41 +193,35 @@ impl Producers {
         let mut shown: HashMap<ProducerId, ProducerInfo> =
             replayed.iter().map(|producer| (producer.producer_id, producer)).collect();
         for producer in snapshot.iter() {
-            let id = producer.producer_id;
-            let in_log = shown.remove(&id);
-            if self.forgotten.contains(&id) {
+            let producer_id = producer.producer_id;
+            let in_log = shown.remove(&producer_id);
+            if self.forgotten.contains(&producer_id) {
                 continue;
             }
             if let Some(difference) = difference(&producer, in_log.as_ref()) {
-                report.error(&path, 0, format_args!("producer {id}: {difference}"));
+                report.error(&path, 0, ProblemKind::Producer { producer_id, difference });
             }
         }
         let lacking = shown.into_keys().filter(|id| !self.forgotten.contains(id)).collect::<Vec<_>>();
         if !lacking.is_empty() {
-            let text = format!(
-                "{} producers of the log are not in it, forgotten as idle or to make room",
-                lacking.len()
-            );
-            report.note(&path, 0, text);
+            report.note(&path, 0, ProblemKind::ForgottenProducers { count: lacking.len() });
             self.forgotten.extend(lacking);
         }
     }
 }
 
 /// Where a snapshot and the log do not say the same of a producer.
-fn difference(snapshot: &ProducerInfo, log: Option<&ProducerInfo>) -> Option<String> {
-    let Some(log) = log else { return Some("no batch of it is in the log".to_owned()) };
+fn difference(snapshot: &ProducerInfo, log: Option<&ProducerInfo>) -> Option<ProducerDifference> {
+    let Some(log) = log else { return Some(ProducerDifference::Unknown) };
     if snapshot.epoch != log.epoch {
-        return Some(format!("epoch {}, by the log {}", snapshot.epoch, log.epoch));
+        return Some(ProducerDifference::Epoch { expected: log.epoch, got: snapshot.epoch });
     }
-    if snapshot.transaction_first_offset != log.transaction_first_offset {
-        let text =
-            |first: Option<Offset>| first.map_or("none".to_owned(), |first| format!("one from {first}"));
-        let (got, expected) = (snapshot.transaction_first_offset, log.transaction_first_offset);
-        return Some(format!("open transaction: {}, by the log {}", text(got), text(expected)));
+    let (got, expected) = (snapshot.transaction_first_offset, log.transaction_first_offset);
+    if got != expected {
+        return Some(ProducerDifference::Transaction { expected, got });
     }
     if !snapshot.batches.is_empty() && log.batches.is_empty() {
-        return Some("it has batches, by the log none".to_owned());
+        return Some(ProducerDifference::Batches);
     }
     // Either may remember fewer: Kafka's snapshots have one, and a window is as wide as its owner wants. Where sequences only
     // increase, no batch without them is remembered.
@@ -237,16 +231,11 @@ fn difference(snapshot: &ProducerInfo, log: Option<&ProducerInfo>) -> Option<Str
     };
     let pairs = newest_first(snapshot).into_iter().zip(newest_first(log));
     let (got, expected) = pairs.into_iter().find(|(got, expected)| !same(got, expected))?;
-    Some(format!("{}, by the log {}", describe(&got), describe(&expected)))
+    Some(ProducerDifference::Batch { expected, got })
 }
 
 fn same(got: &ProducerBatch, expected: &ProducerBatch) -> bool {
     let place = |batch: &ProducerBatch| (batch.first_sequence, batch.last_sequence, batch.offsets);
     let crc_differs = got.crc.zip(expected.crc).is_some_and(|(got, expected)| got != expected);
     place(got) == place(expected) && !crc_differs
-}
-
-fn describe(batch: &ProducerBatch) -> String {
-    let ProducerBatch { first_sequence, last_sequence, offsets, .. } = batch;
-    format!("sequences {first_sequence}..={last_sequence} at offsets {offsets}")
 }

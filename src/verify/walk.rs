@@ -1,12 +1,11 @@
 //! Every batch of the log, in order.
 
-use std::fmt;
 use std::sync::Arc;
 
 use super::epochs::Epochs;
 use super::producers::Producers;
 use super::unfinished::Unfinished;
-use super::{Progress, VerifyReport};
+use super::{ProblemKind, Progress, VerifyReport};
 use crate::batch::{DEFAULT_MAX_DECOMPRESSED, check_records};
 use crate::error::{BatchError, Corruption, CorruptionKind, Error, Result};
 use crate::log::is_unsupported;
@@ -137,12 +136,12 @@ impl<'a> Walk<'a> {
         let path = segment.file().path();
         match BatchCursor::new(Arc::clone(segment), 0).peek() {
             Ok(Some(first)) if first.header.base_offset == self.log_end => {
-                self.report.note(&path, 0, "the log goes on here; the next opening gives the file its name");
+                self.report.note(&path, 0, ProblemKind::UnnamedSegment);
                 self.has_ended = false;
                 self.segment(segment, None).map(drop)
             }
             Ok(_) | Err(Error::Corrupt(_)) => {
-                self.report.note(&path, 0, "a segment that was prepared and holds nothing of the log");
+                self.report.note(&path, 0, ProblemKind::PreparedSegment);
                 Ok(())
             }
             Err(error) => Err(error),
@@ -164,7 +163,7 @@ impl<'a> Walk<'a> {
             && base != expected
         {
             let got = base;
-            self.gap(segment, 0, expected, got, CorruptionKind::MissingSegment { expected, got })?;
+            self.gap(segment, 0, expected, got, ProblemKind::MissingSegment { expected, got })?;
         }
         self.expected = Some(base);
         self.log_end = self.log_end.max(base);
@@ -178,16 +177,14 @@ impl<'a> Walk<'a> {
         position: u64,
         expected: Offset,
         got: Offset,
-        kind: CorruptionKind,
+        kind: ProblemKind,
     ) -> Result<()> {
         if got < expected {
-            self.wrong(segment, position, kind)?;
+            self.wrong(segment, position, CorruptionKind::BaseOffset { expected, got })?;
         } else if self.allow_gaps {
             self.gaps.count += 1;
             self.gaps.missing = self.gaps.missing.saturating_add(got - expected);
             self.gaps.first.get_or_insert((position, expected, got));
-        } else if matches!(kind, CorruptionKind::MissingSegment { .. }) {
-            self.report.lost(&segment.file().path(), kind);
         } else {
             self.report.error(&segment.file().path(), position, kind);
         }
@@ -200,10 +197,9 @@ impl<'a> Walk<'a> {
     /// A line for each segment: a compacted log has gaps everywhere.
     fn note_gaps(&mut self, segment: &Segment) {
         let Gaps { count, missing, first } = std::mem::take(&mut self.gaps);
-        if let Some((position, expected, got)) = first {
-            let text =
-                format!("gaps: {count}, {missing} offsets in all, the first from {expected} up to {got}");
-            self.report.note(&segment.file().path(), position, text);
+        if let Some((position, first, next)) = first {
+            let kind = ProblemKind::Gaps { count, missing, first, next };
+            self.report.note(&segment.file().path(), position, kind);
         }
     }
 
@@ -240,7 +236,7 @@ impl<'a> Walk<'a> {
             Ok(()) => {}
             // Its owner may allow for more.
             Err(problem @ BatchError::DecompressedTooLarge { .. }) => {
-                self.report.note(&path, batch.position, format_args!("not looked at: {problem}"));
+                self.report.note(&path, batch.position, ProblemKind::NotLookedAt(problem));
             }
             Err(problem) => self.report.error(&path, batch.position, problem),
         }
@@ -251,8 +247,7 @@ impl<'a> Walk<'a> {
         let last_offset = batch.header.last_offset();
         let fits = last_offset - segment.base_offset() <= i64::from(i32::MAX);
         if !fits {
-            let text = format!("the batch ends at offset {last_offset}, too far from the segment's base");
-            self.wrong(segment, batch.position, text)?;
+            self.wrong(segment, batch.position, ProblemKind::BeyondSegment { last_offset })?;
         }
         Ok(fits)
     }
@@ -264,11 +259,11 @@ impl<'a> Walk<'a> {
         if let Some(expected) = self.expected
             && got != expected
         {
-            self.gap(segment, position, expected, got, CorruptionKind::BaseOffset { expected, got })?;
+            self.gap(segment, position, expected, got, ProblemKind::Gap { expected, got })?;
         }
-        if self.next_base.is_some_and(|next| header.last_offset() >= next) {
-            let text = format!("the batch ends at offset {}, in the next segment", header.last_offset());
-            self.wrong(segment, position, text)?;
+        let last_offset = header.last_offset();
+        if self.next_base.is_some_and(|next| last_offset >= next) {
+            self.wrong(segment, position, ProblemKind::IntoNextSegment { last_offset })?;
         }
         if self.log_end > self.log_start && header.leader_epoch < self.leader_epoch {
             let (expected, got) = (self.leader_epoch, header.leader_epoch);
@@ -283,18 +278,17 @@ impl<'a> Walk<'a> {
     }
 
     /// Tells what no sound log has: damage, or the end that a crash left and the next opening cuts off.
-    fn wrong(&mut self, segment: &Segment, position: u64, text: impl fmt::Display) -> Result<()> {
+    fn wrong(&mut self, segment: &Segment, position: u64, kind: impl Into<ProblemKind>) -> Result<()> {
         let (path, log_end) = (segment.file().path(), self.log_end);
         if self.has_ended {
             return Ok(());
         }
         self.has_ended = self.unfinished.begins(segment, position, log_end, self.next_base.is_none())?;
         if self.has_ended {
-            let text =
-                format_args!("{text}: an unfinished end, which the next opening cuts at offset {log_end}");
-            self.report.note(&path, position, text);
+            let found = Box::new(kind.into());
+            self.report.note(&path, position, ProblemKind::UnfinishedEnd { found, log_end });
         } else {
-            self.report.error(&path, position, text);
+            self.report.error(&path, position, kind);
         }
         Ok(())
     }
@@ -309,16 +303,15 @@ impl<'a> Walk<'a> {
 
     /// The bytes at `found` are no batch. Zeros are what an owner that did not close leaves at the end of the log.
     fn stop(&mut self, segment: &Segment, found: &Corruption) -> Result<()> {
-        let empty = segment.file().end() - found.position;
+        let bytes = segment.file().end() - found.position;
         if self.next_base.is_none() && is_zero(segment, found.position)? {
-            let text = format!("{empty} empty bytes behind the last batch; the next opening gives them back");
-            self.report.note(&found.path, found.position, text);
+            self.report.note(&found.path, found.position, ProblemKind::EmptyBytes { bytes });
             return Ok(());
         }
         if is_unsupported(segment, found)? {
-            self.report.error(&found.path, found.position, &found.kind);
+            self.report.error(&found.path, found.position, found.kind.clone());
         } else {
-            self.wrong(segment, found.position, &found.kind)?;
+            self.wrong(segment, found.position, found.kind.clone())?;
         }
         self.lose();
         Ok(())

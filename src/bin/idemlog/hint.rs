@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use idemlog::verify::{Problem, Severity};
+use idemlog::verify::{Problem, ProblemKind, Severity};
 
 /// What can be done about the problems that are no notes, once each, in order.
 pub(crate) fn all(problems: &[Problem]) -> Vec<String> {
@@ -25,22 +25,15 @@ fn hint(problem: &Problem) -> Option<String> {
     if let Some(without) = without(&name) {
         return Some(format!("close whatever has the directory open and move {shown} away: {without}"));
     }
-    let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
-    match (path.extension().and_then(|extension| extension.to_str()), path.is_dir()) {
-        (Some("swap"), _) => Some(format!("let Kafka open {shown}: it finishes what it has begun")),
-        _ if problem.loses_data => Some(about_loss(problem)),
-        (_, true) | (Some(_), _) if !is_file => {
-            Some(format!("{shown} must go: nothing opens the partition before"))
-        }
-        _ => Some(repair(path.parent().unwrap_or(path))),
-    }
-}
-
-/// What is missing comes back only from elsewhere; that the log ends too early can be accepted.
-fn about_loss(problem: &Problem) -> String {
-    let path = problem.path.as_path();
-    let restore = format!("what {} lacks can only come from a copy or a replica", path.display());
-    if problem.text.starts_with("the log ends") { format!("{restore}; {}", repair(path)) } else { restore }
+    // What is missing comes back only from elsewhere; that the log ends too early can be accepted.
+    let restore = || format!("what {shown} lacks can only come from a copy or a replica");
+    Some(match problem.kind {
+        ProblemKind::UnfinishedCompaction => format!("let Kafka open {shown}: it finishes what it has begun"),
+        ProblemKind::NotAFile => format!("{shown} must go: nothing opens the partition before"),
+        ProblemKind::MissingEnd { .. } => format!("{}; {}", restore(), repair(path)),
+        _ if problem.loses_data => restore(),
+        _ => repair(path.parent().unwrap_or(path)),
+    })
 }
 
 fn repair(partition: &Path) -> String {

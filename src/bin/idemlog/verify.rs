@@ -74,10 +74,9 @@ fn shown(problems: &[Problem], all: bool) -> Vec<(&Problem, usize)> {
     shown
 }
 
-/// What the problems of a kind have in common: the file, and the words that are no numbers.
-fn kind(problem: &Problem) -> (&Path, String) {
-    let words = problem.text.split(|letter: char| !letter.is_alphanumeric());
-    (&problem.path, words.filter(|word| !word.contains(|letter: char| letter.is_ascii_digit())).collect())
+/// What the problems of a kind have in common.
+fn kind(problem: &Problem) -> (&Path, Severity, &'static str) {
+    (&problem.path, problem.severity, problem.kind.name())
 }
 
 fn counts(found: &VerifyReport) -> String {
