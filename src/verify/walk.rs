@@ -6,7 +6,7 @@ use super::epochs::Epochs;
 use super::producers::Producers;
 use super::unfinished::Unfinished;
 use super::{ProblemKind, Progress, VerifyReport};
-use crate::batch::{DEFAULT_MAX_DECOMPRESSED, check_records};
+use crate::batch::{BatchHeader, DEFAULT_MAX_DECOMPRESSED, check_records};
 use crate::error::{BatchError, Corruption, CorruptionKind, Error, Result};
 use crate::log::is_unsupported;
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
@@ -35,6 +35,14 @@ struct Gaps {
     missing: i64,
     /// Where the first one is: a position, and the offsets on both sides.
     first: Option<(u64, Offset, Offset)>,
+}
+
+impl Gaps {
+    fn add(&mut self, position: u64, expected: Offset, got: Offset) {
+        self.count += 1;
+        self.missing = self.missing.saturating_add(got - expected);
+        self.first.get_or_insert((position, expected, got));
+    }
 }
 
 /// A pass over the batches, and what it holds them against.
@@ -105,30 +113,27 @@ impl<'a> Walk<'a> {
     pub(super) fn segment(&mut self, segment: &Arc<Segment>, next_base: Option<Offset>) -> Result<Vec<Seen>> {
         self.next_base = next_base;
         self.begin(segment)?;
-        let batches = self.batches(segment)?;
+        let mut batches = Vec::new();
+        self.has_ended = self.batches(segment, &mut batches)?;
         self.note_gaps(segment);
         Ok(batches)
     }
 
-    fn batches(&mut self, segment: &Arc<Segment>) -> Result<Vec<Seen>> {
-        let mut batches: Vec<Seen> = Vec::new();
+    /// Whether the log ends in the segment although more follows.
+    fn batches(&mut self, segment: &Arc<Segment>, batches: &mut Vec<Seen>) -> Result<bool> {
         let mut cursor = BatchCursor::new(Arc::clone(segment), 0);
-        while !self.has_ended {
+        loop {
             match cursor.peek() {
-                Ok(Some(batch)) if self.batch(&cursor, &batch)? => {
+                Ok(Some(batch)) if self.batch(&cursor, &batch)? => return Ok(true),
+                Ok(Some(batch)) => {
                     batches.push(seen(&batch, batches.last()));
                     cursor.skip(&batch);
                 }
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(Error::Corrupt(found)) => {
-                    self.stop(segment, &found)?;
-                    break;
-                }
+                Ok(None) => return Ok(false),
+                Err(Error::Corrupt(found)) => return self.stop(segment, found),
                 Err(error) => return Err(error),
             }
         }
-        Ok(batches)
     }
 
     /// Walks a segment that has no name yet, if it goes on where the log ends.
@@ -137,7 +142,6 @@ impl<'a> Walk<'a> {
         match BatchCursor::new(Arc::clone(segment), 0).peek() {
             Ok(Some(first)) if first.header.base_offset == self.log_end => {
                 self.report.note(&path, 0, ProblemKind::UnnamedSegment);
-                self.has_ended = false;
                 self.segment(segment, None).map(drop)
             }
             Ok(_) | Err(Error::Corrupt(_)) => {
@@ -159,39 +163,27 @@ impl<'a> Walk<'a> {
     /// The segment before must have ended where this one begins.
     fn begin(&mut self, segment: &Segment) -> Result<()> {
         let base = segment.base_offset();
-        if let Some(expected) = self.expected
-            && base != expected
-        {
-            let got = base;
-            self.gap(segment, 0, expected, got, ProblemKind::MissingSegment { expected, got })?;
-        }
+        self.follow(segment, 0, base, |expected, got| ProblemKind::MissingSegment { expected, got });
         self.expected = Some(base);
         self.log_end = self.log_end.max(base);
         self.producers.begin_segment(base, self.report)
     }
 
-    /// What follows is not where it must be: behind it is a gap, before it never right.
-    fn gap(
+    /// What comes next begins at `got`. A gap in front of it is told here; that it begins too early was told before.
+    fn follow(
         &mut self,
         segment: &Segment,
         position: u64,
-        expected: Offset,
         got: Offset,
-        kind: ProblemKind,
-    ) -> Result<()> {
-        if got < expected {
-            self.wrong(segment, position, CorruptionKind::BaseOffset { expected, got })?;
-        } else if self.allow_gaps {
-            self.gaps.count += 1;
-            self.gaps.missing = self.gaps.missing.saturating_add(got - expected);
-            self.gaps.first.get_or_insert((position, expected, got));
-        } else {
-            self.report.error(&segment.file().path(), position, kind);
+        gap: impl FnOnce(Offset, Offset) -> ProblemKind,
+    ) {
+        let Some(expected) = self.expected.filter(|&expected| expected != got) else { return };
+        self.producers.lose();
+        if got > expected && self.allow_gaps {
+            self.gaps.add(position, expected, got);
+        } else if got > expected {
+            self.report.error(&segment.file().path(), position, gap(expected, got));
         }
-        if !self.has_ended {
-            self.producers.lose();
-        }
-        Ok(())
     }
 
     /// A line for each segment: a compacted log has gaps everywhere.
@@ -203,29 +195,36 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Looks at a batch. `false` if the log ends in front of it.
+    /// Looks at a batch. `true` if the log ends in front of it.
     fn batch(&mut self, cursor: &BatchCursor, batch: &PlacedBatch) -> Result<bool> {
         self.report.batches += 1;
         self.report.bytes += batch.header.size() as u64;
         (self.progress)(self.report.bytes);
-        let sound = cursor.check(batch, &mut self.scratch);
-        if let Err(Error::Corrupt(found)) = sound {
-            self.wrong(cursor.segment(), found.position, found.kind)?;
-            self.lose();
-            return Ok(!self.has_ended);
+        let segment = cursor.segment();
+        if let Some(damage) = self.damage(cursor, batch)? {
+            return self.damaged(segment, batch.position, damage);
         }
-        sound?;
+        if let Some(kind) = self.misplaced(&batch.header)
+            && self.wrong(segment, batch.position, kind)?
+        {
+            return Ok(true);
+        }
+        self.place(segment, batch);
         self.check_records(cursor, batch);
-        if !self.fits(cursor.segment(), batch)? {
-            self.lose();
-            return Ok(!self.has_ended);
-        }
-        self.place(cursor.segment(), batch)?;
-        if !self.has_ended {
-            self.epochs.check(batch, self.report);
-            self.producers.batch(cursor, batch, self.report)?;
-        }
-        Ok(!self.has_ended)
+        self.epochs.check(batch, self.report);
+        self.producers.batch(cursor, batch, self.report)?;
+        Ok(false)
+    }
+
+    /// What keeps the bytes from being a batch of the segment, which has room for 2^31 offsets.
+    fn damage(&mut self, cursor: &BatchCursor, batch: &PlacedBatch) -> Result<Option<ProblemKind>> {
+        match cursor.check(batch, &mut self.scratch) {
+            Err(Error::Corrupt(found)) => return Ok(Some(found.kind.into())),
+            checked => checked?,
+        };
+        let last_offset = batch.header.last_offset();
+        let is_far = last_offset - cursor.segment().base_offset() > i64::from(i32::MAX);
+        Ok(is_far.then_some(ProblemKind::BeyondSegment { last_offset }))
     }
 
     fn check_records(&mut self, cursor: &BatchCursor, batch: &PlacedBatch) {
@@ -242,79 +241,75 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A segment has room for 2^31 offsets: what lies outside is told, and says nothing of what must follow.
-    fn fits(&mut self, segment: &Segment, batch: &PlacedBatch) -> Result<bool> {
-        let last_offset = batch.header.last_offset();
-        let fits = last_offset - segment.base_offset() <= i64::from(i32::MAX);
-        if !fits {
-            self.wrong(segment, batch.position, ProblemKind::BeyondSegment { last_offset })?;
+    /// Offsets rise and stay inside of their segment; leader epochs do not fall. What is wrong with that first.
+    fn misplaced(&self, header: &BatchHeader) -> Option<ProblemKind> {
+        let (got, last_offset) = (header.base_offset, header.last_offset());
+        if let Some(expected) = self.expected.filter(|&expected| got < expected) {
+            return Some(CorruptionKind::BaseOffset { expected, got }.into());
         }
-        Ok(fits)
-    }
-
-    /// Offsets follow each other and stay inside of their segment; leader epochs do not fall.
-    fn place(&mut self, segment: &Segment, batch: &PlacedBatch) -> Result<()> {
-        let (header, position) = (&batch.header, batch.position);
-        let got = header.base_offset;
-        if let Some(expected) = self.expected
-            && got != expected
-        {
-            self.gap(segment, position, expected, got, ProblemKind::Gap { expected, got })?;
-        }
-        let last_offset = header.last_offset();
         if self.next_base.is_some_and(|next| last_offset >= next) {
-            self.wrong(segment, position, ProblemKind::IntoNextSegment { last_offset })?;
+            return Some(ProblemKind::IntoNextSegment { last_offset });
         }
-        if self.log_end > self.log_start && header.leader_epoch < self.leader_epoch {
-            let (expected, got) = (self.leader_epoch, header.leader_epoch);
-            self.wrong(segment, position, CorruptionKind::LeaderEpoch { expected, got })?;
-        }
-        if !self.has_ended {
-            self.leader_epoch = header.leader_epoch;
-            self.expected = Some(header.next_offset());
-            self.log_end = self.log_end.max(header.next_offset());
-        }
-        Ok(())
+        let is_older = self.log_end > self.log_start && header.leader_epoch < self.leader_epoch;
+        let (expected, got) = (self.leader_epoch, header.leader_epoch);
+        is_older.then(|| CorruptionKind::LeaderEpoch { expected, got }.into())
     }
 
-    /// Tells what no sound log has: damage, or the end that a crash left and the next opening cuts off.
-    fn wrong(&mut self, segment: &Segment, position: u64, kind: impl Into<ProblemKind>) -> Result<()> {
+    /// The log goes on with a batch.
+    fn place(&mut self, segment: &Segment, batch: &PlacedBatch) {
+        let (header, position) = (&batch.header, batch.position);
+        self.follow(segment, position, header.base_offset, |expected, got| ProblemKind::Gap {
+            expected,
+            got,
+        });
+        self.leader_epoch = header.leader_epoch;
+        self.expected = Some(header.next_offset());
+        self.log_end = self.log_end.max(header.next_offset());
+    }
+
+    /// Tells what no sound log has: damage, or the end that a crash left and the next opening cuts off. Whether it is the end.
+    fn wrong(&mut self, segment: &Segment, position: u64, kind: ProblemKind) -> Result<bool> {
         let (path, log_end) = (segment.file().path(), self.log_end);
-        if self.has_ended {
-            return Ok(());
-        }
-        self.has_ended = self.unfinished.begins(segment, position, log_end, self.next_base.is_none())?;
-        if self.has_ended {
-            let found = Box::new(kind.into());
+        let is_end = self.unfinished.begins(segment, position, log_end, self.next_base.is_none())?;
+        if is_end {
+            let found = Box::new(kind);
             self.report.note(&path, position, ProblemKind::UnfinishedEnd { found, log_end });
         } else {
             self.report.error(&path, position, kind);
         }
-        Ok(())
+        Ok(is_end)
     }
 
-    /// Behind damage nothing is known of the offset that must come, nor of the producers. Behind the end nothing comes.
+    /// As [`wrong`](Self::wrong), of bytes that are no batch.
+    fn damaged(&mut self, segment: &Segment, position: u64, kind: ProblemKind) -> Result<bool> {
+        let is_end = self.wrong(segment, position, kind)?;
+        if !is_end {
+            self.lose();
+        }
+        Ok(is_end)
+    }
+
+    /// Behind damage nothing is known of the offset that must come, nor of the producers.
     fn lose(&mut self) {
-        if !self.has_ended {
-            self.expected = None;
-            self.producers.lose();
-        }
+        self.expected = None;
+        self.producers.lose();
     }
 
-    /// The bytes at `found` are no batch. Zeros are what an owner that did not close leaves at the end of the log.
-    fn stop(&mut self, segment: &Segment, found: &Corruption) -> Result<()> {
-        let bytes = segment.file().end() - found.position;
-        if self.next_base.is_none() && is_zero(segment, found.position)? {
-            self.report.note(&found.path, found.position, ProblemKind::EmptyBytes { bytes });
-            return Ok(());
+    /// The bytes at `found` are no batch: whether the log ends there for the next opening. Zeros are what an owner that did not
+    /// close leaves at the end of the log.
+    fn stop(&mut self, segment: &Segment, found: Corruption) -> Result<bool> {
+        let position = found.position;
+        if self.next_base.is_none() && is_zero(segment, position)? {
+            let bytes = segment.file().end() - position;
+            self.report.note(&found.path, position, ProblemKind::EmptyBytes { bytes });
+            return Ok(false);
         }
-        if is_unsupported(segment, found)? {
-            self.report.error(&found.path, found.position, found.kind.clone());
-        } else {
-            self.wrong(segment, found.position, found.kind.clone())?;
+        if is_unsupported(segment, &found)? {
+            self.report.error(&found.path, position, found.kind);
+            self.lose();
+            return Ok(false);
         }
-        self.lose();
-        Ok(())
+        self.damaged(segment, position, found.kind.into())
     }
 }
 
