@@ -16,7 +16,7 @@ use crate::log_dir::look::{self, Around};
 use crate::log_dir::{self, LogDirOptions};
 use crate::producer::ProducerPolicy;
 use crate::types::{Offset, OffsetRange};
-use crate::verify::{self, Problem, Severity, VerifyOptions, VerifyReport};
+use crate::verify::{self, Problem, ProblemKind, Severity, VerifyOptions, VerifyReport};
 
 /// An opening takes gaps, as compaction, replication and truncation leave them.
 const AS_AN_OPENING: VerifyOptions = VerifyOptions { allow_gaps: true };
@@ -51,6 +51,8 @@ pub struct Repair {
     /// Files that are set aside under another name, and what is wrong with each. They are made again from the batches, but for
     /// a topic's id, which is unknown then.
     pub set_aside: Vec<SetAside>,
+    /// Segments in the middle of the log that are gone, as `verify` tells of them: no repair brings them back.
+    pub lost: Vec<Problem>,
     /// Whether nothing was damaged: what is cut is an end that a crash left.
     was_sound: bool,
 }
@@ -102,6 +104,9 @@ impl fmt::Display for Repair {
         for SetAside { from, to, problem } in &self.set_aside {
             writeln!(f, "set {} aside as {}: {problem}", from.display(), to.display())?;
         }
+        for Problem { path, kind, .. } in &self.lost {
+            writeln!(f, "go without {}: {kind}", path.display())?;
+        }
         if let Some(OffsetRange { first, last }) = self.recovery.missing_head {
             writeln!(
                 f,
@@ -151,8 +156,8 @@ pub fn repair(path: impl AsRef<Path>) -> Result<Repair> {
         Some(around) => Some(log_dir::take_lock(disk, &around.directory)?),
         None => None,
     };
-    let Repair { set_aside, was_sound, .. } = partition.plan()?;
-    for SetAside { from, to, .. } in &set_aside {
+    let planned = partition.plan()?;
+    for SetAside { from, to, .. } in &planned.set_aside {
         disk.rename(from, to).at("rename", from)?;
     }
     disk.sync_directory(&partition.directory).at("sync directory", &partition.directory)?;
@@ -165,7 +170,7 @@ pub fn repair(path: impl AsRef<Path>) -> Result<Repair> {
             look::write_log_start(disk, around, recovered.log_start)?;
         }
     }
-    Ok(Repair { recovery: recovered.report, set_aside, was_sound })
+    Ok(Repair { recovery: recovered.report, ..planned })
 }
 
 /// A partition, and the log directory that it lies in, if it does.
@@ -186,7 +191,12 @@ impl Partition {
         let recovery = log::recover(&self.request(true)?)?.report;
         let found = verify::look(&self.directory, &AS_AN_OPENING, &mut |_| {})?;
         let set_aside = self.to_set_aside(&recovery, &found)?;
-        Ok(Repair { recovery, set_aside, was_sound: !found.has_errors() })
+        let log_end = Offset(recovery.log_end);
+        let is_lost = |problem: &&Problem| {
+            matches!(problem.kind, ProblemKind::LostSegment { .. }) && !lies_behind(&problem.path, log_end)
+        };
+        let lost = found.problems.iter().filter(is_lost).cloned().collect();
+        Ok(Repair { recovery, set_aside, lost, was_sound: !found.has_errors() })
     }
 
     /// As an opening has it, but that every batch is checked, and damage cut off.

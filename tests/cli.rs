@@ -496,6 +496,40 @@ fn repair_calls_a_log_with_a_gap_sound() {
     assert_eq!((repaired.status.code(), text(&repaired)), (Some(0), "nothing to repair\nsound\n".to_owned()));
 }
 
+/// Gaps and segments that were lost got the same hint: to repair what no repair changes.
+#[test]
+fn a_hint_about_a_gap_is_to_allow_it_and_about_a_lost_segment_is_not() {
+    let data = with_gap();
+    let gap = idemlog(&["verify", data.path().to_str().unwrap()]);
+    assert_eq!(gap.status.code(), Some(1));
+    let expected = "if the log was compacted, replicated or truncated, offsets may be missing: --allow-gaps";
+    assert_eq!(told(&gap), format!("idemlog: {expected}\n"));
+    let allowed = idemlog(&["verify", "--allow-gaps", data.path().to_str().unwrap()]);
+    assert_eq!((allowed.status.code(), told(&allowed)), (Some(0), String::new()));
+
+    let (data, file) = damaged("00000000000000000040.log", |_| {});
+    std::fs::remove_file(file).unwrap();
+    let lost = idemlog(&["verify", "--allow-gaps", data.path().to_str().unwrap()]);
+    assert_eq!(lost.status.code(), Some(1));
+    let expected = "40.log at byte 0: the segment is gone, of which an index is left: from offset 40 to 80";
+    assert!(text(&lost).contains(expected), "{lost:?}");
+    assert!(
+        told(&lost).contains("can only come from a copy or a replica") && !told(&lost).contains("--allow")
+    );
+}
+
+/// A repair takes away the index that tells of a lost segment, and what it left would be called sound.
+#[test]
+fn repair_does_not_call_a_log_sound_that_has_lost_a_segment() {
+    let (data, file) = damaged("00000000000000000040.log", |_| {});
+    std::fs::remove_file(file).unwrap();
+    let partition = data.path().join("orders-0");
+    let planned = idemlog(&["repair", partition.to_str().unwrap()]);
+    assert!(planned.status.code() == Some(1) && text(&planned).contains("\ngo without "), "{planned:?}");
+    let done = idemlog(&["repair", "--yes", partition.to_str().unwrap()]);
+    assert!(done.status.code() == Some(1) && text(&done).ends_with("damaged\n"), "{done:?}");
+}
+
 /// A log that was truncated inside of a batch, and lacks offsets 5 to 7 since.
 fn with_gap() -> TempDir {
     let data = tempfile::tempdir().unwrap();

@@ -318,10 +318,31 @@ fn every_flipped_bit_of_a_snapshot_is_found() {
     }
 }
 
+/// Where gaps are allowed, a segment whose file was gone passed for one, although its indexes lay there.
+#[test]
+fn a_segment_of_which_an_index_is_left_is_no_gap() {
+    let data = closed(IoMode::Mapped);
+    let lost = &files(&data, ".log")[1];
+    std::fs::remove_file(lost).unwrap();
+    let base = Offset(lost.file_stem().unwrap().to_str().unwrap().parse().unwrap());
+    for allow_gaps in [true, false] {
+        let report = verify(data.path(), &VerifyOptions::default().allow_gaps(allow_gaps)).unwrap();
+        let found = errors(&report)[0];
+        assert!(found.loses_data && found.path == *lost, "{found}");
+        assert!(
+            matches!(found.kind, ProblemKind::LostSegment { expected, .. } if expected == base),
+            "{found}"
+        );
+    }
+}
+
 #[test]
 fn a_missing_segment_is_found_unless_gaps_are_allowed() {
     let data = closed(IoMode::Mapped);
-    std::fs::remove_file(&files(&data, ".log")[1]).unwrap();
+    let lost = files(&data, ".log")[1].clone();
+    for extension in ["log", "index", "timeindex", "txnindex"] {
+        std::fs::remove_file(lost.with_extension(extension)).unwrap();
+    }
     let report = look(data.path());
     let missing = errors(&report)[0];
     assert_eq!(missing.path, files(&data, ".log")[1]);

@@ -46,6 +46,10 @@ impl fmt::Display for ProblemKind {
             Self::MissingSegment { expected, got } => {
                 write!(f, "no segment begins at offset {expected}, the next begins at {got}")
             }
+            Self::LostSegment { expected, got } => write!(
+                f,
+                "the segment is gone, of which an index is left: from offset {expected} to {got}, where the next begins"
+            ),
             Self::Gaps { count, missing, first, next } => {
                 write!(f, "gaps: {count}, {missing} offsets in all, the first from {first} up to {next}")
             }

@@ -83,6 +83,13 @@ pub enum ProblemKind {
         /// Where the next one begins.
         got: Offset,
     },
+    /// The same, but it is no gap: an index of the segment that is missing is left.
+    LostSegment {
+        /// The offset at which a segment must begin.
+        expected: Offset,
+        /// Where the next one begins.
+        got: Offset,
+    },
     /// Offsets are missing in a segment, and may.
     Gaps {
         /// In how many places.
@@ -265,6 +272,7 @@ impl ProblemKind {
             Self::PreparedSegment => "prepared-segment",
             Self::Gap { .. } => "gap",
             Self::MissingSegment { .. } => "missing-segment",
+            Self::LostSegment { .. } => "lost-segment",
             Self::Gaps { .. } => "gaps",
             Self::MissingHead { .. } => "missing-head",
             Self::MissingEnd { .. } => "missing-end",
@@ -301,6 +309,7 @@ impl ProblemKind {
             self,
             Self::MissingPartition { .. }
                 | Self::MissingSegment { .. }
+                | Self::LostSegment { .. }
                 | Self::MissingHead { .. }
                 | Self::MissingEnd { .. }
         )

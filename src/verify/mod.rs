@@ -38,7 +38,7 @@ pub(crate) type Progress<'a> = &'a mut dyn FnMut(u64);
 #[non_exhaustive]
 pub struct VerifyOptions {
     /// Whether offsets may be missing, as in a log that was compacted, replicated or truncated inside of a batch: gaps
-    /// are notes then. Default: no, a gap is an error.
+    /// are notes then, but where an index is left of a segment that is gone. Default: no, a gap is an error.
     pub allow_gaps: bool,
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use super::epochs::Epochs;
 use super::indexes::{self, Wrong};
 use super::producers::Producers;
-use super::unfinished::Unfinished;
 use super::walk::{Seen, Walk};
 use super::{Problem, ProblemKind, Progress, VerifyOptions, VerifyReport};
 use crate::error::{CorruptionKind, IoContext, Result};
@@ -51,9 +50,8 @@ pub(super) fn verify(
     let producers = Producers::new(disk, directory, &found.snapshots, first, segments.clone());
     let epochs = Epochs::read(&**disk, directory, report)?;
     check_metadata(&**disk, directory, report)?;
-    let log_start = checkpointed.log_start.unwrap_or(Offset::ZERO);
-    let unfinished = Unfinished::of(checkpointed);
-    let mut walk = Walk::new(report, progress, options.allow_gaps, unfinished, log_start, producers, epochs);
+    let orphans = found.orphans().map(|(_, base)| base).collect();
+    let mut walk = Walk::new(report, progress, options.allow_gaps, orphans, checkpointed, producers, epochs);
     for (at, segment) in segments.iter().enumerate() {
         let next_base = segments.get(at + 1).map(|next| next.base_offset());
         check_segment(disk, directory, segment, next_base, checkpointed, &mut walk)?;
@@ -173,11 +171,14 @@ impl Found {
         Ok(())
     }
 
+    /// The indexes of segments that are not there.
+    fn orphans(&self) -> impl Iterator<Item = (SegmentFile, Offset)> {
+        self.indexes.iter().copied().filter(|(_, base)| !self.logs.contains_key(base))
+    }
+
     fn note_orphans(&self, directory: &Path, report: &mut VerifyReport) {
-        for (file, base) in &self.indexes {
-            if !self.logs.contains_key(base) {
-                report.note(&directory.join(file.name(*base)), 0, ProblemKind::OrphanIndex);
-            }
+        for (file, base) in self.orphans() {
+            report.note(&directory.join(file.name(base)), 0, ProblemKind::OrphanIndex);
         }
     }
 }

@@ -8,7 +8,9 @@ use super::unfinished::Unfinished;
 use super::{ProblemKind, Progress, VerifyReport};
 use crate::batch::{BatchHeader, DEFAULT_MAX_DECOMPRESSED, check_records};
 use crate::error::{BatchError, Corruption, CorruptionKind, Error, Result};
+use crate::fs::name::SegmentFile;
 use crate::log::is_unsupported;
+use crate::log_dir::CheckpointedState;
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
 use crate::transaction::AbortedTransaction;
 use crate::types::{LeaderEpoch, Offset, ProducerId, Timestamp};
@@ -50,6 +52,8 @@ pub(super) struct Walk<'a> {
     pub(super) report: &'a mut VerifyReport,
     progress: Progress<'a>,
     allow_gaps: bool,
+    /// The base offsets of segments of which only an index is there.
+    orphans: Vec<Offset>,
     pub(super) unfinished: Unfinished,
     /// Whether what a crash left was come by: an opening cuts the log there.
     has_ended: bool,
@@ -72,8 +76,8 @@ impl<'a> Walk<'a> {
         report: &'a mut VerifyReport,
         progress: Progress<'a>,
         allow_gaps: bool,
-        unfinished: Unfinished,
-        log_start: Offset,
+        orphans: Vec<Offset>,
+        checkpointed: CheckpointedState,
         producers: Producers,
         epochs: Epochs,
     ) -> Self {
@@ -81,14 +85,15 @@ impl<'a> Walk<'a> {
             report,
             progress,
             allow_gaps,
-            unfinished,
+            orphans,
+            unfinished: Unfinished::of(checkpointed),
             has_ended: false,
             gaps: Gaps::default(),
             producers,
             epochs,
             next_base: None,
             expected: None,
-            log_start,
+            log_start: checkpointed.log_start.unwrap_or(Offset::ZERO),
             log_end: Offset::ZERO,
             leader_epoch: LeaderEpoch::UNKNOWN,
             scratch: Vec::new(),
@@ -163,10 +168,24 @@ impl<'a> Walk<'a> {
     /// The segment before must have ended where this one begins.
     fn begin(&mut self, segment: &Segment) -> Result<()> {
         let base = segment.base_offset();
-        self.follow(segment, 0, base, |expected, got| ProblemKind::MissingSegment { expected, got });
+        if !self.is_behind_lost(segment) {
+            self.follow(segment, 0, base, |expected, got| ProblemKind::MissingSegment { expected, got });
+        }
         self.expected = Some(base);
         self.log_end = self.log_end.max(base);
         self.producers.begin_segment(base, self.report)
+    }
+
+    /// Whether a segment in front of this one is gone, whose index tells that no gap was here: also where gaps are allowed.
+    fn is_behind_lost(&mut self, segment: &Segment) -> bool {
+        let (Some(expected), got) = (self.expected, segment.base_offset()) else { return false };
+        let Some(lost) = self.orphans.iter().find(|base| (expected..got).contains(base)) else {
+            return false;
+        };
+        let path = segment.file().path().with_file_name(SegmentFile::Log.name(*lost));
+        self.report.error(&path, 0, ProblemKind::LostSegment { expected, got });
+        self.producers.lose();
+        true
     }
 
     /// What comes next begins at `got`. A gap in front of it is told here; that it begins too early was told before.

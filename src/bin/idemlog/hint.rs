@@ -31,9 +31,16 @@ fn hint(problem: &Problem) -> Option<String> {
         ProblemKind::UnfinishedCompaction => format!("let Kafka open {shown}: it finishes what it has begun"),
         ProblemKind::NotAFile => format!("{shown} must go: nothing opens the partition before"),
         ProblemKind::MissingEnd { .. } => format!("{}; {}", restore(), repair(path)),
+        ProblemKind::Gap { .. } => allow_gaps(),
+        ProblemKind::MissingSegment { .. } => format!("{}; else {}", allow_gaps(), restore()),
+        ProblemKind::LostSegment { .. } => format!("{shown} can only come from a copy or a replica"),
         _ if problem.loses_data => restore(),
         _ => repair(path.parent().unwrap_or(path)),
     })
+}
+
+fn allow_gaps() -> String {
+    "if the log was compacted, replicated or truncated, offsets may be missing: --allow-gaps".to_owned()
 }
 
 fn repair(partition: &Path) -> String {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use idemlog::repair::{plan, repair};
-use idemlog::verify::{Severity, VerifyOptions, verify};
+use idemlog::verify::{Problem, Severity, VerifyOptions, verify};
 
 use crate::{Failure, place, progress, report};
 
@@ -32,13 +32,16 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCod
         writeln!(out, "to be done, with --yes:\n{planned}")?;
         return Ok(ExitCode::FAILURE);
     }
-    judge(path, out)
+    judge(path, planned.lost, out)
 }
 
-/// What `verify` has to say now. A gap is nothing that a repair could mend, and an opening takes it.
-fn judge(path: &PathBuf, out: &mut impl Write) -> Result<ExitCode, Failure> {
+/// What `verify` has to say now: of segments that are `lost` it may have no trace any more. A gap is nothing that a repair could
+/// mend, and an opening takes it.
+fn judge(path: &PathBuf, lost: Vec<Problem>, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let options = VerifyOptions::default().allow_gaps(true);
-    let found = progress::waiting(path, || verify(path, &options))?;
+    let mut found = progress::waiting(path, || verify(path, &options))?;
+    found.problems.retain(|problem| !lost.contains(problem));
+    found.problems.extend(lost);
     for problem in found.problems.iter().filter(|problem| problem.severity > Severity::Note) {
         writeln!(out, "{}", report::problem(problem))?;
     }

@@ -16,7 +16,7 @@ use crate::{Failure, hint, place, progress, report};
 pub(crate) struct Arguments {
     /// A log directory or a partition's directory. Nobody may have it open.
     path: PathBuf,
-    /// Offsets may be missing, as in a log that was compacted or replicated: gaps are listed and no error.
+    /// Offsets may be missing, as in a log that was compacted, replicated or truncated: gaps are listed and no error.
     #[arg(long)]
     allow_gaps: bool,
     /// Every problem; else one of a kind for each file, with their number.
