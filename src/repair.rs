@@ -8,7 +8,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::error::{IoContext, Result};
+use crate::fs::missing::first_free;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage, TopicPartition};
 use crate::fs::{Disk, EntryKind, IoMode, RealDisk};
 use crate::log::{self, CorruptionPolicy, Cut, CutReason, LogOptions, OpenRequest, RecoveryReport};
@@ -132,7 +133,7 @@ impl fmt::Display for Repair {
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`] for what no repair changes: a batch of an unsupported format, a snapshot that says it is of a newer
+/// [`Error::Corrupt`](crate::Error::Corrupt) for what no repair changes: a batch of an unsupported format, a snapshot that says it is of a newer
 /// version, a name that is not a file; the disk's.
 pub fn plan(path: impl AsRef<Path>) -> Result<Repair> {
     Partition::at(path.as_ref())?.plan()
@@ -148,7 +149,7 @@ pub fn plan(path: impl AsRef<Path>) -> Result<Repair> {
 ///
 /// # Errors
 ///
-/// [`Error::Locked`] if somebody has the log directory open; else as [`plan`].
+/// [`Error::Locked`](crate::Error::Locked) if somebody has the log directory open; else as [`plan`].
 pub fn repair(path: impl AsRef<Path>) -> Result<Repair> {
     let partition = Partition::at(path.as_ref())?;
     let disk = &*partition.disk;
@@ -250,13 +251,8 @@ impl Partition {
     /// A name for a file that nothing has yet: what an earlier repair kept stays.
     fn free_name(&self, from: &Path) -> Result<PathBuf> {
         let name = from.file_name().unwrap_or_default().to_string_lossy();
-        for number in 1..=u32::MAX {
-            let to = self.directory.join(format!("{name}.{number}.corrupt"));
-            if !self.disk.exists(&to).at("look up", &to)? {
-                return Ok(to);
-            }
-        }
-        Err(Error::corrupt(from, 0, CorruptionKind::Format("no name is left to keep it under")))
+        let numbered = |before| self.directory.join(format!("{name}.{}.corrupt", before + 1));
+        first_free(&*self.disk, numbered, |_| false)
     }
 }
 

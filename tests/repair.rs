@@ -266,3 +266,19 @@ fn a_topic_id_that_is_none_is_set_aside_and_unknown_then() {
     let log = dir.partition("orders", 0).unwrap();
     assert_eq!((log.topic_id(), log.log_end_offset()), (None, Offset(1)));
 }
+
+#[test]
+fn what_an_earlier_repair_kept_stays() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    dir.partition("orders", 0).unwrap().append(&batch(7, 0, 0, 2)).unwrap();
+    dir.close().unwrap();
+    drop(dir);
+    let path = partition(&data).join("leader-epoch-checkpoint");
+    for garbage in ["first", "second"] {
+        std::fs::write(&path, garbage).unwrap();
+        repair(partition(&data)).unwrap();
+    }
+    let kept = ["1", "2"].map(|number| path.with_extension(format!("{number}.corrupt")));
+    assert_eq!(kept.map(|path| std::fs::read_to_string(path).unwrap()), ["first", "second"]);
+}

@@ -1,7 +1,7 @@
-//! Files that may not be there, or may be longer than any of their kind.
+//! Files that may not be there, or may be longer than any of their kind, and names that none has yet.
 
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
 use crate::error::{CorruptionKind, Error, IoContext, Result};
@@ -38,5 +38,21 @@ pub(crate) fn if_present(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         done => done,
+    }
+}
+
+/// The first path that nothing has, or that `will_do`, of those that `numbered` gives for 0, 1, 2 and so on.
+pub(crate) fn first_free(
+    disk: &dyn Disk,
+    numbered: impl Fn(u64) -> PathBuf,
+    will_do: impl Fn(&Path) -> bool,
+) -> Result<PathBuf> {
+    let mut number = 0;
+    loop {
+        let path = numbered(number);
+        if !disk.exists(&path).at("look up", &path)? || will_do(&path) {
+            return Ok(path);
+        }
+        number += 1;
     }
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::OpenRequest;
-use crate::error::{IoContext, Result};
+use crate::error::Result;
 use crate::fs::Disk;
+use crate::fs::missing::first_free;
 use crate::fs::name::PartitionFile;
 use crate::segment::Segment;
 use crate::types::Offset;
@@ -29,15 +30,8 @@ fn first_name(
     position: u64,
     will_do: impl Fn(&Path) -> bool,
 ) -> Result<PathBuf> {
-    let mut before = 0;
-    loop {
-        let name = PartitionFile::Quarantined { base, position, before }.name().unwrap_or_default();
-        let path = request.directory.join(name);
-        if !request.environment.disk.exists(&path).at("look up", &path)? || will_do(&path) {
-            return Ok(path);
-        }
-        before += 1;
-    }
+    let name = |before| PartitionFile::Quarantined { base, position, before }.name().unwrap_or_default();
+    first_free(&*request.environment.disk, |before| request.directory.join(name(before)), will_do)
 }
 
 /// Whether a file has these bytes. One that cannot be read is left alone as well.
