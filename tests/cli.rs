@@ -74,6 +74,46 @@ fn inspect_prints_the_state_as_json() {
     assert!(state["recovery"]["cut"].is_null());
 }
 
+#[test]
+fn verify_prints_what_it_found_as_json() {
+    let (data, log) = closed();
+    let dir = open(data.path(), IoMode::Mapped);
+    dir.partition("orders", 1).unwrap();
+    dir.close().unwrap();
+    drop(dir);
+    change(&log, |bytes| bytes[100] ^= 1);
+    std::fs::write(data.path().join("idemlog-producer-ids"), b"what is this").unwrap();
+    let output = idemlog(&["verify", "--json", data.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let found: Value = serde_json::from_str(&text(&output)).unwrap();
+    assert_eq!((&found["verdict"], &found["batches"]), (&"damaged".into(), &5.into()));
+    assert_eq!(found["findings"][0]["file"], data.path().join("idemlog-producer-ids").to_str().unwrap());
+    let [damaged, sound] = &found["partitions"].as_array().unwrap()[..] else { panic!("{found}") };
+    assert_eq!(damaged["path"], data.path().join("orders-0").to_str().unwrap());
+    let finding = &damaged["findings"][0];
+    assert_eq!((&finding["kind"], &finding["severity"]), (&"batch".into(), &"error".into()));
+    assert_eq!((&finding["file"], &finding["position"]), (&log.to_str().unwrap().into(), &0.into()));
+    assert!(finding["text"].as_str().unwrap().contains("CRC-32C") && finding["losesData"] == false);
+    assert_eq!((&sound["findings"], &sound["verdict"]), (&Value::Array(vec![]), &"sound".into()));
+    assert_eq!(damaged["verdict"], "damaged");
+}
+
+#[test]
+fn producers_are_printed_as_json_as_inspect_prints_them() {
+    let (data, _) = closed();
+    let partition = data.path().join("orders-0");
+    let json = |command| -> Value {
+        let output = idemlog(&[command, "--json", partition.to_str().unwrap()]);
+        serde_json::from_str(&text(&output)).unwrap()
+    };
+    let producers = json("producers");
+    assert_eq!(producers["producers"][0]["producerId"], 7);
+    assert_eq!(
+        (&producers["producers"], &producers["inUse"]),
+        (&json("inspect")["producers"], &false.into())
+    );
+}
+
 /// `--producer-expiry` did nothing.
 #[test]
 fn inspect_forgets_producers_that_were_idle_for_as_long_as_it_is_told() {

@@ -9,12 +9,17 @@ use crate::types::Offset;
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Unread => "unread",
-            Severity::Note => "note",
-        };
-        write!(f, "{severity}: {} at byte {}: {}", self.path.display(), self.position, self.kind)
+        write!(f, "{}: {} at byte {}: {}", self.severity, self.path.display(), self.position, self.kind)
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Unread => "unread",
+            Self::Note => "note",
+        })
     }
 }
 

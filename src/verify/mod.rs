@@ -62,12 +62,15 @@ impl VerifyOptions {
 /// # dir.close()?;
 /// let report = verify(data.path(), &VerifyOptions::default())?;
 /// println!("{} batches, {} bytes", report.batches, report.bytes);
+/// assert_eq!(report.partitions, [data.path().join("orders-0")]);
 /// assert!(!report.has_errors());
 /// # Ok::<(), idemlog::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifyReport {
+    /// The directories of the partitions that were looked at, in order.
+    pub partitions: Vec<PathBuf>,
     /// Everything out of the ordinary, in the order in which it was met.
     pub problems: Vec<Problem>,
     /// How many batches were walked.
@@ -233,6 +236,7 @@ pub(crate) fn look(path: &Path, options: &VerifyOptions, progress: Progress<'_>)
     if !partitions.is_empty() || is_log_dir {
         log_directory(&disk, path, &partitions, options, &mut report, progress)?;
     } else if is_partition(&*disk, path)? {
+        report.partitions.push(path.to_owned());
         let state = report.take(Around::of_partition(path).and_then(checkpointed_around))?;
         partition::verify(&disk, path, options, state.unwrap_or(COPY), &mut report, progress)?;
     } else {
@@ -275,6 +279,7 @@ fn log_directory(
     check_missing(&**disk, path, partitions, &recovery_points, clean, report)?;
     for name in partitions {
         let directory = path.join(name.to_string());
+        report.partitions.push(directory.clone());
         let state = CheckpointedState {
             recovery_point: recovery_points.get(name).copied(),
             log_start: log_starts.get(name).copied(),

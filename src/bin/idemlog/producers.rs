@@ -13,14 +13,21 @@ use crate::{Failure, place, progress, report};
 pub(crate) struct Arguments {
     /// The partition's directory.
     partition: PathBuf,
+    /// As JSON, in Kafka's words.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let path = &arguments.partition;
     place::expect_partition(path)?;
-    place::note_use(path);
+    let is_in_use = place::note_use(path);
     let options = InspectOptions::of_partition(path)?;
     let state = progress::waiting(path, || inspect(path, &options))?;
+    if arguments.json {
+        writeln!(out, "{:#}", report::producers(&state, is_in_use))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     for producer in &state.producers {
         writeln!(out, "{}", report::producer_line(producer))?;
     }

@@ -1,8 +1,9 @@
 //! How states look as JSON, on a line, and in colour.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
 use idemlog::inspect::{Inspection, SegmentState};
@@ -43,6 +44,52 @@ fn segment(segment: &SegmentState) -> Value {
         "largestTimestamp": segment.largest_timestamp.0,
         "abortedTxns": kafka_json::aborted_transactions(&segment.aborted),
     })
+}
+
+/// What `verify` found, of the directory and of each partition.
+pub(crate) fn found(found: &VerifyReport) -> Value {
+    let mut of_partitions: HashMap<&Path, Vec<&Problem>> = HashMap::new();
+    let mut of_directory = Vec::new();
+    let partitions: HashSet<&Path> = found.partitions.iter().map(PathBuf::as_path).collect();
+    for problem in &found.problems {
+        // The path is the partition's, or that of a file in it.
+        let partition = problem.path.ancestors().take(2).find(|path| partitions.contains(path));
+        partition.map_or(&mut of_directory, |path| of_partitions.entry(path).or_default()).push(problem);
+    }
+    let mut partition = |path: &PathBuf| {
+        let problems = of_partitions.remove(path.as_path()).unwrap_or_default();
+        json!({ "path": shown(path), "verdict": word(problems.iter().copied()), "findings": findings(&problems) })
+    };
+    json!({
+        "verdict": word(&found.problems),
+        "batches": found.batches,
+        "bytes": found.bytes,
+        "findings": findings(&of_directory),
+        "partitions": found.partitions.iter().map(&mut partition).collect::<Value>(),
+    })
+}
+
+/// The verdict in a word.
+fn word<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> &'static str {
+    match worst(problems) {
+        Some(Severity::Error) => "damaged",
+        Some(Severity::Unread) => "unread",
+        _ => "sound",
+    }
+}
+
+fn findings(problems: &[&Problem]) -> Value {
+    let finding = |problem: &&Problem| {
+        json!({
+            "kind": problem.kind.name(),
+            "severity": problem.severity.to_string(),
+            "file": shown(&problem.path),
+            "position": problem.position,
+            "losesData": problem.loses_data,
+            "text": problem.kind.to_string(),
+        })
+    };
+    problems.iter().map(finding).collect()
 }
 
 fn recovery(report: &RecoveryReport) -> Value {
@@ -93,6 +140,11 @@ fn shown(path: impl AsRef<Path>) -> String {
     path.as_ref().display().to_string()
 }
 
+/// The producers of a state.
+pub(crate) fn producers(state: &Inspection, is_in_use: bool) -> Value {
+    json!({ "inUse": is_in_use, "producers": kafka_json::producers(&state.producers) })
+}
+
 /// A producer on one line.
 pub(crate) fn producer_line(producer: &ProducerInfo) -> String {
     let mut line = format!("producer {} epoch {}", producer.producer_id, producer.epoch);
@@ -113,7 +165,7 @@ pub(crate) fn problem(problem: &Problem) -> String {
 
 /// The verdict over everything.
 pub(crate) fn verdict(found: &VerifyReport) -> String {
-    match worst(found) {
+    match worst(&found.problems) {
         Some(Severity::Error) => colored(AnsiColor::Red, "damaged"),
         Some(Severity::Unread) => colored(AnsiColor::Red, "not all could be read"),
         _ => colored(AnsiColor::Green, "sound"),
@@ -130,9 +182,9 @@ pub(crate) fn status(found: &VerifyReport) -> u8 {
 }
 
 /// Damage is told also where not all could be read.
-fn worst(found: &VerifyReport) -> Option<Severity> {
-    let severities = || found.problems.iter().map(|problem| problem.severity);
-    severities().find(|&severity| severity == Severity::Error).or_else(|| severities().max())
+fn worst<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Option<Severity> {
+    let severities = problems.into_iter().map(|problem| problem.severity);
+    severities.max_by_key(|&severity| (severity == Severity::Error, severity))
 }
 
 /// In colour where somebody watches who did not ask for none.

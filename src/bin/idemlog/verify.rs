@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// Every problem; else one of a kind for each file, with their number.
     #[arg(long)]
     all: bool,
+    /// As JSON: every problem, by partition.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
@@ -31,21 +34,30 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCod
     let bar = progress::bar("verifying", progress::log_bytes_in(path), false);
     let found = verify_with_progress(path, &options, |bytes| bar.set_position(bytes)).map_err(refused)?;
     bar.finish_and_clear();
-    for (problem, more) in shown(&found.problems, arguments.all) {
+    if arguments.json {
+        writeln!(out, "{:#}", report::found(&found))?;
+    } else {
+        describe(&found, arguments.all, out)?;
+    }
+    out.flush()?;
+    hint::all(&found.problems).iter().for_each(tell);
+    Ok(ExitCode::from(report::status(&found)))
+}
+
+/// A line for each problem, and the verdict.
+fn describe(found: &VerifyReport, all: bool, out: &mut impl Write) -> std::io::Result<()> {
+    for (problem, more) in shown(&found.problems, all) {
         let more = if more > 0 { format!(" (and {more} more of this kind)") } else { String::new() };
         writeln!(out, "{}{more}", report::problem(problem))?;
     }
     writeln!(
         out,
         "{}: {} batches, {}, {}",
-        report::verdict(&found),
+        report::verdict(found),
         HumanCount(found.batches),
         HumanBytes(found.bytes),
-        counts(&found)
-    )?;
-    out.flush()?;
-    hint::all(&found.problems).iter().for_each(tell);
-    Ok(ExitCode::from(report::status(&found)))
+        counts(found)
+    )
 }
 
 fn refused(error: Error) -> Failure {
