@@ -192,7 +192,7 @@ impl Partition {
         let recovery = log::recover(&self.request(true)?)?.report;
         let found = verify::look(&self.directory, &AS_AN_OPENING, &mut |_| {})?;
         let set_aside = self.to_set_aside(&recovery, &found)?;
-        let log_end = Offset(recovery.log_end);
+        let log_end = recovery.log_end;
         let is_lost = |problem: &&Problem| {
             matches!(problem.kind, ProblemKind::LostSegment { .. }) && !lies_behind(&problem.path, log_end)
         };
