@@ -336,9 +336,10 @@ impl Shared {
         let producers = ProducerTable::new(self.options().producers.clone());
         let durable = self.watermarks.durable().min(new_start);
         self.watermarks.truncate(durable, durable);
-        self.install(appender, Vec::new(), producers);
         let emptied = self.conclude(paused, Offset::ZERO, removed);
+        // Before the segments go: who reads batches and then no longer finds what was aborted of them sees that the log has moved.
         self.watermarks.start_over(new_start);
+        self.install(appender, Vec::new(), producers);
         emptied
     }
 
@@ -378,10 +379,11 @@ impl Shared {
 
     /// Condemns what was cut, which memory has let go of in any case. Ends the log if the disk may still have it.
     fn conclude(&self, paused: &Paused<'_>, target: Offset, removed: Result<()>) -> Result<()> {
-        paused.truncated(target);
         if let Err(error) = &removed {
+            // First: a sync that finds its ticket truncated has nothing left to do, unless the log has ended.
             self.end_quietly(End::Poisoned(cause(error.clone())));
         }
+        paused.truncated(target);
         event!(info, partition = %self.name, target = target.0, ok = removed.is_ok(), "truncated");
         removed
     }
