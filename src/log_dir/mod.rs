@@ -291,10 +291,11 @@ impl LogDir {
         self.check_open()?;
         let named = self.inner.named_producers.as_ref().ok_or_else(|| self.read_only())?;
         let next = named.next_incarnation(name, || self.new_producer_id())?;
+        // The directory's fences first: a partition that does not know the producer yet asks them, as does one that is made behind
+        // the look at which there are.
+        next.fences().for_each(|(id, epoch)| self.inner.environment.fences.raise(id, epoch));
         let partitions: Vec<Log> = self.inner.partitions.read().values().cloned().collect();
         for (id, epoch) in next.fences() {
-            // The directory's fence first: a partition that does not know the producer yet asks it.
-            self.inner.environment.fences.raise(id, epoch);
             partitions.iter().for_each(|log| log.fence(id, epoch));
         }
         Ok(Producer::new(next.id, next.epoch))
