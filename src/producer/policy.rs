@@ -36,7 +36,8 @@ pub enum FirstAppend {
     /// With any, as Kafka up to 4.4.
     AcceptAny,
     /// With any, but with 0 where the log has never held a record: nothing can have come before it there. So what a client has
-    /// in flight towards a new partition is stored in its order, as Kafka does from 4.5 on. A log that was emptied takes any.
+    /// in flight towards a new partition is stored in its order, as Kafka does from 4.5 on. A log that was emptied takes any,
+    /// unless a truncation made it end at offset 0 again.
     #[default]
     RequireZeroInNewLog,
     /// With 0. A producer that was forgotten must begin there again: clients do so in a new epoch or under a new id,

@@ -41,7 +41,7 @@ pub(super) fn compress(records: &[u8], output: &mut Vec<u8>) -> Result<(), Batch
     encoder.finish().map(|_| ()).map_err(|error| malformed(Lz4, &error))
 }
 
-/// Besides `output` the decoder holds two blocks, of 8 MiB at most.
+/// Besides `output` the decoder holds two blocks, of 4 MiB at most.
 pub(super) fn decompress(input: &[u8], limit: usize, output: &mut Vec<u8>) -> Result<(), BatchError> {
     if !input.starts_with(&MAGIC) {
         return Err(malformed(Lz4, "no lz4 frame begins here"));
