@@ -252,13 +252,11 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    /// A word for it that stays the same, whatever the values are.
+    /// A word for it that stays the same, whatever the values are; of [`Corrupt`](Self::Corrupt), for what is damaged: `crc`, `records`
+    /// under a CRC that matches, `batch` where the header is, `unsupported-format`, `base-offset`, `batch-leader-epoch`, `corrupt`.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Corrupt(CorruptionKind::Batch(_)) => "batch",
-            Self::Corrupt(CorruptionKind::BaseOffset { .. }) => "base-offset",
-            Self::Corrupt(CorruptionKind::LeaderEpoch { .. }) => "batch-leader-epoch",
-            Self::Corrupt(_) => "corrupt",
+            Self::Corrupt(kind) => damage_name(kind),
             Self::Outlived { found } => found.name(),
             Self::Unread { .. } => "unread",
             Self::NotALog => "not-a-log",
@@ -313,6 +311,20 @@ impl ProblemKind {
                 | Self::MissingHead { .. }
                 | Self::MissingEnd { .. }
         )
+    }
+}
+
+fn damage_name(kind: &CorruptionKind) -> &'static str {
+    match kind {
+        CorruptionKind::Batch(BatchError::Crc { .. }) => "crc",
+        CorruptionKind::Batch(BatchError::UnsupportedMagic { .. }) => "unsupported-format",
+        CorruptionKind::Batch(
+            BatchError::Record { .. } | BatchError::Decompression { .. } | BatchError::UnknownCodec { .. },
+        ) => "records",
+        CorruptionKind::Batch(_) => "batch",
+        CorruptionKind::BaseOffset { .. } => "base-offset",
+        CorruptionKind::LeaderEpoch { .. } => "batch-leader-epoch",
+        _ => "corrupt",
     }
 }
 

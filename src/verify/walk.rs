@@ -179,7 +179,7 @@ impl<'a> Walk<'a> {
     /// Whether a segment in front of this one is gone, whose index tells that no gap was here: also where gaps are allowed.
     fn is_behind_lost(&mut self, segment: &Segment) -> bool {
         let (Some(expected), got) = (self.expected, segment.base_offset()) else { return false };
-        let Some(lost) = self.orphans.iter().find(|base| (expected..got).contains(base)) else {
+        let Some(lost) = self.orphans.iter().filter(|base| (expected..got).contains(base)).min() else {
             return false;
         };
         let path = segment.file().path().with_file_name(SegmentFile::Log.name(*lost));
