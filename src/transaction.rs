@@ -28,12 +28,15 @@ pub(crate) struct Transactions {
     open: BTreeMap<Offset, ProducerId>,
     /// Ended, with the offset of the marker, which is not below the high watermark yet.
     ended: BTreeMap<Offset, Offset>,
+    /// Up to here that was looked at. It is asked at every look of a committed reader, which must not take the longer the longer the
+    /// high watermark stands still.
+    settled: Offset,
 }
 
 impl FromIterator<(Offset, ProducerId)> for Transactions {
     /// The open transactions of a producer table.
     fn from_iter<I: IntoIterator<Item = (Offset, ProducerId)>>(open: I) -> Self {
-        Self { open: open.into_iter().collect(), ended: BTreeMap::new() }
+        Self { open: open.into_iter().collect(), ..Self::default() }
     }
 }
 
@@ -42,6 +45,7 @@ impl Transactions {
     pub(crate) fn begin_again(&mut self, open: impl Iterator<Item = (Offset, ProducerId)>, log_end: Offset) {
         self.open = open.collect();
         self.ended.retain(|_, marker| *marker < log_end);
+        self.settled = self.settled.min(log_end);
     }
 
     /// Takes over what a stored batch did. Returns the transaction that it aborted.
@@ -79,7 +83,10 @@ impl Transactions {
 
     /// The high watermark or the log start offset has come to `offset`: markers below hold nothing back.
     pub(crate) fn settle(&mut self, offset: Offset) {
-        self.ended.retain(|_, marker| *marker >= offset);
+        if offset > self.settled {
+            self.ended.retain(|_, marker| *marker >= offset);
+            self.settled = offset;
+        }
     }
 
     /// The first offset that is not decided.
