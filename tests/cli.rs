@@ -91,7 +91,7 @@ fn verify_prints_what_it_found_as_json() {
     let [damaged, sound] = &found["partitions"].as_array().unwrap()[..] else { panic!("{found}") };
     assert_eq!(damaged["path"], data.path().join("orders-0").to_str().unwrap());
     let finding = &damaged["findings"][0];
-    assert_eq!((&finding["kind"], &finding["severity"]), (&"batch".into(), &"error".into()));
+    assert_eq!((&finding["kind"], &finding["severity"]), (&"crc".into(), &"error".into()));
     assert_eq!((&finding["file"], &finding["position"]), (&log.to_str().unwrap().into(), &0.into()));
     assert!(finding["text"].as_str().unwrap().contains("CRC-32C") && finding["losesData"] == false);
     assert_eq!((&sound["findings"], &sound["verdict"]), (&Value::Array(vec![]), &"sound".into()));
