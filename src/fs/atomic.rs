@@ -56,13 +56,12 @@ fn write_new(
 /// Level by level: none is made before the names of those above it are durable. So whoever is killed meanwhile leaves one
 /// level at most that is not, which is the deepest that is there.
 pub(crate) fn create_directory_durably(disk: &dyn Disk, path: &Path) -> Result<()> {
-    let missing = missing_ancestors(disk, path)?;
-    let highest = missing.first().map_or(path, PathBuf::as_path);
+    let missing = missing_levels(disk, path)?;
+    let Some(highest) = missing.first() else { return create_level(disk, path) };
     if let Some(found) = highest.parent() {
         sync_found(disk, found)?;
     }
-    missing.iter().try_for_each(|level| create_level(disk, level))?;
-    create_level(disk, path)
+    missing.iter().try_for_each(|level| create_level(disk, level))
 }
 
 /// Creates a directory in one whose name is durable. It is synced there even if it was there: an earlier process may have
@@ -72,14 +71,14 @@ pub(crate) fn create_level(disk: &dyn Disk, path: &Path) -> Result<()> {
     sync_parent(disk, path)
 }
 
-/// The directories above `path` that do not exist, the highest first.
-fn missing_ancestors(disk: &dyn Disk, path: &Path) -> Result<Vec<PathBuf>> {
+/// `path` and the directories above it, as far as they do not exist, the highest first.
+fn missing_levels(disk: &dyn Disk, path: &Path) -> Result<Vec<PathBuf>> {
     let mut missing = Vec::new();
-    for ancestor in path.ancestors().skip(1).filter(|ancestor| !ancestor.as_os_str().is_empty()) {
-        if disk.exists(ancestor).at("look up", ancestor)? {
+    for level in path.ancestors().filter(|level| !level.as_os_str().is_empty()) {
+        if disk.exists(level).at("look up", level)? {
             break;
         }
-        missing.push(ancestor.to_owned());
+        missing.push(level.to_owned());
     }
     missing.reverse();
     Ok(missing)
@@ -217,6 +216,16 @@ mod tests {
             let left = killed.crash(killed.crash_points() - 1, &mut Oldest);
             assert!(left.exists(path).unwrap(), "{}", disk.describe(point));
         }
+    }
+
+    /// Every opening comes by here.
+    #[test]
+    fn a_directory_that_is_there_costs_no_more_than_the_sync_of_its_name() {
+        let (disk, path) = (SimDisk::new(IoMode::Write), Path::new("/a/b"));
+        create_directory_durably(&disk, path).unwrap();
+        let before = disk.calls(Operation::SyncDirectory);
+        create_directory_durably(&disk, path).unwrap();
+        assert_eq!(disk.calls(Operation::SyncDirectory) - before, 1);
     }
 
     #[test]
