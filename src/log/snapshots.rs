@@ -113,16 +113,20 @@ pub(super) fn load(
     Ok(Snapshot { offset, producers, identity })
 }
 
-/// Whether the log holds, under the same offset, the batch that the snapshot ends with. A snapshot that says nothing is
+/// Whether the log holds, under the same offset, the batch that a snapshot ends with. A snapshot that says nothing is
 /// believed; so is one whose batch the log no longer has, because its beginning was deleted.
-pub(super) fn fits(snapshot: &Snapshot, segments: &[Arc<Segment>]) -> Result<bool> {
-    identity_fits(snapshot.identity.as_ref(), segments)
-}
-
-fn identity_fits(identity: Option<&SnapshotIdentity>, segments: &[Arc<Segment>]) -> Result<bool> {
+fn identity_fits(
+    identity: Option<&SnapshotIdentity>,
+    segments: &[Arc<Segment>],
+    log_start: Offset,
+) -> Result<bool> {
     let Some(identity) = identity else { return Ok(true) };
     let at = segments.partition_point(|segment| segment.base_offset() <= identity.base_offset);
     let Some(segment) = at.checked_sub(1).map(|at| &segments[at]) else { return Ok(true) };
+    // What lies wholly below the log start may be left alone of the records that were deleted.
+    if segments.get(at).is_some_and(|next| next.base_offset() <= log_start) {
+        return Ok(true);
+    }
     let mut cursor = BatchCursor::new(Arc::clone(segment), identity.position);
     Ok(match cursor.peek() {
         Ok(Some(batch)) => {
@@ -135,18 +139,12 @@ fn identity_fits(identity: Option<&SnapshotIdentity>, segments: &[Arc<Segment>])
     })
 }
 
-/// The segments by which a snapshot is judged. What lies wholly below the log start may be left alone of the records that were
-/// deleted, and would be taken for the end of the log.
-pub(super) fn judging(segments: &[Arc<Segment>], log_start: Offset) -> &[Arc<Segment>] {
-    let behind = segments.partition_point(|segment| segment.base_offset() <= log_start);
-    &segments[behind.saturating_sub(1)..]
-}
-
 /// The newest usable snapshot at or below `limit` of those at `offsets`, newest first; and those that were passed over.
 pub(super) fn newest(
     place: Place<'_>,
     offsets: &[Offset],
     segments: &[Arc<Segment>],
+    log_start: Offset,
     limit: Offset,
     policy: &ProducerPolicy,
     now: Timestamp,
@@ -154,7 +152,9 @@ pub(super) fn newest(
     let mut unusable = Vec::new();
     for &offset in offsets.iter().filter(|&&offset| offset <= limit) {
         let reason = match load(place, offset, policy, now) {
-            Ok(snapshot) if fits(&snapshot, segments)? => return Ok((Some(snapshot), unusable)),
+            Ok(snapshot) if identity_fits(snapshot.identity.as_ref(), segments, log_start)? => {
+                return Ok((Some(snapshot), unusable));
+            }
             Ok(_) => "its last batch is not in the log".to_owned(),
             Err(error) if is_newer_version(&error) => return Err(error),
             Err(Error::Corrupt(corruption)) => corruption.kind.to_string(),
@@ -282,8 +282,8 @@ impl Shared {
     ) -> Result<Snapshot> {
         let (policy, place) = (&self.options().producers, self.snapshot_place());
         let offsets = list(place.disk, place.directory)?;
-        let judging = judging(segments, self.watermarks.log_start());
-        let (found, _) = newest(place, &offsets, judging, limit, policy, now)?;
+        let log_start = self.watermarks.log_start();
+        let (found, _) = newest(place, &offsets, segments, log_start, limit, policy, now)?;
         Ok(Snapshot::or_empty(found, policy))
     }
 
@@ -350,7 +350,7 @@ impl Shared {
         };
         // Whatever is wrong with it is said by who reads the whole.
         let Ok(Some(mut fold)) = Fold::new(bytes, before, policy, now, fate) else { return Ok(None) };
-        if !identity_fits(fold.identity.as_ref(), judging(segments, self.watermarks.log_start()))? {
+        if !identity_fits(fold.identity.as_ref(), segments, self.watermarks.log_start())? {
             return Ok(None);
         }
         let mut identity = fold.identity;

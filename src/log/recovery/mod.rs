@@ -679,7 +679,6 @@ fn load_snapshot(
     let now = request.environment.clock.now();
     let (disk, policy) = (&*request.environment.disk, &request.options.producers);
     let place = Place { disk, directory: &request.directory, mode: request.mode };
-    let (snapshot, unusable) =
-        snapshots::newest(place, offsets, snapshots::judging(segments, log_start), limit, policy, now)?;
+    let (snapshot, unusable) = snapshots::newest(place, offsets, segments, log_start, limit, policy, now)?;
     Ok((snapshot, unusable.into_iter().map(|unusable| (unusable.path, unusable.reason)).collect()))
 }
