@@ -157,8 +157,8 @@ impl LogDir {
     /// # Errors
     ///
     /// [`Error::InvalidTopic`] for a name that Kafka would refuse; [`Error::InvalidPartition`] for a number below 0;
-    /// [`Error::InvalidOption`] for options of [`log_for`](LogDirOptions::log_for) that cannot work; what kept the partition from opening, or its deletion from
-    /// ending; the disk's.
+    /// [`Error::InvalidOption`] for options of [`log_for`](LogDirOptions::log_for) that cannot work; what kept the partition from
+    /// opening, or its deletion from ending; the disk's.
     pub fn partition(&self, topic: &str, partition: i32) -> Result<Log> {
         let name = TopicPartition::new(topic, partition)?;
         if let Some(log) = self.existing(&name)? {

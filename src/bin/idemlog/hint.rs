@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use idemlog::verify::{Problem, ProblemKind, Severity};
-use idemlog::{BatchError, CorruptionKind};
 
 /// What can be done about the problems that are no notes, once each, in order.
 pub(crate) fn all(problems: &[Problem]) -> Vec<String> {
@@ -35,9 +34,7 @@ fn hint(problem: &Problem) -> Option<String> {
         ProblemKind::Gap { .. } => allow_gaps(),
         ProblemKind::MissingSegment { .. } => format!("{}; else {}", allow_gaps(), restore()),
         ProblemKind::LostSegment { .. } => format!("{shown} can only come from a copy or a replica"),
-        ProblemKind::Corrupt(CorruptionKind::Batch(
-            BatchError::Record { .. } | BatchError::Decompression { .. } | BatchError::UnknownCodec { .. },
-        )) => format!(
+        ref kind if kind.name() == "records" => format!(
             "{shown} is as its batch was appended, so nothing repairs it: the log opens, and whoever reads these records gets the error"
         ),
         _ if problem.loses_data => restore(),

@@ -51,13 +51,13 @@ impl Repair {
     }
 
     pub(super) fn keep_producers(request: &OpenRequest, offset: Offset, producers: &ProducerTable) -> Self {
-        let path = request.directory.join(SegmentFile::Snapshot.name(offset));
-        Self::KeepProducers { path, bytes: snapshot::encode(producers, None) }
+        let (path, bytes) = snapshot_file(request, offset, producers);
+        Self::KeepProducers { path, bytes }
     }
 }
 
-/// Carries out the repairs, each in its turn; in a log that is open for reading only, none. Also a killed process may have removed files or
-/// given them names without a sync of the directory: only a log that was closed well does without.
+/// Carries out the repairs, each in its turn; in a log that is open for reading only, none. Also a killed process may have
+/// removed files or given them names without a sync of the directory: only a log that was closed well does without.
 pub(super) fn apply(
     request: &OpenRequest,
     mut repairs: Vec<Repair>,
@@ -124,9 +124,13 @@ pub(super) fn write_snapshot(
     producers: &ProducerTable,
     report: &mut RecoveryReport,
 ) {
-    let path = request.directory.join(SegmentFile::Snapshot.name(offset));
-    let bytes = snapshot::encode(producers, None);
+    let (path, bytes) = snapshot_file(request, offset, producers);
     write(request, report, || atomic::replace_file(&*request.environment.disk, &path, &bytes));
+}
+
+/// The producers of a log without records, at `offset`: there is no batch that the snapshot could name.
+fn snapshot_file(request: &OpenRequest, offset: Offset, producers: &ProducerTable) -> (PathBuf, Vec<u8>) {
+    (request.directory.join(SegmentFile::Snapshot.name(offset)), snapshot::encode(producers, None))
 }
 
 /// Writes the leader epochs.
