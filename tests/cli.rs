@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::{batch, change, open, options};
+use common::{batch, change, open, options, truncated_inside_a_batch};
 use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{
     BatchBuilder, ControlRecord, Error, IoMode, LogDir, Offset, ProducerEpoch, ProducerId, Sequence,
@@ -576,11 +576,7 @@ fn repair_does_not_call_a_log_sound_that_has_lost_a_segment() {
 /// A log that was truncated inside of a batch, and lacks offsets 5 to 7 since.
 fn with_gap() -> TempDir {
     let data = tempfile::tempdir().unwrap();
-    let dir = open(data.path(), IoMode::Mapped);
-    let log = dir.partition("orders", 0).unwrap();
-    log.append(&batch(7, 0, 0, 5)).unwrap();
-    log.append(&batch(7, 0, 5, 5)).unwrap();
-    log.truncate_to(Offset(8)).unwrap();
+    let (dir, log) = truncated_inside_a_batch(data.path());
     log.append(&batch(7, 0, 5, 5)).unwrap();
     dir.close().unwrap();
     data

@@ -10,7 +10,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{MODES, batch, change, open, plain, small};
+use common::{MODES, batch, change, open, plain, small, truncated_inside_a_batch};
 use idemlog::repair::{Repair, plan, repair};
 use idemlog::verify::{Problem, Severity, VerifyOptions, verify};
 use idemlog::{
@@ -211,11 +211,7 @@ fn wrong_leader_epochs_are_set_aside() {
 /// lies between two.
 fn truncated(rolls: bool) -> TempDir {
     let data = tempfile::tempdir().unwrap();
-    let dir = open(data.path(), IoMode::Mapped);
-    let log = dir.partition("orders", 0).unwrap();
-    log.append(&batch(7, 0, 0, 5)).unwrap();
-    log.append(&batch(7, 0, 5, 5)).unwrap();
-    log.truncate_to(Offset(8)).unwrap();
+    let (dir, log) = truncated_inside_a_batch(data.path());
     let large = "x".repeat(if rolls { small(IoMode::Mapped).segment_bytes as usize - 100 } else { 1 });
     log.append(&plain(&large)).unwrap();
     log.append(&plain("last")).unwrap();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use idemlog::{
-    Batch, BatchBuilder, Clock, Durability, IoMode, Log, LogDir, LogDirOptions, LogOptions, ProducerEpoch,
-    ProducerId, Sequence, Timestamp,
+    Batch, BatchBuilder, Clock, Durability, IoMode, Log, LogDir, LogDirOptions, LogOptions, Offset,
+    ProducerEpoch, ProducerId, Sequence, Timestamp,
 };
 
 /// Both ways to the disk; every test that touches it runs over both.
@@ -80,6 +80,16 @@ pub fn stored(log: &Log) -> Vec<(i64, u32)> {
 
 pub fn open(path: &Path, mode: IoMode) -> LogDir {
     LogDir::open(path, options(mode)).unwrap()
+}
+
+/// A log that was truncated inside of its second batch: offsets 5 to 7 are missing from here on.
+pub fn truncated_inside_a_batch(path: &Path) -> (LogDir, Log) {
+    let dir = open(path, IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    log.append(&batch(7, 0, 0, 5)).unwrap();
+    log.append(&batch(7, 0, 5, 5)).unwrap();
+    log.truncate_to(Offset(8)).unwrap();
+    (dir, log)
 }
 
 /// Changes the bytes of a file.
