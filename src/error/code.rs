@@ -33,6 +33,8 @@ pub enum ErrorCode {
     InvalidTopic = 17,
     /// The batch is larger than a segment.
     RecordListTooLarge = 18,
+    /// Not now. Kafka says it where replicas are missing, and every client waits a moment and sends the same batch again.
+    NotEnoughReplicas = 19,
     /// The timestamp is too far ahead.
     InvalidTimestamp = 32,
     /// The topic or partition exists already.
@@ -55,8 +57,6 @@ pub enum ErrorCode {
     UnsupportedCompressionType = 76,
     /// The batch breaks a rule of the format.
     InvalidRecord = 87,
-    /// A quota was exceeded.
-    ThrottlingQuotaExceeded = 89,
     /// The partition belongs to another topic of the same name.
     InconsistentTopicId = 103,
 }
@@ -80,7 +80,7 @@ impl RejectionReason {
             | Self::NewLogNotAtZero => ErrorCode::OutOfOrderSequenceNumber,
             Self::Fenced => ErrorCode::InvalidProducerEpoch,
             Self::UnknownProducer => ErrorCode::UnknownProducerId,
-            Self::ProducerBudget => ErrorCode::ThrottlingQuotaExceeded,
+            Self::ProducerBudget => ErrorCode::NotEnoughReplicas,
             Self::TransactionOpen | Self::NotVerified => ErrorCode::InvalidTxnState,
             Self::CoordinatorFenced => ErrorCode::TransactionCoordinatorFenced,
         }
@@ -121,7 +121,7 @@ impl Error {
             Self::InDoubt => ErrorCode::RequestTimedOut,
             Self::Gone | Self::InvalidPartition { .. } => ErrorCode::UnknownTopicOrPartition,
             Self::Exists { .. } => ErrorCode::TopicAlreadyExists,
-            Self::WouldBlock { .. } => ErrorCode::ThrottlingQuotaExceeded,
+            Self::WouldBlock { .. } => ErrorCode::NotEnoughReplicas,
             Self::Corrupt(_)
             | Self::Io(_)
             | Self::Locked { .. }

@@ -102,7 +102,9 @@ impl Log {
     /// the log's [`Durability`](crate::Durability) says. Without an open transaction the marker is stored all the same,
     /// and raises the producer's epoch.
     ///
-    /// A crash before it returns leaves the marker stored or not; sending it again stores another, which does no harm.
+    /// A crash before it returns leaves the marker stored or not. Sending it again stores another, which does no harm as long
+    /// as the producer has not begun its next transaction in this epoch: that one would be ended by it. So a coordinator tells
+    /// the producer that its transaction has ended when every marker is stored, and sends none afterwards.
     ///
     /// ```
     /// use idemlog::{BatchBuilder, ControlRecord, LogDir, LogDirOptions, ProducerEpoch, Sequence};

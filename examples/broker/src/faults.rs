@@ -1,32 +1,40 @@
-//! Losing acknowledgements on purpose: the batch is stored, the client does not hear of it, and sends it again.
+//! Faults on purpose: acknowledgements that are lost, and appends that are refused for now. Either way the client sends again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Decides which acknowledgements are lost; the same ones for the same seed and order of requests.
+/// What goes wrong on purpose.
 pub(crate) struct Faults {
-    /// Draws below are lost, of 2^53.
-    threshold: u64,
-    state: AtomicU64,
-    lost: AtomicU64,
+    /// A produce request is stored, and its client does not hear of it.
+    pub(crate) lost_acknowledgement: Chance,
+    /// A partition takes no more producers for now.
+    pub(crate) refusal: Chance,
 }
 
-impl Faults {
-    /// Loses acknowledgements with a `probability` from 0 to 1.
+/// Something that happens with a probability; at the same times for the same seed and order of requests.
+pub(crate) struct Chance {
+    /// It happens to draws below, of 2^53.
+    threshold: u64,
+    state: AtomicU64,
+    happened: AtomicU64,
+}
+
+impl Chance {
+    /// With a `probability` from 0 to 1.
     pub(crate) fn new(probability: f64, seed: u64) -> Self {
         let threshold = (probability * (1_u64 << 53) as f64) as u64;
-        Self { threshold, state: AtomicU64::new(seed), lost: AtomicU64::new(0) }
+        Self { threshold, state: AtomicU64::new(seed), happened: AtomicU64::new(0) }
     }
 
-    /// Draws whether this acknowledgement is lost, and counts it if it is.
-    pub(crate) fn loses_this_acknowledgement(&self) -> bool {
-        let is_lost = self.threshold > 0 && self.draw() >> 11 < self.threshold;
-        self.lost.fetch_add(u64::from(is_lost), Ordering::Relaxed);
-        is_lost
+    /// Draws whether it happens this time, and counts it if it does.
+    pub(crate) fn happens(&self) -> bool {
+        let happens = self.threshold > 0 && self.draw() >> 11 < self.threshold;
+        self.happened.fetch_add(u64::from(happens), Ordering::Relaxed);
+        happens
     }
 
-    /// How many acknowledgements were lost.
-    pub(crate) fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+    /// How often it happened.
+    pub(crate) fn count(&self) -> u64 {
+        self.happened.load(Ordering::Relaxed)
     }
 
     /// SplitMix64: its state only counts, so that one atomic addition is enough to share it.
@@ -51,25 +59,25 @@ pub(crate) fn parse_probability(argument: &str) -> Result<f64, String> {
 mod tests {
     use super::*;
 
-    fn lost_of_ten_thousand(probability: f64, seed: u64) -> u64 {
-        let faults = Faults::new(probability, seed);
-        let lost = (0..10_000).filter(|_| faults.loses_this_acknowledgement()).count() as u64;
-        assert_eq!(faults.lost(), lost);
-        lost
+    fn of_ten_thousand(probability: f64, seed: u64) -> u64 {
+        let chance = Chance::new(probability, seed);
+        let happened = (0..10_000).filter(|_| chance.happens()).count() as u64;
+        assert_eq!(chance.count(), happened);
+        happened
     }
 
     #[test]
-    fn as_many_acknowledgements_are_lost_as_asked_for() {
-        assert_eq!(lost_of_ten_thousand(0.0, 1), 0);
-        assert_eq!(lost_of_ten_thousand(1.0, 1), 10_000);
-        assert!((400..600).contains(&lost_of_ten_thousand(0.05, 1)));
+    fn it_happens_as_often_as_asked_for() {
+        assert_eq!(of_ten_thousand(0.0, 1), 0);
+        assert_eq!(of_ten_thousand(1.0, 1), 10_000);
+        assert!((400..600).contains(&of_ten_thousand(0.05, 1)));
     }
 
     #[test]
-    fn a_seed_decides_which_ones_are_lost() {
+    fn a_seed_decides_when_it_happens() {
         let draws = |seed| {
-            let faults = Faults::new(0.5, seed);
-            (0..64).map(|_| faults.loses_this_acknowledgement()).collect::<Vec<_>>()
+            let chance = Chance::new(0.5, seed);
+            (0..64).map(|_| chance.happens()).collect::<Vec<_>>()
         };
         assert_eq!(draws(7), draws(7));
         assert_ne!(draws(7), draws(8));

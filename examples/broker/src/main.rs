@@ -37,7 +37,10 @@ struct Arguments {
     /// The probability with which a produce request is stored and its connection closed without an answer.
     #[arg(long, default_value_t = 0.0, value_parser = faults::parse_probability)]
     lose_acks: f64,
-    /// The seed for the choice of what is lost.
+    /// The probability with which a partition refuses a batch for now, as it does where too many producers are active.
+    #[arg(long, default_value_t = 0.0, value_parser = faults::parse_probability)]
+    refuse: f64,
+    /// The seed for the choice of what is lost or refused.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }

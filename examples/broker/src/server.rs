@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::broker::{Broker, blocking};
-use crate::faults::Faults;
+use crate::faults::{Chance, Faults};
 use crate::{Arguments, connection, coordinator, log};
 
 /// How long connections get to send the answers they owe, once the broker is told to stop.
@@ -24,7 +24,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let dir = open(arguments).await?;
-    let faults = Faults::new(arguments.lose_acks, arguments.seed);
+    let faults = Faults {
+        lost_acknowledgement: Chance::new(arguments.lose_acks, arguments.seed),
+        refusal: Chance::new(arguments.refuse, arguments.seed),
+    };
     let (stop, stopping) = watch::channel(false);
     let (opening, partitions) = (dir.clone(), arguments.partitions);
     let broker = blocking(move || Broker::open(opening, partitions, faults, stopping)).await??;
@@ -46,10 +49,11 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     blocking(move || dir.close()).await?.context("close the log directory")?;
     let _ = writeln!(
         std::io::stdout(),
-        "closed: {} batches stored, {} answered as duplicates, {} acknowledgements lost on purpose",
+        "closed: {} batches stored, {} answered as duplicates, {} acknowledgements lost and {} appends refused on purpose",
         served.appended_batches,
         served.duplicates,
-        broker.faults.lost(),
+        broker.faults.lost_acknowledgement.count(),
+        broker.faults.refusal.count(),
     );
     Ok(())
 }

@@ -115,6 +115,20 @@ fn an_idempotent_producer_that_loses_acknowledgements_stores_each_record_once_an
     assert!(served.lost_acknowledgements > 0 && served.duplicates > 0, "{served:?}");
 }
 
+/// The answer was `THROTTLING_QUOTA_EXCEEDED` once, for which librdkafka gives a batch up: those behind it in flight were
+/// gaps then, and the producer was at an end.
+#[test]
+fn an_idempotent_producer_that_is_refused_for_now_sends_again_and_in_order() {
+    const RECORDS: usize = 20_000;
+    let data = tempfile::tempdir().unwrap();
+    let broker = Broker::start(data.path(), &["--partitions", "3", "--refuse", "0.1", "--seed", "1"]);
+    produce(&broker, RECORDS, &[("enable.idempotence", "true"), ("enable.gapless.guarantee", "true")]);
+
+    assert_once_and_in_order(&broker.consume(TOPIC, PARTITIONS), RECORDS);
+    let served = broker.terminate();
+    assert!(served.refused_appends > 0, "{served:?}");
+}
+
 #[test]
 fn a_producer_without_idempotence_that_loses_acknowledgements_stores_records_twice() {
     const RECORDS: usize = 100_000;

@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::bail;
 use bytes::Bytes;
 use idemlog::{
-    AppendOptions, AppendOutcome, Batch, Batches, ErrorCode, Log, Offset, Pending, UncheckedBatch,
+    AppendOptions, AppendOutcome, Batch, Batches, ErrorCode, Log, Offset, Pending, RejectionReason,
+    UncheckedBatch,
 };
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -96,6 +97,9 @@ fn submit_all(broker: &Broker, request: ProduceRequest) -> Vec<(TopicName, Vec<S
 }
 
 fn submit(broker: &Broker, name: Option<&str>, log: &Log, records: Bytes) -> Result<Pending, i16> {
+    if broker.faults.refusal.happens() {
+        return Err(RejectionReason::ProducerBudget.code().number());
+    }
     let batch = checked(log, records).map_err(ErrorCode::number)?;
     let options = confirmed(&broker.coordinator, name, log, &batch).map_err(|error| code(error, false))?;
     log.submit(&[batch], options).map_err(|error| error.code().number())
@@ -152,7 +156,7 @@ async fn reply(
         }
         responses.push(TopicProduceResponse::default().with_name(name).with_partition_responses(answered));
     }
-    if broker.faults.loses_this_acknowledgement() {
+    if broker.faults.lost_acknowledgement.happens() {
         bail!("an acknowledgement was to be lost");
     }
     if acks != Acks::None {

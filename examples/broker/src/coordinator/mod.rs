@@ -157,7 +157,7 @@ impl Coordinator {
     }
 
     /// Writes the markers of a decided transaction. If one cannot be written, all are written again later: a marker does
-    /// no harm twice.
+    /// no harm twice, as the owner begins no other transaction before all are there.
     fn finish(&self, name: &str, state: &mut Transaction) -> Result<()> {
         let (Some(next), Phase::Ending(outcome)) = (state.ended(), state.phase) else {
             return Ok(());

@@ -37,6 +37,7 @@ pub(crate) struct Served {
     pub(crate) stored_batches: u64,
     pub(crate) duplicates: u64,
     pub(crate) lost_acknowledgements: u64,
+    pub(crate) refused_appends: u64,
 }
 
 impl Broker {
@@ -80,8 +81,10 @@ impl Broker {
         assert!(within_patience(|| self.child.try_wait().unwrap()).success());
         let line = self.lines.recv_timeout(PATIENCE).unwrap();
         let numbers: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
-        let [stored_batches, duplicates, lost_acknowledgements] = numbers[..] else { panic!("{line}") };
-        Served { stored_batches, duplicates, lost_acknowledgements }
+        let [stored_batches, duplicates, lost_acknowledgements, refused_appends] = numbers[..] else {
+            panic!("{line}")
+        };
+        Served { stored_batches, duplicates, lost_acknowledgements, refused_appends }
     }
 
     /// Asserts that the process is there and answers.
