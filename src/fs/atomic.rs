@@ -57,7 +57,7 @@ fn write_new(
 /// level at most that is not, which is the deepest that is there.
 pub(crate) fn create_directory_durably(disk: &dyn Disk, path: &Path) -> Result<()> {
     let missing = missing_levels(disk, path)?;
-    let Some(highest) = missing.first() else { return create_level(disk, path) };
+    let Some(highest) = missing.first() else { return sync_found(disk, path) };
     if let Some(found) = highest.parent() {
         sync_found(disk, found)?;
     }
@@ -228,10 +228,13 @@ mod tests {
         assert_eq!(disk.calls(Operation::SyncDirectory) - before, 1);
     }
 
+    /// It could be created in, but not be the log directory itself: the root of a volume, mounted where nobody may write.
     #[test]
-    fn a_directory_whose_parent_cannot_be_synced_can_be_created_in() {
+    fn a_directory_whose_parent_cannot_be_synced_can_be_used_and_created_in() {
         for errno in [rustix::io::Errno::ACCESS, rustix::io::Errno::INVAL, rustix::io::Errno::ROFS] {
             let disk = SimDisk::new(IoMode::Write);
+            create_directory_durably(&disk, Path::new("/a/b")).unwrap();
+            disk.inject(Fault::nth(Operation::SyncDirectory, 1).errno(errno.raw_os_error()));
             create_directory_durably(&disk, Path::new("/a/b")).unwrap();
             disk.inject(Fault::nth(Operation::SyncDirectory, 1).errno(errno.raw_os_error()));
             create_directory_durably(&disk, Path::new("/a/b/c")).unwrap();
