@@ -86,6 +86,23 @@ fn a_truncation_lowers_it_on_the_disk_before_the_log_is_cut() {
     }
 }
 
+/// The one in the file stayed above an end that a power cut had left. When other batches had come in its place, and no other
+/// checkpoint, it was handed out for them: a host that applied it showed what nobody had replicated.
+#[test]
+fn an_opening_that_finds_less_lowers_it_on_the_disk() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), MODES[0]);
+    fill(&dir, 0).set_high_watermark(Offset(8));
+    dir.close().unwrap();
+    std::fs::write(data.path().join(FILE), "0\n1\nt 0 15\n").unwrap();
+    let dir = open(data.path(), MODES[0]);
+    fill(&dir, 0);
+    drop(dir);
+    assert_eq!(text(data.path()), "0\n1\nt 0 10\n");
+    let dir = open(data.path(), MODES[0]);
+    assert_eq!(dir.partition("t", 0).unwrap().checkpointed_high_watermark(), Some(Offset(10)));
+}
+
 #[test]
 fn one_above_the_log_is_handed_out_as_the_log_end() {
     let data = tempfile::tempdir().unwrap();

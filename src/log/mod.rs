@@ -236,7 +236,9 @@ impl Log {
         let recovered = recovery::recover(&request)?;
         // A new recovery point beside a start that was never taken would be taken for records that are missing.
         let is_elsewhere = request.log_start.is_some_and(|told| told != recovered.log_start);
-        if is_elsewhere || recovered.recovery_point != request.recovery_point {
+        // Nor may it tell of offsets that the log has lost, when others have come in their place.
+        let is_beyond = request.high_watermark.is_some_and(|told| told > recovered.log_end);
+        if is_elsewhere || is_beyond || recovered.recovery_point != request.recovery_point {
             request.environment.checkpoints_stale.store(true, Ordering::Release);
         }
         Ok(Self::assemble(request, recovered))
