@@ -235,6 +235,8 @@ impl Shared {
         let segments = self.segments.load_full();
         let (kept, dropped) = segments.split_at(first_behind(&segments, target));
         let Some((last, before)) = kept.split_last() else { return Ok(()) };
+        // What came in since the truncation has synced, and stays: memory will call it durable, whatever fails from here on.
+        self.poison_unless(last.file().sync().map(drop))?;
         let Remainder { prefix, producers } = remainder;
         let last_batch_end = prefix.next_offset;
         let shortened =

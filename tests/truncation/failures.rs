@@ -1,9 +1,13 @@
 //! A crash, or a call of the disk that fails, anywhere in a truncation.
 
-use idemlog::sim::{FailedSync, Fault, Operation, SimDisk};
-use idemlog::{AppendOptions, Error, Log, Offset};
+use std::thread;
+use std::time::Duration;
 
-use crate::common::{MODES, plain, stored};
+use idemlog::sim::{FailedSync, Fault, Oldest, Operation, SimDisk};
+use idemlog::{AppendOptions, Error, Log, LogDir, Offset};
+
+use crate::common::{self, MODES, plain, stored};
+use crate::gate::GatedDisk;
 use crate::{BATCHES, RECORDS, before, check_windows, fill, numbered, open, sim};
 
 /// Does `truncate` to a full log, and looks at every disk that a crash on the way leaves: `check` gets the batches before
@@ -247,6 +251,41 @@ fn nothing_that_a_failed_truncation_took_is_acknowledged() {
         }
         assert!(ended > 0, "{mode:?}");
     }
+}
+
+/// A truncation to the log's end syncs nothing, as it takes nothing. If an append came in before it could look again, it did, and
+/// when that failed, all below its target was called durable: those who waited were told that their batches were on the disk.
+#[test]
+fn what_a_failed_truncation_was_to_leave_is_acknowledged_only_if_it_is_durable() {
+    let mut failed = 0;
+    for mode in MODES {
+        let disk = sim(mode);
+        let gated = GatedDisk::new(&disk);
+        let dir = LogDir::open("/data", common::options(mode).disk(gated.clone())).unwrap();
+        let log = &dir.partition("t", 0).unwrap();
+        let submit = |at| log.submit(&[numbered(at)], AppendOptions::default()).unwrap();
+        log.append(&numbered(0)).unwrap();
+        let gate = gated.close_before("log-start-offset-checkpoint.tmp");
+        let (waiting, end) = thread::scope(|scope| {
+            let deletion = scope.spawn(|| log.delete_records(Offset(1)));
+            gate.wait();
+            let (waiting, end) = (submit(1), log.log_end_offset());
+            let truncation = scope.spawn(move || log.truncate_to(end));
+            thread::sleep(Duration::from_millis(100));
+            drop(submit(2));
+            disk.inject(Fault::nth(Operation::SetLen, 1));
+            gate.open();
+            deletion.join().unwrap().unwrap();
+            failed += i32::from(truncation.join().unwrap().is_err());
+            (waiting, end)
+        });
+        let answer = waiting.wait();
+        let after_power_cut = disk.crash(disk.crash_points() - 1, &mut Oldest);
+        let left = open(&after_power_cut, mode).unwrap().1.log_end_offset();
+        assert!(log.durable_offset() <= left, "{mode:?}: {:?} of {left:?}", log.durable_offset());
+        assert!(answer.is_err() || left >= end, "{mode:?}: {answer:?}, {left:?}");
+    }
+    assert!(failed > 0, "no append came in between");
 }
 
 /// A follower deletes all records and is cut in the middle of its last batch: on the disk the log ends below its start, and the

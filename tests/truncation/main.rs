@@ -10,6 +10,8 @@ mod common;
 mod concurrency;
 mod ends;
 mod failures;
+#[path = "../common/gate.rs"]
+mod gate;
 mod holders;
 
 use std::path::Path;
