@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use common::{MODES, batch, open, options, small};
-use idemlog::{AppendOptions, Durability, Error, Log, LogDir, Offset};
+use common::{MODES, batch, open, options, small, stored};
+use idemlog::sim::{Fault, Operation, SimDisk};
+use idemlog::{AppendOptions, Durability, Error, IoMode, Log, LogDir, Offset};
 
 fn become_as_durable_as(log: &Log, durability: Durability) {
     log.set_options((*log.options()).clone().durability(durability)).unwrap();
@@ -59,6 +60,37 @@ fn a_refusal_for_a_full_backlog_has_the_workers_empty_it() {
         assert!(matches!(submit(2), Err(Error::WouldBlock { bound: "max_pending" })));
         assert!(log.wait_for(Offset(0), Duration::from_secs(30)), "nobody synced");
         drop(submit(2).unwrap());
+    }
+}
+
+/// A file system may take the first batches of a write before it says that there is no room. They stayed behind the log's end,
+/// and when another batch, as long as the first, had been written over it, an opening found the others behind: batches that
+/// were refused, without the one that they went on from.
+#[test]
+fn nothing_of_a_write_that_failed_halfway_comes_back_behind_what_is_written_in_its_place() {
+    for mode in MODES {
+        let disk = SimDisk::new(mode);
+        let open = || {
+            let dir = LogDir::open("/data", options(mode).disk(Arc::new(disk.clone()))).unwrap();
+            (dir.partition("t", 0).unwrap(), dir)
+        };
+        let (log, dir) = open();
+        log.append(&batch(9, 0, 0, 1)).unwrap();
+        let refused: Vec<_> = (0..4).map(|at| batch(1, 0, at, 1)).collect();
+        disk.inject(Fault::nth(Operation::Write, 1).errno(Fault::ENOSPC).halfway());
+        let answer = log.append_all(&refused);
+        disk.clear_faults();
+        assert_eq!(answer.is_err(), mode == IoMode::Write, "{answer:?}");
+        let in_its_place = batch(2, 0, 0, 1);
+        assert_eq!(in_its_place.bytes().len(), refused[0].bytes().len());
+        log.append(&in_its_place).unwrap();
+        let before = stored(&log);
+
+        drop((dir, log));
+        let (log, _dir) = open();
+        assert_eq!(stored(&log), before, "{mode:?}");
+        log.append_all(&refused).unwrap();
+        assert_eq!(log.log_end_offset(), Offset(6));
     }
 }
 

@@ -147,6 +147,7 @@ impl Shared {
         // Loaded before a marker comes to it.
         drop(self.transaction_index(&segment)?);
         let first_timestamp = first_timestamp(&segment)?;
+        self.environment.space.give_back(segment.file().cut_unpublished()?);
         let sink = segment.file().open_sink(u64::from(self.options().segment_bytes).max(end))?;
         let writer = SegmentWriter::new(segment, sink, &summary, first_timestamp, self.now());
         let mut appender = self.appender.lock();

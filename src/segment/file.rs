@@ -348,12 +348,32 @@ impl LogFile {
         let end = self.end();
         if self.allocated() > end && !self.is_retired() {
             let file = self.open(Access::Write)?;
-            file.set_len(end).at("cut", &self.place.lock().path)?;
-            self.allocated.store(end, Ordering::Release);
+            self.cut_ahead(&*file)?;
             file.sync().at("sync", &self.place.lock().path)?;
             self.synced.fetch_max(end, Ordering::AcqRel);
         }
         self.keep_whole(end);
+        Ok(())
+    }
+
+    /// Cuts what a write that failed may have left behind the published end, and says how much was cut: a batch that is
+    /// written over the first of several, and is as long, would let an opening find the others behind it. A map is never
+    /// written in part, and must not lose its pages.
+    pub(crate) fn cut_unpublished(&self) -> Result<u64> {
+        let _has_sink = self.allocating.lock();
+        let ahead = self.allocated() - self.end();
+        if self.mode == IoMode::Mapped || ahead == 0 {
+            return Ok(0);
+        }
+        self.cut_ahead(&*self.open(Access::Write)?)?;
+        Ok(ahead)
+    }
+
+    /// Gives back the blocks behind the published end. The caller holds `allocating`.
+    fn cut_ahead(&self, file: &dyn DiskFile) -> Result<()> {
+        let end = self.end();
+        file.set_len(end).at("cut", &self.place.lock().path)?;
+        self.allocated.store(end, Ordering::Release);
         Ok(())
     }
 

@@ -288,7 +288,7 @@ impl Shared {
         let left_gap = self.leaves_gap(&mut appender, plan.demand);
         self.counters.duplicates.add_locked(plan.duplicates);
         if plan.demand.is_some() {
-            self.whole_under_lock(|| self.store(&mut appender, incoming, &plan, now))?;
+            self.storing(&mut appender, |appender| self.store(appender, incoming, &plan, now))?;
         }
         let generation = self.commit.generation();
         let has_chores = self.request_chores(&mut appender, now) || rolled.is_some();
@@ -316,6 +316,20 @@ impl Shared {
             }
         }
         self.appender.lock()
+    }
+
+    /// Stores under the lock. The writer goes with a write that failed: what that has left is cut before the next one opens.
+    #[inline(always)]
+    fn storing<T>(
+        &self,
+        appender: &mut Appender,
+        store: impl FnOnce(&mut Appender) -> Result<T>,
+    ) -> Result<T> {
+        let stored = self.whole_under_lock(|| store(appender));
+        if stored.is_err() {
+            appender.writer = None;
+        }
+        stored
     }
 
     /// Copies the new batches, applies them to the producers, and publishes them.

@@ -38,7 +38,7 @@ impl Shared {
         let target = match decision {
             Decision::Append => {
                 let stored =
-                    self.whole_under_lock(|| self.store_plain(&mut appender, batch, producer, now))?;
+                    self.storing(&mut appender, |appender| self.store_plain(appender, batch, producer, now))?;
                 let Some(base_offset) = stored else { return Ok(None) };
                 *outcome = AppendOutcome::appended(batch.header(), base_offset);
                 outcome.last_offset() + 1
