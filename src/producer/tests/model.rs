@@ -112,7 +112,7 @@ impl Model {
         let last = first + header.last_offset_delta;
         let Some(producer) = self.producers.get(&header.producer_id.0) else {
             let has_room = self.producers.len() < BUDGET || self.victim().is_some();
-            return if has_room { Ok(None) } else { Err(89) };
+            return if has_room { Ok(None) } else { Err(19) };
         };
         if epoch < producer.epoch {
             return Err(47);
