@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use idemlog::sim::{FailedSync, Fault, Newest, Oldest, Operation, Rng};
-use idemlog::{Batch, ControlRecord, Error, IoError, IoMode};
+use idemlog::{AppendOutcome, Batch, ControlRecord, Error, IoError, IoMode};
 
 use crate::check;
 use crate::model::{Expected, Moment, Placed};
@@ -20,6 +20,8 @@ enum Action {
     /// Opens what a power cut left, which is drawn from a seed.
     Recover(u64),
     Append(Size),
+    /// Several batches in one call.
+    AppendAll,
     Sync,
     Roll,
     Truncate(usize),
@@ -32,7 +34,7 @@ enum Action {
     Close,
 }
 
-const ACTIONS: [Action; 16] = [
+const ACTIONS: [Action; 17] = [
     Action::Open,
     Action::Recover(1),
     Action::Recover(2),
@@ -45,6 +47,7 @@ const ACTIONS: [Action; 16] = [
     // Rolls, and writes a snapshot and a recovery point.
     Action::Append(Size::Large),
     Action::Append(Size::Exact),
+    Action::AppendAll,
     Action::Sync,
     Action::Roll,
     Action::NewId,
@@ -125,8 +128,8 @@ fn ways(operation: Operation) -> &'static [Way] {
 struct Trial {
     case: Case,
     world: World,
-    /// The batch of which nothing is known, because its append failed.
-    in_doubt: Option<Batch>,
+    /// The batches of which nothing is known, because their append failed.
+    in_doubt: Vec<Batch>,
     /// What the log is once the action that failed is done.
     unfinished: Option<Moment>,
 }
@@ -136,9 +139,12 @@ impl Trial {
     fn act(&mut self) -> Checked<Option<Result<(), Error>>> {
         let (case, disk) = (self.case, self.world.disk.clone());
         // The producer has its id before, and its batch is not in doubt when no id can be had.
-        let batch = match case.action {
-            Action::Append(size) => Some(self.world.next_batch(0, size)?),
-            _ => None,
+        let batches = match case.action {
+            Action::Append(size) => vec![self.world.next_batch(0, size)?],
+            Action::AppendAll => {
+                (0..4).map(|_| self.world.next_batch(0, Size::Small)).collect::<Checked<_>>()?
+            }
+            _ => Vec::new(),
         };
         let before = disk.calls(case.operation);
         disk.inject(case.fault());
@@ -158,7 +164,7 @@ impl Trial {
                 return Ok(met.then_some(opened));
             }
             Action::Truncate(_) | Action::Delete(_) | Action::Abort => self.change()?,
-            Action::Append(_) => batch.map_or(Ok(Ok(())), |batch| self.append(&batch))?,
+            Action::Append(_) | Action::AppendAll => self.append(&batches)?,
             Action::Sync => surviving(|| self.world.log().sync()),
             Action::Roll => surviving(|| self.world.log().roll()),
             Action::NewId => surviving(|| self.world.dir().new_producer_id().map(drop)),
@@ -212,24 +218,30 @@ impl Trial {
         Ok(result)
     }
 
-    /// Appends, and notes what came of it.
-    fn append(&mut self, batch: &Batch) -> Checked<Result<(), Error>> {
-        let outcome = match surviving(|| self.world.log().append(batch)) {
-            Ok(outcome) => outcome,
+    /// Appends in one call, and notes what came of it.
+    fn append(&mut self, batches: &[Batch]) -> Checked<Result<(), Error>> {
+        let outcomes = match surviving(|| self.world.log().append_all(batches)) {
+            Ok(outcomes) => outcomes,
             Err(error) => {
-                self.in_doubt = Some(batch.clone());
+                self.in_doubt = batches.to_vec();
                 return Ok(Err(error));
             }
         };
-        let placed = Placed { batch: batch.clone(), base_offset: outcome.base_offset().0 };
-        if outcome.base_offset().0 == self.world.now.log_end() {
-            self.world.now.log.push(placed);
-        } else {
-            let known = self.world.now.log.iter().any(|known| known.base_offset == placed.base_offset);
-            ensure(outcome.is_duplicate() && known, || format!("answered with {outcome:?}"))?;
+        for (batch, outcome) in batches.iter().zip(outcomes) {
+            self.note(batch, &outcome)?;
         }
         self.world.now.durable = self.world.now.log_end();
         Ok(Ok(()))
+    }
+
+    fn note(&mut self, batch: &Batch, outcome: &AppendOutcome) -> Checked<()> {
+        let base_offset = outcome.base_offset().0;
+        if base_offset == self.world.now.log_end() {
+            self.world.now.log.push(Placed { batch: batch.clone(), base_offset });
+            return Ok(());
+        }
+        let known = self.world.now.log.iter().any(|known| known.base_offset == base_offset);
+        ensure(outcome.is_duplicate() && known, || format!("answered with {outcome:?}"))
     }
 
     /// The log goes on without being opened again, unless it says that it cannot.
@@ -245,11 +257,33 @@ impl Trial {
                 return Ok(());
             }
         }
-        let batch = match self.in_doubt.take() {
-            Some(batch) => batch,
-            None => self.world.next_batch(1, Size::Small)?,
+        if self.in_doubt.len() > 1 && !self.is_stored() {
+            return self.goes_on_in_place();
+        }
+        let batches = match std::mem::take(&mut self.in_doubt) {
+            none if none.is_empty() => vec![self.world.next_batch(1, Size::Small)?],
+            in_doubt => in_doubt,
         };
-        let appended = self.append(&batch)?;
+        let appended = self.append(&batches)?;
+        self.is_poisoned_at_most(appended)
+    }
+
+    /// Whether what is in doubt is in the log, if not on the disk.
+    fn is_stored(&self) -> bool {
+        self.world.log().log_end_offset().0 > self.world.now.log_end()
+    }
+
+    /// Another batch comes in the place of the first of those that were refused, which are not sent again: the others may lie
+    /// behind it on the disk.
+    fn goes_on_in_place(&mut self) -> Checked<()> {
+        let refused = std::mem::take(&mut self.in_doubt);
+        let batch = self.world.next_batch(1, Size::Small)?;
+        let appended = self.append(&[batch])?;
+        if appended.is_ok() {
+            self.world.rewind_clients();
+        } else {
+            self.in_doubt = refused;
+        }
         self.is_poisoned_at_most(appended)
     }
 
@@ -272,8 +306,9 @@ impl Trial {
     fn reopens(&mut self) -> Checked<()> {
         let before = self.world.now.clone();
         let mut after = self.unfinished.take().unwrap_or_else(|| before.clone());
-        if let Some(batch) = self.in_doubt.take() {
-            after.log.push(Placed { batch, base_offset: before.log_end() });
+        for batch in std::mem::take(&mut self.in_doubt) {
+            let base_offset = after.log_end();
+            after.log.push(Placed { batch, base_offset });
         }
         self.world.forget_handles();
         let (disk, end) = (&self.world.disk, self.world.disk.crash_points() - 1);
@@ -318,7 +353,7 @@ fn is_clear(error: &Error, case: Case) -> Checked<()> {
 fn try_one(case: Case) -> Checked<bool> {
     let ops = parse(case.beginning)?;
     let world = World::run(case.mode, Geometry::Sectors, &ops)?;
-    let mut trial = Trial { case, world, in_doubt: None, unfinished: None };
+    let mut trial = Trial { case, world, in_doubt: Vec::new(), unfinished: None };
     let Some(result) = trial.act()? else { return Ok(false) };
     if let Err(error) = &result {
         is_clear(error, case)?;
