@@ -44,7 +44,8 @@ impl LeaderEpochs {
         self.entries.push((epoch, start));
     }
 
-    /// The largest epoch not above `requested`, and the offset behind its last batch in a log that ends at `log_end`.
+    /// The largest epoch not above `requested`, and the offset behind its last batch in a log that ends at `log_end` and is
+    /// led in epoch `leading`, which begins there if no batch is of it yet.
     ///
     /// As Kafka answers `OffsetsForLeaderEpoch`: an epoch older than all that are known ends where the first known
     /// one begins, under its own number; one above the latest (or none) has no answer.
@@ -52,18 +53,19 @@ impl LeaderEpochs {
         &self,
         requested: LeaderEpoch,
         log_end: Offset,
+        leading: LeaderEpoch,
     ) -> Option<(LeaderEpoch, Offset)> {
-        let (latest, _) = self.latest()?;
+        let latest = self.latest().map_or(leading, |(latest, _)| latest.max(leading));
+        if requested == LeaderEpoch::UNKNOWN || requested > latest {
+            return None;
+        }
         if requested == latest {
             return Some((requested, log_end));
         }
-        if requested == LeaderEpoch::UNKNOWN {
-            return None;
-        }
         let not_above = self.entries.partition_point(|&(epoch, _)| epoch <= requested);
-        let (_, end) = self.entries.get(not_above)?;
+        let end = self.entries.get(not_above).map_or(log_end, |&(_, start)| start);
         let epoch = self.entries[..not_above].last().map_or(requested, |&(epoch, _)| epoch);
-        Some((epoch, *end))
+        Some((epoch, end))
     }
 
     /// The epoch that the batch at `offset` belongs to, if the history goes back that far.
@@ -171,10 +173,31 @@ mod tests {
             ("none", -1, None),
         ];
         for (what, requested, expected) in cases {
-            let end = history.end_offset_for(LeaderEpoch(requested), Offset(100));
-            assert_eq!(end.map(|(epoch, offset)| (epoch.0, offset.0)), expected, "{what}");
+            for leading in [0, 7] {
+                let end = history.end_offset_for(LeaderEpoch(requested), Offset(100), LeaderEpoch(leading));
+                assert_eq!(end.map(|(epoch, offset)| (epoch.0, offset.0)), expected, "{what}, {leading}");
+            }
         }
-        assert_eq!(LeaderEpochs::default().end_offset_for(LeaderEpoch(0), Offset(100)), None);
+    }
+
+    #[test]
+    fn the_epoch_of_a_leader_without_a_batch_begins_at_the_log_end() {
+        let cases = [
+            ("the leader's", 9, Some((9, 100)), Some((9, 100))),
+            ("one between", 8, Some((7, 100)), Some((8, 100))),
+            ("that of the last batch", 7, Some((7, 100)), Some((7, 100))),
+            ("an older one", 3, Some((2, 30)), Some((3, 100))),
+            ("one above all", 10, None, None),
+            ("none", -1, None, None),
+        ];
+        for (what, requested, expected, in_an_empty_log) in cases {
+            for (history, expected) in
+                [(history(&[(2, 5), (7, 30)]), expected), (LeaderEpochs::default(), in_an_empty_log)]
+            {
+                let end = history.end_offset_for(LeaderEpoch(requested), Offset(100), LeaderEpoch(9));
+                assert_eq!(end.map(|(epoch, offset)| (epoch.0, offset.0)), expected, "{what}");
+            }
+        }
     }
 
     #[test]

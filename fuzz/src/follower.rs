@@ -28,7 +28,8 @@ enum Step {
     Lead(Write),
     /// The leader is elected again.
     Elect,
-    /// The follower takes itself for the leader, in an epoch above all; with `lower` the true one is elected then.
+    /// The follower leads, in an epoch above all; with `lower` the other one is elected right behind it, else when the
+    /// follower comes back.
     Part {
         lower: bool,
         writes: Vec<Write>,
@@ -231,7 +232,7 @@ impl Pair {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Lead(write) => self.leader.write(*write, self.epoch),
-            Step::Elect => self.epoch = self.elect(),
+            Step::Elect => self.lead_again(),
             Step::Part { lower, writes } => self.part(*lower, writes),
             Step::FindBack => self.find_back(),
             Step::Copy(count) => drop(self.copy(usize::from(*count % 8) + 1)),
@@ -240,8 +241,18 @@ impl Pair {
             Step::Delete(before) => self.delete(i64::from(*before)),
             Step::Trim => self.trim(),
             Step::StartOver { at_end } => self.start_over(*at_end),
-            Step::Restart { side, clean } => self.side(*side).restart(*clean),
+            Step::Restart { side, clean } => self.restart(*side, *clean),
         }
+    }
+
+    fn lead_again(&mut self) {
+        self.epoch = self.elect();
+        self.leader.log().set_leader_epoch(LeaderEpoch(self.epoch));
+    }
+
+    fn restart(&mut self, side: Side, clean: bool) {
+        self.side(side).restart(clean);
+        self.leader.log().set_leader_epoch(LeaderEpoch(self.epoch));
     }
 
     fn part(&mut self, lower: bool, writes: &[Write]) {
@@ -249,25 +260,21 @@ impl Pair {
         writes.iter().take(4).for_each(|write| self.follower.write(*write, own));
         self.parted = true;
         if lower {
-            self.epoch = self.elect();
+            self.lead_again();
         }
     }
 
     /// Truncates the follower to where the two part. Source: `AbstractFetcherThread.getOffsetTruncationState`, KIP-279.
     fn find_back(&mut self) {
+        if self.epoch < self.highest_epoch {
+            self.lead_again();
+        }
         let (leader, follower) = (self.leader.log(), self.follower.log());
         let before = follower.log_end_offset();
         while let Some(own) = self.follower.latest_epoch() {
-            // The leader has nothing of its own epoch yet: the latest that it has is below the follower's.
-            let asked = self.leader.latest_epoch().map(|latest| own.min(latest));
-            let Some((epoch, end)) = asked.and_then(|epoch| leader.end_offset_for_epoch(epoch)) else {
-                follower.truncate_to(leader.log_end_offset()).unwrap();
-                break;
-            };
-            let Some((own_epoch, own_end)) = follower.end_offset_for_epoch(epoch) else {
-                follower.truncate_to(end).unwrap();
-                break;
-            };
+            let answer = leader.end_offset_for_epoch(own);
+            let (epoch, end) = answer.unwrap_or_else(|| panic!("{own} is above the leader's epoch"));
+            let (own_epoch, own_end) = follower.end_offset_for_epoch(epoch).expect("one of its own");
             let is_common = own_epoch == epoch;
             follower.truncate_to(if is_common { end.min(own_end) } else { own_end }).unwrap();
             if is_common {

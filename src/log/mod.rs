@@ -149,7 +149,7 @@ struct Appender {
     leader_epochs: LeaderEpochs,
     /// Whether the file of leader epochs must be written before anything else would.
     epochs_untold: bool,
-    /// What batches are stamped with.
+    /// What batches are stamped with, and which begins at the log end where it is above those of all batches.
     leader_epoch: LeaderEpoch,
     verifications: Verifications,
     pace: Pace,
@@ -443,7 +443,11 @@ impl Log {
         self.shared.appender.lock().leader_epoch
     }
 
-    /// Stamps appended batches with `epoch` from now on, as a new leader does. A lower one than before is ignored.
+    /// Leads the partition in `epoch` from now on, as a new leader does before it takes or answers anything: appended batches
+    /// are stamped with it, and the epochs before it end at the log end offset, also while no batch is stored
+    /// ([`end_offset_for_epoch`](Self::end_offset_for_epoch)). A lower one than before is ignored.
+    ///
+    /// On the disk its first batch tells of it: after an opening who leads says it again.
     pub fn set_leader_epoch(&self, epoch: LeaderEpoch) {
         let mut appender = self.shared.appender.lock();
         appender.leader_epoch = appender.leader_epoch.max(epoch);
@@ -456,7 +460,8 @@ impl Log {
 
     /// Where the largest leader epoch that is not above `epoch` ends in this log, exclusive: what a leader answers a
     /// follower that asks for the end of its own latest epoch, to find where the two logs part. The latest epoch ends at
-    /// the log end offset; `None` for one above it. Source: `OffsetsForLeaderEpoch`, KIP-101, KIP-279.
+    /// the log end offset: that of the last batch, or the [`leader_epoch`](Self::leader_epoch) above it, which begins
+    /// there as long as it has no batch. `None` for one above it. Source: `OffsetsForLeaderEpoch`, KIP-101, KIP-279.
     ///
     /// ```
     /// use idemlog::{BatchBuilder, LeaderEpoch, LogDir, LogDirOptions, Offset};
@@ -470,11 +475,14 @@ impl Log {
     /// }
     /// assert_eq!(log.end_offset_for_epoch(LeaderEpoch(2)), Some((LeaderEpoch(1), Offset(1))));
     /// assert_eq!(log.end_offset_for_epoch(LeaderEpoch(4)), Some((LeaderEpoch(4), Offset(2))));
+    ///
+    /// log.set_leader_epoch(LeaderEpoch(6)); // elected again, nothing stored since
+    /// assert_eq!(log.end_offset_for_epoch(LeaderEpoch(5)), Some((LeaderEpoch(4), Offset(2))));
     /// # Ok::<(), idemlog::Error>(())
     /// ```
     pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
         let appender = self.shared.appender.lock();
-        appender.leader_epochs.end_offset_for(epoch, self.shared.watermarks.log_end())
+        appender.leader_epochs.end_offset_for(epoch, self.shared.watermarks.log_end(), appender.leader_epoch)
     }
 
     /// The leader epoch of the batch at `offset`, as far as the history goes back.
