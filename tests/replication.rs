@@ -7,8 +7,11 @@
 
 mod common;
 
-use common::{MODES, open, plain, stored};
-use idemlog::{AppendOptions, LeaderEpoch, Log, Offset, Origin, RecordCheck, UncheckedBatch};
+use common::{MODES, batch, open, plain, stored};
+use idemlog::{
+    AppendOptions, ControlRecord, Error, ErrorCode, LeaderEpoch, Log, Offset, Origin, ProducerEpoch,
+    ProducerId, RecordCheck, UncheckedBatch,
+};
 
 /// Copies what `to` lacks.
 fn follow(from: &Log, to: &Log) {
@@ -79,5 +82,49 @@ fn a_leader_epoch_without_a_batch_is_told_again_after_a_restart() {
         assert_eq!(log.end_offset_for_epoch(LeaderEpoch(4)), Some((LeaderEpoch(3), Offset(1))), "{mode:?}");
         log.truncate_to(Offset(0)).unwrap();
         assert_eq!(log.end_offset_for_epoch(LeaderEpoch(4)), Some((LeaderEpoch(4), Offset(0))), "{mode:?}");
+    }
+}
+
+/// The log stamped what came with an epoch that was over with its latest one: two replicas then held different bytes under
+/// the same epoch and offset, which no look at epochs finds.
+#[test]
+fn what_a_deposed_leader_still_stores_is_refused_and_no_epoch_is_raised() {
+    for mode in MODES {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (leading, following) = (open(one.path(), mode), open(other.path(), mode));
+        let (leader, log) = (leading.partition("t", 0).unwrap(), following.partition("t", 0).unwrap());
+        let of_epoch = |epoch| AppendOptions::default().leader_epoch(LeaderEpoch(epoch));
+        let first = batch(1, 0, 0, 1);
+        log.submit(std::slice::from_ref(&first), of_epoch(3)).unwrap().wait().unwrap();
+        follow(&log, &leader);
+        leader.submit(&[plain("of epoch 4")], of_epoch(4)).unwrap().wait().unwrap();
+        follow(&leader, &log);
+
+        let refused = |options, batch, latest| {
+            let before = stored(&log);
+            let refusal = log.try_submit(&[batch], options).unwrap_err();
+            assert!(
+                matches!(refusal, Error::StaleLeaderEpoch { latest: LeaderEpoch(it), got: LeaderEpoch(3) } if it == latest),
+                "{mode:?} {refusal:?}"
+            );
+            assert_eq!((refusal.code(), refusal.code().number()), (ErrorCode::FencedLeaderEpoch, 74));
+            assert_eq!(stored(&log), before);
+        };
+        refused(of_epoch(3), batch(1, 0, 1, 1), 4);
+        refused(of_epoch(3), first.clone(), 4); // who leads now says whether it is stored
+        refused(of_epoch(3).origin(Origin::Coordinator), plain("group"), 4);
+        log.submit(&[batch(1, 0, 1, 1)], of_epoch(4)).unwrap().wait().unwrap();
+        log.set_leader_epoch(LeaderEpoch(6)); // no batch tells of it yet
+        refused(of_epoch(3), batch(1, 0, 2, 1), 6);
+
+        let marker = ControlRecord::Commit { coordinator_epoch: 0 };
+        log.end_transaction(ProducerId(1), ProducerEpoch(0), marker).unwrap();
+        log.append(&plain("without an epoch of its own")).unwrap();
+        let latest = || log.leader_epochs().last().map(|(epoch, _)| epoch.0);
+        assert_eq!(latest(), Some(6), "{mode:?}: without an epoch of its own an append has the log's");
+        log.submit(&[plain("of epoch 8")], of_epoch(8)).unwrap().wait().unwrap();
+        log.append(&plain("behind it")).unwrap();
+        let last = log.read(log.log_end_offset() + -1, 1).unwrap().batches().next().unwrap().unwrap();
+        assert_eq!(last.header().leader_epoch, LeaderEpoch(8), "{mode:?}");
     }
 }

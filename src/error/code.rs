@@ -53,6 +53,8 @@ pub enum ErrorCode {
     KafkaStorageError = 56,
     /// The producer is not known.
     UnknownProducerId = 59,
+    /// The leader epoch is over.
+    FencedLeaderEpoch = 74,
     /// The codec is not supported.
     UnsupportedCompressionType = 76,
     /// The batch breaks a rule of the format.
@@ -118,6 +120,7 @@ impl Error {
             Self::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             Self::InvalidTopic { .. } => ErrorCode::InvalidTopic,
             Self::Truncated | Self::Closed => ErrorCode::NotLeaderOrFollower,
+            Self::StaleLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
             Self::InDoubt => ErrorCode::RequestTimedOut,
             Self::Gone | Self::InvalidPartition { .. } => ErrorCode::UnknownTopicOrPartition,
             Self::Exists { .. } => ErrorCode::TopicAlreadyExists,
@@ -130,7 +133,6 @@ impl Error {
             Self::TopicId { .. } => ErrorCode::InconsistentTopicId,
             Self::UnexpectedOffset { .. }
             | Self::NotEmpty { .. }
-            | Self::StaleLeaderEpoch { .. }
             | Self::NoSyncer
             | Self::Unsettled
             | Self::InvalidOption { .. }

@@ -30,7 +30,7 @@ impl fmt::Display for Error {
                 write!(f, "the log in {} is not empty: truncate it fully first", path.display())
             }
             Self::StaleLeaderEpoch { latest, got } => {
-                write!(f, "a replicated batch has leader epoch {got}, the log is at {latest} already")
+                write!(f, "leader epoch {got} is over, the log is at {latest} already")
             }
             Self::TopicId { path, expected, got } => write!(
                 f,

@@ -61,11 +61,12 @@ pub enum Error {
         /// The partition's directory.
         path: PathBuf,
     },
-    /// A replicated batch has a lower leader epoch than the log.
+    /// A replicated batch, or the [`AppendOptions::leader_epoch`](crate::AppendOptions) of an append, has a lower leader
+    /// epoch than the log: another leader was elected since.
     StaleLeaderEpoch {
-        /// The highest leader epoch in the log.
+        /// The lowest that is taken: the highest of a batch in the log; for an append also that in which the log is led.
         latest: LeaderEpoch,
-        /// The batch's.
+        /// The one that came.
         got: LeaderEpoch,
     },
     /// A partition belongs to another topic of the same name.

@@ -193,6 +193,11 @@ impl Appender {
     fn latest_epoch(&self) -> LeaderEpoch {
         self.leader_epochs.latest().map_or(LeaderEpoch::UNKNOWN, |(epoch, _)| epoch)
     }
+
+    /// What the next batch is stamped with at least: recovery takes none behind one of a higher leader epoch.
+    fn lowest_next_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch.max(self.latest_epoch())
+    }
 }
 
 impl Shared {

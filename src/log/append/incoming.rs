@@ -130,6 +130,15 @@ impl<'a> Incoming<'a> {
         if got > expected { Err(BatchError::TimestampAhead { expected, got }.into()) } else { Ok(()) }
     }
 
+    /// Refuses what comes from a leader that was deposed, duplicates included: its batch must not stand under the epoch
+    /// of another.
+    pub(super) fn check_leader_epoch(self, latest: LeaderEpoch) -> Result<()> {
+        match self.options.leader_epoch {
+            Some(got) if got < latest => Err(Error::StaleLeaderEpoch { latest, got }),
+            _ => Ok(()),
+        }
+    }
+
     /// Replicated batches come with their offsets and leader epochs: whether these may stand behind `log_end`.
     pub(super) fn check_order(self, log_end: Offset, latest: LeaderEpoch) -> Result<()> {
         let (mut expected, mut epoch) = (log_end, latest);

@@ -27,6 +27,7 @@ impl Shared {
             incoming.check_order(plan.next_offset, appender.latest_epoch())?;
             return Ok(plan.with_replicated(incoming.batches));
         }
+        incoming.check_leader_epoch(appender.lowest_next_epoch())?;
         let judged = match incoming.batches {
             [batch] => self.judge_one(appender, incoming, batch.header(), now, plan),
             _ => self.judge_all(appender, incoming, now, plan),

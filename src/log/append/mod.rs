@@ -107,7 +107,8 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// As [`append`](Self::append), but for what can happen while waiting.
+    /// As [`append`](Self::append), but for what can happen while waiting; and [`Error::StaleLeaderEpoch`] for an
+    /// [`AppendOptions::leader_epoch`] that is over, with nothing stored and no duplicate answered.
     pub fn submit<B: BatchBytes>(&self, batches: &[Batch<B>], options: AppendOptions) -> Result<Pending> {
         self.submit_within(&lend(batches), options, true)
     }
@@ -340,9 +341,7 @@ impl Shared {
         plan: &Plan<'_>,
         now: Timestamp,
     ) -> Result<()> {
-        // Recovery takes no batch behind one of a higher leader epoch, so none is written.
-        let epoch = incoming.options.leader_epoch.unwrap_or(appender.leader_epoch);
-        let leader_epoch = epoch.max(appender.latest_epoch());
+        let leader_epoch = incoming.options.leader_epoch.unwrap_or_else(|| appender.lowest_next_epoch());
         let Some(writer) = appender.writer.as_mut() else { return Err(Error::Closed) };
         for (index, batch) in incoming.batches.iter().enumerate() {
             if !plan.is_new(index) {

@@ -38,7 +38,10 @@ pub enum Origin {
 pub struct AppendOptions {
     /// What this append survives once it is acknowledged. Default: as the log.
     pub durability: Option<Durability>,
-    /// The leader epoch to stamp. Default: the log's.
+    /// The leader epoch to stamp, in which the host took the batches. One that is over is refused
+    /// ([`Error::StaleLeaderEpoch`](crate::Error::StaleLeaderEpoch)): it is below the log's
+    /// [`leader_epoch`](crate::Log::leader_epoch), or below that of a batch. Default: the higher of these two. Replicated
+    /// batches keep their own.
     pub leader_epoch: Option<LeaderEpoch>,
     /// On whose behalf. Default: a client's.
     pub origin: Origin,
