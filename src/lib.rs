@@ -103,7 +103,8 @@ pub use fs::{
 };
 pub use log::{
     AppendOptions, AppendOutcome, CorruptionPolicy, Cut, CutReason, Durability, Fetched, Log, LogMetrics,
-    LogOptions, OffsetAndTimestamp, Origin, Pending, ProducerStates, Reader, RecoveryReport, TailWait,
+    LogOptions, OffsetAndTimestamp, Origin, Pending, ProducerStates, Reader, RecoveryReport, Replicated,
+    TailWait,
 };
 pub use log_dir::{LastBatch, LogDir, LogDirOptions, Producer};
 pub use producer::{

@@ -7,11 +7,21 @@
 
 mod common;
 
-use common::{MODES, batch, open, plain, stored};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use common::{MODES, batch, open, options, plain, stored};
 use idemlog::{
-    AppendOptions, ControlRecord, Error, ErrorCode, LeaderEpoch, Log, Offset, Origin, ProducerEpoch,
-    ProducerId, RecordCheck, UncheckedBatch,
+    AppendOptions, Batch, ControlRecord, Durability, Error, ErrorCode, IoMode, LeaderEpoch, Log, LogDir,
+    Offset, Origin, ProducerEpoch, ProducerId, RecordCheck, Replicated, UncheckedBatch,
 };
+
+/// Longer than anything takes that does not hang.
+const LONG: Duration = Duration::from_secs(30);
 
 /// Copies what `to` lacks.
 fn follow(from: &Log, to: &Log) {
@@ -126,5 +136,130 @@ fn what_a_deposed_leader_still_stores_is_refused_and_no_epoch_is_raised() {
         log.append(&plain("behind it")).unwrap();
         let last = log.read(log.log_end_offset() + -1, 1).unwrap().batches().next().unwrap().unwrap();
         assert_eq!(last.header().leader_epoch, LeaderEpoch(8), "{mode:?}");
+    }
+}
+
+/// Stores a batch for all replicas.
+fn for_all(log: &Log, batch: Batch, options: AppendOptions) -> Replicated {
+    log.submit(&[batch], options).unwrap().replicated()
+}
+
+fn is_replicated(replicated: &Replicated) -> bool {
+    replicated.wait(Duration::ZERO).unwrap()
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(&Arc::new(Unpark(thread::current())).into()))
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    loop {
+        match poll(future.as_mut()) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park_timeout(LONG),
+        }
+    }
+}
+
+#[test]
+fn what_all_replicas_have_is_acknowledged_and_a_duplicate_with_its_original() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("t", 0).unwrap();
+        for durability in [Durability::Synced, Durability::Buffered] {
+            let (options, end) = (AppendOptions::default().durability(durability), log.log_end_offset());
+            log.set_high_watermark(end);
+            let sequence = end.0 as i32;
+            let first = for_all(&log, batch(1, 0, sequence, 1), options);
+            let other = for_all(&log, batch(1, 0, sequence + 1, 1), options);
+            let again = for_all(&log, batch(1, 0, sequence, 1), options);
+            assert!(again.outcomes()[0].is_duplicate());
+            log.sync().unwrap();
+            assert!(!is_replicated(&first) && !is_replicated(&again), "{mode:?}: durable here alone");
+            log.set_high_watermark(end + 1);
+            assert!(is_replicated(&first) && is_replicated(&again) && !is_replicated(&other), "{mode:?}");
+            log.set_high_watermark(end + 2);
+            assert_eq!(block_on(other).unwrap()[0].base_offset(), end + 1, "{mode:?}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_for_all_replicas_is_as_durable_as_asked_too() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Write);
+    let log = dir.partition("t", 0).unwrap();
+    let buffered = for_all(&log, plain("v"), AppendOptions::default().durability(Durability::Buffered));
+    let synced = for_all(&log, plain("v"), AppendOptions::default());
+    log.set_high_watermark(Offset(2));
+    assert!(is_replicated(&buffered));
+    assert_eq!(log.durable_offset(), Offset(0), "nobody has synced");
+    assert!(matches!(poll(pin!(synced)), Poll::Ready(Err(Error::NoSyncer))));
+    let waited = for_all(&log, plain("v"), AppendOptions::default());
+    log.set_high_watermark(Offset(3));
+    assert!(is_replicated(&waited));
+    assert_eq!(log.durable_offset(), Offset(3), "who waits syncs");
+}
+
+/// The high watermark passed another batch that had the offset by then, and who waited for that offset acknowledged a batch
+/// that was lost.
+#[test]
+fn a_batch_that_was_truncated_is_never_acknowledged_for_another_at_its_offset() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = LogDir::open(data.path(), options(mode).background_threads(1)).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        log.set_high_watermark(Offset(0));
+        let stays = for_all(&log, plain("stays"), AppendOptions::default());
+        let lost = || for_all(&log, plain("lost"), AppendOptions::default());
+        let (blocking, mut future) = (lost(), pin!(lost()));
+        log.sync().unwrap();
+        assert!(poll(future.as_mut()).is_pending());
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| blocking.wait(LONG));
+            thread::sleep(Duration::from_millis(20));
+            log.truncate_to(Offset(1)).unwrap();
+            assert!(matches!(waiting.join().unwrap(), Err(Error::Truncated)), "{mode:?}: told at once");
+        });
+        let others = [1, 2].map(|_| for_all(&log, plain("others"), AppendOptions::default()));
+        log.set_high_watermark(Offset(3));
+        assert!(others.iter().all(|other| other.wait(LONG).unwrap()) && is_replicated(&stays), "{mode:?}");
+        assert!(matches!(blocking.wait(LONG), Err(Error::Truncated)), "{mode:?}");
+        assert!(matches!(block_on(future), Err(Error::Truncated)), "{mode:?}");
+    }
+}
+
+#[test]
+fn who_waits_for_replicas_is_woken_by_the_high_watermark_and_by_the_end() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = LogDir::open(data.path(), options(mode).background_threads(1)).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        log.set_high_watermark(Offset(0));
+        let [first, second, third, fourth] =
+            [1, 2, 3, 4].map(|_| for_all(&log, plain("v"), AppendOptions::default()));
+        thread::scope(|scope| {
+            let waiting = (scope.spawn(|| first.wait(LONG)), scope.spawn(|| block_on(second)));
+            thread::sleep(Duration::from_millis(20));
+            log.set_high_watermark(Offset(2));
+            assert!(waiting.0.join().unwrap().unwrap() && waiting.1.join().unwrap().is_ok(), "{mode:?}");
+
+            let waiting = (scope.spawn(|| third.wait(LONG)), scope.spawn(|| block_on(fourth)));
+            thread::sleep(Duration::from_millis(20));
+            dir.close().unwrap();
+            assert!(matches!(waiting.0.join().unwrap(), Err(Error::InDoubt)), "{mode:?}");
+            assert!(matches!(waiting.1.join().unwrap(), Err(Error::InDoubt)), "{mode:?}");
+        });
+        assert!(is_replicated(&first), "{mode:?}: what was is");
     }
 }

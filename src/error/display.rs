@@ -37,7 +37,7 @@ impl fmt::Display for Error {
                 "{} belongs to the topic with id {got}, not {expected}: one of the same name was deleted and created again",
                 path.display()
             ),
-            Self::Truncated => f.write_str("the batch was truncated before it was durable"),
+            Self::Truncated => f.write_str("the batch was truncated before it was durable, or replicated"),
             Self::InDoubt => f.write_str(
                 "the log was closed, deleted or poisoned before the batch was known to be durable; send it again after reopening",
             ),

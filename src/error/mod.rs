@@ -78,7 +78,7 @@ pub enum Error {
         /// The one in the directory.
         got: TopicId,
     },
-    /// A truncation removed the batch before it was durable. If it failed itself, an opening may find the batch again.
+    /// A truncation removed the batch before it was durable, or replicated. If it failed itself, an opening may find the batch again.
     Truncated,
     /// The log was closed, deleted or poisoned while the append waited: it may be durable or not.
     InDoubt,

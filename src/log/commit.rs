@@ -98,11 +98,11 @@ impl State {
         Released { followers, wakers }
     }
 
-    /// What a ticket has come to; `None` while it is open.
-    fn resolve(&self, ticket: Ticket, durable: Offset) -> Option<Result<()>> {
+    /// What a ticket has come to where everything below `reached` is as it waits for; `None` while it is open.
+    fn resolve(&self, ticket: Ticket, reached: Offset) -> Option<Result<()>> {
         if ticket.generation != self.generation && self.is_condemned(ticket) {
             Some(Err(Error::Truncated))
-        } else if durable >= ticket.target {
+        } else if reached >= ticket.target {
             Some(Ok(()))
         } else {
             self.end.as_ref().map(|_| Err(Error::InDoubt))
@@ -261,9 +261,11 @@ impl Commit {
         Poll::Pending
     }
 
-    /// What the ticket has come to, without waiting.
-    pub(crate) fn look(&self, ticket: Ticket, watermarks: &Watermarks) -> Option<Result<()>> {
-        self.state.lock().resolve(ticket, watermarks.durable())
+    /// What the ticket has come to, without waiting, where everything below `reached` is what is waited for: durable, or
+    /// replicated. `None` while it is open.
+    pub(crate) fn look(&self, ticket: Ticket, reached: Offset) -> Option<Result<()>> {
+        let is_open = reached < ticket.target && self.generation() == ticket.generation && !self.is_over();
+        if is_open { None } else { self.state.lock().resolve(ticket, reached) }
     }
 
     /// Ends the log: every ticket that is not durable is in doubt. What is poisoned can be closed, and what is
@@ -458,7 +460,7 @@ mod tests {
         watermarks.raise_durable(Offset(20));
         let cases = [(4, 0, true), (5, 0, false), (8, 1, true), (9, 1, false), (9, 2, true)];
         for (target, generation, survives) in cases {
-            let resolved = commit.look(ticket(target, generation), &watermarks).unwrap();
+            let resolved = commit.look(ticket(target, generation), watermarks.durable()).unwrap();
             assert_eq!(resolved.is_ok(), survives, "target {target} of generation {generation}");
         }
     }

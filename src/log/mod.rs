@@ -28,6 +28,7 @@ mod read;
 mod reader;
 mod recovery;
 mod removal;
+mod replicated;
 mod retention;
 mod snapshots;
 mod tail;
@@ -55,6 +56,7 @@ pub use recovery::{Cut, CutReason, RecoveryReport};
 pub(crate) use recovery::{
     OpenRequest, Recovered, is_unsupported, missing_head, recover, valid_batches_behind,
 };
+pub use replicated::Replicated;
 pub(crate) use snapshots::list as list_snapshots;
 pub use waiting::TailWait;
 

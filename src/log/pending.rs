@@ -4,9 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::Shared;
 use super::append::{AppendOutcome, Outcomes};
 use super::commit::Ticket;
+use super::{Replicated, Shared};
 use crate::error::{Error, Result};
 
 /// Resolves when the batches are durable; for a duplicate, when its original is. Dropping it cancels nothing.
@@ -34,15 +34,22 @@ use crate::error::{Error, Result};
 pub struct Pending {
     shared: Arc<Shared>,
     outcomes: Outcomes,
-    /// `None`: durable enough already.
+    /// Where the log ends behind the batches; `None` without any.
+    placed: Option<Ticket>,
+    /// The same while it is not known that they are durable enough.
     ticket: Option<Ticket>,
     /// Where the commit keeps this future's waker.
     place: Option<u64>,
 }
 
 impl Pending {
-    pub(super) fn new(shared: Arc<Shared>, outcomes: Outcomes, ticket: Option<Ticket>) -> Self {
-        Self { shared, outcomes, ticket, place: None }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        outcomes: Outcomes,
+        placed: Option<Ticket>,
+        ticket: Option<Ticket>,
+    ) -> Self {
+        Self { shared, outcomes, placed, ticket, place: None }
     }
 
     /// Where each batch is stored, in the order in which they were given. Not an acknowledgement yet.
@@ -53,7 +60,7 @@ impl Pending {
     /// Whether it has resolved well, without waiting.
     pub fn is_durable(&self) -> bool {
         self.ticket.is_none_or(|ticket| {
-            matches!(self.shared.commit.look(ticket, &self.shared.watermarks), Some(Ok(())))
+            matches!(self.shared.commit.look(ticket, self.shared.watermarks.durable()), Some(Ok(())))
         })
     }
 
@@ -64,9 +71,69 @@ impl Pending {
     /// [`Error::Truncated`] if a truncation removed them; [`Error::InDoubt`] if the log was closed, deleted or poisoned
     /// before. [`Error::Io`] where only the way to the sync failed (a file that cannot be opened or named): they are stored and
     /// not durable yet, and the log goes on: sending them again, or [`Log::sync`](crate::Log::sync), tells.
-    pub fn wait(self) -> Result<Vec<AppendOutcome>> {
-        self.shared.settle(self.ticket)?;
-        Ok(self.outcomes.into_vec())
+    pub fn wait(mut self) -> Result<Vec<AppendOutcome>> {
+        self.settle()?;
+        Ok(self.take_outcomes())
+    }
+
+    /// The same for all replicas: resolves when the [high watermark](crate::Log::set_high_watermark) has passed the batches
+    /// as well, for a duplicate its original. So a host that replicates acknowledges `acks=all`: a batch that was truncated
+    /// resolves to [`Error::Truncated`], also when the high watermark passes another one that has its offset by then.
+    ///
+    /// Where the host sets no high watermark it is nothing more than this `Pending`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use idemlog::{AppendOptions, BatchBuilder, LogDir, LogDirOptions, Offset};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// log.set_high_watermark(Offset(0)); // of this host's replicas, from now on
+    ///
+    /// let batch = BatchBuilder::new().record(b"k", b"v").build()?;
+    /// let replicated = log.submit(&[batch], AppendOptions::default())?.replicated();
+    /// assert!(!replicated.wait(Duration::ZERO)?);
+    /// log.set_high_watermark(Offset(1)); // all of them have fetched it
+    /// assert!(replicated.wait(Duration::ZERO)?);
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    pub fn replicated(self) -> Replicated {
+        Replicated::new(self)
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Blocks until the batches are durable enough.
+    pub(super) fn settle(&self) -> Result<()> {
+        self.shared.settle(self.ticket)
+    }
+
+    /// What waiting for the high watermark has come to; `None` while it is open. That it has come far enough is read first:
+    /// had a truncation come before that, the generation would show.
+    pub(super) fn look_replicated(&self) -> Option<Result<()>> {
+        let reached = self.shared.watermarks.high_watermark();
+        self.placed.map_or(Some(Ok(())), |placed| self.shared.commit.look(placed, reached))
+    }
+
+    /// Polls whether the batches are durable enough. Never blocks and does no I/O.
+    pub(super) fn poll_durable(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(ticket) = self.ticket else { return Poll::Ready(Ok(())) };
+        let shared = &self.shared;
+        let polled = shared.commit.poll(ticket, &mut self.place, &shared.watermarks, context.waker());
+        match polled {
+            Poll::Pending if shared.request_sync() => return Poll::Pending,
+            Poll::Pending => return Poll::Ready(Err(Error::NoSyncer)),
+            Poll::Ready(resolved) => resolved?,
+        }
+        self.ticket = None;
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn take_outcomes(&mut self) -> Vec<AppendOutcome> {
+        std::mem::take(&mut self.outcomes).into_vec()
     }
 }
 
@@ -75,16 +142,6 @@ impl Future for Pending {
 
     /// Never blocks and does no I/O.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        if let Some(ticket) = this.ticket {
-            let shared = &this.shared;
-            let polled = shared.commit.poll(ticket, &mut this.place, &shared.watermarks, context.waker());
-            match polled {
-                Poll::Pending if shared.request_sync() => return Poll::Pending,
-                Poll::Pending => return Poll::Ready(Err(Error::NoSyncer)),
-                Poll::Ready(resolved) => resolved?,
-            }
-        }
-        Poll::Ready(Ok(std::mem::take(&mut this.outcomes).into_vec()))
+        self.poll_durable(context).map_ok(|()| self.take_outcomes())
     }
 }

@@ -38,7 +38,7 @@ const PAUSES: [u32; 4] = [64, 128, 256, 512];
 
 /// What placing a call's batches came to.
 struct Placed {
-    /// `None` where nothing need become durable.
+    /// Behind which all batches are; `None` without any.
     ticket: Option<Ticket>,
     /// Whether any batch was stored, so that the log ends higher.
     is_new: bool,
@@ -72,8 +72,8 @@ impl Log {
     fn append_lent(&self, batch: &Lent<'_>) -> Result<AppendOutcome> {
         let (mut outcome, options) = (AppendOutcome::UNKNOWN, AppendOptions::default());
         let (batches, outcomes) = (slice::from_ref(batch), slice::from_mut(&mut outcome));
-        let ticket = self.shared.place(batches, options, true, outcomes)?;
-        self.shared.settle(ticket)?;
+        let placed = self.shared.place(batches, options, true, outcomes)?;
+        self.shared.settle(self.shared.follow_up(&placed, options)?)?;
         Ok(outcome)
     }
 
@@ -127,16 +127,17 @@ impl Log {
     /// Stores batches within the bounds of what may not be durable yet, for which it may wait or not.
     fn submit_within(&self, batches: &[Lent<'_>], options: AppendOptions, may_wait: bool) -> Result<Pending> {
         let mut outcomes = Outcomes::from_elem(AppendOutcome::UNKNOWN, batches.len());
-        let ticket = self.shared.place(batches, options, may_wait, &mut outcomes)?;
+        let placed = self.shared.place(batches, options, may_wait, &mut outcomes)?;
+        let ticket = self.shared.follow_up(&placed, options)?;
         if ticket.is_some() {
             self.shared.request_sync();
         }
-        Ok(Pending::new(self.shared.clone(), outcomes, ticket))
+        Ok(Pending::new(self.shared.clone(), outcomes, placed.ticket, ticket))
     }
 }
 
 impl Shared {
-    /// Stores batches, and says what came of each. The ticket is `None` when they are as durable as they must be.
+    /// Stores batches, and says what came of each.
     #[inline(always)]
     fn place(
         &self,
@@ -144,18 +145,17 @@ impl Shared {
         options: AppendOptions,
         may_wait: bool,
         outcomes: &mut [AppendOutcome],
-    ) -> Result<Option<Ticket>> {
+    ) -> Result<Placed> {
         let plain = match (batches, &mut *outcomes) {
             ([batch], [outcome]) if options.are_plain() => {
                 self.telling(|| self.place_plain(batch, outcome))?
             }
             _ => None,
         };
-        let placed = match plain {
-            Some(placed) => placed,
-            None => self.place_any(batches, options, may_wait, outcomes)?,
-        };
-        self.follow_up(&placed, options)
+        match plain {
+            Some(placed) => Ok(placed),
+            None => self.place_any(batches, options, may_wait, outcomes),
+        }
     }
 
     /// What placing batches leaves to do without the lock. The ticket, if they must become durable.

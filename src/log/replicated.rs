@@ -1,0 +1,82 @@
+//! An append that is stored and not yet known to be on all replicas.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use super::Pending;
+use super::append::AppendOutcome;
+use crate::error::Result;
+
+/// Resolves when the batches of an append are on all replicas that the host counts: the high watermark has passed them, and
+/// they are as durable here as was asked. See [`Pending::replicated`].
+///
+/// Block on it with [`wait`](Self::wait), or await it: then somebody else must sync, as for a [`Pending`]. Dropping it cancels
+/// nothing.
+#[derive(Debug)]
+#[must_use = "the batches are stored, but not known to be replicated until this resolves"]
+pub struct Replicated {
+    pending: Pending,
+    /// Where the tail keeps this future's waker.
+    place: Option<u64>,
+}
+
+impl Replicated {
+    pub(super) fn new(pending: Pending) -> Self {
+        Self { pending, place: None }
+    }
+
+    /// Where each batch is stored, in the order in which they were given. Not an acknowledgement yet.
+    pub fn outcomes(&self) -> &[AppendOutcome] {
+        self.pending.outcomes()
+    }
+
+    /// Blocks until the batches are replicated, at most for `timeout` and the sync that they may need, which it leads when
+    /// nobody else does. `false`: they are not yet, and may be waited for again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pending::wait`]: [`Error::Truncated`](crate::Error::Truncated) if a truncation removed them, whatever stands at
+    /// their offsets now; [`Error::InDoubt`](crate::Error::InDoubt) if the log ended before.
+    pub fn wait(&self, timeout: Duration) -> Result<bool> {
+        let deadline = Instant::now().checked_add(timeout);
+        self.pending.settle()?;
+        let tail = &self.pending.shared().tail;
+        loop {
+            if let Some(resolved) = self.pending.look_replicated() {
+                return resolved.map(|()| true);
+            }
+            if !tail.wait(deadline, || self.pending.look_replicated().is_some()) {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+impl Future for Replicated {
+    type Output = Result<Vec<AppendOutcome>>;
+
+    /// Never blocks and does no I/O.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { pending, place } = &mut *self;
+        ready!(pending.poll_durable(context))?;
+        loop {
+            if let Some(resolved) = pending.look_replicated() {
+                return Poll::Ready(resolved.map(|()| pending.take_outcomes()));
+            }
+            let ready = || pending.look_replicated().is_some();
+            if !pending.shared().tail.register(place, context.waker(), ready) {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl Drop for Replicated {
+    /// An appender need not wake who waits no longer.
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.pending.shared().tail.forget(place);
+        }
+    }
+}
