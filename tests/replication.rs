@@ -14,10 +14,11 @@ use std::task::{Context, Poll, Wake};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use common::{MODES, batch, open, options, plain, stored};
+use common::{MODES, batch, change, open, options, plain, stored};
 use idemlog::{
     AppendOptions, Batch, ControlRecord, Durability, Error, ErrorCode, IoMode, LeaderEpoch, Log, LogDir,
-    Offset, Origin, ProducerEpoch, ProducerId, RecordCheck, Replicated, UncheckedBatch,
+    Offset, Origin, ProducerEpoch, ProducerId, ProducerInfo, ProducerStates, RecordCheck, Replicated,
+    Timestamp, UncheckedBatch,
 };
 
 /// Longer than anything takes that does not hang.
@@ -136,6 +137,133 @@ fn what_a_deposed_leader_still_stores_is_refused_and_no_epoch_is_raised() {
         log.append(&plain("behind it")).unwrap();
         let last = log.read(log.log_end_offset() + -1, 1).unwrap().batches().next().unwrap().unwrap();
         assert_eq!(last.header().leader_epoch, LeaderEpoch(8), "{mode:?}");
+    }
+}
+
+/// Begins an empty replica where the batches of its leader begin, and copies them.
+fn follow_from_the_start(from: &Log, to: &Log) {
+    let states = from.export_producers_at(from.log_start_offset()).unwrap();
+    to.truncate_fully(states.offset).unwrap();
+    to.import_producers(&states).unwrap();
+    follow(from, to);
+    to.set_high_watermark(from.high_watermark());
+    to.delete_records(from.log_start_offset()).unwrap();
+}
+
+/// What `log` knows of its producers, but for when it saw them last.
+fn known(log: &Log) -> Vec<ProducerInfo> {
+    let unseen = |mut producer: ProducerInfo| {
+        producer.last_seen = Timestamp(0);
+        producer
+    };
+    log.producers().into_iter().map(unseen).collect()
+}
+
+/// A leader's log whose head is deleted, up to the middle of a batch. The batches of producer 1 are gone with their
+/// segments, that of producer 2 is cut into by the log start, producer 3 has the rest.
+fn without_a_head(dir: &LogDir) -> Log {
+    let log = dir.partition("t", 0).unwrap();
+    let append = |batch| log.append(&batch).map(drop).unwrap();
+    (0..3).for_each(|at| append(batch(1, 0, at, 1)));
+    log.roll().unwrap();
+    append(batch(3, 0, 0, 1));
+    append(batch(2, 0, 0, 4));
+    (1..60).for_each(|at| append(batch(3, 0, at, 1)));
+    log.delete_records(Offset(6)).unwrap();
+    assert_eq!(log.apply_retention().unwrap(), 1);
+    log
+}
+
+/// What a replica knew of producers could only be had as of the leader's end: one that copied the batches that the leader
+/// still has knew nothing of who had sent those before, and stored a second time what its leader had answered as a duplicate.
+#[test]
+fn a_replica_that_begins_late_answers_every_duplicate_that_its_leader_answers() {
+    for mode in MODES {
+        let data = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let dirs = data.each_ref().map(|data| open(data.path(), mode));
+        let leader = without_a_head(&dirs[0]);
+        let follower = dirs[1].partition("t", 0).unwrap();
+        follow_from_the_start(&leader, &follower);
+        let again = || [batch(1, 0, 2, 1), batch(2, 0, 0, 4), batch(3, 0, 59, 1)];
+        let same = |one: &Log, other: &Log, what: &str| {
+            assert_eq!(known(one), known(other), "{mode:?} {what}");
+            assert_eq!(stored(one), stored(other), "{mode:?} {what}");
+            assert_eq!(one.log_start_offset(), other.log_start_offset(), "{mode:?} {what}");
+            for batch in again() {
+                let outcomes = [one, other].map(|log| log.append(&batch).unwrap());
+                assert!(outcomes[0].is_duplicate(), "{mode:?} {what} {outcomes:?}");
+                assert_eq!(outcomes[0].offsets(), outcomes[1].offsets(), "{mode:?} {what}");
+            }
+        };
+        same(&follower, &leader, "copied");
+
+        let [_leading, following, another] = dirs;
+        following.close().unwrap();
+        let dir = open(data[1].path(), mode);
+        let follower = dir.partition("t", 0).unwrap();
+        same(&follower, &leader, "after a restart");
+        let third = another.partition("t", 0).unwrap();
+        follow_from_the_start(&follower, &third);
+        same(&third, &leader, "a replica of the replica");
+        drop((third, another)); // killed
+        let dir = open(data[2].path(), mode);
+        same(&dir.partition("t", 0).unwrap(), &leader, "after a kill");
+    }
+}
+
+/// The batch that the log start lies in begins below: a follower that begins at the log start cannot take it.
+#[test]
+fn producers_are_exported_as_of_the_batch_that_holds_the_offset() {
+    for mode in MODES {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (leading, following) = (open(one.path(), mode), open(other.path(), mode));
+        let (leader, follower) = (without_a_head(&leading), following.partition("t", 0).unwrap());
+        let at = |offset: i64| leader.export_producers_at(Offset(offset));
+        let begins = [6, 7, 8, 9].map(|offset| at(offset).unwrap().offset.0);
+        assert_eq!(begins, [4, 4, 8, 9], "{mode:?}");
+        let end = leader.log_end_offset();
+        let ids = |states: &ProducerStates| {
+            follower.truncate_fully(states.offset).unwrap();
+            follower.import_producers(states).unwrap();
+            known(&follower).iter().map(|producer| producer.producer_id.0).collect::<Vec<_>>()
+        };
+        assert_eq!((ids(&at(6).unwrap()), ids(&at(8).unwrap())), (vec![1, 3], vec![1, 2, 3]), "{mode:?}");
+        assert_eq!(at(end.0).unwrap(), leader.export_producers(), "{mode:?}");
+        for outside in [5, end.0 + 1] {
+            let refused = at(outside);
+            assert!(
+                matches!(refused, Err(Error::OffsetOutOfRange { got, start: Offset(6), end: it }) if got.0 == outside && it == end),
+                "{mode:?} {refused:?}"
+            );
+        }
+
+        follower.truncate_fully(Offset(6)).unwrap();
+        let fetched = leader.read(Offset(6), 1).unwrap();
+        let first = fetched.batches().next().unwrap().unwrap().check(RecordCheck::Header, 0).unwrap();
+        let replicated = AppendOptions::default().origin(Origin::Replication);
+        let refused = follower.submit(&[first], replicated).unwrap_err();
+        assert!(
+            matches!(refused, Error::UnexpectedOffset { expected: Offset(6), got: Offset(4) }),
+            "{refused}"
+        );
+    }
+}
+
+/// A snapshot that covers deleted batches is all that tells of their producers.
+#[test]
+fn producers_are_not_exported_without_those_that_a_damaged_snapshot_knows() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = without_a_head(&dir);
+        log.export_producers_at(log.log_start_offset()).unwrap();
+        let path = log.directory().join("00000000000000000003.snapshot");
+        change(&path, |bytes| bytes[20] ^= 1);
+        let refused = log.export_producers_at(log.log_start_offset());
+        assert!(matches!(&refused, Err(Error::Corrupt(found)) if found.path == path), "{mode:?} {refused:?}");
+        dir.close().unwrap();
+        let refused = log.export_producers_at(log.log_start_offset());
+        assert!(matches!(refused, Err(Error::Closed)), "{mode:?} {refused:?}");
     }
 }
 

@@ -44,7 +44,7 @@ enum Step {
     Delete(u8),
     /// The follower deletes what the leader has deleted.
     Trim,
-    /// A new replica: of everything, or of nothing but what the leader knows of its producers.
+    /// A new replica: of all batches that the leader has, or of none; and of what it knows of its producers beyond them.
     StartOver {
         at_end: bool,
     },
@@ -291,7 +291,8 @@ impl Pair {
     fn copy(&mut self, count: usize) -> bool {
         self.find_back();
         let (leader, follower) = (self.leader.log(), self.follower.log());
-        let fetched = leader.read(follower.log_end_offset(), 2048).unwrap();
+        let from = follower.log_end_offset().max(leader.log_start_offset());
+        let fetched = leader.read(from, 2048).unwrap();
         let checked = fetched.batches().map(|batch| {
             batch.unwrap().check(RecordCheck::Full, DEFAULT_MAX_DECOMPRESSED).expect("what the leader took")
         });
@@ -341,15 +342,13 @@ impl Pair {
 
     fn start_over(&mut self, at_end: bool) {
         let (leader, follower) = (self.leader.log(), self.follower.log());
-        if at_end {
-            let states = leader.export_producers();
-            follower.truncate_fully(states.offset).unwrap();
-            follower.import_producers(&states).unwrap();
-        } else if leader.log_start_offset() == Offset(0) {
-            follower.truncate_fully(Offset(0)).unwrap();
+        let states = if at_end {
+            leader.export_producers()
         } else {
-            return;
-        }
+            leader.export_producers_at(leader.log_start_offset()).unwrap()
+        };
+        follower.truncate_fully(states.offset).unwrap();
+        follower.import_producers(&states).unwrap();
         self.parted = false;
     }
 

@@ -50,6 +50,8 @@ pub enum Error {
         end: Offset,
     },
     /// A replicated batch does not begin at the log end offset or above, or imported producers are not of the log end offset.
+    /// A replica whose first batch holds its log start offset begins where that batch does
+    /// ([`export_producers_at`](crate::Log::export_producers_at)).
     UnexpectedOffset {
         /// The log end offset.
         expected: Offset,

@@ -1,10 +1,13 @@
 //! What a partition knows of its producers, taken from one replica to another.
 
+use std::sync::Arc;
+
 use super::{Log, Shared};
 use crate::error::{Error, Result};
 use crate::fs::atomic;
 use crate::fs::name::SegmentFile;
 use crate::producer::snapshot;
+use crate::segment::Segment;
 use crate::types::Offset;
 
 /// The producers of a partition as of an offset, as bytes: those of a `.snapshot` file. See
@@ -31,6 +34,44 @@ impl Log {
         let appender = self.shared.appender.lock();
         let bytes = snapshot::encode(&appender.producers, None);
         ProducerStates { offset: self.shared.watermarks.log_end(), bytes }
+    }
+
+    /// What this log knew of its producers at `offset`, for a replica that begins there: at the leader's log start offset one gets
+    /// all batches that the leader has, and with this what the leader knows beyond them. Where `offset` lies inside of a batch
+    /// it is as of the offset at which that batch begins, which is the answer's: a replica gets whole batches, so it begins
+    /// there, too. Who was forgotten since is left out.
+    ///
+    /// Reads the newest snapshot at or below that offset, and the headers of the batches in between; appends go on meanwhile,
+    /// snapshots and retention wait.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset, ProducerEpoch, Sequence};
+    ///
+    /// # let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    /// let leader = LogDir::open(one.path(), LogDirOptions::default())?;
+    /// let follower = LogDir::open(other.path(), LogDirOptions::default())?;
+    /// let (from, to) = (leader.partition("orders", 0)?, follower.partition("orders", 0)?);
+    /// let id = leader.new_producer_id()?;
+    /// let batch = BatchBuilder::new().producer(id, ProducerEpoch(0), Sequence(0)).record(b"k", b"v").build()?;
+    /// from.append(&batch)?;
+    /// from.delete_records(Offset(1))?;
+    /// from.append(&BatchBuilder::new().record(b"k", b"to be copied").build()?)?;
+    ///
+    /// let states = from.export_producers_at(from.log_start_offset())?;
+    /// to.truncate_fully(states.offset)?;
+    /// to.import_producers(&states)?;
+    /// assert_eq!(to.log_end_offset(), Offset(1)); // what is fetched next goes here
+    /// assert!(to.append(&batch)?.is_duplicate()); // although its record is gone on both sides
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OffsetOutOfRange`] below the log start offset and above the log end offset. [`Error::Corrupt`] where it cannot
+    /// be told any more: the snapshot that covers deleted batches is damaged, or a batch is. [`Error::Closed`], [`Error::Gone`];
+    /// the disk's.
+    pub fn export_producers_at(&self, offset: Offset) -> Result<ProducerStates> {
+        self.shared.export_producers_at(offset)
     }
 
     /// Takes over what another replica knew of its producers at the offset where this log begins. The log must be empty
@@ -66,6 +107,24 @@ impl Log {
 }
 
 impl Shared {
+    fn export_producers_at(&self, got: Offset) -> Result<ProducerStates> {
+        // Neither batches nor snapshots go away meanwhile.
+        let _sealing = self.sealing.lock();
+        self.check_readable()?;
+        let (start, end) = (self.watermarks.log_start(), self.watermarks.readable_end());
+        if !(start..=end).contains(&got) {
+            return Err(Error::OffsetOutOfRange { got, start, end });
+        }
+        let (segments, now) = (self.segments.load_full(), self.now());
+        let offset = begin_of_batch(&segments, got)?;
+        let known = self.complete_snapshot(&segments, offset, now)?;
+        let mut producers = known.replay(&segments, offset, now)?.producers;
+        self.count_all_open();
+        let forgotten = self.forgotten(producers.ids());
+        producers.retain(|id| !forgotten.contains(&id));
+        Ok(ProducerStates { offset, bytes: snapshot::encode(&producers, None) })
+    }
+
     fn import_producers(&self, states: &ProducerStates) -> Result<()> {
         let _files = self.hold_files();
         let mut appender = self.appender.lock();
@@ -91,4 +150,12 @@ impl Shared {
         appender.producers = producers;
         Ok(())
     }
+}
+
+/// Where the batch that holds `offset` begins; `offset` itself if there is none.
+fn begin_of_batch(segments: &[Arc<Segment>], offset: Offset) -> Result<Offset> {
+    let behind = segments.partition_point(|segment| segment.base_offset() <= offset);
+    let Some(segment) = behind.checked_sub(1).map(|at| &segments[at]) else { return Ok(offset) };
+    let next = segment.cursor_at(offset)?.peek()?;
+    Ok(next.map_or(offset, |batch| batch.header.base_offset.min(offset)))
 }

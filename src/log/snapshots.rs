@@ -3,14 +3,14 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::{Appender, Shared};
-use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::error::{Corruption, CorruptionKind, Error, IoContext, Result};
 use crate::fs::missing::or_too_long;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{Access, Disk, DiskFile, IoMode, atomic, read_whole};
@@ -73,13 +73,6 @@ impl Place<'_> {
     }
 }
 
-/// A snapshot file that cannot be used, and why.
-#[derive(Clone, Debug)]
-pub(super) struct Unusable {
-    pub(super) path: PathBuf,
-    pub(super) reason: String,
-}
-
 /// The offsets of the snapshot files in a partition, newest first.
 pub(crate) fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<Offset>> {
     let mut offsets: Vec<Offset> = disk
@@ -139,7 +132,8 @@ fn identity_fits(
     })
 }
 
-/// The newest usable snapshot at or below `limit` of those at `offsets`, newest first; and those that were passed over.
+/// The newest usable snapshot at or below `limit` of those at `offsets`, newest first; and what is wrong with those that
+/// were passed over.
 pub(super) fn newest(
     place: Place<'_>,
     offsets: &[Offset],
@@ -148,19 +142,22 @@ pub(super) fn newest(
     limit: Offset,
     policy: &ProducerPolicy,
     now: Timestamp,
-) -> Result<(Option<Snapshot>, Vec<Unusable>)> {
+) -> Result<(Option<Snapshot>, Vec<Corruption>)> {
     let mut unusable = Vec::new();
     for &offset in offsets.iter().filter(|&&offset| offset <= limit) {
-        let reason = match load(place, offset, policy, now) {
+        let found = match load(place, offset, policy, now) {
             Ok(snapshot) if identity_fits(snapshot.identity.as_ref(), segments, log_start)? => {
                 return Ok((Some(snapshot), unusable));
             }
-            Ok(_) => "its last batch is not in the log".to_owned(),
+            Ok(_) => {
+                let path = place.directory.join(SegmentFile::Snapshot.name(offset));
+                Corruption::new(path, 0, CorruptionKind::Format("its last batch is not in the log"))
+            }
             Err(error) if is_newer_version(&error) => return Err(error),
-            Err(Error::Corrupt(corruption)) => corruption.kind.to_string(),
+            Err(Error::Corrupt(corruption)) => corruption,
             Err(error) => return Err(error),
         };
-        unusable.push(Unusable { path: place.directory.join(SegmentFile::Snapshot.name(offset)), reason });
+        unusable.push(found);
     }
     Ok((None, unusable))
 }
@@ -280,11 +277,39 @@ impl Shared {
         limit: Offset,
         now: Timestamp,
     ) -> Result<Snapshot> {
+        self.find_snapshot(segments, limit, now).map(|(found, _)| found)
+    }
+
+    /// The same for who must not miss what the log has no batches of any more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if a snapshot that tells of it cannot be used.
+    pub(super) fn complete_snapshot(
+        &self,
+        segments: &[Arc<Segment>],
+        limit: Offset,
+        now: Timestamp,
+    ) -> Result<Snapshot> {
+        let (found, unusable) = self.find_snapshot(segments, limit, now)?;
+        let begin = segments.first().map_or(limit, |first| first.base_offset());
+        match unusable.into_iter().next() {
+            Some(unusable) if found.offset < begin => Err(Error::Corrupt(unusable)),
+            _ => Ok(found),
+        }
+    }
+
+    fn find_snapshot(
+        &self,
+        segments: &[Arc<Segment>],
+        limit: Offset,
+        now: Timestamp,
+    ) -> Result<(Snapshot, Vec<Corruption>)> {
         let (policy, place) = (&self.options().producers, self.snapshot_place());
         let offsets = list(place.disk, place.directory)?;
         let log_start = self.watermarks.log_start();
-        let (found, _) = newest(place, &offsets, segments, log_start, limit, policy, now)?;
-        Ok(Snapshot::or_empty(found, policy))
+        let (found, unusable) = newest(place, &offsets, segments, log_start, limit, policy, now)?;
+        Ok((Snapshot::or_empty(found, policy), unusable))
     }
 
     /// Writes the producers as they were at `point`, below which everything is durable.
@@ -365,7 +390,7 @@ impl Shared {
 
     /// Which of these have expired or were evicted: they do not come back. Looks for a few at a time under the append lock,
     /// and at nothing else.
-    fn forgotten(&self, mut ids: impl Iterator<Item = ProducerId>) -> HashSet<ProducerId> {
+    pub(super) fn forgotten(&self, mut ids: impl Iterator<Item = ProducerId>) -> HashSet<ProducerId> {
         let mut forgotten = HashSet::new();
         if !self.appender.lock().producers.has_forgotten() {
             return forgotten;

@@ -680,5 +680,5 @@ fn load_snapshot(
     let (disk, policy) = (&*request.environment.disk, &request.options.producers);
     let place = Place { disk, directory: &request.directory, mode: request.mode };
     let (snapshot, unusable) = snapshots::newest(place, offsets, segments, log_start, limit, policy, now)?;
-    Ok((snapshot, unusable.into_iter().map(|unusable| (unusable.path, unusable.reason)).collect()))
+    Ok((snapshot, unusable.into_iter().map(|unusable| (unusable.path, unusable.kind.to_string())).collect()))
 }
