@@ -129,7 +129,8 @@ impl Log {
         let mut outcomes = Outcomes::from_elem(AppendOutcome::UNKNOWN, batches.len());
         let placed = self.shared.place(batches, options, may_wait, &mut outcomes)?;
         let ticket = self.shared.follow_up(&placed, options)?;
-        if ticket.is_some() {
+        // Nobody may come to wait; and readers of a synced log see nothing earlier.
+        if ticket.is_some() || self.shared.admission.durability() == Durability::Synced {
             self.shared.request_sync();
         }
         Ok(Pending::new(self.shared.clone(), outcomes, placed.ticket, ticket))

@@ -37,6 +37,9 @@ pub enum Origin {
 #[non_exhaustive]
 pub struct AppendOptions {
     /// What this append survives once it is acknowledged. Default: as the log.
+    ///
+    /// A `Buffered` append to a log that is `Synced` waits for no sync, and readers see it behind the next one, for which a
+    /// background thread is asked.
     pub durability: Option<Durability>,
     /// The leader epoch to stamp, in which the host took the batches. One that is over is refused
     /// ([`Error::StaleLeaderEpoch`](crate::Error::StaleLeaderEpoch)): it is below the log's
