@@ -6,13 +6,17 @@
 )]
 
 mod common;
+#[path = "common/gate.rs"]
+mod gate;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use common::{MODES, batch, open, options, small, stored};
+use gate::GatedDisk;
 use idemlog::sim::{Fault, Operation, SimDisk};
 use idemlog::{AppendOptions, Durability, Error, IoMode, Log, LogDir, Offset};
 
@@ -60,6 +64,49 @@ fn a_refusal_for_a_full_backlog_has_the_workers_empty_it() {
         assert!(matches!(submit(2), Err(Error::WouldBlock { bound: "max_pending" })));
         assert!(log.wait_for(Offset(0), Duration::from_secs(30)), "nobody synced");
         drop(submit(2).unwrap());
+    }
+}
+
+/// A host that maps `acks=1` to a buffered append had nothing to wait for, and nobody synced: consumers saw nothing until 64 MiB
+/// were there.
+#[test]
+fn what_is_buffered_in_a_synced_log_is_seen_without_anybody_waiting_for_it() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = LogDir::open(data.path(), options(mode).background_threads(1)).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let buffered = AppendOptions::default().durability(Durability::Buffered);
+        drop(log.submit(&[batch(1, 0, 0, 1)], buffered).unwrap());
+        assert!(log.wait_for(Offset(0), Duration::from_secs(30)), "nobody synced");
+    }
+}
+
+/// A worker that was asked to sync a partition while another one did waited for that one: a partition that is synced all the time
+/// kept two of them, and no other partition was synced.
+#[test]
+fn a_partition_that_is_being_synced_keeps_one_worker_and_no_more() {
+    for mode in MODES {
+        let gated = GatedDisk::new(&SimDisk::new(mode));
+        let options = options(mode).disk(gated.clone()).background_threads(2);
+        let dir = LogDir::open(Path::new("/data"), options).unwrap();
+        let (slow, other) = (dir.partition("slow", 0).unwrap(), dir.partition("other", 0).unwrap());
+        let submit = |log: &Log, at| log.submit(&[batch(1, 0, at, 1)], AppendOptions::default()).unwrap();
+        let gate = gated.close_before_for("00000000000000000000.log", Duration::from_secs(60));
+        let first = submit(&slow, 0);
+        gate.wait();
+        // Another worker comes to it, and must not stay.
+        let second = submit(&slow, 1);
+        std::thread::sleep(Duration::from_millis(50));
+        let pending = submit(&other, 0);
+        assert!(other.wait_for(Offset(0), Duration::from_secs(30)), "{mode:?}: no worker is left");
+        assert!(pending.is_durable() && !first.is_durable());
+        gate.open();
+        assert!(
+            slow.wait_for(Offset(1), Duration::from_secs(30)),
+            "{mode:?}: what came meanwhile is forgotten"
+        );
+        assert!(first.is_durable() && second.is_durable());
+        dir.close().unwrap();
     }
 }
 

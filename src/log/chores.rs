@@ -1,8 +1,9 @@
 //! What happens beside the append path: files made, synced, named, trimmed.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::admission::Admission;
@@ -22,6 +23,17 @@ use crate::types::Offset;
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// The blocks that the next segment of a busy partition begins with.
 const PREPARED_BLOCKS: u64 = 16 << 20;
+
+/// Asks for a sync again when the one that is under way is through.
+struct SyncLater(Weak<Shared>);
+
+impl Wake for SyncLater {
+    fn wake(self: Arc<Self>) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.request_sync();
+        }
+    }
+}
 
 impl Backlog {
     /// The bound that is exceeded, if one is.
@@ -78,16 +90,26 @@ impl Shared {
     pub(super) fn do_quick(&self) {
         let requested = self.chores.take(Urgency::Quick);
         // First what somebody waits for.
-        if requested.includes(Chore::Sync) && self.sync().is_err() && !self.commit.is_over() {
-            // Not a failed sync, but no way to it, and somebody may await it.
-            std::thread::sleep(RETRY_PAUSE);
-            self.request(Chore::Sync);
+        if requested.includes(Chore::Sync) {
+            self.sync_for_others();
         }
         if requested.includes(Chore::Populate) {
             self.report("populate", self.populate());
         }
         if requested.includes(Chore::Prepare) {
             self.report("prepare", self.prepare());
+        }
+    }
+
+    /// A worker that waited for the sync of one partition would be missed by all others.
+    fn sync_for_others(&self) {
+        if self.commit.wake_behind_sync(|| Waker::from(Arc::new(SyncLater(self.itself.clone())))) {
+            return;
+        }
+        if self.sync().is_err() && !self.commit.is_over() {
+            // Not a failed sync, but no way to it, and somebody may await it.
+            std::thread::sleep(RETRY_PAUSE);
+            self.request(Chore::Sync);
         }
     }
 

@@ -261,6 +261,19 @@ impl Commit {
         Poll::Pending
     }
 
+    /// If somebody syncs, or keeps others from syncing, has that thread wake the waker when it is through: for who has more to
+    /// do than to wait for it.
+    pub(crate) fn wake_behind_sync(&self, waker: impl FnOnce() -> Waker) -> bool {
+        let mut state = self.state.lock();
+        let is_under_way = state.syncing || state.pausing > 0;
+        if is_under_way {
+            state.next_waker += 1;
+            let place = (Offset::ZERO, state.next_waker);
+            state.wakers.insert(place, waker());
+        }
+        is_under_way
+    }
+
     /// What the ticket has come to, without waiting, where everything below `reached` is what is waited for: durable, or
     /// replicated. `None` while it is open.
     pub(crate) fn look(&self, ticket: Ticket, reached: Offset) -> Option<Result<()>> {

@@ -28,7 +28,8 @@ pub struct LogDirOptions {
     /// How each partition stores its batches, where [`log_for`](Self::log_for) does not say it for each.
     pub log: LogOptions,
     /// How many threads prepare pages and segments ahead of the appenders, write snapshots, and sync for futures.
-    /// Of two or more, one is always free of what takes long. Default: 0, the engine starts no thread; the appender does
+    /// Of two or more, one is always free of what takes long. Each syncs one partition at a time, so that is also how many
+    /// partitions sync for futures at once. Default: 0, the engine starts no thread; the appender does
     /// that work itself when it comes to it, and awaiting a [`Pending`](crate::Pending) is an error, unless the host has
     /// threads in [`LogDir::run_background`](crate::LogDir::run_background).
     pub background_threads: usize,

@@ -1,4 +1,4 @@
-//! A simulated disk that holds up whoever makes a certain file, so that a test can do something else meanwhile.
+//! A simulated disk that holds up whoever makes a certain file, by creating it or giving it its name, so that a test can do something else meanwhile.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +10,7 @@ use idemlog::sim::SimDisk;
 use idemlog::{Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode};
 use parking_lot::Mutex;
 
-/// Who is not let go on goes on after this: what the test does meanwhile may be to wait for it.
+/// Who is not let go on goes on after this, unless the test says otherwise: what it does meanwhile may be to wait for it.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub struct GatedDisk {
 #[derive(Debug)]
 struct Closed {
     file: &'static str,
+    patience: Duration,
     arrived: Sender<()>,
     go_on: Receiver<()>,
 }
@@ -40,16 +41,20 @@ impl GatedDisk {
 
     /// Holds up whoever is the next to make a file of this name, before it is made.
     pub fn close_before(&self, file: &'static str) -> Gate {
+        self.close_before_for(file, PATIENCE)
+    }
+
+    pub fn close_before_for(&self, file: &'static str, patience: Duration) -> Gate {
         let ((arrives, arrived), (go_on, goes_on)) = (channel(), channel());
-        *self.closed.lock() = Some(Closed { file, arrived: arrives, go_on: goes_on });
+        *self.closed.lock() = Some(Closed { file, patience, arrived: arrives, go_on: goes_on });
         Gate { arrived, go_on }
     }
 
     fn pass(&self, path: &Path) {
         let closed = self.closed.lock().take_if(|closed| path.ends_with(closed.file));
-        if let Some(Closed { arrived, go_on, .. }) = closed {
+        if let Some(Closed { patience, arrived, go_on, .. }) = closed {
             arrived.send(()).unwrap();
-            let _ = go_on.recv_timeout(PATIENCE);
+            let _ = go_on.recv_timeout(patience);
         }
     }
 }
@@ -87,6 +92,7 @@ impl Disk for GatedDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.pass(to);
         self.disk.rename(from, to)
     }
 
