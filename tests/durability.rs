@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{MODES, batch, open, options, small, stored};
 use gate::GatedDisk;
@@ -59,7 +59,7 @@ fn a_refusal_for_a_full_backlog_has_the_workers_empty_it() {
         let dir = LogDir::open(data.path(), logs).unwrap();
         let log = dir.partition("t", 0).unwrap();
         let buffered = AppendOptions::default().durability(Durability::Buffered);
-        let submit = |at| log.try_submit(&[batch(1, 0, at, 1)], buffered);
+        let submit = |at| common::try_submit(&log, &batch(1, 0, at, 1), buffered);
         drop((submit(0).unwrap(), submit(1).unwrap()));
         assert!(matches!(submit(2), Err(Error::WouldBlock { bound: "max_pending" })));
         assert!(log.wait_for(Offset(0), Duration::from_secs(30)), "nobody synced");
@@ -216,11 +216,58 @@ fn a_full_backlog_makes_submit_wait_and_try_submit_say_so() {
         let data = tempfile::tempdir().unwrap();
         let dir = LogDir::open(data.path(), options(mode).log(small(mode).max_pending(2))).unwrap();
         let log = dir.partition("t", 0).unwrap();
-        let submit = |at| log.try_submit(&[batch(1, 0, at, 1)], AppendOptions::default());
+        let submit = |at| common::try_submit(&log, &batch(1, 0, at, 1), AppendOptions::default());
         drop((submit(0).unwrap(), submit(1).unwrap()));
         assert!(matches!(submit(2), Err(Error::WouldBlock { bound: "max_pending" })));
         drop(log.submit(&[batch(1, 0, 2, 1)], AppendOptions::default()).unwrap());
         assert_eq!(log.durable_offset(), Offset(2), "it synced to get room");
+    }
+}
+
+/// It made files, allocated and did chores like `submit`: an async host had to call it from a thread of its own, each time.
+#[test]
+fn try_submit_leaves_the_disk_to_others() {
+    for mode in MODES {
+        let disk = SimDisk::new(mode);
+        let logs = small(mode).snapshot_interval_bytes(10_000).durability(Durability::Buffered);
+        let dir = LogDir::open("/data", options(mode).log(logs).disk(Arc::new(disk.clone()))).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let calls = || Operation::ALL.map(|operation| (operation, disk.calls(operation)));
+        let mut refusals = 0;
+        for at in 0..200 {
+            let (batch, before) = ([batch(1, 0, at, 1)], calls());
+            let tried = log.try_submit(&batch, AppendOptions::default());
+            let mut expected = before;
+            if tried.is_ok() && mode == IoMode::Write {
+                expected[Operation::Write as usize].1 += 1;
+            }
+            assert_eq!(calls(), expected, "{mode:?} {at}");
+            if let Err(error) = tried {
+                assert!(matches!(error, Error::WouldBlock { bound: "room" }), "{error}");
+                drop(log.submit(&batch, AppendOptions::default()).unwrap());
+                refusals += 1;
+            }
+        }
+        assert_eq!(log.log_end_offset(), Offset(200));
+        assert!((2..100).contains(&refusals), "{refusals}");
+    }
+}
+
+#[test]
+fn workers_make_the_room_that_try_submit_lacks() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = LogDir::open(data.path(), options(mode).background_threads(1)).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        for at in 0..200 {
+            while let Err(error) = log.try_submit(&[batch(1, 0, at, 1)], AppendOptions::default()) {
+                assert!(matches!(error, Error::WouldBlock { .. }), "{error}");
+                assert!(Instant::now() < deadline, "{mode:?}: nobody makes room at {at}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        assert_eq!(log.log_end_offset(), Offset(200));
     }
 }
 

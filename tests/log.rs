@@ -50,10 +50,7 @@ fn what_is_appended_may_be_borrowed() {
         ("append", |log, batch| log.append(batch)),
         ("append_all", |log, batch| Ok(log.append_all(from_ref(batch))?[0])),
         ("submit", |log, batch| Ok(log.submit(from_ref(batch), AppendOptions::default())?.wait()?[0])),
-        (
-            "try_submit",
-            |log, batch| Ok(log.try_submit(from_ref(batch), AppendOptions::default())?.wait()?[0]),
-        ),
+        ("try_submit", |log, batch| Ok(common::try_submit(log, batch, AppendOptions::default())?.wait()?[0])),
     ];
     for mode in MODES {
         for ((name, append), stamps) in ways.into_iter().flat_map(|way| [(way, false), (way, true)]) {

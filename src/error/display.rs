@@ -50,6 +50,9 @@ impl fmt::Display for Error {
             Self::Unsettled => f.write_str(
                 "it is not known whether an earlier batch of this producer is stored: call retry first",
             ),
+            Self::WouldBlock { bound: "room" } => {
+                f.write_str("the log must make room first; try again, or submit where you may wait")
+            }
             Self::WouldBlock { bound } => write!(f, "the bound {bound} is reached; wait for pending appends"),
             Self::InvalidOption { option, expected, got } => {
                 write!(f, "option {option} must be {expected}, not {got}")

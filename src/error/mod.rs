@@ -95,7 +95,7 @@ pub enum Error {
     Unsettled,
     /// A bound was reached and the caller asked not to wait.
     WouldBlock {
-        /// The option that sets the bound.
+        /// The option that sets the bound; or `room`, where the log must first make some for more batches.
         bound: &'static str,
     },
     /// An option has a value that cannot work.

@@ -166,6 +166,8 @@ pub(crate) enum Chore {
     Retain = 64,
     /// The leader epochs written.
     LeaderEpochs = 128,
+    /// What an append lacks that does not wait.
+    Room = 256,
 }
 
 impl Chore {
@@ -176,7 +178,7 @@ impl Chore {
 
 /// The chores that are [`Urgency::Quick`]. The next segment is one of them: an appender that is through half of its own in
 /// less time than a snapshot takes would wait for that one to be written. (It waits for the sync of the segment before.)
-const QUICK: u32 = Chore::Populate as u32 | Chore::Sync as u32 | Chore::Prepare as u32;
+const QUICK: u32 = Chore::Populate as u32 | Chore::Sync as u32 | Chore::Prepare as u32 | Chore::Room as u32;
 
 /// The chores asked of one partition and not yet begun.
 #[derive(Debug, Default)]

@@ -93,6 +93,9 @@ impl Shared {
         if requested.includes(Chore::Sync) {
             self.sync_for_others();
         }
+        if requested.includes(Chore::Room) {
+            self.report("make room", self.provide_needed());
+        }
         if requested.includes(Chore::Populate) {
             self.report("populate", self.populate());
         }

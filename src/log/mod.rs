@@ -44,6 +44,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 
+use append::Need;
 pub use append::{AppendOptions, AppendOutcome, Origin};
 pub(crate) use identity::LogId;
 pub use metrics::LogMetrics;
@@ -128,6 +129,8 @@ struct Shared {
     /// Why the closing did not leave everything on the disk.
     badly_closed: OnceLock<Box<Error>>,
     chores: Chores,
+    /// What an append found missing last that did not wait for it.
+    needed: Mutex<Option<Need>>,
     /// What is to be populated. Behind a lock that nothing is done under.
     ahead: Mutex<Option<Ahead>>,
     counters: Counters,
@@ -307,6 +310,7 @@ impl Log {
             untouched: AtomicBool::new(untouched),
             badly_closed: OnceLock::new(),
             chores: Chores::default(),
+            needed: Mutex::default(),
             ahead: Mutex::default(),
             counters: Counters::default(),
             backlog: Backlog::default(),

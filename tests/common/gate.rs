@@ -1,4 +1,5 @@
 //! A simulated disk that holds up whoever makes a certain file, by creating it or giving it its name, so that a test can do something else meanwhile.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::io;
 use std::path::Path;

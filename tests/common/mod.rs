@@ -2,12 +2,13 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::Path;
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use idemlog::{
-    Batch, BatchBuilder, Clock, Durability, IoMode, Log, LogDir, LogDirOptions, LogOptions, Offset,
-    ProducerEpoch, ProducerId, Sequence, Timestamp,
+    AppendOptions, Batch, BatchBuilder, BatchBytes, Clock, Durability, Error, IoMode, Log, LogDir,
+    LogDirOptions, LogOptions, Offset, Pending, ProducerEpoch, ProducerId, Result, Sequence, Timestamp,
 };
 
 /// Both ways to the disk; every test that touches it runs over both.
@@ -65,6 +66,14 @@ pub fn value(id: i64, sequence: i32, at: usize) -> String {
 /// A batch without a producer.
 pub fn plain(text: &str) -> Batch {
     BatchBuilder::new().record("k", text).timestamp(Timestamp(5)).build().unwrap()
+}
+
+/// As an async host does it: at once, or where the log has to make room first, by waiting for that.
+pub fn try_submit<B: BatchBytes>(log: &Log, batch: &Batch<B>, options: AppendOptions) -> Result<Pending> {
+    match log.try_submit(from_ref(batch), options) {
+        Err(Error::WouldBlock { bound: "room" }) => log.submit(from_ref(batch), options),
+        tried => tried,
+    }
 }
 
 /// Everything a reader sees: base offset and CRC of each batch.

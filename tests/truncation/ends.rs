@@ -246,13 +246,13 @@ fn a_backlog_that_was_cut_does_not_hold_appends_up() {
         let log = dir.partition("t", 0).unwrap();
         for round in 0..5 {
             for _ in 0..4 {
-                drop(log.try_submit(&[plain("goes")], AppendOptions::default()).unwrap());
+                drop(common::try_submit(&log, &plain("goes"), AppendOptions::default()).unwrap());
             }
             let full = log.try_submit(&[plain("waits")], AppendOptions::default());
             assert!(matches!(full, Err(Error::WouldBlock { .. })));
             // Nothing is synced when all goes.
             log.truncate_fully(Offset(round)).unwrap();
-            drop(log.try_submit(&[plain("stays")], AppendOptions::default()).unwrap());
+            drop(common::try_submit(&log, &plain("stays"), AppendOptions::default()).unwrap());
             log.truncate_to(Offset(round)).unwrap();
         }
     }

@@ -29,7 +29,7 @@ pub use options::{AppendOptions, Origin};
 pub use outcome::AppendOutcome;
 pub(super) use outcome::Outcomes;
 use plan::Plan;
-use room::Need;
+pub(super) use room::Need;
 
 /// How many turns of an idle loop pass between the looks of whoever finds the append lock taken, before it goes to sleep.
 /// A batch is placed in less time than a thread takes to sleep and wake up; and a lock that changes hands at every batch
@@ -73,7 +73,7 @@ impl Log {
         let (mut outcome, options) = (AppendOutcome::UNKNOWN, AppendOptions::default());
         let (batches, outcomes) = (slice::from_ref(batch), slice::from_mut(&mut outcome));
         let placed = self.shared.place(batches, options, true, outcomes)?;
-        self.shared.settle(self.shared.follow_up(&placed, options)?)?;
+        self.shared.settle(self.shared.follow_up(&placed, options, true)?)?;
         Ok(outcome)
     }
 
@@ -92,7 +92,7 @@ impl Log {
         let mut outcomes = Outcomes::from_elem(AppendOutcome::UNKNOWN, batches.len());
         let options = AppendOptions::default();
         let placed = self.shared.place_any(batches, options, true, &mut outcomes)?;
-        self.shared.settle(self.shared.follow_up(&placed, options)?)?;
+        self.shared.settle(self.shared.follow_up(&placed, options, true)?)?;
         Ok(outcomes.into_vec())
     }
 
@@ -113,13 +113,16 @@ impl Log {
         self.submit_within(&lend(batches), options, true)
     }
 
-    /// The same as [`submit`](Self::submit), but it does not wait for what is not durable yet. For the disk it waits where
-    /// `submit` does, so it is for a thread that may block.
+    /// The same as [`submit`](Self::submit) for a thread that must not block: it waits neither for what is not durable yet nor for
+    /// the disk, and leaves chores to others. What is left is a copy into memory, or in [`IoMode::Write`](crate::IoMode) one write
+    /// into the page cache; and a sync where a follower's batch comes behind a gap, as for `submit`.
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`] where too much is not durable; nothing is stored, and background threads are asked to sync. Without any,
-    /// somebody must [`sync`](Self::sync) before more is taken.
+    /// [`Error::WouldBlock`] where too much is not durable, or the log has to make room first: blocks, the next segment, or its
+    /// first append since it was opened. Nothing is stored, and background threads are asked for what is missing: try again a
+    /// little later, or `submit` on a thread that may block. Without background threads somebody must do that, or
+    /// [`sync`](Self::sync), before more is taken.
     pub fn try_submit<B: BatchBytes>(&self, batches: &[Batch<B>], options: AppendOptions) -> Result<Pending> {
         self.submit_within(&lend(batches), options, false)
     }
@@ -128,7 +131,7 @@ impl Log {
     fn submit_within(&self, batches: &[Lent<'_>], options: AppendOptions, may_wait: bool) -> Result<Pending> {
         let mut outcomes = Outcomes::from_elem(AppendOutcome::UNKNOWN, batches.len());
         let placed = self.shared.place(batches, options, may_wait, &mut outcomes)?;
-        let ticket = self.shared.follow_up(&placed, options)?;
+        let ticket = self.shared.follow_up(&placed, options, may_wait)?;
         // Nobody may come to wait; and readers of a synced log see nothing earlier.
         if ticket.is_some() || self.shared.admission.durability() == Durability::Synced {
             self.shared.request_sync();
@@ -161,7 +164,7 @@ impl Shared {
 
     /// What placing batches leaves to do without the lock. The ticket, if they must become durable.
     #[inline(always)]
-    fn follow_up(&self, placed: &Placed, options: AppendOptions) -> Result<Option<Ticket>> {
+    fn follow_up(&self, placed: &Placed, options: AppendOptions, may_wait: bool) -> Result<Option<Ticket>> {
         if placed.is_new {
             self.tail.notify();
         }
@@ -172,7 +175,7 @@ impl Shared {
             // A segment without a name is found again only if it goes on where the log ends.
             self.sync()?;
         }
-        if placed.has_chores && !self.environment.queue.has_workers() {
+        if placed.has_chores && may_wait && !self.environment.queue.has_workers() {
             self.whole(|| self.do_chores());
         }
         let durability = options.durability.unwrap_or_else(|| self.admission.durability());
@@ -195,9 +198,9 @@ impl Shared {
         self.come_within_bounds(may_wait)?;
         let placed = self.telling(|| {
             if incoming.must_be_stamped(&self.admission) {
-                self.place_stamped(incoming, outcomes)
+                self.place_stamped(incoming, may_wait, outcomes)
             } else {
-                self.place_checked(incoming, outcomes)
+                self.place_checked(incoming, may_wait, outcomes)
             }
         });
         if matches!(&placed, Err(Error::Rejected(refused)) if refused.reason == RejectionReason::ProducerBudget)
@@ -240,16 +243,32 @@ impl Shared {
 
     /// Stores the batches with the time of the append as theirs.
     #[inline(never)]
-    fn place_stamped(&self, incoming: Incoming<'_>, outcomes: &mut [AppendOutcome]) -> Result<Placed> {
+    fn place_stamped(
+        &self,
+        incoming: Incoming<'_>,
+        may_wait: bool,
+        outcomes: &mut [AppendOutcome],
+    ) -> Result<Placed> {
         let stamped = incoming.stamped(self.environment.clock.now());
-        self.place_checked(incoming.with_stamped(&lend(&stamped)), outcomes)
+        self.place_checked(incoming.with_stamped(&lend(&stamped)), may_wait, outcomes)
     }
 
     /// Judges and stores under the lock; lets go of it to get what is missing, and then judges again.
-    fn place_checked(&self, incoming: Incoming<'_>, outcomes: &mut [AppendOutcome]) -> Result<Placed> {
+    fn place_checked(
+        &self,
+        incoming: Incoming<'_>,
+        may_wait: bool,
+        outcomes: &mut [AppendOutcome],
+    ) -> Result<Placed> {
         match self.try_place(incoming, outcomes)? {
             Ok(placed) => Ok(placed),
-            Err(need) => self.place_with(need, incoming, outcomes),
+            Err(need) if may_wait => self.place_with(need, incoming, outcomes),
+            Err(Need::Offsets) => Err(Error::OffsetsExhausted),
+            Err(need) => {
+                *self.needed.lock() = Some(need);
+                self.request(Chore::Room);
+                Err(Error::WouldBlock { bound: "room" })
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use crate::types::{Offset, Timestamp};
 
 /// What an append lacks before it can go on. Made without the append lock.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Need {
+pub(in crate::log) enum Need {
     /// Blocks of the disk up to this position of the active segment.
     Blocks(u64),
     /// A writer for the last segment, up to this position at least: it was opened or recovered, or its map is too small
@@ -93,6 +93,12 @@ impl Shared {
             .load()
             .last()
             .is_some_and(|last| last.file().end() < u64::from(self.options().segment_bytes))
+    }
+
+    /// Makes what an append found missing that did not wait for it.
+    pub(in crate::log) fn provide_needed(&self) -> Result<()> {
+        let needed = self.needed.lock().take();
+        needed.map_or(Ok(()), |need| self.change(|| self.provide(need)))
     }
 
     pub(super) fn provide(&self, need: Need) -> Result<()> {
