@@ -133,7 +133,7 @@ impl Shared {
         if requested.includes(Chore::Retain) {
             self.report("retention", self.apply_retention().map(drop));
         }
-        self.report("write checkpoints", self.environment.write_checkpoints());
+        self.report("write checkpoints", self.environment.checkpoints.write_if_stale());
     }
 
     /// A chore that failed changes nothing that was promised; it is tried again when it is asked for again.
@@ -415,7 +415,7 @@ impl Shared {
         self.write_leader_epochs()?;
         self.write_snapshot(point)?;
         self.recovery_point.store(point.0, Ordering::Release);
-        self.environment.checkpoints_stale.store(true, Ordering::Release);
+        self.environment.checkpoints.set_stale();
         Ok(())
     }
 

@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
 
 use super::background::Queue;
 use super::check_ahead::CheckAhead;
+use super::checkpointing::Checkpointing;
 use crate::clock::Clock;
-use crate::error::{Error, Result};
 use crate::fs::{DirectoryLock, Disk, Map};
 use crate::producer::ProducerTable;
 use crate::segment::Segment;
@@ -32,62 +32,7 @@ pub(crate) struct Environment {
     pub(crate) fences: Fences,
     /// Whether nothing may be written at all.
     pub(crate) read_only: bool,
-    /// One writer of checkpoint files at a time. Holds whether they may be another owner's by now.
-    pub(crate) checkpointing: Mutex<bool>,
-    /// Set when a recovery point or log start moved; taken by whoever writes the checkpoint files.
-    pub(crate) checkpoints_stale: AtomicBool,
-    /// The directory, which writes them.
-    pub(crate) checkpointer: OnceLock<Weak<dyn Checkpointer>>,
-}
-
-/// Writes the recovery points and log starts of all partitions of a directory, when it is the caller's turn.
-pub(crate) trait Checkpointer: Debug + Send + Sync {
-    fn write_checkpoints(&self) -> Result<()>;
-}
-
-impl Environment {
-    /// Writes the checkpoint files, if a partition has moved since, and the directory still has a handle.
-    pub(crate) fn write_checkpoints(&self) -> Result<()> {
-        if !self.checkpoints_stale.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        match self.write_stale_checkpoints() {
-            Err(Error::Closed) => Ok(()),
-            written => written,
-        }
-    }
-
-    /// Writes the checkpoint files, if a partition has moved since: what they say is durable when this returns, whoever wrote it.
-    ///
-    /// # Errors
-    ///
-    /// As [`write_checkpoints_now`](Self::write_checkpoints_now).
-    pub(crate) fn write_stale_checkpoints(&self) -> Result<()> {
-        // The turn comes first: whoever is still at it may fail.
-        let has_left = self.checkpointing.lock();
-        if self.checkpoints_stale.load(Ordering::Acquire) { self.write_in_turn(*has_left) } else { Ok(()) }
-    }
-
-    /// Writes the checkpoint files now: what they say is durable when this returns.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Closed`] when the directory is closed or has no handle any more, and nobody writes them; the disk's.
-    pub(crate) fn write_checkpoints_now(&self) -> Result<()> {
-        let has_left = self.checkpointing.lock();
-        self.write_in_turn(*has_left)
-    }
-
-    fn write_in_turn(&self, has_left: bool) -> Result<()> {
-        let Some(checkpointer) = self.checkpointer.get() else { return Ok(()) };
-        // Before anything is looked at: what moves from here on is for the next.
-        self.checkpoints_stale.store(false, Ordering::Release);
-        let written = match checkpointer.upgrade() {
-            Some(checkpointer) if !has_left => checkpointer.write_checkpoints(),
-            _ => Err(Error::Closed),
-        };
-        written.inspect_err(|_| self.checkpoints_stale.store(true, Ordering::Release))
-    }
+    pub(crate) checkpoints: Checkpointing,
 }
 
 /// How much of the disk may be allocated and not yet written, over all partitions. Small steps are always granted.

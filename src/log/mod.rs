@@ -10,6 +10,7 @@ mod append;
 pub(crate) mod background;
 mod change;
 pub(crate) mod check_ahead;
+pub(crate) mod checkpointing;
 mod chores;
 mod commit;
 #[cfg(all(test, idemlog_shuttle))]
@@ -249,7 +250,7 @@ impl Log {
         // Nor may it tell of offsets that the log has lost, when others have come in their place.
         let is_beyond = request.high_watermark.is_some_and(|told| told > recovered.log_end);
         if is_elsewhere || is_beyond || recovered.recovery_point != request.recovery_point {
-            request.environment.checkpoints_stale.store(true, Ordering::Release);
+            request.environment.checkpoints.set_stale();
         }
         Ok(Self::assemble(request, recovered))
     }

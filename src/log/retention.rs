@@ -132,7 +132,7 @@ impl Shared {
             self.raise_log_start(before)?;
         } else {
             // Whoever moved it may have failed to say so on the disk, and another may be about to.
-            self.environment.write_stale_checkpoints()?;
+            self.environment.checkpoints.settle()?;
         }
         Ok(self.watermarks.log_start())
     }
@@ -151,7 +151,7 @@ impl Shared {
         self.watermarks.raise_log_start(offset);
         drop(appender);
         // First the log start: leader epochs that begin above it would be taken for forgotten ones.
-        self.environment.write_checkpoints_now()?;
+        self.environment.checkpoints.write()?;
         if epochs != before { self.replace_leader_epochs(&epochs) } else { Ok(()) }
     }
 

@@ -197,7 +197,7 @@ impl Shared {
             drop(appender);
             // What was deleted must not come back with the next opening. Where that fails it is tried again with the next
             // checkpoints, and a crash before them loses nothing.
-            let _ = self.environment.write_checkpoints_now();
+            let _ = self.environment.checkpoints.write();
         }
         truncated
     }
@@ -219,7 +219,7 @@ impl Shared {
     /// Says on the disk that the log may end at `end`, and begin where it begins now.
     fn lower_checkpoints(&self, end: Offset) -> Result<()> {
         self.recovery_point.fetch_min(end.0, Ordering::AcqRel);
-        self.environment.write_checkpoints_now()
+        self.environment.checkpoints.write()
     }
 
     fn truncate_locked(
@@ -308,7 +308,8 @@ impl Shared {
         self.watermarks.announce_start(Some(new_start));
         let emptied = self
             .environment
-            .write_checkpoints_now()
+            .checkpoints
+            .write()
             .and_then(|()| self.start_over_locked(&mut self.appender.lock(), paused, new_start));
         self.watermarks.announce_start(None);
         emptied.inspect_err(|_| self.take_start_back())
@@ -316,7 +317,7 @@ impl Shared {
 
     /// The log may still be what it was: an opening must not begin it at the new start.
     fn take_start_back(&self) {
-        if let Err(error) = self.environment.write_checkpoints_now() {
+        if let Err(error) = self.environment.checkpoints.write() {
             // What came below the new start would be gone with the next opening.
             self.end_quietly(End::Poisoned(cause(error)));
         }

@@ -43,7 +43,7 @@ impl LogDir {
         // Waits for work of the partition that may itself wait to look at the partitions.
         log.into_iter().for_each(Log::abandon);
         let Some(doomed) = inner.take_out(name, log)? else { return Ok(false) };
-        inner.environment.checkpoints_stale.store(true, Ordering::Release);
+        inner.environment.checkpoints.set_stale();
         if_present(inner.options.disk.remove_directory(&doomed)).at("remove", &doomed)?;
         Ok(true)
     }

@@ -13,7 +13,7 @@ mod producer_ids;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::{Mutex, RwLock};
@@ -26,7 +26,8 @@ use crate::fs::name::{TopicPartition, directory_file};
 use crate::fs::{DirectoryLock, Disk, EntryKind, atomic};
 use crate::log::background::Queue;
 use crate::log::check_ahead::CheckAhead;
-use crate::log::environment::{Checkpointer, Environment, Fences, MapBudget, Removed, SpaceBudget};
+use crate::log::checkpointing::{Checkpointer, Checkpointing};
+use crate::log::environment::{Environment, Fences, MapBudget, Removed, SpaceBudget};
 use crate::log::{Log, LogMetrics};
 use crate::topic_id::TopicId;
 use crate::types::ProducerId;
@@ -131,10 +132,10 @@ impl LogDir {
     fn start(&self) -> Result<()> {
         let inner = &self.inner;
         let checkpointer: Weak<dyn Checkpointer> = Arc::<Inner>::downgrade(inner) as Weak<dyn Checkpointer>;
-        let _ = inner.environment.checkpointer.set(checkpointer);
+        inner.environment.checkpoints.write_by(checkpointer);
         if !inner.options.read_only {
             // By the old one, what is appended behind a cut would be taken for durable, and its loss for damage.
-            inner.environment.write_checkpoints()?;
+            inner.environment.checkpoints.write_if_stale()?;
         }
         for number in 0..inner.options.background_threads {
             let queue = inner.enlist();
@@ -249,7 +250,7 @@ impl LogDir {
         let options = inner.options.log_options(&name)?;
         // After a crash the new partition would be measured by the recovery point and log start of the one before it.
         if inner.gone.lock().contains(&name) {
-            inner.environment.write_checkpoints_now()?;
+            inner.environment.checkpoints.write()?;
         }
         atomic::create_level(&*inner.options.disk, &directory)?;
         let state = CheckpointedState::default();
@@ -388,13 +389,13 @@ impl Inner {
         if self.options.read_only {
             return Ok(());
         }
-        self.environment.write_checkpoints_now()?;
+        self.environment.checkpoints.write()?;
         if self.failed.lock().is_empty() { self.mark_clean() } else { Ok(()) }
     }
 
     /// Waits for whoever writes a file of the directory's. From here on nobody does: they may be another owner's soon.
     fn leave_to_the_next_owner(&self) {
-        *self.environment.checkpointing.lock() = true;
+        self.environment.checkpoints.leave();
         self.named_producers.iter().for_each(NamedProducers::leave);
         self.producer_ids.iter().for_each(ProducerIds::leave);
     }
@@ -506,9 +507,7 @@ pub(crate) fn environment(options: &LogDirOptions, lock: Option<DirectoryLock>) 
         },
         fences: Fences::default(),
         read_only: options.read_only,
-        checkpointing: crate::sync::Mutex::default(),
-        checkpoints_stale: AtomicBool::new(false),
-        checkpointer: OnceLock::new(),
+        checkpoints: Checkpointing::default(),
     }
 }
 
