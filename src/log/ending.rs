@@ -36,12 +36,16 @@ impl Shared {
     /// Ends a log whose last checkpoint came to `written`. A failure is remembered: the directory is not to be marked clean. The
     /// files are held until the log has ended, so that nobody makes another one in between.
     fn end_closed(&self, written: Result<()>) {
+        // Nor is anybody still at a sync: if it fails, it writes once more.
+        let _paused = self.commit.pause();
         let _files = self.hold_files();
         if self.is_closed() {
             return;
         }
         if let Err(error) = written.and_then(|()| self.finish()) {
             let _ = self.badly_closed.set(Box::new(error));
+            // An appender may be about to allocate, and where that fails to cut: the files may be another owner's then.
+            self.let_go_of_all();
         }
         self.end_quietly(End::Closed);
     }
@@ -99,6 +103,10 @@ impl Shared {
         self.end_quietly(End::Gone);
         drop(self.take_prepared(&mut self.appender.lock()));
         // Under their names there may soon be those of another partition.
+        self.let_go_of_all();
+    }
+
+    fn let_go_of_all(&self) {
         self.segments.load().iter().for_each(|segment| self.let_go_of(segment));
     }
 }
@@ -115,9 +123,29 @@ impl Drop for Shared {
 mod tests {
     use std::thread;
 
-    use crate::fs::sim::SimDisk;
+    use crate::fs::sim::{Fault, Operation, SimDisk};
     use crate::fs::{Disk, IoMode};
     use crate::{BatchBuilder, LogDir, LogDirOptions};
+
+    /// An appender that was about to allocate when a poisoned log was closed did so afterwards; and where that failed, it cut the
+    /// file to what it knew of, with what the next owner had appended meanwhile.
+    #[test]
+    fn nobody_allocates_in_a_log_that_was_closed_badly() {
+        for mode in [IoMode::Mapped, IoMode::Write] {
+            let disk = SimDisk::new(mode);
+            let options = LogDirOptions::default().disk(std::sync::Arc::new(disk.clone()));
+            let dir = LogDir::open("/data", options).unwrap();
+            let log = dir.partition("t", 0).unwrap();
+            let batch = BatchBuilder::new().record("k", "v").build().unwrap();
+            log.append(&batch).unwrap();
+            disk.inject(Fault::nth(Operation::Sync, 1));
+            log.append(&batch).unwrap_err();
+            dir.close().unwrap_err();
+            let allocated = disk.calls(Operation::Allocate);
+            log.shared.allocate(1 << 20).unwrap();
+            assert_eq!(disk.calls(Operation::Allocate), allocated, "{mode:?}");
+        }
+    }
 
     /// A close let go of the files before it said that the log is closed. Whoever waited for them made the next segment's
     /// file in between, in a directory that somebody else may have opened by then.

@@ -337,8 +337,8 @@ impl LogDir {
         sum
     }
 
-    /// Closes every partition and marks the directory clean if all of them closed well, so that the next opening reads
-    /// next to nothing. Other handles get [`Error::Closed`] afterwards.
+    /// Closes every partition, [`recovery_threads`](LogDirOptions::recovery_threads) at a time, and marks the directory clean if all
+    /// of them closed well, so that the next opening reads next to nothing. Other handles get [`Error::Closed`] afterwards.
     ///
     /// # Errors
     ///
@@ -352,7 +352,7 @@ impl LogDir {
         // Whoever creates or deletes a partition finishes first, and nobody begins any more.
         drop(inner.creating.lock());
         let partitions: Vec<Log> = inner.partitions.read().values().cloned().collect();
-        let closed = partitions.iter().map(Log::close).fold(Ok(()), Result::and);
+        let closed = close_all(&partitions, inner.options.recovery_thread_count());
         inner.environment.queue.close();
         for thread in std::mem::take(&mut *inner.threads.lock()) {
             // A thread that panicked has said so; there is nothing left to do for it.
@@ -481,6 +481,29 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.environment.queue.close();
     }
+}
+
+/// Closes the partitions, so many at a time. The first error, in their order.
+fn close_all(partitions: &[Log], threads: usize) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(BTreeMap::new());
+    let close = || {
+        while let at = next.fetch_add(1, Ordering::Relaxed)
+            && let Some(log) = partitions.get(at)
+        {
+            if let Err(error) = log.close() {
+                failed.lock().insert(at, error);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads.min(partitions.len()) {
+            // Without it the others do its work.
+            let _ = thread::Builder::new().spawn_scoped(scope, close);
+        }
+        close();
+    });
+    failed.into_inner().pop_first().map_or(Ok(()), |(_, error)| Err(error))
 }
 
 /// The name of a partition that somebody looks for; `None` below 0, where none can be.
