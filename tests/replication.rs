@@ -391,3 +391,55 @@ fn who_waits_for_replicas_is_woken_by_the_high_watermark_and_by_the_end() {
         assert!(is_replicated(&first), "{mode:?}: what was is");
     }
 }
+
+/// Two directories gave out the same ids. When the one came to lead a partition of the other, a new client's first batch was
+/// answered as a duplicate of an older client's, and not stored.
+#[test]
+fn a_new_client_of_the_next_leader_is_never_taken_for_one_of_the_last() {
+    for mode in MODES {
+        let data = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let of = |broker: usize| {
+            let range = ProducerId(1000 * broker as i64)..ProducerId(1000 * (broker as i64 + 1));
+            LogDir::open(data[broker].path(), options(mode).producer_ids(range)).unwrap()
+        };
+        let mut dirs = [of(0), of(1)];
+        let first_of_a_client = |dir: &LogDir| {
+            let id = dir.new_producer_id().unwrap();
+            (id, dir.partition("t", 0).unwrap().append(&batch(id.0, 0, 0, 1)).unwrap())
+        };
+        let mut given = Vec::new();
+        for (leads, follows) in [(0, 1), (1, 0), (0, 1), (1, 0)] {
+            let (id, outcome) = first_of_a_client(&dirs[leads]);
+            assert!(!outcome.is_duplicate(), "{mode:?} {id}");
+            given.push(id.0);
+            follow(&dirs[leads].partition("t", 0).unwrap(), &dirs[follows].partition("t", 0).unwrap());
+            if leads == 1 {
+                // Also where nothing but the partitions tells which ids were given out, each goes on in its range.
+                dirs.iter().for_each(|dir| dir.close().unwrap());
+                drop(dirs);
+                let file = |data: &tempfile::TempDir| data.path().join("idemlog-producer-ids");
+                data.iter().for_each(|data| std::fs::remove_file(file(data)).unwrap());
+                dirs = [of(0), of(1)];
+            }
+        }
+        assert_eq!(given, [0, 1000, 1, 1001], "{mode:?}");
+    }
+}
+
+#[test]
+fn a_range_of_producer_ids_that_cannot_be_given_out_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let open = |range| LogDir::open(data.path(), options(IoMode::Write).producer_ids(range));
+    open(ProducerId(5)..ProducerId(7)).unwrap().new_producer_id().unwrap();
+    let first = open(ProducerId(10)..ProducerId(11)).unwrap();
+    assert_eq!(first.new_producer_id().unwrap(), ProducerId(10));
+    assert!(matches!(first.new_producer_id(), Err(Error::ProducerIdsExhausted)));
+    drop(first);
+    for (start, end) in [(-1, 5), (5, 5), (6, 5), (0, 10)] {
+        let refused = open(ProducerId(start)..ProducerId(end));
+        assert!(
+            matches!(refused, Err(Error::InvalidOption { option: "producer_ids", .. })),
+            "{start}..{end}"
+        );
+    }
+}

@@ -529,9 +529,11 @@ impl Log {
         self.shared.segments.load_full()
     }
 
-    /// The highest producer id below 2^62 that this partition has known.
-    pub(crate) fn highest_producer_id(&self) -> Option<ProducerId> {
-        self.shared.appender.lock().producers.highest_id()
+    /// The highest producer id below `end`, and below 2^62, that this partition has known, or knows if it has known higher ones.
+    pub(crate) fn highest_producer_id_below(&self, end: ProducerId) -> Option<ProducerId> {
+        let appender = self.shared.appender.lock();
+        let highest = appender.producers.highest_id()?;
+        if highest < end { Some(highest) } else { appender.producers.ids().filter(|&id| id < end).max() }
     }
 
     /// Forgets the producers that were idle for too long, and of those above the budget whom it may; a few at a time, with the

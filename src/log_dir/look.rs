@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::checkpoint::{self, OffsetsByPartition};
 use super::found::{CheckpointedState, are_ours, read_offsets};
 use super::named_producers::NamedProducers;
+use super::options::ALL_PRODUCER_IDS;
 use super::producer_ids::ProducerIds;
 use crate::error::{IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
 use crate::fs::{Disk, RealDisk, atomic, lock};
-use crate::types::{Offset, ProducerId};
+use crate::types::Offset;
 
 /// A log directory on the real disk, and the name under which a partition lies in it.
 pub(crate) struct Around {
@@ -59,7 +60,7 @@ pub(crate) fn in_use(path: &Path) -> Option<PathBuf> {
 pub(crate) fn check_own_files(disk: &Arc<dyn Disk>, path: &Path) -> [Result<()>; 2] {
     [
         NamedProducers::open(Arc::clone(disk), path).map(drop),
-        ProducerIds::open(Arc::clone(disk), path, ProducerId(0)).map(drop),
+        ProducerIds::open(Arc::clone(disk), path, ALL_PRODUCER_IDS, None).map(drop),
     ]
 }
 

@@ -270,12 +270,27 @@ impl LogDir {
         self.inner.failed.lock().iter().map(|(name, failed)| (name.clone(), failed.error.clone())).collect()
     }
 
-    /// A producer id that was never handed out before, also not before a crash, and that no partition knew when the directory
-    /// was opened. Ids of 2^62 and more that clients bring along do not count: one such client could use up all ids.
+    /// A producer id that this directory never handed out before, also not before a crash, and that no partition knew when the
+    /// directory was opened. Ids of 2^62 and more that clients bring along do not count: one such client could use up all ids.
+    ///
+    /// Of other directories it knows nothing. Where partitions go from one to another, as replicas do, each needs a range of
+    /// its own, [`LogDirOptions::producer_ids`]: two producers with one id are one to a partition, which may answer the second
+    /// one's first batch as a duplicate of the first one's, and not store it.
+    ///
+    /// ```
+    /// use idemlog::{LogDir, LogDirOptions, ProducerId};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let of_broker = |broker: i64| ProducerId(broker << 40)..ProducerId((broker + 1) << 40);
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default().producer_ids(of_broker(7)))?;
+    /// assert_eq!(dir.new_producer_id()?, ProducerId(7 << 40));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// The disk's, when a new block of ids cannot be reserved; nothing is handed out.
+    /// The disk's, when a new block of ids cannot be reserved; nothing is handed out. [`Error::ProducerIdsExhausted`] at the end
+    /// of the range.
     pub fn new_producer_id(&self) -> Result<ProducerId> {
         self.check_open()?;
         self.inner.producer_ids.as_ref().ok_or_else(|| self.read_only())?.next()
@@ -561,8 +576,9 @@ fn open_producer_ids(
     partitions: &BTreeMap<TopicPartition, Log>,
     named: &NamedProducers,
 ) -> Result<ProducerIds> {
-    let known = partitions.values().filter_map(Log::highest_producer_id);
-    let highest = known.chain(named.fences().map(|(id, _)| id)).max();
-    let at_least = ProducerId(highest.map_or(0, |id| id.0.saturating_add(1)));
-    ProducerIds::open(Arc::clone(&options.disk), path, at_least)
+    let range = &options.producer_ids;
+    let named = named.fences().map(|(id, _)| id).filter(|&id| id < range.end);
+    let known =
+        partitions.values().filter_map(|log| log.highest_producer_id_below(range.end)).chain(named).max();
+    ProducerIds::open(Arc::clone(&options.disk), path, range.clone(), known)
 }

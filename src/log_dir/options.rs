@@ -1,6 +1,7 @@
 //! What a host can choose for a log directory.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
@@ -8,6 +9,10 @@ use crate::error::{Error, Result};
 use crate::fs::name::TopicPartition;
 use crate::fs::{Disk, RealDisk};
 use crate::log::LogOptions;
+use crate::types::ProducerId;
+
+/// Those that the format has room for, but for the last one.
+pub(crate) const ALL_PRODUCER_IDS: Range<ProducerId> = ProducerId(0)..ProducerId(i64::MAX);
 
 /// How a directory of partitions is opened.
 ///
@@ -46,6 +51,12 @@ pub struct LogDirOptions {
     /// [`IoMode::Write`](crate::IoMode), as whoever has the lock may cut what is mapped, and keeps 256 segments open at most.
     /// Default: false.
     pub read_only: bool,
+    /// The ids that [`LogDir::new_producer_id`](crate::LogDir::new_producer_id) gives out, the end exclusive. **Two directories of
+    /// one cluster must have ranges that do not meet**, whether they are of one broker or of several: a partition that is copied
+    /// to the other directory takes along what it knows of its producers, and would take the first batches of another client
+    /// with the id of one of them for duplicates, and not store them. A host may give a directory another range when it
+    /// has used up its own. Default: all there are, from 0 on, for a directory that shares partitions with none.
+    pub producer_ids: Range<ProducerId>,
     /// The file system. Default: the operating system's.
     pub disk: Arc<dyn Disk>,
     /// The clock. Default: the operating system's.
@@ -72,6 +83,7 @@ impl Default for LogDirOptions {
             max_allocated_ahead: 4 << 30,
             max_open_segments: 16_384,
             read_only: false,
+            producer_ids: ALL_PRODUCER_IDS,
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
             log_for: None,
@@ -86,6 +98,7 @@ setters! { LogDirOptions:
     max_allocated_ahead: u64,
     max_open_segments: usize,
     read_only: bool,
+    producer_ids: Range<ProducerId>,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
 }
@@ -141,6 +154,11 @@ impl LogDirOptions {
         if self.max_open_segments == 0 {
             let got = self.max_open_segments.to_string();
             return Err(Error::InvalidOption { option: "max_open_segments", expected: "1 or more", got });
+        }
+        if self.producer_ids.start < ProducerId(0) || self.producer_ids.is_empty() {
+            let expected = "a range from 0 up that is not empty";
+            let got = format!("{:?}", self.producer_ids);
+            return Err(Error::InvalidOption { option: "producer_ids", expected, got });
         }
         self.log.validate()
     }

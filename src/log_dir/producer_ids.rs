@@ -1,10 +1,12 @@
 //! Gives out producer ids, each once, whatever happens to the process or the power in between.
 //!
 //! The file `idemlog-producer-ids` is a header of our [own files](super::own_file), magic `idemlpid`, version 1, with
-//! one field: the first id that is not reserved (8 bytes). Everything below it may have been given out. Ids are
+//! one field: the first id that is not reserved (8 bytes). What is below it in the directory's range may have been given
+//! out, and what is below the range in an earlier one. Ids are
 //! reserved in blocks: the file is replaced, durably, before the first id of a block is given out, so a crash can lose
 //! the rest of a block but never repeat an id.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ const BLOCK: i64 = 1000;
 pub(crate) struct ProducerIds {
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    /// No id from here on is this directory's.
+    end: ProducerId,
     reserved: Mutex<Reserved>,
 }
 
@@ -38,24 +42,38 @@ struct Reserved {
 }
 
 impl ProducerIds {
-    /// Takes up where the file says, and not below `at_least`: ids that batches in the partitions have already, whoever
-    /// gave them out. Writes nothing.
+    /// Takes up in `range` where the file says, and above `known`: the highest id of the range that batches in the partitions
+    /// have already, whoever gave it out. Writes nothing.
     ///
     /// # Errors
     ///
     /// [`Error::Corrupt`] for a file that is damaged or of a newer version: going on without it could repeat an id.
-    pub(crate) fn open(disk: Arc<dyn Disk>, directory: &Path, at_least: ProducerId) -> Result<Self> {
+    /// [`Error::InvalidOption`] where ids above the range were given out: it is not known which of the range were.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        range: Range<ProducerId>,
+        known: Option<ProducerId>,
+    ) -> Result<Self> {
         let path = directory.join(name::directory_file::PRODUCER_IDS);
         let stored = read(&*disk, &path)?;
-        let next = stored.max(at_least.0);
-        Ok(Self { disk, path, reserved: Mutex::new(Reserved { next, end: next, has_left: false }) })
+        if stored > range.end.0 {
+            let expected = "a range that does not end below the ids that were given out";
+            let got = format!("{range:?}, below {stored}");
+            return Err(Error::InvalidOption { option: "producer_ids", expected, got });
+        }
+        let behind_known = known.map_or(0, |known| known.0.saturating_add(1));
+        let next = stored.max(behind_known).max(range.start.0);
+        let reserved = Mutex::new(Reserved { next, end: next, has_left: false });
+        Ok(Self { disk, path, end: range.end, reserved })
     }
 
     /// An id that was never given out before. Reserves a block, waiting for the disk, when the last one is used up.
     ///
     /// # Errors
     ///
-    /// The disk's, if a block cannot be reserved; the next call tries again. [`Error::ProducerIdsExhausted`]. [`Error::Closed`]
+    /// The disk's, if a block cannot be reserved; the next call tries again. [`Error::ProducerIdsExhausted`] at the end of the
+    /// range. [`Error::Closed`]
     /// after [`leave`](Self::leave).
     pub(crate) fn next(&self) -> Result<ProducerId> {
         let mut reserved = self.reserved.lock();
@@ -63,7 +81,7 @@ impl ProducerIds {
             return Err(Error::Closed);
         }
         if reserved.next >= reserved.end {
-            let end = reserved.next.saturating_add(BLOCK);
+            let end = reserved.next.saturating_add(BLOCK).min(self.end.0);
             if end <= reserved.next {
                 return Err(Error::ProducerIdsExhausted);
             }
@@ -105,9 +123,15 @@ mod tests {
     use super::*;
     use crate::fs::sim::{Fault, Operation, SimDisk};
     use crate::fs::{Access, IoMode};
+    use crate::log_dir::options::ALL_PRODUCER_IDS;
 
+    /// Opens all ids where the partitions know those below `at_least`.
     fn open(disk: &SimDisk, at_least: i64) -> Result<ProducerIds> {
-        ProducerIds::open(Arc::new(disk.clone()), Path::new("/"), ProducerId(at_least))
+        open_range(disk, ALL_PRODUCER_IDS, at_least - 1)
+    }
+
+    fn open_range(disk: &SimDisk, range: Range<ProducerId>, known: i64) -> Result<ProducerIds> {
+        ProducerIds::open(Arc::new(disk.clone()), Path::new("/"), range, Some(ProducerId(known)))
     }
 
     fn write(disk: &SimDisk, bytes: &[u8]) {
@@ -230,5 +254,24 @@ mod tests {
         assert_eq!(ids.next().unwrap(), ProducerId(i64::MAX - 1));
         assert!(matches!(ids.next(), Err(Error::ProducerIdsExhausted)));
         assert!(matches!(open(&disk, 0).unwrap().next(), Err(Error::ProducerIdsExhausted)));
+    }
+
+    #[test]
+    fn a_range_is_given_out_to_its_end_and_may_be_followed_by_another() {
+        let disk = SimDisk::new(IoMode::Write);
+        let range = |start, end| ProducerId(start)..ProducerId(end);
+        for _ in 0..2 {
+            let ids = open_range(&disk, range(5000, 5000 + 2 * BLOCK - 1), -1).unwrap();
+            ids.next().unwrap();
+        }
+        let ids = open_range(&disk, range(5000, 5000 + 2 * BLOCK - 1), -1).unwrap();
+        assert!(
+            matches!(ids.next(), Err(Error::ProducerIdsExhausted)),
+            "a block that was reserved is used up"
+        );
+        assert_eq!(open_range(&disk, range(5500, 9000), 8000).unwrap().next().unwrap(), ProducerId(8001));
+        assert_eq!(open_range(&disk, range(20_000, 20_010), -1).unwrap().next().unwrap(), ProducerId(20_000));
+        let refused = open_range(&disk, range(0, 20_009), -1);
+        assert!(matches!(refused, Err(Error::InvalidOption { option: "producer_ids", .. })), "{refused:?}");
     }
 }
