@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use common::{MODES, batch, change, open, options, plain, stored};
 use idemlog::{
-    AppendOptions, Batch, ControlRecord, Durability, Error, ErrorCode, IoMode, LeaderEpoch, Log, LogDir,
-    Offset, Origin, ProducerEpoch, ProducerId, ProducerInfo, ProducerStates, RecordCheck, Replicated,
-    Timestamp, UncheckedBatch,
+    AppendOptions, Batch, BatchBuilder, ControlRecord, Durability, Error, ErrorCode, IoMode, LeaderEpoch,
+    Log, LogDir, Offset, Origin, ProducerEpoch, ProducerId, ProducerInfo, ProducerStates, RecordCheck,
+    Replicated, Timestamp, UncheckedBatch,
 };
 
 /// Longer than anything takes that does not hang.
@@ -441,5 +441,32 @@ fn a_range_of_producer_ids_that_cannot_be_given_out_is_refused() {
             matches!(refused, Err(Error::InvalidOption { option: "producer_ids", .. })),
             "{start}..{end}"
         );
+    }
+}
+
+/// The first segment of a log begins with its first batch where that is too far from the log start. The snapshot that was
+/// taken over lay in front of it, went with the next one, and whoever truncated knew nothing of the producers any more.
+#[test]
+fn producers_that_were_taken_over_in_front_of_a_wide_gap_are_known_after_a_truncation() {
+    for mode in MODES {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (leading, following) = (open(one.path(), mode), open(other.path(), mode));
+        let (leader, follower) = (leading.partition("t", 0).unwrap(), following.partition("t", 0).unwrap());
+        leader.append(&batch(1, 0, 0, 1)).unwrap();
+        let states = leader.export_producers();
+        follower.truncate_fully(states.offset).unwrap();
+        follower.import_producers(&states).unwrap();
+        let replicated = AppendOptions::default().origin(Origin::Replication);
+        for offset in [1 << 33, (1 << 33) + 1] {
+            let far = BatchBuilder::new().record("k", "v").base_offset(Offset(offset)).build().unwrap();
+            follower.submit(&[far], replicated).unwrap().wait().unwrap();
+        }
+        follower.roll().unwrap();
+        following.close().unwrap();
+
+        let dir = open(other.path(), mode);
+        let follower = dir.partition("t", 0).unwrap();
+        follower.truncate_to(Offset((1 << 33) + 1)).unwrap();
+        assert!(follower.append(&batch(1, 0, 0, 1)).unwrap().is_duplicate(), "{mode:?}");
     }
 }

@@ -406,12 +406,13 @@ impl Shared {
     }
 
     /// Removes the snapshots in the middle of a segment that the one at `newest` makes needless; those at the bases of
-    /// segments stay, for truncations.
+    /// segments stay, for truncations, and so does one in front of them all, which tells of what has no batch here.
     fn remove_superseded(&self, newest: Offset, segments: &[Arc<Segment>]) -> Result<()> {
         let disk = &*self.environment.disk;
         let is_base = |offset: Offset| segments.iter().any(|segment| segment.base_offset() == offset);
+        let first = segments.first().map_or(newest, |first| first.base_offset());
         for offset in list(disk, &self.directory)?.into_iter().filter(|&offset| offset < newest) {
-            if !is_base(offset) {
+            if offset > first && !is_base(offset) {
                 let path = self.segment_path(SegmentFile::Snapshot, offset);
                 disk.remove_file(&path).at("remove", &path)?;
             }
