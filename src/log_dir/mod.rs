@@ -352,8 +352,8 @@ impl LogDir {
         sum
     }
 
-    /// Closes every partition, [`recovery_threads`](LogDirOptions::recovery_threads) at a time, and marks the directory clean if all
-    /// of them closed well, so that the next opening reads next to nothing. Other handles get [`Error::Closed`] afterwards.
+    /// Closes every partition, several at a time ([`recovery_threads`](LogDirOptions::recovery_threads)), and marks the directory
+    /// clean if all of them closed well, so that the next opening reads next to nothing. Other handles get [`Error::Closed`] afterwards.
     ///
     /// # Errors
     ///
@@ -367,7 +367,7 @@ impl LogDir {
         // Whoever creates or deletes a partition finishes first, and nobody begins any more.
         drop(inner.creating.lock());
         let partitions: Vec<Log> = inner.partitions.read().values().cloned().collect();
-        let closed = close_all(&partitions, inner.options.recovery_thread_count());
+        let closed = close_all(&partitions, inner.options.closing_thread_count());
         inner.environment.queue.close();
         for thread in std::mem::take(&mut *inner.threads.lock()) {
             // A thread that panicked has said so; there is nothing left to do for it.
