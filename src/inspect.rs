@@ -251,7 +251,7 @@ fn request(path: &Path, disk: Arc<dyn Disk>, options: &InspectOptions) -> Result
     Ok(OpenRequest {
         name: name(path)?,
         directory: path.to_owned(),
-        environment: Arc::new(log_dir::environment(&directory, None)),
+        environment: Arc::new(log_dir::environment(&directory, None, None)),
         options: LogOptions::default().corruption(CorruptionPolicy::CutAndKeep).producers(producers),
         // Read, not mapped: an owner may be cutting the file.
         mode: IoMode::Write,

@@ -210,7 +210,7 @@ impl Partition {
         Ok(OpenRequest {
             name,
             directory: self.directory.clone(),
-            environment: Arc::new(log_dir::environment(&options, None)),
+            environment: Arc::new(log_dir::environment(&options, None, None)),
             options: LogOptions::default()
                 .corruption(CorruptionPolicy::CutAndKeep)
                 .producers(ProducerPolicy::remembering_all()),

@@ -26,6 +26,8 @@ pub(crate) mod directory_file {
     pub(crate) const PRODUCER_IDS: &str = "idemlog-producer-ids";
     /// Ours: the ids of producers that have a name.
     pub(crate) const NAMED_PRODUCERS: &str = "idemlog-named-producers";
+    /// Ours: blocks for those who make room on a full disk.
+    pub(crate) const RESERVE: &str = "idemlog-reserve";
 }
 
 const PREPARED: &str = "segment.prepared";
@@ -379,7 +381,8 @@ mod tests {
     fn no_name_of_ours_looks_like_one_of_kafkas() {
         let quarantined =
             PartitionFile::Quarantined { base: Offset(0), position: 0, before: 1 }.name().unwrap();
-        let ours = [PREPARED, &quarantined, directory_file::PRODUCER_IDS, directory_file::NAMED_PRODUCERS];
+        use directory_file::{NAMED_PRODUCERS, PRODUCER_IDS, RESERVE};
+        let ours = [PREPARED, &quarantined, PRODUCER_IDS, NAMED_PRODUCERS, RESERVE];
         for name in ours {
             assert!(!SegmentFile::ALL.iter().any(|file| name.ends_with(file.suffix())), "{name}");
             assert!(!["-delete", "-future", "-stray"].iter().any(|suffix| name.ends_with(suffix)), "{name}");

@@ -10,7 +10,9 @@ use parking_lot::RwLock;
 use super::background::Queue;
 use super::check_ahead::CheckAhead;
 use super::checkpointing::Checkpointing;
+use super::reserve::Reserve;
 use crate::clock::Clock;
+use crate::error::Result;
 use crate::fs::{DirectoryLock, Disk, Map};
 use crate::producer::ProducerTable;
 use crate::segment::Segment;
@@ -33,6 +35,24 @@ pub(crate) struct Environment {
     /// Whether nothing may be written at all.
     pub(crate) read_only: bool,
     pub(crate) checkpoints: Checkpointing,
+    /// `None` where nothing may be written.
+    pub(crate) reserve: Option<Reserve>,
+}
+
+impl Environment {
+    /// Sees that there is room to write down what is about to be deleted, if the disk has any.
+    pub(crate) fn keep_reserve(&self) {
+        self.reserve.iter().for_each(|reserve| reserve.keep(&*self.disk));
+    }
+
+    /// Makes a change that makes room: once more with what is kept for it, where the disk is full.
+    pub(crate) fn with_reserve<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
+        let give_up = || self.reserve.as_ref().is_some_and(|reserve| reserve.give_up(&*self.disk));
+        match change() {
+            Err(error) if error.is_full_disk() && give_up() => change(),
+            made => made,
+        }
+    }
 }
 
 /// How much of the disk may be allocated and not yet written, over all partitions. Small steps are always granted.

@@ -30,6 +30,7 @@ mod reader;
 mod recovery;
 mod removal;
 mod replicated;
+pub(crate) mod reserve;
 mod retention;
 mod snapshots;
 mod tail;

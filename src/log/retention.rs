@@ -41,7 +41,7 @@ impl Log {
     /// # Ok::<(), idemlog::Error>(())
     /// ```
     pub fn delete_records(&self, before: Offset) -> Result<Offset> {
-        self.shared.change(|| self.shared.delete_records(before))
+        self.shared.change(|| self.shared.environment.with_reserve(|| self.shared.delete_records(before)))
     }
 
     /// Deletes the oldest segments, as far as the log start offset and the log's options
@@ -200,6 +200,10 @@ impl Shared {
     }
 
     pub(super) fn apply_retention(&self) -> Result<usize> {
+        self.environment.with_reserve(|| self.try_apply_retention())
+    }
+
+    fn try_apply_retention(&self) -> Result<usize> {
         self.check_writable()?;
         let (due, count) = self.look_for_due()?;
         if due == 0 {

@@ -28,6 +28,7 @@ use crate::log::background::Queue;
 use crate::log::check_ahead::CheckAhead;
 use crate::log::checkpointing::{Checkpointer, Checkpointing};
 use crate::log::environment::{Environment, Fences, MapBudget, Removed, SpaceBudget};
+use crate::log::reserve::Reserve;
 use crate::log::{Log, LogMetrics};
 use crate::topic_id::TopicId;
 use crate::types::ProducerId;
@@ -98,7 +99,8 @@ impl LogDir {
             atomic::create_directory_durably(&*disk, &path)?;
         }
         let lock = if options.read_only { None } else { Some(take_lock(&*disk, &path)?) };
-        let environment = Arc::new(environment(&options, lock));
+        let reserve = (!options.read_only).then(|| Reserve::new(path.join(directory_file::RESERVE)));
+        let environment = Arc::new(environment(&options, lock, reserve));
         let found = Found::in_directory(&*disk, &path)?;
         let named_producers = open_named_producers(&path, &options, &environment.fences)?;
         if !options.read_only {
@@ -136,6 +138,7 @@ impl LogDir {
         if !inner.options.read_only {
             // By the old one, what is appended behind a cut would be taken for durable, and its loss for damage.
             inner.environment.checkpoints.write_if_stale()?;
+            inner.environment.keep_reserve();
         }
         for number in 0..inner.options.background_threads {
             let queue = inner.enlist();
@@ -440,6 +443,8 @@ impl Checkpointer for Inner {
         let gone = self.gone.lock().clone();
         self.checkpoints().write(&*self.options.disk, &self.path)?;
         self.gone.lock().retain(|name| !gone.contains(name));
+        // Last: by who gave it up it may have been for this.
+        self.environment.keep_reserve();
         Ok(())
     }
 }
@@ -529,7 +534,11 @@ fn sought(topic: &str, partition: i32) -> Result<Option<TopicPartition>> {
     }
 }
 
-pub(crate) fn environment(options: &LogDirOptions, lock: Option<DirectoryLock>) -> Environment {
+pub(crate) fn environment(
+    options: &LogDirOptions,
+    lock: Option<DirectoryLock>,
+    reserve: Option<Reserve>,
+) -> Environment {
     Environment {
         disk: Arc::clone(&options.disk),
         clock: Arc::clone(&options.clock),
@@ -546,6 +555,7 @@ pub(crate) fn environment(options: &LogDirOptions, lock: Option<DirectoryLock>) 
         fences: Fences::default(),
         read_only: options.read_only,
         checkpoints: Checkpointing::default(),
+        reserve,
     }
 }
 

@@ -80,7 +80,7 @@ fn fill_with_appends(volume: &Volume, mode: IoMode, threads: usize) {
 /// Something that needs room, by name.
 type Operation = (&'static str, fn(&LogDir, &Log, &mut History) -> Result<(), Error>);
 
-const OPERATIONS: [Operation; 8] = [
+const OPERATIONS: [Operation; 7] = [
     ("append", |_, log, history| (0..500).try_for_each(|_| history.append(log))),
     ("roll", |_, log, _| log.roll()),
     ("producer id", |dir, _, _| (0..1001).try_for_each(|_| dir.new_producer_id().map(drop))),
@@ -90,12 +90,6 @@ const OPERATIONS: [Operation; 8] = [
         log.append(&crate::common::plain("first")).map(drop)
     }),
     ("topic id", |dir, _, _| dir.partition_of(TopicId([1; 16]), "orders", 0).map(drop)),
-    ("delete records", |_, log, history| {
-        let deleted = log.delete_records(Offset(30));
-        // After an error readers see the records no more, either.
-        history.deleted_below(log.log_start_offset());
-        deleted.map(drop)
-    }),
     ("import", |dir, log, _| {
         let states = log.export_producers();
         let another = dir.partition("another", 0)?;
@@ -134,6 +128,40 @@ fn on_a_full_disk(volume: &Volume, mode: IoMode, (name, operation): Operation) {
     dir.close().unwrap();
     assert_sound(&data);
     history.check_reopened(&LogDir::open(&data, options(mode)).unwrap());
+}
+
+/// What is about to be deleted is written down before, and there was no room for that: nothing but the deletion of a whole
+/// partition worked on a full disk.
+#[test]
+fn records_and_segments_can_be_deleted_on_a_full_disk() {
+    with_mounts("full::records_and_segments_can_be_deleted_on_a_full_disk", || {
+        on_each_volume(make_room);
+    });
+}
+
+fn make_room(volume: &Volume, mode: IoMode) {
+    let what = format!("{:?} {mode:?}", volume.kind);
+    let data = fresh(volume);
+    let dir = LogDir::open(&data, options(mode)).unwrap();
+    let log = dir.partition("orders", 0).unwrap();
+    let mut history = History::default();
+    while log.metrics().segments < 4 {
+        history.write(&log, 50);
+    }
+    volume.fill();
+    let deleted = log.delete_records(Offset(30));
+    assert_eq!(deleted.unwrap_or_else(|error| panic!("{what}: {error:?}")), Offset(30));
+    log.set_options((*log.options()).clone().retention_bytes(Some(300 << 10))).unwrap();
+    let segments = log.apply_retention().unwrap_or_else(|error| panic!("{what}: {error:?}"));
+    assert!(segments > 0, "{what}");
+    history.deleted_below(log.log_start_offset());
+    history.check(&log);
+    drop((dir, log)); // killed
+    let dir = LogDir::open(&data, options(mode)).unwrap();
+    history.check_reopened(&dir);
+    history.append(&dir.partition("orders", 0).unwrap()).unwrap_or_else(|error| panic!("{what}: {error:?}"));
+    drop(dir);
+    volume.empty();
 }
 
 #[test]
