@@ -59,6 +59,8 @@ pub enum ErrorCode {
     UnsupportedCompressionType = 76,
     /// The batch breaks a rule of the format.
     InvalidRecord = 87,
+    /// The topic id is not known.
+    UnknownTopicId = 100,
     /// The partition belongs to another topic of the same name.
     InconsistentTopicId = 103,
 }
@@ -130,6 +132,7 @@ impl Error {
             | Self::Locked { .. }
             | Self::Poisoned(_)
             | Self::ReadOnly { .. } => ErrorCode::KafkaStorageError,
+            Self::UnknownTopicId => ErrorCode::UnknownTopicId,
             Self::TopicId { .. } => ErrorCode::InconsistentTopicId,
             Self::UnexpectedOffset { .. }
             | Self::NotEmpty { .. }

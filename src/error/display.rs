@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{BatchError, Corruption, CorruptionKind, Error, IoError, Rejection, RejectionReason};
+use crate::topic_id::TopicId;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,6 +37,11 @@ impl fmt::Display for Error {
                 f,
                 "{} belongs to the topic with id {got}, not {expected}: one of the same name was deleted and created again",
                 path.display()
+            ),
+            Self::UnknownTopicId => write!(
+                f,
+                "topic id {}: it stands for an id that is not known, and no partition belongs to it",
+                TopicId::ZERO
             ),
             Self::Truncated => f.write_str("the batch was truncated before it was durable, or replicated"),
             Self::InDoubt => f.write_str(

@@ -80,6 +80,8 @@ pub enum Error {
         /// The one in the directory.
         got: TopicId,
     },
+    /// No partition belongs to [`TopicId::ZERO`], which stands for an id that is not known.
+    UnknownTopicId,
     /// A truncation removed the batch before it was durable, or replicated. If it failed itself, an opening may find the batch again.
     Truncated,
     /// The log was closed, deleted or poisoned while the append waited: it may be durable or not.

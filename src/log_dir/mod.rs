@@ -216,8 +216,12 @@ impl LogDir {
     ///
     /// # Errors
     ///
-    /// [`Error::TopicId`] if it belongs to another topic of the same name; else as [`partition`](Self::partition).
+    /// [`Error::TopicId`] if it belongs to another topic of the same name; [`Error::UnknownTopicId`] for [`TopicId::ZERO`], by which
+    /// nothing is made: who does not know the id calls [`partition`](Self::partition). Else as there.
     pub fn partition_of(&self, id: TopicId, topic: &str, partition: i32) -> Result<Log> {
+        if id == TopicId::ZERO {
+            return Err(Error::UnknownTopicId);
+        }
         let log = self.partition(topic, partition)?;
         log.belong_to(id)?;
         Ok(log)

@@ -36,6 +36,21 @@ fn a_partition_of_another_topic_of_the_same_name_is_refused() {
     }
 }
 
+// A host that passed on the id of a client that knew none, 16 zeros, had it noted durably, and no later opening took the file.
+#[test]
+fn no_partition_is_made_for_the_id_that_stands_for_none() {
+    for mut log in partitions() {
+        for partition in [0, 1] {
+            let refused = log.dir().partition_of(TopicId::ZERO, "t", partition);
+            assert!(matches!(refused, Err(Error::UnknownTopicId)), "{refused:?}");
+        }
+        assert_eq!(log.dir().find("t", 1).unwrap().map(|_| ()), None);
+        log.die_and_open();
+        assert_eq!(log.topic_id(), None);
+        assert!(log.dir().failed().is_empty());
+    }
+}
+
 /// C testLogFlushesPartitionMetadataOnAppend, testLogFlushesPartitionMetadataOnClose. (Here it is durable at once.)
 #[test]
 fn a_topic_id_is_durable_before_the_first_append() {
