@@ -246,7 +246,8 @@ fn request(path: &Path, disk: Arc<dyn Disk>, options: &InspectOptions) -> Result
         .expiry_ms(options.producer_expiry);
     producers.validate()?;
     let around = Around::of_partition(path)?;
-    let is_ours = around.is_some_and(|around| around.state().is_ok_and(|state| state.is_ours));
+    let state = around.and_then(|around| around.state().ok()).unwrap_or_default();
+    let is_told = options.log_start == state.log_start && options.recovery_point == Offset::ZERO;
     let directory = LogDirOptions::default().read_only(true).disk(disk).clock(clock(options.now));
     Ok(OpenRequest {
         name: name(path)?,
@@ -257,7 +258,8 @@ fn request(path: &Path, disk: Arc<dyn Disk>, options: &InspectOptions) -> Result
         mode: IoMode::Write,
         recovery_point: options.recovery_point,
         log_start: options.log_start,
-        told_start: options.log_start.filter(|_| is_ours),
+        told_start: options.log_start.filter(|_| state.is_ours),
+        is_emptied: is_told && state.is_emptied(),
         high_watermark: options.high_watermark,
         clean: options.clean,
         for_repair: false,

@@ -54,6 +54,9 @@ pub struct Repair {
     pub set_aside: Vec<SetAside>,
     /// Segments in the middle of the log that are gone, as `verify` tells of them: no repair brings them back.
     pub lost: Vec<Problem>,
+    /// A log start offset above the end of the log, which is lowered to the first segment: an opening would take all that is there out
+    /// of the log.
+    pub lowered_start: Option<Offset>,
     /// Whether nothing was damaged: what is cut is an end that a crash left.
     was_sound: bool,
 }
@@ -95,6 +98,7 @@ impl Repair {
         let leaves_to_opening = |cut: &Cut| self.was_sound && cut.reason == CutReason::Tail;
         self.recovery.cut.as_ref().is_none_or(leaves_to_opening)
             && self.recovery.missing_head.is_none()
+            && self.lowered_start.is_none()
             && self.set_aside.is_empty()
     }
 }
@@ -107,6 +111,13 @@ impl fmt::Display for Repair {
         }
         for Problem { path, kind, .. } in &self.lost {
             writeln!(f, "go without {}: {kind}", path.display())?;
+        }
+        if let Some(start) = self.lowered_start {
+            writeln!(
+                f,
+                "begin the log at offset {}, with its first segment: its start by the checkpoint, {start}, is above its end",
+                self.recovery.log_start
+            )?;
         }
         if let Some(OffsetRange { first, last }) = self.recovery.missing_head {
             writeln!(
@@ -162,11 +173,16 @@ pub fn repair(path: impl AsRef<Path>) -> Result<Repair> {
         disk.rename(from, to).at("rename", from)?;
     }
     disk.sync_directory(&partition.directory).at("sync directory", &partition.directory)?;
-    let recovered = log::recover(&partition.request(false)?)?;
+    let recovered = log::recover(&partition.request(false, planned.lowered_start)?)?;
     if let Some(around) = &partition.around {
+        if planned.lowered_start.is_some() {
+            look::write_log_start(disk, around, recovered.log_start)?;
+        }
         // After the cut: a crash in between leaves a log that ends too early, which is refused, and not one that is damaged
         // where damage is taken for an unfinished end.
-        look::write_recovery_point(disk, around, recovered.recovery_point)?;
+        if recovered.report.below_start.is_none() {
+            look::write_recovery_point(disk, around, recovered.recovery_point)?;
+        }
         if recovered.report.missing_head.is_some() {
             look::write_log_start(disk, around, recovered.log_start)?;
         }
@@ -189,7 +205,7 @@ impl Partition {
     }
 
     fn plan(&self) -> Result<Repair> {
-        let recovery = log::recover(&self.request(true)?)?.report;
+        let (recovery, lowered_start) = self.look()?;
         let found = verify::look(&self.directory, &AS_AN_OPENING, &mut |_| {})?;
         let set_aside = self.to_set_aside(&recovery, &found)?;
         let log_end = recovery.log_end;
@@ -197,15 +213,32 @@ impl Partition {
             matches!(problem.kind, ProblemKind::LostSegment { .. }) && !lies_behind(&problem.path, log_end)
         };
         let lost = found.problems.iter().filter(is_lost).cloned().collect();
-        Ok(Repair { recovery, set_aside, lost, was_sound: !found.has_errors() })
+        Ok(Repair { recovery, set_aside, lost, lowered_start, was_sound: !found.has_errors() })
     }
 
-    /// As an opening has it, but that every batch is checked, and damage cut off.
-    fn request(&self, read_only: bool) -> Result<OpenRequest> {
-        let (name, state) = match &self.around {
+    /// What an opening would find, and the log start offset that is to be lowered first.
+    fn look(&self) -> Result<(RecoveryReport, Option<Offset>)> {
+        let request = self.request(true, None)?;
+        let report = log::recover(&request)?.report;
+        // Where all that was durable is deleted, or about to be, it is well that nothing is left.
+        let is_deleted = request.is_emptied || request.log_start == Some(request.recovery_point);
+        match report.below_start {
+            Some(_) if !is_deleted => {
+                let lowered = request.log_start;
+                Ok((log::recover(&self.request(true, lowered)?)?.report, lowered))
+            }
+            _ => Ok((report, None)),
+        }
+    }
+
+    /// As an opening has it, but that every batch is checked, and damage cut off; and that the log begins with its first segment, if
+    /// its start is `lowered`.
+    fn request(&self, read_only: bool, lowered: Option<Offset>) -> Result<OpenRequest> {
+        let (name, mut state) = match &self.around {
             Some(around) => (around.name.clone(), around.state()?),
             None => (TopicPartition::new("copy", 0)?, Default::default()),
         };
+        state.log_start = state.log_start.filter(|_| lowered.is_none());
         let options = LogDirOptions::default().read_only(read_only).disk(Arc::clone(&self.disk));
         Ok(OpenRequest {
             name,
@@ -218,6 +251,7 @@ impl Partition {
             recovery_point: state.recovery_point.unwrap_or(Offset::ZERO),
             log_start: state.log_start,
             told_start: state.told_start(),
+            is_emptied: state.is_emptied(),
             high_watermark: state.high_watermark,
             clean: state.clean,
             for_repair: true,

@@ -11,6 +11,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{MODES, batch, change, open, plain, small, truncated_inside_a_batch};
+use idemlog::inspect::{InspectOptions, inspect};
 use idemlog::repair::{Repair, plan, repair};
 use idemlog::verify::{Problem, Severity, VerifyOptions, verify};
 use idemlog::{
@@ -277,4 +278,119 @@ fn what_an_earlier_repair_kept_stays() {
     }
     let kept = ["1", "2"].map(|number| path.with_extension(format!("{number}.corrupt")));
     assert_eq!(kept.map(|path| std::fs::read_to_string(path).unwrap()), ["first", "second"]);
+}
+
+/// The numbers of the segments' files of a partition, and how many files are kept aside.
+fn logs_and_kept(partition: &Path) -> (usize, usize) {
+    let count = |end: &str| {
+        contents(partition).iter().filter(|(path, _)| path.to_string_lossy().ends_with(end)).count()
+    };
+    (count(".log"), count(".corrupt"))
+}
+
+/// A closed log of 40 offsets in several segments, of which the checkpoints say something else.
+fn with_checkpoints(recovery_point: i64, log_start: i64) -> (TempDir, usize) {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    for at in 0..40 {
+        log.append(&batch(7, 0, at, 1)).unwrap();
+    }
+    dir.close().unwrap();
+    for (file, offset) in [("recovery-point", recovery_point), ("log-start", log_start)] {
+        let path = data.path().join(format!("{file}-offset-checkpoint"));
+        std::fs::write(path, format!("0\n1\norders 0 {offset}\n")).unwrap();
+    }
+    let (logs, _) = logs_and_kept(&partition(&data));
+    assert!(logs > 1);
+    (data, logs)
+}
+
+/// A wrong digit in a checkpoint, or segments out of a backup beside newer checkpoints, and an opening deleted every segment, and
+/// reported nothing; `verify` called the log sound.
+#[test]
+fn a_log_that_ends_below_its_start_is_kept_aside_and_told_of() {
+    for mode in MODES {
+        let (data, segments) = with_checkpoints(40, 45);
+        let found = errors(data.path());
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].kind.to_string().contains(&format!("keeps {segments} segments aside")),
+            "{}",
+            found[0]
+        );
+        let inspected = inspect(partition(&data), &InspectOptions::of_partition(partition(&data)).unwrap());
+        let told = inspected.unwrap().recovery.below_start.unwrap();
+        assert_eq!((told.log_end, told.kept.len()), (Offset(40), segments));
+        let before = contents(&partition(&data));
+
+        let dir = open(data.path(), mode);
+        let log = dir.partition("orders", 0).unwrap();
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(45), Offset(45)));
+        let below = log.recovery().below_start.clone().unwrap();
+        assert_eq!(below, told, "{mode:?}");
+        let is_kept = |path: &PathBuf| before.iter().any(|(_, bytes)| *bytes == std::fs::read(path).unwrap());
+        assert!(below.kept.iter().all(is_kept));
+        assert!(log.append(&batch(7, 0, 39, 1)).unwrap().is_duplicate(), "its producers are remembered");
+        log.append(&batch(7, 0, 40, 1)).unwrap();
+        dir.close().unwrap();
+        drop((dir, log));
+        assert_left_alone(&data);
+        assert_eq!(logs_and_kept(&partition(&data)), (1, segments));
+    }
+}
+
+/// `repair` of segments out of a backup lowered the recovery point alone, and the next opening deleted what had been restored.
+#[test]
+fn a_repair_has_a_log_that_ends_below_its_start_begin_with_its_first_segment() {
+    for (recovery_point, log_start) in [(40, 45), (60, 50)] {
+        let (data, segments) = with_checkpoints(recovery_point, log_start);
+        assert!(!errors(data.path()).is_empty());
+        let planned = plan(partition(&data)).unwrap();
+        assert_eq!(planned.lowered_start, Some(Offset(log_start)));
+        assert!(!planned.is_needless());
+        assert!(planned.to_string().contains("begin the log at offset 0"), "{planned}");
+
+        let done = repair(partition(&data)).unwrap();
+        assert_eq!((done.recovery.log_start, done.recovery.log_end), (Offset(0), Offset(40)));
+        assert_left_alone(&data);
+        let log = open(data.path(), IoMode::Mapped).partition("orders", 0).unwrap();
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(0), Offset(40)));
+        assert_eq!(logs_and_kept(&partition(&data)), (segments, 0));
+    }
+}
+
+#[test]
+fn a_truncation_that_a_crash_interrupted_is_carried_out_and_fills_no_disk() {
+    let (data, _) = with_checkpoints(0, 45);
+    assert_eq!(errors(data.path()), []);
+    assert!(plan(partition(&data)).unwrap().is_needless());
+    let log = open(data.path(), IoMode::Mapped).partition("orders", 0).unwrap();
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(45), Offset(45)));
+    assert_eq!(log.recovery().below_start.clone().unwrap().kept, Vec::<PathBuf>::new());
+    assert_eq!(logs_and_kept(&partition(&data)), (0, 0));
+}
+
+/// The only log of which no batch ends at its start, as all is deleted: nothing of it is missed.
+#[test]
+fn a_log_that_was_truncated_inside_of_a_deleted_batch_is_sound() {
+    for before in [false, true] {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), IoMode::Mapped);
+        let log = dir.partition("orders", 0).unwrap();
+        log.append(&batch(7, 0, 0, 5)).unwrap();
+        log.append(&batch(7, 0, 5, 5)).unwrap();
+        if before {
+            log.delete_records(Offset(8)).unwrap();
+        }
+        log.truncate_to(Offset(8)).unwrap();
+        log.delete_records(Offset(8)).unwrap();
+        dir.close().unwrap();
+        drop((dir, log));
+        assert_eq!(errors(data.path()), []);
+        assert!(plan(partition(&data)).unwrap().is_needless());
+        let log = open(data.path(), IoMode::Mapped).partition("orders", 0).unwrap();
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(8), Offset(8)), "{before}");
+        assert_eq!(logs_and_kept(&partition(&data)), (0, 0));
+    }
 }

@@ -55,7 +55,7 @@ pub use pending::Pending;
 pub use producer_states::ProducerStates;
 pub use read::{Fetched, OffsetAndTimestamp};
 pub use reader::Reader;
-pub use recovery::{Cut, CutReason, RecoveryReport};
+pub use recovery::{BelowStart, Cut, CutReason, RecoveryReport};
 pub(crate) use recovery::{
     OpenRequest, Recovered, is_unsupported, missing_head, recover, valid_batches_behind,
 };
@@ -518,6 +518,13 @@ impl Log {
     /// The log start offset for the checkpoint.
     pub(crate) fn checkpointed_start(&self) -> Offset {
         self.shared.watermarks.checkpointed_start()
+    }
+
+    /// The recovery point for the checkpoint, of a log that begins at `start` there: 0 if no batch ends as high, as after a truncation
+    /// inside of the only batch above. All that is left is deleted, as where a log is emptied.
+    pub(crate) fn checkpointed_recovery_point(&self, start: Offset) -> Offset {
+        let point = self.shared.recovery_point();
+        if point < start { Offset::ZERO } else { point }
     }
 
     /// The high watermark for the checkpoint, if it is to have one.

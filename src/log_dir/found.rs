@@ -38,6 +38,11 @@ impl CheckpointedState {
     pub(crate) fn told_start(&self) -> Option<Offset> {
         self.log_start.filter(|_| self.is_ours)
     }
+
+    /// Whether they are as they are while a log is emptied, which loses its recovery point before it is told its new start.
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.told_start().is_some() && self.recovery_point == Some(Offset::ZERO)
+    }
 }
 
 pub(super) fn open_request(
@@ -62,6 +67,7 @@ pub(super) fn open_request(
         recovery_point: state.recovery_point.unwrap_or(Offset::ZERO),
         log_start: state.log_start,
         told_start: state.told_start(),
+        is_emptied: state.is_emptied(),
         high_watermark: state.high_watermark,
         clean: state.clean,
         for_repair: false,

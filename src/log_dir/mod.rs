@@ -455,9 +455,11 @@ impl Checkpointer for Inner {
 
 /// What the checkpoints are to say of a partition that is open.
 fn state_of(log: &Log) -> CheckpointedState {
+    // In this order: the start never passes the recovery point, but where both are lowered.
+    let start = log.checkpointed_start();
     CheckpointedState {
-        recovery_point: Some(log.recovery_point()),
-        log_start: Some(log.checkpointed_start()),
+        recovery_point: Some(log.checkpointed_recovery_point(start)),
+        log_start: Some(start),
         high_watermark: log.high_watermark_to_checkpoint(),
         clean: false,
         is_ours: true,

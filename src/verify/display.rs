@@ -66,6 +66,14 @@ impl fmt::Display for ProblemKind {
                 f,
                 "the log ends at offset {got}, below the recovery point {expected}: what is between was durable"
             ),
+            Self::BelowStart { log_start, log_end, kept: 0 } => write!(
+                f,
+                "the log ends at offset {log_end}, and was being emptied to begin at {log_start}: the next opening does that"
+            ),
+            Self::BelowStart { log_start, log_end, kept } => write!(
+                f,
+                "the log ends at offset {log_end}, below its start {log_start}: the next opening keeps {kept} segments aside and begins there"
+            ),
             Self::BeyondSegment { last_offset } => {
                 write!(f, "the batch ends at offset {last_offset}, too far from the segment's base")
             }

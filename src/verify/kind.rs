@@ -115,6 +115,15 @@ pub enum ProblemKind {
         /// The log end offset found.
         got: Offset,
     },
+    /// The log ends below its start: the next opening begins it there, and takes its segments out of the log.
+    BelowStart {
+        /// The log start offset.
+        log_start: Offset,
+        /// The log end offset found.
+        log_end: Offset,
+        /// How many segments it keeps aside; none where somebody died who was emptying the log.
+        kept: usize,
+    },
     /// A batch ends farther from the segment's base than its indexes can count.
     BeyondSegment {
         /// Where it ends.
@@ -274,6 +283,7 @@ impl ProblemKind {
             Self::Gaps { .. } => "gaps",
             Self::MissingHead { .. } => "missing-head",
             Self::MissingEnd { .. } => "missing-end",
+            Self::BelowStart { .. } => "below-start",
             Self::BeyondSegment { .. } => "beyond-segment",
             Self::IntoNextSegment { .. } => "into-next-segment",
             Self::UnfinishedEnd { .. } => "unfinished-end",

@@ -60,10 +60,35 @@ pub(super) fn verify(
         let name = PartitionFile::Prepared.name().unwrap_or_default();
         walk.prepared(&whole_file(disk, directory.join(name), walk.log_end(), len))?;
     }
+    let (end_of_batches, filled) = (walk.log_end(), walk.filled());
     let log_end = walk.finish()?;
     found.note_orphans(directory, report);
     check_reach(directory, first, log_end, checkpointed, report);
+    if filled > 0 {
+        check_start(directory, end_of_batches, filled, checkpointed, report);
+    }
     Ok(())
+}
+
+/// The log, of which `filled` segments hold batches, must not end below its start: the next opening begins it there.
+fn check_start(
+    directory: &Path,
+    log_end: Offset,
+    filled: usize,
+    checkpointed: CheckpointedState,
+    report: &mut VerifyReport,
+) {
+    let point = checkpointed.recovery_point.unwrap_or(Offset::ZERO);
+    let Some(log_start) = checkpointed.log_start.filter(|&start| log_end < start) else { return };
+    let below = |kept| ProblemKind::BelowStart { log_start, log_end, kept };
+    if checkpointed.is_emptied() {
+        report.note(directory, 0, below(0));
+    } else if log_start == point {
+        // All that was durable is deleted.
+        report.note(directory, 0, below(filled));
+    } else if log_start > point {
+        report.error(directory, 0, below(filled));
+    }
 }
 
 /// The log must reach from the log start offset to the recovery point.

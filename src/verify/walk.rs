@@ -67,6 +67,8 @@ pub(super) struct Walk<'a> {
     /// Batches that end at it or before are no part of the log any more.
     log_start: Offset,
     log_end: Offset,
+    /// How many segments hold batches.
+    filled: usize,
     leader_epoch: LeaderEpoch,
     scratch: Vec<u8>,
 }
@@ -95,6 +97,7 @@ impl<'a> Walk<'a> {
             expected: None,
             log_start: checkpointed.log_start.unwrap_or(Offset::ZERO),
             log_end: Offset::ZERO,
+            filled: 0,
             leader_epoch: LeaderEpoch::UNKNOWN,
             scratch: Vec::new(),
         }
@@ -102,6 +105,10 @@ impl<'a> Walk<'a> {
 
     pub(super) fn log_end(&self) -> Offset {
         self.log_end
+    }
+
+    pub(super) fn filled(&self) -> usize {
+        self.filled
     }
 
     /// Whether the log has ended, for the next opening, in front of what is still to come.
@@ -120,6 +127,7 @@ impl<'a> Walk<'a> {
         self.begin(segment)?;
         let mut batches = Vec::new();
         self.has_ended = self.batches(segment, &mut batches)?;
+        self.filled += usize::from(!batches.is_empty());
         self.note_gaps(segment);
         Ok(batches)
     }

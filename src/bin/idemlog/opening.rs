@@ -34,6 +34,9 @@ pub(crate) fn describe(report: &RecoveryReport, out: &mut impl Write) -> Result<
     if let Some(cut) = &report.cut {
         writeln!(out, "  it would {}", cut_in_words(cut))?;
     }
+    if let Some(below) = &report.below_start {
+        writeln!(out, "  it would begin the log anew at {}: {below}", report.log_start)?;
+    }
     if report.trimmed_bytes > 0 {
         writeln!(out, "  it would give back {} empty bytes behind the last batch", report.trimmed_bytes)?;
     }

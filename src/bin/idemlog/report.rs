@@ -107,6 +107,9 @@ fn recovery(report: &RecoveryReport) -> Value {
         "snapshotsSkipped": skipped.collect::<Vec<_>>(),
         "missingHead": report.missing_head.map(|missing| json!({ "first": missing.first.0, "last": missing.last.0 })),
         "cut": report.cut.as_ref().map(cut),
+        "belowStart": report.below_start.as_ref().map(|below| {
+            json!({ "logEndOffset": below.log_end.0, "kept": below.kept.iter().map(shown).collect::<Vec<_>>() })
+        }),
         "trimmedBytes": report.trimmed_bytes,
         "adoptedPrepared": report.adopted_prepared,
         "indexesRebuilt": offsets(&report.indexes_rebuilt),

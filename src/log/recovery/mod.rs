@@ -3,6 +3,7 @@
 //! Reading comes first and changes nothing; the outcome is a state in memory and a list of repairs. A log that is
 //! opened for reading only stops there.
 
+mod below_start;
 mod inventory;
 mod quarantine;
 mod repair;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use report::{Cut, CutReason, RecoveryReport};
+pub use report::{BelowStart, Cut, CutReason, RecoveryReport};
 pub(crate) use scan::{is_unsupported, valid_batches_behind};
 
 use super::check_ahead::Sound;
@@ -47,6 +48,8 @@ pub(crate) struct OpenRequest {
     pub(crate) log_start: Option<Offset>,
     /// The same, if it was written down before what lay in front of it was deleted.
     pub(crate) told_start: Option<Offset>,
+    /// Whether the checkpoints are as they are while a log is emptied, whose new start is told before anything of it goes.
+    pub(crate) is_emptied: bool,
     pub(crate) high_watermark: Option<Offset>,
     /// Whether the directory was marked as closed cleanly.
     pub(crate) clean: bool,
@@ -375,10 +378,7 @@ impl<'a> Recovery<'a> {
             let found = self.missing_end(log_end);
             self.refuse_or_note(found, log_end, 0, 0, Vec::new())?;
         }
-        if log_end < self.log_start && !self.request.for_repair {
-            self.start_over();
-        }
-        Ok(())
+        self.judge_start(log_end)
     }
 
     /// If the last scanned segment did not end where its file does: cuts it there, and drops the segments behind it.
@@ -446,20 +446,6 @@ impl<'a> Recovery<'a> {
         );
         let kind = CorruptionKind::MissingEnd { expected: self.request.recovery_point, got: log_end };
         Corruption::new(path, position, kind)
-    }
-
-    /// Nothing is left at or above the log start offset: the log begins there, empty (`LogLoader`, a log end below the
-    /// checkpointed log start).
-    fn start_over(&mut self) {
-        self.starts_over = true;
-        for segment in self.files.drain(..) {
-            self.repairs.push(Repair::RemoveSegment(segment));
-        }
-        self.repairs.retain(|repair| !matches!(repair, Repair::Name { .. }));
-        self.report.adopted_prepared = false;
-        self.scanned.clear();
-        self.untouched = 0;
-        self.scan.leader_epochs = LeaderEpochs::default();
     }
 
     /// The producers as they are at the log end, without those above the budget that have been idle long enough.

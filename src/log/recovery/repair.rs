@@ -19,7 +19,9 @@ pub(super) enum Repair {
     KeepAside { segment: Arc<Segment>, from: u64, bytes: u64, to: PathBuf },
     /// Takes a segment behind a cut out of the log, keeping its bytes.
     MoveAside { segment: Arc<Segment>, to: PathBuf },
-    /// Writes the producers of segments that are removed.
+    /// The same of a segment below the log start, when its producers are written.
+    KeepBelowStart { segment: Arc<Segment>, to: PathBuf },
+    /// Writes the producers of segments that are removed, or kept below the log start.
     KeepProducers { path: PathBuf, bytes: Vec<u8> },
     /// Ends a segment's file. It is synced when all repairs are made: nothing behind comes back to life under later appends.
     Cut { segment: Arc<Segment>, end: u64 },
@@ -44,7 +46,10 @@ impl Repair {
             Self::Remove(_) => 2,
             // One that could not be used may have had the same name.
             Self::KeepProducers { .. } => 3,
-            Self::Cut { .. } | Self::RemoveSegment(_) | Self::WriteIndexes(_) => 4,
+            Self::Cut { .. }
+            | Self::KeepBelowStart { .. }
+            | Self::RemoveSegment(_)
+            | Self::WriteIndexes(_) => 4,
             // The prepared file is cut under its old name.
             Self::Name { .. } => 5,
         }
@@ -80,7 +85,7 @@ fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport)
         Repair::KeepAside { segment, from, bytes, to } => {
             atomic::replace_file(disk, &to, &segment.file().bytes(from, from + bytes)?)
         }
-        Repair::MoveAside { segment, to } => {
+        Repair::MoveAside { segment, to } | Repair::KeepBelowStart { segment, to } => {
             segment.remove_indexes(directory)?;
             segment.file().rename(&to)?;
             disk.sync_directory(directory).at("sync directory", directory)

@@ -49,6 +49,8 @@ pub struct RecoveryReport {
     pub missing_head: Option<OffsetRange>,
     /// Where and why the log was cut.
     pub cut: Option<Cut>,
+    /// Set where the last batch lay below the log start offset, so that the log begins there, empty.
+    pub below_start: Option<BelowStart>,
     /// Empty bytes behind the last batch that were given back.
     pub trimmed_bytes: u64,
     /// Whether a segment that a crash left without its name was taken in.
@@ -79,6 +81,17 @@ pub struct Cut {
     /// [`CutReason::Corruption`].
     pub batches: u64,
     /// The files in which valid batches that were cut are kept.
+    pub kept: Vec<PathBuf>,
+}
+
+/// A log whose last batch lay below the log start offset of the checkpoint: all that its segments hold is deleted, or the checkpoint
+/// is not of these segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BelowStart {
+    /// Where the last batch ended.
+    pub log_end: Offset,
+    /// The files in which its segments are kept. None where somebody died who was emptying the log.
     pub kept: Vec<PathBuf>,
 }
 
@@ -115,6 +128,7 @@ impl RecoveryReport {
         let Self { snapshots_skipped, indexes_rebuilt, removed, not_written, .. } = self;
         let is_whole = self.cut.is_none()
             && self.missing_head.is_none()
+            && self.below_start.is_none()
             && self.trimmed_bytes == 0
             && !self.adopted_prepared;
         let nothing_made = indexes_rebuilt.is_empty() && removed.is_empty() && not_written.is_empty();
@@ -146,6 +160,9 @@ impl fmt::Display for RecoveryReport {
         if let Some(cut) = &self.cut {
             write!(f, "\n  {cut}")?;
         }
+        if let Some(below) = &self.below_start {
+            write!(f, "\n  {below}; it begins anew at {}", self.log_start)?;
+        }
         if self.trimmed_bytes > 0 {
             write!(f, "\n  gave back {} empty bytes behind the last batch", self.trimmed_bytes)?;
         }
@@ -165,6 +182,13 @@ impl fmt::Display for RecoveryReport {
             write!(f, "\n  could not write: {problem}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for BelowStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the last batch ended at offset {}, below the log start", self.log_end)?;
+        self.kept.iter().try_for_each(|path| write!(f, ", kept in {}", path.display()))
     }
 }
 
