@@ -145,7 +145,7 @@ impl fmt::Display for Repair {
 /// # Errors
 ///
 /// [`Error::Corrupt`](crate::Error::Corrupt) for what no repair changes: a batch of an unsupported format, a snapshot that says
-/// it is of a newer version, a name that is not a file; the disk's.
+/// it is of a newer version, a name that is not a file, a segment that is longer than any can be; the disk's.
 pub fn plan(path: impl AsRef<Path>) -> Result<Repair> {
     Partition::at(path.as_ref())?.plan()
 }

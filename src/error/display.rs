@@ -121,6 +121,9 @@ impl fmt::Display for CorruptionKind {
             }
             Self::Version { expected, got } => write!(f, "version {got}, the newest known is {expected}"),
             Self::Length { expected, got } => write!(f, "{got} bytes where {expected} must be"),
+            Self::TooLong { limit, got } => {
+                write!(f, "{got} bytes; a file of its kind has {limit} at the most")
+            }
             Self::MissingSegment { expected, got } => {
                 write!(f, "no segment begins at offset {expected}, the next begins at {got}")
             }

@@ -237,6 +237,13 @@ pub enum CorruptionKind {
         /// The length found.
         got: u64,
     },
+    /// The file is longer than any of its kind can be.
+    TooLong {
+        /// The length that one may have.
+        limit: u64,
+        /// The length found.
+        got: u64,
+    },
     /// A segment is missing: the log has a hole.
     MissingSegment {
         /// The offset at which a segment must begin.

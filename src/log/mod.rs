@@ -57,10 +57,10 @@ pub use read::{Fetched, OffsetAndTimestamp};
 pub use reader::Reader;
 pub use recovery::{BelowStart, Cut, CutReason, RecoveryReport};
 pub(crate) use recovery::{
-    OpenRequest, Recovered, is_unsupported, missing_head, recover, valid_batches_behind,
+    OpenRequest, Recovered, is_unsupported, last_valid_batch, missing_head, recover, segment_length,
 };
 pub use replicated::Replicated;
-pub(crate) use snapshots::list as list_snapshots;
+pub(crate) use snapshots::{list as list_snapshots, read_file as read_snapshot};
 pub use waiting::TailWait;
 
 use crate::epoch::LeaderEpochs;

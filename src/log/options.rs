@@ -7,6 +7,9 @@ use crate::producer::ProducerPolicy;
 use crate::segment::IndexOptions;
 use crate::types::Timestamp;
 
+/// The most bytes that a segment may have: Kafka counts its positions in 31 bits.
+pub(crate) const MAX_SEGMENT_BYTES: u64 = 0x7fff_ffff;
+
 /// What an acknowledged append survives.
 ///
 /// ```
@@ -183,7 +186,8 @@ impl LogOptions {
             if holds { Ok(()) } else { Err(Error::InvalidOption { option, expected, got: got.to_string() }) }
         };
         let segment = u64::from(self.segment_bytes);
-        check((1024..=0x7fff_ffff).contains(&segment), "segment_bytes", "1024 to 2147483647", segment)?;
+        let fits = (1024..=MAX_SEGMENT_BYTES).contains(&segment);
+        check(fits, "segment_bytes", "1024 to 2147483647", segment)?;
         check(self.segment_ms > 0, "segment_ms", "1 or more", self.segment_ms.unsigned_abs())?;
         let index = self.segment_index_bytes;
         check((24..=0x7fff_ffff).contains(&index), "segment_index_bytes", "24 to 2147483647", index.into())?;

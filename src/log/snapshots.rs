@@ -23,6 +23,11 @@ use crate::types::{Offset, ProducerId, Timestamp};
 /// A snapshot as large as this is mapped, where maps are: to read it takes as much memory again.
 const MAPPED_FROM: u64 = 1 << 20;
 
+/// A snapshot as large as this is read twice, where it is not mapped: whoever writes a length writes no bytes for it.
+const LARGE_FROM: u64 = 64 << 20;
+/// How much of it at a time, the first time.
+const PIECE: usize = 1 << 20;
+
 /// How many producers are looked at while appends wait.
 const LOOK_UPS: usize = 32;
 
@@ -66,10 +71,40 @@ impl Place<'_> {
         let file = self.disk.open(path, Access::Read).at("open", path)?;
         let len = file.len().at("read", path)?;
         if self.mode == IoMode::Write || !(MAPPED_FROM..=MAX_BYTES).contains(&len) {
-            return or_too_long(read_whole(&*file, len, MAX_BYTES), path).map(Bytes::from);
+            return read_file(&*file, len, path).map(Bytes::from);
         }
         let map = file.map_read(len as usize).at("map", path)?;
         Ok(map.bytes(0..len as usize).unwrap_or_default())
+    }
+}
+
+/// All of a snapshot's file of `len` bytes. A large one gets memory only if its bytes are what its checksum says.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`] if they are not, or there are more than any snapshot has; the disk's.
+pub(crate) fn read_file(file: &dyn DiskFile, len: u64, path: &Path) -> Result<Vec<u8>> {
+    if (LARGE_FROM..=MAX_BYTES).contains(&len) {
+        check_large(file, path)?;
+    }
+    or_too_long(read_whole(file, len, MAX_BYTES), path)
+}
+
+fn check_large(file: &dyn DiskFile, path: &Path) -> Result<()> {
+    let wrong = |kind| Error::corrupt(path, 0, kind);
+    let read = |piece: &mut [u8], position| file.read_at(piece, position).at("read", path);
+    let mut piece = vec![0; PIECE];
+    let first = read(&mut piece, 0)?;
+    let mut check = snapshot::Check::begin(&piece[..first]).map_err(wrong)?;
+    let mut position = first as u64;
+    loop {
+        match read(&mut piece, position)? {
+            0 => return check.end().map_err(wrong),
+            more => {
+                check.add(&piece[..more]);
+                position += more as u64;
+            }
+        }
     }
 }
 

@@ -311,17 +311,41 @@ pub(crate) fn decode(
     Ok((table.finish(), trailer.identity))
 }
 
+/// The checksum over a file that comes in pieces.
+#[derive(Debug)]
+pub(crate) struct Check {
+    expected: u32,
+    got: u32,
+}
+
+impl Check {
+    /// Takes the first piece. A file of another version is not looked at any further.
+    pub(crate) fn begin(bytes: &[u8]) -> Result<Self> {
+        check_version(bytes)?;
+        Ok(Self { expected: read_u32(bytes, CRC_AT), got: crc32c(&bytes[COVERED_FROM..]) })
+    }
+
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.got = crc32c_append(self.got, bytes);
+    }
+
+    pub(crate) fn end(self) -> Result<()> {
+        let Self { expected, got } = self;
+        if expected == got { Ok(()) } else { Err(CorruptionKind::Checksum { expected, got }) }
+    }
+}
+
+fn check_version(bytes: &[u8]) -> Result<()> {
+    expect_length(bytes, HEAD_SIZE as u64)?;
+    match read_i16(bytes, 0) {
+        VERSION => Ok(()),
+        got => Err(CorruptionKind::Version { expected: VERSION, got }),
+    }
+}
+
 /// Checks version, size and CRC. Returns the number of entries, which are all there.
 pub(super) fn decode_head(bytes: &[u8]) -> Result<usize> {
-    expect_length(bytes, HEAD_SIZE as u64)?;
-    let version = read_i16(bytes, 0);
-    if version != VERSION {
-        return Err(CorruptionKind::Version { expected: VERSION, got: version });
-    }
-    let (expected, got) = (read_u32(bytes, CRC_AT), crc32c(&bytes[COVERED_FROM..]));
-    if expected != got {
-        return Err(CorruptionKind::Checksum { expected, got });
-    }
+    Check::begin(bytes)?.end()?;
     let Ok(entries) = u32::try_from(read_i32(bytes, COVERED_FROM)) else {
         return Err(CorruptionKind::Format("a negative number of producers"));
     };

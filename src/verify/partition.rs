@@ -14,7 +14,7 @@ use crate::error::{CorruptionKind, IoContext, Result};
 use crate::fs::missing::read_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{DirectoryEntry, Disk, EntryKind, IoMode};
-use crate::log::missing_head;
+use crate::log::{missing_head, segment_length};
 use crate::log_dir::CheckpointedState;
 use crate::segment::{IndexOptions, LogFile, Segment};
 use crate::topic_id::decode_metadata;
@@ -152,7 +152,7 @@ struct Found {
     /// Other files of segments.
     indexes: Vec<(SegmentFile, Offset)>,
     prepared: Option<u64>,
-    /// Whether something that is no file has the name of one.
+    /// Whether something that is no file has the name of one, or one is longer than any.
     has_impostor: bool,
 }
 
@@ -174,7 +174,8 @@ impl Found {
         }
         match file {
             PartitionFile::Segment { file: SegmentFile::Log, base, stage: Stage::Live } => {
-                self.logs.insert(base, disk.len(&path).at("look at", &path)?);
+                let len = self.length(disk, &path, report)?;
+                self.logs.extend(len.map(|len| (base, len)));
             }
             PartitionFile::Segment { file: SegmentFile::Snapshot, base, stage: Stage::Live } => {
                 self.snapshots.push(base);
@@ -190,10 +191,17 @@ impl Found {
             PartitionFile::Quarantined { .. } => {
                 report.note(&path, 0, ProblemKind::KeptAside);
             }
-            PartitionFile::Prepared => self.prepared = Some(disk.len(&path).at("look at", &path)?),
+            PartitionFile::Prepared => self.prepared = self.length(disk, &path, report)?,
             PartitionFile::LeaderEpochs | PartitionFile::Metadata | PartitionFile::Other => {}
         }
         Ok(())
+    }
+
+    /// The length of a segment, unless it is longer than any.
+    fn length(&mut self, disk: &dyn Disk, path: &Path, report: &mut VerifyReport) -> Result<Option<u64>> {
+        let len = report.take(segment_length(disk, path))?;
+        self.has_impostor |= len.is_none();
+        Ok(len)
     }
 
     /// The indexes of segments that are not there.

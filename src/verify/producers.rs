@@ -10,10 +10,10 @@ use std::sync::Arc;
 use super::unfinished::Unfinished;
 use super::{ProblemKind, ProducerDifference, VerifyReport};
 use crate::batch::{DEFAULT_MAX_DECOMPRESSED, read_control};
-use crate::error::{Error, Result};
-use crate::fs::Disk;
-use crate::fs::missing::or_too_long;
+use crate::error::{Error, IoContext, Result};
 use crate::fs::name::SegmentFile;
+use crate::fs::{Access, Disk};
+use crate::log::read_snapshot;
 use crate::producer::{
     ProducerBatch, ProducerInfo, ProducerPolicy, ProducerTable, SnapshotIdentity, snapshot,
 };
@@ -146,7 +146,8 @@ impl Producers {
 
     fn read(&self, offset: Offset) -> Result<(ProducerTable, Option<SnapshotIdentity>)> {
         let path = self.path(offset);
-        let bytes = or_too_long(self.disk.read(&path, snapshot::MAX_BYTES), &path)?;
+        let file = self.disk.open(&path, Access::Read).at("open", &path)?;
+        let bytes = read_snapshot(&*file, file.len().at("read", &path)?, &path)?;
         snapshot::decode(&bytes, offset, ProducerPolicy::remembering_all(), Timestamp(0))
             .map_err(|kind| Error::corrupt(&path, 0, kind))
     }

@@ -1,9 +1,7 @@
 //! What a crash may have left, and no damage is: the next opening deals with it.
 
 use crate::error::Result;
-use crate::log::valid_batches_behind;
 use crate::log_dir::CheckpointedState;
-use crate::segment::Segment;
 use crate::types::Offset;
 
 /// How much of a log may be unfinished.
@@ -26,17 +24,12 @@ impl Unfinished {
         }
     }
 
-    /// Whether a log that ends at `log_end`, and goes on with what is wrong at `position`, is unfinished there.
-    pub(super) fn begins(
-        self,
-        segment: &Segment,
-        position: u64,
-        log_end: Offset,
-        is_last: bool,
-    ) -> Result<bool> {
+    /// Whether a log that ends at `log_end`, and goes on with what is wrong, is unfinished there: `is_last` tells whether no batch
+    /// follows.
+    pub(super) fn begins(self, log_end: Offset, is_last: impl FnOnce() -> Result<bool>) -> Result<bool> {
         match self {
             Self::Nothing => Ok(false),
-            Self::LastBatch => Ok(is_last && valid_batches_behind(segment, position)? == 0),
+            Self::LastBatch => is_last(),
             Self::From(point) => Ok(log_end >= point),
         }
     }

@@ -9,7 +9,7 @@ use super::{ProblemKind, Progress, VerifyReport};
 use crate::batch::{BatchHeader, DEFAULT_MAX_DECOMPRESSED, check_records};
 use crate::error::{BatchError, Corruption, CorruptionKind, Error, Result};
 use crate::fs::name::SegmentFile;
-use crate::log::is_unsupported;
+use crate::log::{is_unsupported, last_valid_batch};
 use crate::log_dir::CheckpointedState;
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
 use crate::transaction::AbortedTransaction;
@@ -297,7 +297,7 @@ impl<'a> Walk<'a> {
     /// Tells what no sound log has: damage, or the end that a crash left and the next opening cuts off. Whether it is the end.
     fn wrong(&mut self, segment: &Segment, position: u64, kind: ProblemKind) -> Result<bool> {
         let (path, log_end) = (segment.file().path(), self.log_end);
-        let is_end = self.unfinished.begins(segment, position, log_end, self.next_base.is_none())?;
+        let is_end = self.unfinished.begins(log_end, || self.is_last(segment, position))?;
         if is_end {
             let found = Box::new(kind);
             self.report.note(&path, position, ProblemKind::UnfinishedEnd { found, log_end });
@@ -305,6 +305,14 @@ impl<'a> Walk<'a> {
             self.report.error(&path, position, kind);
         }
         Ok(is_end)
+    }
+
+    /// Whether no batch of the log follows what is wrong at `position`, or is it.
+    fn is_last(&self, segment: &Segment, position: u64) -> Result<bool> {
+        if self.next_base.is_some() {
+            return Ok(false);
+        }
+        Ok(last_valid_batch(segment, position)?.is_none())
     }
 
     /// As [`wrong`](Self::wrong), of bytes that are no batch.

@@ -15,5 +15,7 @@ mod batches;
 mod common;
 mod files;
 #[cfg(target_os = "linux")]
+mod lengths;
+#[cfg(target_os = "linux")]
 mod owners;
 mod producers;

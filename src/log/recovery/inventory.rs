@@ -8,10 +8,25 @@ use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::missing::read_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{Disk, EntryKind};
+use crate::log::options::MAX_SEGMENT_BYTES;
 use crate::types::Offset;
 
 /// The largest checkpoint file that is read.
 const MAX_CHECKPOINT: u64 = 64 << 20;
+
+/// The length of a `.log` file.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`] for one that is longer than any can be; the disk's.
+pub(crate) fn segment_length(disk: &dyn Disk, path: &Path) -> Result<u64> {
+    match disk.len(path).at("look at", path)? {
+        got if got > MAX_SEGMENT_BYTES => {
+            Err(Error::corrupt(path, 0, CorruptionKind::TooLong { limit: MAX_SEGMENT_BYTES, got }))
+        }
+        len => Ok(len),
+    }
+}
 
 /// The files of a partition, by what they are.
 #[derive(Debug, Default)]
@@ -60,7 +75,7 @@ impl Inventory {
         match file {
             PartitionFile::Segment { file, base, stage: Stage::Live } => match file {
                 SegmentFile::Log => {
-                    self.logs.insert(base, disk.len(&path).at("look at", &path)?);
+                    self.logs.insert(base, segment_length(disk, &path)?);
                 }
                 SegmentFile::OffsetIndex => self.offset_indexes.push(base),
                 SegmentFile::TimeIndex => self.time_indexes.push(base),
@@ -76,7 +91,7 @@ impl Inventory {
             | PartitionFile::Temporary => {
                 self.leftovers.push(path);
             }
-            PartitionFile::Prepared => self.prepared = Some(disk.len(&path).at("look at", &path)?),
+            PartitionFile::Prepared => self.prepared = Some(segment_length(disk, &path)?),
             PartitionFile::LeaderEpochs
             | PartitionFile::Metadata
             | PartitionFile::Quarantined { .. }

@@ -3,6 +3,7 @@
 //! Reading comes first and changes nothing; the outcome is a state in memory and a list of repairs. A log that is
 //! opened for reading only stops there.
 
+mod behind;
 mod below_start;
 mod inventory;
 mod quarantine;
@@ -15,8 +16,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(crate) use behind::last_valid_batch;
+pub(crate) use inventory::segment_length;
 pub use report::{BelowStart, Cut, CutReason, RecoveryReport};
-pub(crate) use scan::{is_unsupported, valid_batches_behind};
+pub(crate) use scan::is_unsupported;
 
 use super::check_ahead::Sound;
 use super::environment::Environment;
@@ -326,7 +329,7 @@ impl<'a> Recovery<'a> {
     /// A prepared segment that does not go on where the log ends: it is removed, but for batches that are whole, which are
     /// kept aside and reported.
     fn pass_over(&mut self, prepared: &Arc<Segment>, found: Corruption) -> Result<()> {
-        let behind = scan::behind(prepared, 0)?;
+        let behind = behind::behind(prepared, 0)?;
         if behind.batches == 0 {
             self.repairs.push(Repair::Remove(prepared.file().path()));
             return Ok(());
@@ -389,7 +392,7 @@ impl<'a> Recovery<'a> {
         if scan::is_unsupported(&segment, &found)? {
             return Err(Error::Corrupt(found));
         }
-        let behind = scan::behind(&segment, end)?;
+        let behind = behind::behind(&segment, end)?;
         let later = self.files.split_off(self.untouched + self.scanned.len());
         let log_end = self.log_end();
         self.repairs.push(Repair::Cut { segment: Arc::clone(&segment), end });
@@ -412,7 +415,7 @@ impl<'a> Recovery<'a> {
         let mut batches = behind.batches;
         // From the highest down: a crash in between leaves no hole.
         for segment in later.into_iter().rev() {
-            batches += scan::behind(&segment, 0)?.batches;
+            batches += behind::behind(&segment, 0)?.batches;
             let to = quarantine::of_file(self.request, segment.base_offset(), 0)?;
             kept.push(to.clone());
             self.repairs.push(Repair::MoveAside { segment, to });

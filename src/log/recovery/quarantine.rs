@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::OpenRequest;
-use crate::error::Result;
-use crate::fs::Disk;
+use super::behind::PIECE;
+use crate::error::{IoContext, Result};
 use crate::fs::missing::first_free;
 use crate::fs::name::PartitionFile;
+use crate::fs::{Access, Disk};
 use crate::segment::Segment;
 use crate::types::Offset;
 
@@ -19,7 +20,7 @@ pub(super) fn of_file(request: &OpenRequest, base: Offset, position: u64) -> Res
 pub(super) fn of_copy(request: &OpenRequest, segment: &Segment, from: u64, bytes: u64) -> Result<PathBuf> {
     let disk = &*request.environment.disk;
     first_name(request, segment.base_offset(), from, |path| {
-        segment.file().bytes(from, from + bytes).is_ok_and(|kept| holds(disk, path, &kept))
+        holds(disk, path, segment, from, bytes).unwrap_or(false)
     })
 }
 
@@ -34,8 +35,20 @@ fn first_name(
     first_free(&*request.environment.disk, |before| request.directory.join(name(before)), will_do)
 }
 
-/// Whether a file has these bytes. One that cannot be read is left alone as well.
-fn holds(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> bool {
-    let len = bytes.len() as u64;
-    disk.len(path).is_ok_and(|there| there == len) && disk.read(path, len).is_ok_and(|there| there == bytes)
+/// Whether a file has these bytes of a segment, and no others. One that cannot be read is left alone as well.
+fn holds(disk: &dyn Disk, path: &Path, segment: &Segment, from: u64, bytes: u64) -> Result<bool> {
+    let file = disk.open(path, Access::Read).at("open", path)?;
+    if file.len().at("read", path)? != bytes {
+        return Ok(false);
+    }
+    let mut there = vec![0; PIECE.min(bytes) as usize];
+    for start in (0..bytes).step_by(PIECE as usize) {
+        let end = bytes.min(start + PIECE);
+        let there = &mut there[..(end - start) as usize];
+        let got = file.read_at(there, start).at("read", path)?;
+        if got < there.len() || *there != *segment.file().bytes(from + start, from + end)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -1,13 +1,15 @@
 //! What recovery changes on the disk, in an order that a crash may interrupt anywhere: the next opening finds the same.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::behind::PIECE;
 use super::{OpenRequest, RecoveryReport};
 use crate::epoch::LeaderEpochs;
 use crate::error::{IoContext, Result};
-use crate::fs::atomic;
 use crate::fs::name::{PartitionFile, SegmentFile};
+use crate::fs::{Disk, atomic};
 use crate::producer::{ProducerTable, snapshot};
 use crate::segment::Segment;
 use crate::types::Offset;
@@ -82,9 +84,7 @@ fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport)
     let disk = &*request.environment.disk;
     let directory = &request.directory;
     match repair {
-        Repair::KeepAside { segment, from, bytes, to } => {
-            atomic::replace_file(disk, &to, &segment.file().bytes(from, from + bytes)?)
-        }
+        Repair::KeepAside { segment, from, bytes, to } => keep_aside(disk, &segment, from, from + bytes, &to),
         Repair::MoveAside { segment, to } | Repair::KeepBelowStart { segment, to } => {
             segment.remove_indexes(directory)?;
             segment.file().rename(&to)?;
@@ -115,6 +115,25 @@ fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport)
             Ok(())
         }
     }
+}
+
+/// Copies the bytes in [`from`, `end`) of a segment to a file of their own, in pieces.
+fn keep_aside(disk: &dyn Disk, segment: &Segment, from: u64, end: u64, to: &Path) -> Result<()> {
+    // An error of the segment's comes with its own place.
+    let mut read = Ok(());
+    let copied = atomic::replace_file_by(disk, to, |copy| {
+        for start in (from..end).step_by(PIECE as usize) {
+            match segment.file().bytes(start, end.min(start + PIECE)) {
+                Ok(piece) => copy.write_at(&piece, start - from)?,
+                Err(error) => {
+                    read = Err(error);
+                    return Err(io::ErrorKind::Other.into());
+                }
+            }
+        }
+        Ok(())
+    });
+    read.and(copied)
 }
 
 /// Writes a segment's index files. Where that is impossible they stay in memory.

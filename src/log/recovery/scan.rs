@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::behind::PIECE;
 use crate::batch::{BatchHeader, layout};
 use crate::epoch::LeaderEpochs;
 use crate::error::{BatchError, Corruption, CorruptionKind, Error, Result};
@@ -218,76 +219,6 @@ impl Scan {
     }
 }
 
-/// What lies behind the last valid batch of a segment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Behind {
-    /// Bytes up to the last one that is not zero, or that a valid batch needs.
-    pub(super) bytes: u64,
-    /// Valid batches among them.
-    pub(super) batches: u64,
-}
-
-/// `bytes` up to the last one that is not zero. Tens of megabytes of zeros are common, so they are looked at in pieces,
-/// which the compiler makes fast.
-fn without_zeros(mut bytes: &[u8]) -> &[u8] {
-    const PIECE: usize = 4096;
-    while let Some((rest, piece)) = bytes.split_last_chunk::<PIECE>() {
-        if piece.iter().fold(0, |any, byte| any | byte) != 0 {
-            break;
-        }
-        bytes = rest;
-    }
-    let len = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    &bytes[..len]
-}
-
-/// Looks through the bytes of `segment` from `position` on.
-pub(super) fn behind(segment: &Segment, position: u64) -> Result<Behind> {
-    let bytes = segment.file().bytes(position, u64::MAX)?;
-    let mut len = without_zeros(&bytes).len();
-    let mut batches = 0;
-    // In bytes that a client chose, each may begin what looks like a batch of megabytes. Who makes them so has nothing kept.
-    let mut patience = PATIENCE + 4 * len;
-    // The one at `position` is valid too if it was refused for its place only.
-    let mut at = 0;
-    while at < len && at + layout::HEADER_SIZE <= bytes.len() {
-        match valid_batch(&bytes[at..], &mut patience) {
-            Some(size) => {
-                batches += 1;
-                at += size;
-                // A batch without record headers ends in a zero.
-                len = len.max(at);
-            }
-            None => at += 1,
-        }
-    }
-    Ok(Behind { bytes: len as u64, batches })
-}
-
-/// How many valid batches there are in a segment from `position` on, whatever lies between them.
-pub(crate) fn valid_batches_behind(segment: &Segment, position: u64) -> Result<u64> {
-    behind(segment, position).map(|behind| behind.batches)
-}
-
-/// How many bytes are looked at that turn out to be no batch, besides as many as there are a few times.
-const PATIENCE: usize = 256 << 20;
-
-/// The size of the batch that `bytes` begin with, if they do. What it takes to see that they do not is taken from `patience`;
-/// without any they do not.
-fn valid_batch(bytes: &[u8], patience: &mut usize) -> Option<usize> {
-    if bytes[layout::MAGIC] as i8 != layout::MAGIC_V2 {
-        return None;
-    }
-    let header = BatchHeader::decode(bytes).ok()?;
-    let batch = bytes.get(..header.size())?;
-    let left = patience.checked_sub(batch.len())?;
-    if crate::batch::check_crc(&header, batch).is_err() {
-        *patience = left;
-        return None;
-    }
-    Some(header.size())
-}
-
 /// Whether what stopped a scan is a batch of another format rather than damage: it must never be cut.
 pub(crate) fn is_unsupported(segment: &Segment, found: &Corruption) -> Result<bool> {
     let CorruptionKind::Batch(BatchError::UnsupportedMagic { got }) = found.kind else { return Ok(false) };
@@ -307,23 +238,33 @@ pub(crate) fn is_unsupported(segment: &Segment, found: &Corruption) -> Result<bo
     }
     match got {
         // A batch of ours that was torn behind its length has a zero here, too: only its checksum tells a message.
-        0 | 1 => Ok(is_legacy_message(&segment.file().bytes(found.position, end)?)),
+        0 | 1 => is_legacy_message(segment, found.position, end),
         3..=9 => Ok(true),
         _ => Ok(false),
     }
 }
 
-/// Whether the bytes are a message of Kafka's formats 0 or 1: its CRC-32 at 12 covers everything behind itself.
-fn is_legacy_message(bytes: &[u8]) -> bool {
-    const CRC: usize = 12;
-    bytes.len() > CRC + 4 && layout::read_u32(bytes, CRC) == crc32(&bytes[CRC + 4..])
+/// Whether the bytes in [`from`, `to`) are a message of Kafka's formats 0 or 1: its CRC-32 at 12 covers everything behind itself.
+fn is_legacy_message(segment: &Segment, from: u64, to: u64) -> Result<bool> {
+    const CRC: u64 = 12;
+    const COVERED: u64 = CRC + 4;
+    if to <= from + COVERED {
+        return Ok(false);
+    }
+    let file = segment.file();
+    let expected = layout::read_u32(&file.bytes(from + CRC, from + COVERED)?, 0);
+    let mut got = 0;
+    for start in (from + COVERED..to).step_by(PIECE as usize) {
+        got = crc32(got, &file.bytes(start, to.min(start + PIECE))?);
+    }
+    Ok(got == expected)
 }
 
-/// The CRC-32 of zlib, bit by bit: used once, on the way to a refusal.
-fn crc32(bytes: &[u8]) -> u32 {
+/// The CRC-32 of zlib of the bytes that `crc` is of, and `bytes` behind them, bit by bit: used once, on the way to a refusal.
+fn crc32(crc: u32, bytes: &[u8]) -> u32 {
     const POLYNOMIAL: u32 = 0xedb8_8320;
     let step = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ POLYNOMIAL } else { crc >> 1 };
-    !bytes.iter().fold(u32::MAX, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| step(crc)))
+    !bytes.iter().fold(!crc, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| step(crc)))
 }
 
 #[cfg(test)]
@@ -331,14 +272,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_legacy_message_is_told_by_its_checksum() {
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
-        let message = [1, 0, 0, 0, 0, 0, 0, 0, 0];
-        let mut bytes = vec![0; 12];
-        bytes.extend_from_slice(&crc32(&message).to_be_bytes());
-        bytes.extend_from_slice(&message);
-        assert!(is_legacy_message(&bytes));
-        bytes[20] = 1;
-        assert!(!is_legacy_message(&bytes) && !is_legacy_message(&[0; 40]));
+    fn a_message_is_told_by_the_checksum_of_zlib() {
+        assert_eq!(crc32(0, b"123456789"), 0xcbf4_3926);
+        assert_eq!(crc32(crc32(0, b"1234"), b"56789"), 0xcbf4_3926);
     }
 }
