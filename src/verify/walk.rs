@@ -57,6 +57,9 @@ pub(super) struct Walk<'a> {
     pub(super) unfinished: Unfinished,
     /// Whether what a crash left was come by: an opening cuts the log there.
     has_ended: bool,
+    /// Where the last valid batch of the segment under way begins, of those behind the first that is wrong: looked for once, as
+    /// every batch may be wrong.
+    last_valid: Option<Option<u64>>,
     gaps: Gaps,
     producers: Producers,
     epochs: Epochs,
@@ -90,6 +93,7 @@ impl<'a> Walk<'a> {
             orphans,
             unfinished: Unfinished::of(checkpointed),
             has_ended: false,
+            last_valid: None,
             gaps: Gaps::default(),
             producers,
             epochs,
@@ -124,6 +128,7 @@ impl<'a> Walk<'a> {
     /// Walks a segment; the next one begins at `next_base`. Returns its batches.
     pub(super) fn segment(&mut self, segment: &Arc<Segment>, next_base: Option<Offset>) -> Result<Vec<Seen>> {
         self.next_base = next_base;
+        self.last_valid = None;
         self.begin(segment)?;
         let mut batches = Vec::new();
         self.has_ended = self.batches(segment, &mut batches)?;
@@ -308,11 +313,15 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether no batch of the log follows what is wrong at `position`, or is it.
-    fn is_last(&self, segment: &Segment, position: u64) -> Result<bool> {
+    fn is_last(&mut self, segment: &Segment, position: u64) -> Result<bool> {
         if self.next_base.is_some() {
             return Ok(false);
         }
-        Ok(last_valid_batch(segment, position)?.is_none())
+        let last = match self.last_valid {
+            Some(last) => last,
+            None => *self.last_valid.insert(last_valid_batch(segment, position)?),
+        };
+        Ok(last.is_none_or(|last| last < position))
     }
 
     /// As [`wrong`](Self::wrong), of bytes that are no batch.
@@ -369,4 +378,50 @@ fn is_zero(segment: &Segment, mut position: u64) -> Result<bool> {
         position += chunk.len() as u64;
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::{VerifyOptions, partition};
+    use super::*;
+    use crate::fs::sim::{Operation, SimDisk};
+    use crate::fs::{Access, Disk, IoMode};
+    use crate::log_dir::{LogDir, LogDirOptions};
+    use crate::{BatchBuilder, LogOptions};
+
+    const DATA: &str = "/data";
+    const LOG: &str = "/data/orders-0/00000000000000000000.log";
+
+    /// A log that no checkpoint tells of, the last of whose batches is the only sound one.
+    fn damaged_but_for_its_last_batch(disk: &Arc<dyn Disk>, batches: usize) {
+        let options = LogOptions::default().io_mode(Some(IoMode::Write));
+        let options = LogDirOptions::default().disk(Arc::clone(disk)).log(options);
+        let log = LogDir::open(DATA, options).unwrap().partition("orders", 0).unwrap();
+        let batch = BatchBuilder::new().record("key", "value").build().unwrap();
+        for _ in 0..batches {
+            log.append(&batch).unwrap();
+        }
+        drop(log);
+        let file = disk.open(Path::new(LOG), Access::Write).unwrap();
+        let size = batch.bytes().len() as u64;
+        (1..batches as u64).for_each(|at| file.write_at(&[0xff], at * size - 1).unwrap());
+    }
+
+    /// Behind each thing that was wrong all the rest of a segment was looked through for batches that follow, at gigabytes a time.
+    #[test]
+    fn batches_that_follow_are_looked_for_once_in_a_segment() {
+        let sim = SimDisk::new(IoMode::Write);
+        let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+        damaged_but_for_its_last_batch(&disk, 500);
+        let before = sim.calls(Operation::Read);
+        let (mut report, unknown) = (VerifyReport::default(), CheckpointedState::default());
+        let (directory, options) = (Path::new("/data/orders-0"), VerifyOptions::default());
+        partition::verify(&disk, directory, &options, unknown, &mut report, &mut |_| {}).unwrap();
+        let errors = report.problems.iter().filter(|problem| problem.kind.name() == "crc").count();
+        assert_eq!((errors, report.has_errors()), (499, true));
+        let reads = sim.calls(Operation::Read) - before;
+        assert!(reads < 50, "{reads} reads");
+    }
 }
