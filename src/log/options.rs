@@ -182,31 +182,28 @@ impl LogOptions {
     ///
     /// [`Error::InvalidOption`] names the first that cannot work.
     pub fn validate(&self) -> Result<()> {
-        let check = |holds: bool, option, expected, got: u64| {
-            if holds { Ok(()) } else { Err(Error::InvalidOption { option, expected, got: got.to_string() }) }
-        };
         let segment = u64::from(self.segment_bytes);
         let fits = (1024..=MAX_SEGMENT_BYTES).contains(&segment);
         check(fits, "segment_bytes", "1024 to 2147483647", segment)?;
-        check(self.segment_ms > 0, "segment_ms", "1 or more", self.segment_ms.unsigned_abs())?;
+        check(self.segment_ms > 0, "segment_ms", "1 or more", self.segment_ms)?;
         let index = self.segment_index_bytes;
-        check((24..=0x7fff_ffff).contains(&index), "segment_index_bytes", "24 to 2147483647", index.into())?;
+        check((24..=0x7fff_ffff).contains(&index), "segment_index_bytes", "24 to 2147483647", index)?;
         let interval = self.index_interval_bytes;
-        check(interval > 0, "index_interval_bytes", "1 or more", interval.into())?;
+        check(interval > 0, "index_interval_bytes", "1 or more", interval)?;
         let batch = self.max_batch_bytes;
-        check((61..=0x7fff_ffff).contains(&batch), "max_batch_bytes", "61 to 2147483647", batch.into())?;
+        check((61..=0x7fff_ffff).contains(&batch), "max_batch_bytes", "61 to 2147483647", batch)?;
         check(self.max_unsynced_bytes > 0, "max_unsynced_bytes", "1 or more", self.max_unsynced_bytes)?;
         check(self.max_pending > 0, "max_pending", "1 or more", self.max_pending)?;
         let snapshot = self.snapshot_interval_bytes;
         check(snapshot > 0, "snapshot_interval_bytes", "1 or more", snapshot)?;
         let expiry = self.expiry_interval_ms;
-        check(expiry > 0, "expiry_interval_ms", "1 or more", expiry.unsigned_abs())?;
+        check(expiry > 0, "expiry_interval_ms", "1 or more", expiry)?;
         let ahead = self.max_timestamp_ahead_ms;
-        check(ahead >= 0, "max_timestamp_ahead_ms", "0 or more", ahead.unsigned_abs())?;
+        check(ahead >= 0, "max_timestamp_ahead_ms", "0 or more", ahead)?;
         let age = self.retention_ms.unwrap_or(0);
-        check(age >= 0, "retention_ms", "0 or more", age.unsigned_abs())?;
+        check(age >= 0, "retention_ms", "0 or more", age)?;
         let interval = self.retention_interval_ms;
-        check(interval > 0, "retention_interval_ms", "1 or more", interval.unsigned_abs())?;
+        check(interval > 0, "retention_interval_ms", "1 or more", interval)?;
         self.producers.validate()
     }
 
@@ -221,9 +218,22 @@ impl LogOptions {
     }
 }
 
+fn check(holds: bool, option: &'static str, expected: &'static str, got: impl Into<i128>) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::InvalidOption { option, expected, got: got.into().to_string() }) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The number was told without its sign.
+    #[test]
+    fn an_option_below_zero_is_told_as_it_is() {
+        let error = LogOptions::default().retention_ms(Some(-7)).validate().unwrap_err();
+        assert_eq!(error.to_string(), "option retention_ms must be 0 or more, not -7");
+        let error = LogOptions::default().segment_ms(i64::MIN).validate().unwrap_err();
+        assert!(error.to_string().ends_with(&format!("not {}", i64::MIN)), "{error}");
+    }
 
     #[test]
     fn an_option_that_cannot_work_is_named() {
