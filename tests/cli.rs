@@ -735,3 +735,33 @@ fn records_that_were_stored_damaged_are_a_kind_of_their_own_that_nothing_repairs
     assert!(lines.contains("at byte 0: ") && lines.contains("CRC"), "{lines}");
     assert!(told(&output).contains("nothing repairs it"), "{output:?}");
 }
+
+/// `dump` waited for ever for somebody to write into a pipe, and read a device, or a file that was nothing but long, until there was
+/// no memory left.
+#[test]
+#[cfg(unix)]
+fn a_dump_of_what_is_no_file_of_a_log_ends_and_says_so() {
+    let data = tempfile::tempdir().unwrap();
+    let path = |name: &str| data.path().join(name);
+    assert!(Command::new("mkfifo").arg(path("pipe.log")).status().unwrap().success());
+    std::os::unix::fs::symlink("/dev/zero", path("device.index")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", path("device.snapshot")).unwrap();
+    std::fs::create_dir(path("directory.log")).unwrap();
+    std::fs::File::create(path("long.log")).unwrap().set_len(1 << 40).unwrap();
+    let cases = [
+        ("pipe.log", "pipe.log is no regular file"),
+        ("device.index", "device.index is no regular file"),
+        ("device.snapshot", "device.snapshot is no regular file"),
+        ("directory.log", "directory.log"),
+        ("long.log", "long.log has 1099511627776 bytes; a file of its kind has 2147483647 at the most"),
+    ];
+    for (name, said) in cases {
+        // Who waits for a pipe is ended by nobody else.
+        let output = Command::new("timeout")
+            .args(["20", env!("CARGO_BIN_EXE_idemlog"), "dump", path(name).to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
+        assert!(told(&output).contains(said), "{name}: {}", told(&output));
+    }
+}

@@ -47,12 +47,25 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(logs)
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(file).map_err(|error| format!("read {}: {error}", file.display()).into())
+/// The most bytes that a file of each kind has.
+const LONGEST: u64 = i32::MAX as u64;
+const LONGEST_SNAPSHOT: u64 = 8 << 30;
+
+/// All of a file of `longest` bytes at most. A pipe would be waited for, and a device has no end.
+fn read(file: &Path, longest: u64) -> Result<Vec<u8>, Failure> {
+    let shown = file.display();
+    let found = std::fs::metadata(file).map_err(|error| format!("look at {shown}: {error}"))?;
+    if !found.is_file() {
+        Err(format!("{shown} is no regular file"))?;
+    }
+    if found.len() > longest {
+        Err(format!("{shown} has {} bytes; a file of its kind has {longest} at the most", found.len()))?;
+    }
+    std::fs::read(file).map_err(|error| format!("read {shown}: {error}").into())
 }
 
 fn batches(file: &Path, with_records: bool, out: &mut impl Write) -> Result<(), Failure> {
-    let bytes = read(file)?;
+    let bytes = read(file, LONGEST)?;
     writeln!(out, "{}", file.display())?;
     // Empty bytes behind the last batch are blocks that the owner had not filled yet.
     let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
@@ -128,7 +141,7 @@ fn entries(
     lines: fn(&[u8]) -> Vec<String>,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let bytes = read(file)?;
+    let bytes = read(file, LONGEST)?;
     print(file, &lines(&bytes), out)?;
     let (whole, rest) = (bytes.len() / size * size, bytes.len() % size);
     if rest > 0 {
@@ -175,7 +188,7 @@ const SNAPSHOT_ENTRY: usize = 46;
 
 /// The entries that Kafka's reader sees, as far as they are there.
 fn snapshot(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
-    let bytes = read(file)?;
+    let bytes = read(file, LONGEST_SNAPSHOT)?;
     let count = if bytes.len() < SNAPSHOT_HEAD { 0 } else { number(&bytes, 6, 4).max(0) as usize };
     let entries = bytes.get(SNAPSHOT_HEAD..).unwrap_or_default();
     let entries = entries.as_chunks::<SNAPSHOT_ENTRY>().0.iter().take(count);
