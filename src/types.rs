@@ -185,9 +185,9 @@ pub struct OffsetRange {
 }
 
 impl OffsetRange {
-    /// How many offsets the range covers.
+    /// How many offsets the range covers; at the most 2^63-1, which is one less than there are.
     pub fn count(self) -> i64 {
-        self.last - self.first + 1
+        (self.last - self.first).saturating_add(1)
     }
 
     /// Whether `offset` is one of them.
@@ -205,6 +205,12 @@ impl fmt::Display for OffsetRange {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_offsets_are_counted_without_an_overflow() {
+        let count = |first, last| OffsetRange { first: Offset(first), last: Offset(last) }.count();
+        assert_eq!([count(3, 3), count(1, i64::MAX), count(0, i64::MAX)], [1, i64::MAX, i64::MAX]);
+    }
 
     #[test]
     fn a_sequence_wraps_in_both_directions() {

@@ -219,10 +219,10 @@ impl BatchHeader {
         Ok(())
     }
 
-    /// The size of the whole batch in bytes.
+    /// The size of the whole batch in bytes. Of a header that was not decoded, and has a length that none can have, it says nothing.
     #[inline]
     pub fn size(&self) -> usize {
-        self.length as usize + at::LENGTH_OVERHEAD
+        at::LENGTH_OVERHEAD.wrapping_add_signed(self.length as isize)
     }
 
     /// The offset of the last record (or of the last that was there before compaction).
@@ -316,6 +316,17 @@ mod tests {
         bytes[at::LENGTH..at::LENGTH + 4].copy_from_slice(&49_i32.to_be_bytes());
         bytes[at::MAGIC] = 2;
         bytes
+    }
+
+    #[test]
+    fn a_header_that_was_not_decoded_has_a_size_without_an_overflow() {
+        let mut header = BatchHeader::decode(&encoded()).unwrap();
+        for length in [-1, -12, -13, i32::MIN, i32::MAX] {
+            header.length = length;
+            let _ = header.size();
+        }
+        header.length = 49;
+        assert_eq!(header.size(), BatchHeader::SIZE);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub struct LogDirOptions {
     /// threads in [`LogDir::run_background`](crate::LogDir::run_background).
     pub background_threads: usize,
     /// How many threads recover partitions while the directory opens. One that finds none left checks the CRCs of another's
-    /// segments ahead. As many close partitions while the directory closes. Default: 0, as many as there are cores; and 16 to close,
+    /// segments ahead. As many close partitions while the directory closes. At most 1,024. Default: 0, as many as there are cores; and 16 to close,
     /// which is mostly waiting for the disk, and shares what the file system writes for each.
     pub recovery_threads: usize,
     /// How many bytes of disk may be allocated ahead of the appenders, over all partitions; beyond it, each partition
@@ -148,9 +148,10 @@ impl LogDirOptions {
     ///
     /// [`Error::InvalidOption`] names the first that cannot work; what [`log_for`](Self::log_for) answers is not asked for.
     pub fn validate(&self) -> Result<()> {
-        if self.background_threads > 1024 {
-            let got = self.background_threads.to_string();
-            return Err(Error::InvalidOption { option: "background_threads", expected: "0 to 1024", got });
+        let threads =
+            [("background_threads", self.background_threads), ("recovery_threads", self.recovery_threads)];
+        if let Some((option, got)) = threads.into_iter().find(|&(_, threads)| threads > 1024) {
+            return Err(Error::InvalidOption { option, expected: "0 to 1024", got: got.to_string() });
         }
         if self.max_open_segments == 0 {
             let got = self.max_open_segments.to_string();
@@ -174,5 +175,28 @@ impl LogDirOptions {
     pub(super) fn closing_thread_count(&self) -> usize {
         const CLOSING: usize = 16;
         if self.recovery_threads == 0 { CLOSING } else { self.recovery_threads }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_of_a_directory_that_cannot_work_is_named() {
+        let options = LogDirOptions::default;
+        let cases = [
+            ("background_threads", options().background_threads(1025)),
+            ("recovery_threads", options().recovery_threads(1025)),
+            ("max_open_segments", options().max_open_segments(0)),
+        ];
+        for (name, options) in cases {
+            let error = options.validate().unwrap_err();
+            assert!(
+                matches!(error, Error::InvalidOption { option, .. } if option == name),
+                "{name}: {error}"
+            );
+        }
+        options().background_threads(1024).recovery_threads(1024).validate().unwrap();
     }
 }

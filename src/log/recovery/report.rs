@@ -119,7 +119,7 @@ impl RecoveryReport {
     pub fn durable_offsets_cut(&self) -> u64 {
         let end = |cut: &Cut| cut.offset.max(self.log_start);
         let cut = self.cut.as_ref().map_or(0, |cut| self.recovery_point - end(cut));
-        let head = self.missing_head.map_or(0, |missing| missing.last - missing.first + 1);
+        let head = self.missing_head.map_or(0, OffsetRange::count);
         u64::try_from(cut.max(0).saturating_add(head)).unwrap_or(0)
     }
 
