@@ -444,7 +444,8 @@ impl Shared {
     /// segments stay, for truncations, and so does one in front of them all, which tells of what has no batch here.
     fn remove_superseded(&self, newest: Offset, segments: &[Arc<Segment>]) -> Result<()> {
         let disk = &*self.environment.disk;
-        let is_base = |offset: Offset| segments.iter().any(|segment| segment.base_offset() == offset);
+        let is_base =
+            |offset: Offset| segments.binary_search_by_key(&offset, |segment| segment.base_offset()).is_ok();
         let first = segments.first().map_or(newest, |first| first.base_offset());
         for offset in list(disk, &self.directory)?.into_iter().filter(|&offset| offset < newest) {
             if offset > first && !is_base(offset) {

@@ -39,8 +39,8 @@ pub struct LogDirOptions {
     /// threads in [`LogDir::run_background`](crate::LogDir::run_background).
     pub background_threads: usize,
     /// How many threads recover partitions while the directory opens. One that finds none left checks the CRCs of another's
-    /// segments ahead. As many close partitions while the directory closes. At most 1,024. Default: 0, as many as there are cores; and 16 to close,
-    /// which is mostly waiting for the disk, and shares what the file system writes for each.
+    /// segments ahead. As many close partitions while the directory closes. At most 1,024. Default: 0, as many as there are cores;
+    /// and 16 to close, which is mostly waiting for the disk, and shares what the file system writes for each.
     pub recovery_threads: usize,
     /// How many bytes of disk may be allocated ahead of the appenders, over all partitions; beyond it, each partition
     /// gets 64 KiB at a time. Default: 4 GiB.

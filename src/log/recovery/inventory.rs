@@ -1,6 +1,6 @@
 //! What lies in a partition's directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::epoch::LeaderEpochs;
@@ -33,10 +33,10 @@ pub(crate) fn segment_length(disk: &dyn Disk, path: &Path) -> Result<u64> {
 pub(super) struct Inventory {
     /// The length of each `.log` file, by base offset.
     pub(super) logs: BTreeMap<Offset, u64>,
-    /// The segments that have both index files.
-    pub(super) offset_indexes: Vec<Offset>,
-    pub(super) time_indexes: Vec<Offset>,
-    transaction_indexes: Vec<Offset>,
+    /// The base offsets of index files.
+    offset_indexes: BTreeSet<Offset>,
+    time_indexes: BTreeSet<Offset>,
+    transaction_indexes: BTreeSet<Offset>,
     /// Snapshots by offset, newest first.
     pub(super) snapshots: Vec<Offset>,
     /// The length of a segment that was prepared.
@@ -77,10 +77,10 @@ impl Inventory {
                 SegmentFile::Log => {
                     self.logs.insert(base, segment_length(disk, &path)?);
                 }
-                SegmentFile::OffsetIndex => self.offset_indexes.push(base),
-                SegmentFile::TimeIndex => self.time_indexes.push(base),
+                SegmentFile::OffsetIndex => self.offset_indexes.extend([base]),
+                SegmentFile::TimeIndex => self.time_indexes.extend([base]),
                 SegmentFile::Snapshot => self.snapshots.push(base),
-                SegmentFile::TransactionIndex => self.transaction_indexes.push(base),
+                SegmentFile::TransactionIndex => self.transaction_indexes.extend([base]),
             },
             PartitionFile::Segment { stage: Stage::Swap, .. } => {
                 let problem =
