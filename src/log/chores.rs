@@ -29,8 +29,10 @@ struct SyncLater(Weak<Shared>);
 
 impl Wake for SyncLater {
     fn wake(self: Arc<Self>) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.request_sync();
+        let Some(shared) = self.0.upgrade() else { return };
+        if !shared.request_sync() {
+            // The last worker has left meanwhile, and futures count on one.
+            shared.commit.wake_all();
         }
     }
 }

@@ -47,10 +47,11 @@ impl Environment {
 
     /// Makes a change that makes room: once more with what is kept for it, where the disk is full.
     pub(crate) fn with_reserve<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
-        let give_up = || self.reserve.as_ref().is_some_and(|reserve| reserve.give_up(&*self.disk));
-        match change() {
-            Err(error) if error.is_full_disk() && give_up() => change(),
-            made => made,
+        match (change(), &self.reserve) {
+            (Err(error), Some(reserve)) if error.is_full_disk() => {
+                reserve.give_up(&*self.disk, &change).unwrap_or(Err(error))
+            }
+            (made, _) => made,
         }
     }
 }

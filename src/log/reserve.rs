@@ -14,21 +14,41 @@ const SIZE: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Reserve {
     path: PathBuf,
-    is_kept: Mutex<bool>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_kept: bool,
+    /// How many make room with what was given up.
+    users: usize,
 }
 
 impl Reserve {
     /// One that has nothing yet.
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, is_kept: Mutex::new(false) }
+        Self { path, state: Mutex::default() }
     }
 
-    /// Takes up the room, unless it has. Where there is none it is tried again by the next call.
+    /// Takes up the room, unless it has, or somebody is using it. Where there is none it is tried again by the next call.
     pub(crate) fn keep(&self, disk: &dyn Disk) {
-        let mut is_kept = self.is_kept.lock();
-        if !*is_kept {
-            *is_kept = self.is_there(disk) || self.make(disk).is_ok();
+        let mut state = self.state.lock();
+        if !state.is_kept && state.users == 0 {
+            state.is_kept = self.is_there(disk) || self.make(disk).is_ok();
         }
+    }
+
+    /// Does something with the room given back, if there was any or somebody else is using it.
+    pub(crate) fn give_up<T>(&self, disk: &dyn Disk, use_it: impl FnOnce() -> T) -> Option<T> {
+        let mut state = self.state.lock();
+        let has_room = std::mem::take(&mut state.is_kept) && disk.remove_file(&self.path).is_ok();
+        if !has_room && state.users == 0 {
+            return None;
+        }
+        state.users += 1;
+        drop(state);
+        let _user = User(self);
+        Some(use_it())
     }
 
     /// What an earlier process kept, or a crash left of it.
@@ -43,11 +63,14 @@ impl Reserve {
         let allocated = file.allocate(0, SIZE).at("allocate", &self.path);
         allocated.inspect_err(|_| drop(disk.remove_file(&self.path)))
     }
+}
 
-    /// Gives the room back. `false` if it had none.
-    pub(crate) fn give_up(&self, disk: &dyn Disk) -> bool {
-        let mut is_kept = self.is_kept.lock();
-        std::mem::take(&mut *is_kept) && disk.remove_file(&self.path).is_ok()
+/// One who makes room, also if that panics.
+struct User<'a>(&'a Reserve);
+
+impl Drop for User<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().users -= 1;
     }
 }
 
@@ -65,17 +88,35 @@ mod tests {
         disk.create_directory(Path::new("/data")).unwrap();
         let before = disk.used();
         let reserve = Reserve::new(PathBuf::from("/data/reserve"));
-        assert!(!reserve.give_up(&disk));
+        let give_up = || reserve.give_up(&disk, || disk.used());
+        assert_eq!(give_up(), None);
         disk.set_capacity(Some(before + SIZE / 2));
         reserve.keep(&disk);
-        assert!(!reserve.give_up(&disk));
+        assert_eq!(give_up(), None);
         assert_eq!(disk.used(), before, "half of it is not kept");
 
         disk.set_capacity(None);
         reserve.keep(&disk);
         assert!(disk.used() >= before + SIZE);
         Reserve::new(PathBuf::from("/data/reserve")).keep(&disk);
-        assert!(reserve.give_up(&disk) && !reserve.give_up(&disk));
-        assert_eq!(disk.used(), before);
+        assert_eq!(give_up(), Some(before));
+        assert_eq!(give_up(), None);
+    }
+
+    /// Whoever wrote checkpoints meanwhile took the room again, before it was used.
+    #[test]
+    fn nobody_takes_the_room_while_it_is_used() {
+        let disk = SimDisk::new(IoMode::Write);
+        disk.create_directory(Path::new("/data")).unwrap();
+        let reserve = Reserve::new(PathBuf::from("/data/reserve"));
+        reserve.keep(&disk);
+        let used = reserve.give_up(&disk, || {
+            reserve.keep(&disk);
+            let of_another = reserve.give_up(&disk, || disk.used());
+            assert_eq!(of_another, Some(disk.used()));
+            disk.used()
+        });
+        reserve.keep(&disk);
+        assert_eq!(disk.used(), used.unwrap() + SIZE);
     }
 }
