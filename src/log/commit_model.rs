@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use shuttle::{check_pct, check_random, thread};
 
@@ -122,8 +122,21 @@ impl Model {
 
 impl Worked for Model {
     fn work(&self, urgency: Urgency) {
-        if self.chores.take(urgency).includes(Chore::Sync) {
+        let later = || Waker::from(Arc::new(SyncLater(self.itself.clone())));
+        if self.chores.take(urgency).includes(Chore::Sync) && !self.commit.wake_behind_sync(later) {
             self.commit.sync(&self.watermarks, || self.sync()).unwrap();
+        }
+    }
+}
+
+/// As that of the chores.
+struct SyncLater(Weak<Model>);
+
+impl Wake for SyncLater {
+    fn wake(self: Arc<Self>) {
+        let Some(model) = self.0.upgrade() else { return };
+        if !model.request_sync() {
+            model.commit.wake_all();
         }
     }
 }
@@ -192,6 +205,34 @@ fn nobody_waits_for_a_worker_that_has_left() {
         model.queue.close();
         join([worker].into_iter().chain(submitters));
     });
+}
+
+/// A worker that finds somebody syncing goes on, and asks for a sync again behind that one. When the last worker had left by then,
+/// nobody told those who counted on it.
+#[test]
+fn a_worker_that_leaves_a_sync_to_others_forgets_nobody() {
+    for stays in [true, false] {
+        let model = move || {
+            let model = Model::new(u32::MAX);
+            model.queue.enlist();
+            let worker = model.spawn(|model| model.queue.run());
+            let appender = model.spawn(|model| {
+                let ticket = model.append(1).unwrap();
+                model.wait(ticket).unwrap();
+            });
+            let submitter = model.spawn(|model| submit_and_await(model, 2));
+            if stays {
+                join([appender, submitter]);
+                model.queue.close();
+                join([worker]);
+            } else {
+                model.queue.close();
+                join([appender, submitter, worker]);
+            }
+        };
+        check_random(model, ITERATIONS);
+        check_pct(model, ITERATIONS, DEPTH);
+    }
 }
 
 fn submit_and_await(model: &Model, number: u64) {
