@@ -112,5 +112,5 @@ pub use producer::{
     VerificationGuard,
 };
 pub use topic_id::TopicId;
-pub use transaction::AbortedTransaction;
+pub use transaction::{AbortedTransaction, TransactionVersion};
 pub use types::{LeaderEpoch, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp};

@@ -141,6 +141,26 @@ pub(crate) fn is_late(last_timestamp: Timestamp, now: Timestamp, longest_timeout
     last_timestamp.0 > 0 && now.0.saturating_sub(last_timestamp.0) > limit
 }
 
+/// How the transactions of a producer are told apart: Kafka's `transaction.version`, which the client and the coordinator
+/// agree on.
+///
+/// ```
+/// use idemlog::TransactionVersion;
+///
+/// assert_eq!(TransactionVersion::default(), TransactionVersion::V1);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TransactionVersion {
+    /// Not at all: they follow one another in the same producer epoch, and a marker has the epoch of the batches that it
+    /// ends. Kafka's versions 0 and 1.
+    #[default]
+    V1,
+    /// By the producer epoch, which the coordinator raises when it ends one: a marker has a higher epoch than the batches
+    /// that it ends, which is that of the next transaction (KIP-890, part 2).
+    V2,
+}
+
 /// An aborted transaction, as it stands in the index of the segment that holds its marker.
 /// It concerns readers of the offsets from the first to the last: they leave the producer's transactional batches out.
 ///

@@ -10,7 +10,7 @@ use crate::error::{BatchError, Error, Result};
 use crate::producer::{ProducerTable, VerificationGuard};
 use crate::segment::{BatchCursor, Segment, TransactionIndex};
 use crate::sync::{Mutex, MutexGuard};
-use crate::transaction::{self, AbortedTransaction, TransactionEffect, Transactions};
+use crate::transaction::{self, AbortedTransaction, TransactionEffect, TransactionVersion, Transactions};
 use crate::types::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 /// The transactions that hold the last stable offset back. A leaf in the order of locks; a log without transactions
@@ -148,9 +148,11 @@ impl Log {
     /// Notes, before the coordinator of a transaction is asked whether it is open, that it is being asked. The batch is
     /// then appended with the guard ([`AppendOptions::verification`]); where
     /// [`LogOptions::verify_transactions`](crate::LogOptions) is set, a transaction begins only so. `None`: it is open
-    /// here already, there is nothing to ask.
+    /// here already, in this epoch, there is nothing to ask.
     ///
-    /// `sequence` is the batch's first: until the verification is over, none above the lowest is taken. In memory only,
+    /// `sequence` is the batch's first: until the verification is over, none above the lowest is taken. It is over with the
+    /// first batch of the transaction, and with a marker; under [`TransactionVersion::V2`] not with one of `epoch`, which is
+    /// a late one of the transaction before. In memory only,
     /// and forgotten like an idle producer, after [`expiry_ms`](crate::ProducerPolicy) or where there are more than the
     /// `budget`, the oldest first: then it is begun again. Source: KIP-890, `UnifiedLog.maybeStartTransactionVerification`.
     pub fn begin_verification(
@@ -158,12 +160,13 @@ impl Log {
         id: ProducerId,
         epoch: ProducerEpoch,
         sequence: Sequence,
+        version: TransactionVersion,
     ) -> Option<VerificationGuard> {
         let mut appender = self.shared.appender.lock();
         let now = self.shared.now();
         let Appender { verifications, producers, options, .. } = &mut *appender;
-        let is_open = producers.has_open_transaction(id);
-        (!is_open).then(|| verifications.begin(id, epoch, sequence, now, &options.producers))
+        let is_open = producers.has_open_transaction(id, epoch);
+        (!is_open).then(|| verifications.begin(id, epoch, sequence, version, now, &options.producers))
     }
 }
 

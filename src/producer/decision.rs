@@ -8,7 +8,7 @@
 //! | N | without producer id, or replicated | nobody asks about it: the log is right | append |
 //! | U0 | unknown producer, transactional data | as V | `NotVerified` |
 //! | U1 | unknown producer, client | the epoch is below what the host's directory of producers demands | `Fenced` |
-//! | V | known producer, transactional data | no transaction is open, and a verification is missing where one is required (not asked of a duplicate) | `NotVerified` |
+//! | V | known producer, transactional data | no transaction of its epoch is open, and a verification is missing where one is required (not asked of a duplicate) | `NotVerified` |
 //! | C | all | the epoch is older than the producer's | `Fenced` |
 //! | M | marker | its coordinator's epoch is older than the last one heard of | `CoordinatorFenced` |
 //! | W | client, [`Increasing`](SequenceRule::Increasing) | it would run past 2^31-1 | `Overlap` |
@@ -262,7 +262,8 @@ impl<'a> Judge<'a> {
     fn is_unverified(self, origin: Origin) -> bool {
         let is_duplicate =
             || origin == Origin::Client && self.window_counts() && self.stored_batch().is_some();
-        begins_transaction(self.header) && self.view.side.transaction_first.is_none() && !is_duplicate()
+        let is_open = || self.view.has_open_transaction(self.header.producer_epoch);
+        begins_transaction(self.header) && !is_open() && !is_duplicate()
     }
 
     #[inline(always)]

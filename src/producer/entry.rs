@@ -242,6 +242,17 @@ impl<'a> EntryView<'a> {
         self.entry.epoch
     }
 
+    /// The epoch of the batches and of the open transaction.
+    pub(super) fn batches_epoch(&self) -> ProducerEpoch {
+        self.side.fenced_epoch.unwrap_or(self.entry.epoch)
+    }
+
+    /// Whether a transaction of this epoch is open. The marker of one of an older epoch may be on its way, and would end with
+    /// it what was taken into it.
+    pub(super) fn has_open_transaction(&self, epoch: ProducerEpoch) -> bool {
+        self.side.transaction_first.is_some() && self.batches_epoch() == epoch
+    }
+
     pub(super) fn last(&self) -> Option<StoredBatch> {
         self.entry.last.present()
     }
@@ -272,7 +283,7 @@ impl<'a> EntryView<'a> {
             producer_id: self.entry.producer_id,
             epoch: self.entry.epoch,
             batches: self.batches().map(StoredBatch::info).collect(),
-            batches_epoch: self.side.fenced_epoch.unwrap_or(self.entry.epoch),
+            batches_epoch: self.batches_epoch(),
             coordinator_epoch: self.side.coordinator_epoch,
             last_timestamp: self.last_timestamp(),
             last_seen,

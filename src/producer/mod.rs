@@ -33,7 +33,5 @@ pub use policy::{DuplicateCheck, ExpiryClock, FirstAppend, ProducerPolicy, Seque
 pub(crate) use snapshot::SnapshotIdentity;
 pub(crate) use staging::Staging;
 pub(crate) use table::{ExpiryCursor, PlainProducer, ProducerTable};
-#[cfg(test)]
-pub(crate) use verification::Verification;
 pub use verification::VerificationGuard;
-pub(crate) use verification::Verifications;
+pub(crate) use verification::{Verification, Verifications};

@@ -130,9 +130,9 @@ impl ProducerTable {
         self.find(id).is_some()
     }
 
-    /// Whether the producer's transaction is open.
-    pub(crate) fn has_open_transaction(&self, id: ProducerId) -> bool {
-        self.find(id).is_some_and(|slot| self.side(slot).transaction_first.is_some())
+    /// Whether the producer's transaction is open, in this epoch.
+    pub(crate) fn has_open_transaction(&self, id: ProducerId, epoch: ProducerEpoch) -> bool {
+        self.find(id).is_some_and(|slot| self.view(slot).has_open_transaction(epoch))
     }
 
     /// All producers, in no order.

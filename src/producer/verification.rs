@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::clock::HostClock;
 use super::policy::ProducerPolicy;
+use crate::batch::BatchHeader;
+use crate::transaction::TransactionVersion;
 use crate::types::{ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 /// Shows that a verification was begun before the coordinator was asked. See
@@ -21,6 +23,13 @@ pub(crate) struct Verification {
     pub(crate) is_missing: bool,
     /// The lowest sequence that was seen when it was begun: the transaction begins there.
     pub(crate) lowest_sequence: Option<Sequence>,
+}
+
+impl Verification {
+    /// Where none is under way. `required`: whether batches must have a guard at all.
+    pub(crate) fn none(required: bool) -> Self {
+        Self { is_missing: required, lowest_sequence: None }
+    }
 }
 
 /// The verifications of a partition that are begun. Who asks for them need not exist: they are no more than the producers that
@@ -39,15 +48,23 @@ struct Begun {
     guard: VerificationGuard,
     lowest_sequence: Sequence,
     epoch: ProducerEpoch,
+    version: TransactionVersion,
 }
 
 impl Begun {
-    fn join(&mut self, epoch: ProducerEpoch, sequence: Sequence) {
+    fn join(&mut self, epoch: ProducerEpoch, sequence: Sequence, version: TransactionVersion) {
         if epoch > self.epoch {
-            (self.epoch, self.lowest_sequence) = (epoch, sequence);
+            (self.epoch, self.lowest_sequence, self.version) = (epoch, sequence, version);
         } else if epoch == self.epoch {
             self.lowest_sequence = self.lowest_sequence.min(sequence);
         }
+    }
+
+    /// Whether it is over with this batch of the transaction, or with this marker. Not with a late one of the transaction
+    /// before, which has the epoch of this one.
+    fn ends_with(&self, header: &BatchHeader) -> bool {
+        let is_before = self.version == TransactionVersion::V2 && header.producer_epoch == self.epoch;
+        header.is_transactional() && !(header.is_control() && is_before)
     }
 }
 
@@ -59,19 +76,20 @@ impl Verifications {
         id: ProducerId,
         epoch: ProducerEpoch,
         sequence: Sequence,
+        version: TransactionVersion,
         now: Timestamp,
         policy: &ProducerPolicy,
     ) -> VerificationGuard {
         // More than comes in, so that they become fewer where nothing else has them expire.
         self.expire(2, now, policy.expiry_ms);
         if let Some(begun) = self.begun.get_mut(&id) {
-            begun.join(epoch, sequence);
+            begun.join(epoch, sequence, version);
             return begun.guard;
         }
         while self.begun.len() >= policy.budget && self.forget_oldest(|_| true) {}
         self.last += 1;
         let guard = VerificationGuard(self.last);
-        self.begun.insert(id, Begun { guard, lowest_sequence: sequence, epoch });
+        self.begun.insert(id, Begun { guard, lowest_sequence: sequence, epoch, version });
         self.by_age.insert(guard.0, (id, self.clock.peek(now)));
         guard
     }
@@ -83,18 +101,23 @@ impl Verifications {
         shown: Option<VerificationGuard>,
         required: bool,
     ) -> Verification {
-        let begun = self.begun.get(&id);
-        let is_shown = begun.is_some_and(|begun| shown == Some(begun.guard));
+        let Some(begun) = self.begun.get(&id) else { return Verification::none(required) };
         Verification {
-            is_missing: required && !is_shown,
-            lowest_sequence: begun.map(|begun| begun.lowest_sequence),
+            is_missing: required && shown != Some(begun.guard),
+            lowest_sequence: Some(begun.lowest_sequence),
         }
     }
 
-    /// A transactional batch or a marker of the producer was stored.
-    pub(crate) fn end(&mut self, id: ProducerId) {
+    /// Whether the producer's verification is over once this batch is stored.
+    pub(crate) fn ends_with(&self, header: &BatchHeader) -> bool {
+        self.begun.get(&header.producer_id).is_some_and(|begun| begun.ends_with(header))
+    }
+
+    /// A batch was stored.
+    pub(crate) fn end(&mut self, header: &BatchHeader) {
         if !self.begun.is_empty()
-            && let Some(begun) = self.begun.remove(&id)
+            && self.ends_with(header)
+            && let Some(begun) = self.begun.remove(&header.producer_id)
         {
             self.by_age.remove(&begun.guard.0);
         }
@@ -118,6 +141,7 @@ impl Verifications {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::{BatchBuilder, ControlRecord};
 
     const A: ProducerId = ProducerId(1);
     const NOW: Timestamp = Timestamp(1_000);
@@ -132,8 +156,28 @@ mod tests {
         epoch: i16,
         sequence: i32,
     ) -> VerificationGuard {
+        begin_in(verifications, id, epoch, sequence, TransactionVersion::V1)
+    }
+
+    fn begin_in(
+        verifications: &mut Verifications,
+        id: ProducerId,
+        epoch: i16,
+        sequence: i32,
+        version: TransactionVersion,
+    ) -> VerificationGuard {
         let policy = ProducerPolicy::default().expiry_ms(1_000).budget(3);
-        verifications.begin(id, ProducerEpoch(epoch), Sequence(sequence), NOW, &policy)
+        verifications.begin(id, ProducerEpoch(epoch), Sequence(sequence), version, NOW, &policy)
+    }
+
+    fn batch(id: ProducerId, epoch: i16) -> BatchHeader {
+        let builder = BatchBuilder::new().producer(id, ProducerEpoch(epoch), Sequence(0)).transactional();
+        *builder.record(b"k", b"v").build().unwrap().header()
+    }
+
+    fn marker(id: ProducerId, epoch: i16) -> BatchHeader {
+        let builder = BatchBuilder::new().producer(id, ProducerEpoch(epoch), Sequence::NONE);
+        *builder.control(ControlRecord::Commit { coordinator_epoch: 0 }).build().unwrap().header()
     }
 
     #[test]
@@ -144,9 +188,30 @@ mod tests {
         assert!(!verifications.look(A, Some(first), true).is_missing);
         assert!(verifications.look(A, None, true).is_missing);
         assert!(!verifications.look(A, None, false).is_missing, "not required");
-        verifications.end(A);
+        verifications.end(&batch(A, 0));
         assert!(verifications.look(A, Some(first), true).is_missing, "it is over");
         assert_ne!(begin(&mut verifications, A, 0, 0), first);
+    }
+
+    /// A client that has heard of its transaction's end begins the next one before all markers are written. The late marker
+    /// ended the verification of that one, and the batch that came with its guard was refused with a fatal error.
+    #[test]
+    fn a_late_marker_of_the_transaction_before_ends_no_verification() {
+        use TransactionVersion::{V1, V2};
+        let cases = [
+            ("the marker before, in the epoch that it began", V2, marker(A, 6), false),
+            ("a marker that fences", V2, marker(A, 7), true),
+            ("a marker of an older epoch", V2, marker(A, 5), true),
+            ("a batch of the transaction", V2, batch(A, 6), true),
+            ("a marker where epochs tell nothing", V1, marker(A, 6), true),
+        ];
+        for (name, version, header, ends) in cases {
+            let mut verifications = Verifications::default();
+            let guard = begin_in(&mut verifications, A, 6, 0, version);
+            assert_eq!(verifications.ends_with(&header), ends, "{name}");
+            verifications.end(&header);
+            assert_eq!(verifications.look(A, Some(guard), true).is_missing, ends, "{name}");
+        }
     }
 
     #[test]
@@ -177,7 +242,7 @@ mod tests {
             (0..5).map(|id| (ProducerId(id), begin(&mut verifications, ProducerId(id), 0, 0))).collect();
         let left = |&(id, guard)| !verifications.look(id, Some(guard), true).is_missing;
         assert_eq!(guards.iter().map(left).collect::<Vec<_>>(), [false, false, true, true, true]);
-        verifications.end(ProducerId(3));
+        verifications.end(&marker(ProducerId(3), 0));
         assert_eq!((verifications.begun.len(), verifications.by_age.len()), (2, 2));
     }
 

@@ -8,7 +8,7 @@ use super::plan::Plan;
 use crate::batch::{BatchHeader, ControlRecord};
 use crate::error::{Rejection, Result};
 use crate::log::{Appender, Shared};
-use crate::producer::{Context, Decision, Staging};
+use crate::producer::{Context, Decision, Staging, Verification};
 use crate::segment::SegmentWriter;
 use crate::types::{Offset, ProducerId, Timestamp};
 
@@ -60,18 +60,19 @@ impl Shared {
     ) -> Result<Plan<'a>, Rejection> {
         let mut staging = Staging::new(&appender.producers);
         let mut verified = SmallVec::<[ProducerId; 1]>::new();
+        let required = appender.options.verify_transactions;
         for (batch, control) in incoming.iter() {
             let header = batch.header();
             let mut context = self.context(appender, incoming, header, control, now);
             if verified.contains(&header.producer_id) {
-                // The first of its batches has ended the verification.
-                context.verification = Default::default();
+                // One of its batches before has ended the verification.
+                context.verification = Verification::none(required);
             }
             let decision = staging.decide(header, &context)?;
             if matches!(decision, Decision::Append) {
                 let placed = BatchHeader { base_offset: plan.next_offset, ..*header };
                 staging.stage(&placed, control, now);
-                verified.extend(header.is_transactional().then_some(header.producer_id));
+                verified.extend(appender.verifications.ends_with(header).then_some(header.producer_id));
             }
             plan.add(header, decision);
         }

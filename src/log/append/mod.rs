@@ -426,9 +426,7 @@ impl Shared {
             if leader_epochs.assign(header.leader_epoch, header.base_offset) {
                 *epochs_untold |= self.is_told_by_file_only(leader_epochs, header.base_offset);
             }
-            if header.is_transactional() {
-                verifications.end(header.producer_id);
-            }
+            verifications.end(header);
         }
     }
 

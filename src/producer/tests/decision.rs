@@ -438,6 +438,9 @@ fn a_transaction_may_begin_only_with_the_guard_where_one_is_required() {
     assert!(matches!(refused(&log, &transactional(0, 0, 1)), Ok(Decision::Duplicate(_))));
     log.append(transactional(0, 1, 1)).unwrap();
     assert_eq!(refused(&log, &transactional(0, 2, 1)), Ok(Decision::Append), "its transaction is open");
+    assert_eq!(refused(&log, &transactional(1, 0, 1)), Err(NotVerified), "that of an older epoch is");
+    log.table.raise_epoch(ID, ProducerEpoch(1));
+    assert_eq!(refused(&log, &transactional(1, 0, 1)), Err(NotVerified), "also where that was fenced");
 }
 
 #[test]

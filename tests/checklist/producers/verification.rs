@@ -1,9 +1,12 @@
 //! The verification guard of KIP-890: whether the coordinator was asked before a transaction begins.
 
 use idemlog::ErrorCode::{InvalidTxnState, OutOfOrderSequenceNumber};
-use idemlog::{AppendOptions, BatchBuilder, Error, ProducerEpoch, ProducerId, Sequence, VerificationGuard};
+use idemlog::TransactionVersion::{V1, V2};
+use idemlog::{
+    AppendOptions, BatchBuilder, Error, Origin, ProducerEpoch, ProducerId, Sequence, VerificationGuard,
+};
 
-use crate::fixture::{Partition, by, partitions_with, policy, txn};
+use crate::fixture::{Partition, by, committed, marker, partitions_with, policy, txn};
 
 fn verifying(required: bool) -> impl Iterator<Item = Partition> {
     partitions_with(move |options| {
@@ -12,7 +15,12 @@ fn verifying(required: bool) -> impl Iterator<Item = Partition> {
 }
 
 fn begin(log: &Partition, epoch: i16, sequence: i32) -> Option<VerificationGuard> {
-    log.begin_verification(ProducerId(1), ProducerEpoch(epoch), Sequence(sequence))
+    log.begin_verification(ProducerId(1), ProducerEpoch(epoch), Sequence(sequence), V1)
+}
+
+/// The same for a client and a coordinator that raise the epoch with each transaction.
+fn begin_next(log: &Partition, epoch: i16, sequence: i32) -> Option<VerificationGuard> {
+    log.begin_verification(ProducerId(1), ProducerEpoch(epoch), Sequence(sequence), V2)
 }
 
 fn send_with(log: &Partition, batch: BatchBuilder, guard: VerificationGuard) -> Result<(), Error> {
@@ -29,7 +37,7 @@ fn a_verification_is_one_until_a_batch_of_the_transaction_ends_it() {
         log.send(by(1, 0, 0));
         assert_eq!(begin(&log, 0, 1), Some(guard), "data outside of transactions does not end it");
         assert_eq!(log.refused(txn(1, 0, 1)), InvalidTxnState);
-        let other = log.begin_verification(ProducerId(2), ProducerEpoch(0), Sequence(0)).unwrap();
+        let other = log.begin_verification(ProducerId(2), ProducerEpoch(0), Sequence(0), V1).unwrap();
         assert_ne!(guard, other);
         let refused = send_with(&log, txn(1, 0, 1), other).unwrap_err();
         assert_eq!(refused.code(), InvalidTxnState);
@@ -86,5 +94,33 @@ fn a_verification_expires() {
         log.expire_producers();
         assert_eq!(send_with(&log, txn(1, 0, 0), guard).unwrap_err().code(), InvalidTxnState);
         assert_ne!(begin(&log, 0, 0), Some(guard));
+    }
+}
+
+/// Behind the first transactional batch of a call, be it a marker, none needed the guard any more.
+#[test]
+fn a_marker_verifies_nothing_that_comes_behind_it_in_the_same_call() {
+    for log in verifying(true) {
+        let data = txn(1, 0, -1).build().unwrap();
+        let both = [marker(1, 0, committed(0)).build().unwrap(), data];
+        let options = AppendOptions::default().origin(Origin::Coordinator);
+        assert_eq!(log.refuses(|log| log.submit(&both, options).map(drop)), InvalidTxnState);
+    }
+}
+
+/// A coordinator that raises the epoch answers a client before all markers are written. The first batch of the next
+/// transaction came before the marker of the one before, found that one open, and was taken for a part of it without the
+/// coordinator being asked: it was committed with it, and stayed so when its own transaction was aborted (KAFKA-18575).
+#[test]
+fn the_next_transaction_does_not_begin_in_the_one_before_whose_marker_is_on_its_way() {
+    for log in verifying(true) {
+        send_with(&log, txn(1, 5, 0), begin_next(&log, 5, 0).unwrap()).unwrap();
+        assert_eq!(begin_next(&log, 5, 1), None, "it is open");
+        assert_eq!(log.refused(txn(1, 6, 0)), InvalidTxnState);
+        let guard = begin_next(&log, 6, 0).expect("the coordinator is asked");
+        log.commit(1, 6);
+        send_with(&log, txn(1, 6, 0), guard).expect("the late marker was not that of this transaction");
+        log.abort(1, 7);
+        assert_eq!(log.all_aborted(), [(1, 2, 3, 4)]);
     }
 }

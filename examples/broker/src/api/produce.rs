@@ -12,7 +12,7 @@ use anyhow::bail;
 use bytes::Bytes;
 use idemlog::{
     AppendOptions, AppendOutcome, Batch, Batches, ErrorCode, Log, Offset, Pending, RejectionReason,
-    UncheckedBatch,
+    TransactionVersion, UncheckedBatch,
 };
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -118,7 +118,7 @@ fn confirmed(
     }
     let name = name.ok_or(ResponseError::InvalidTxnState)?;
     let owner = Owner { id: header.producer_id, epoch: header.producer_epoch };
-    match log.begin_verification(owner.id, owner.epoch, header.base_sequence) {
+    match log.begin_verification(owner.id, owner.epoch, header.base_sequence, TransactionVersion::V1) {
         Some(guard) => {
             coordinator.confirm(name, owner, log.name())?;
             Ok(options.verification(guard))
