@@ -138,13 +138,17 @@ fn a_transaction_of_an_unverified_batch_does_not_begin() {
         let plain = AppendOptions::default();
         assert_eq!(reason(submit(&transactional(1, 0), plain).unwrap_err()), RejectionReason::NotVerified);
         let (id, epoch) = (ProducerId(1), ProducerEpoch(0));
-        let guard = log.begin_verification(id, epoch, Sequence(0), V1).unwrap();
+        let guard = log.begin_verification(id, epoch, Sequence(0), V1).unwrap().unwrap();
         assert_eq!(
             reason(submit(&transactional(1, 1), plain.verification(guard)).unwrap_err()),
             RejectionReason::Gap
         );
         submit(&transactional(1, 0), plain.verification(guard)).unwrap();
-        assert_eq!(log.begin_verification(id, epoch, Sequence(1), V1), None, "the transaction is open");
+        assert_eq!(
+            log.begin_verification(id, epoch, Sequence(1), V1).unwrap(),
+            None,
+            "the transaction is open"
+        );
         submit(&transactional(1, 1), plain).unwrap();
         end(&log, 1, COMMIT);
         let late = submit(&transactional(1, 2), plain.verification(guard)).unwrap_err();
@@ -160,7 +164,8 @@ fn a_transaction_begins_with_several_batches_of_one_call() {
         let log_options = small(mode).verify_transactions(true);
         let dir = LogDir::open(data.path(), options(mode).log(log_options)).unwrap();
         let log = dir.partition("t", 0).unwrap();
-        let guard = log.begin_verification(ProducerId(1), ProducerEpoch(0), Sequence(0), V1).unwrap();
+        let guard =
+            log.begin_verification(ProducerId(1), ProducerEpoch(0), Sequence(0), V1).unwrap().unwrap();
         let verified = AppendOptions::default().verification(guard);
         let both = [transactional(1, 0), transactional(1, 1)];
         assert_eq!(log.submit(&both, verified).unwrap().wait().unwrap().len(), 2);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::snapshots;
 use super::{AppendOptions, AppendOutcome, Appender, Log, Origin, Shared};
 use crate::batch::{BatchBuilder, ControlRecord};
-use crate::error::{BatchError, Error, Result};
+use crate::error::{BatchError, Error, Rejection, RejectionReason, Result};
 use crate::producer::{ProducerTable, VerificationGuard};
 use crate::segment::{BatchCursor, Segment, TransactionIndex};
 use crate::sync::{Mutex, MutexGuard};
@@ -155,18 +155,52 @@ impl Log {
     /// a late one of the transaction before. In memory only,
     /// and forgotten like an idle producer, after [`expiry_ms`](crate::ProducerPolicy) or where there are more than the
     /// `budget`, the oldest first: then it is begun again. Source: KIP-890, `UnifiedLog.maybeStartTransactionVerification`.
+    ///
+    /// ```
+    /// use idemlog::{
+    ///     AppendOptions, BatchBuilder, LogDir, LogDirOptions, LogOptions, ProducerEpoch, Sequence, TransactionVersion,
+    /// };
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let options = LogDirOptions::default().log(LogOptions::default().verify_transactions(true));
+    /// let dir = LogDir::open(data.path(), options)?;
+    /// let log = dir.partition("orders", 0)?;
+    /// let (id, epoch) = (dir.new_producer_id()?, ProducerEpoch(0));
+    /// let batch = BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional().record(b"k", b"v").build()?;
+    ///
+    /// let mut options = AppendOptions::default();
+    /// if let Some(guard) = log.begin_verification(id, epoch, Sequence(0), TransactionVersion::V1)? {
+    ///     // Here the coordinator is asked whether the transaction is open, and goes to this partition.
+    ///     options = options.verification(guard);
+    /// }
+    /// log.submit(&[batch], options)?.wait()?;
+    /// assert_eq!(log.begin_verification(id, epoch, Sequence(1), TransactionVersion::V1)?, None);
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`](crate::Error::Rejected) for an epoch that is older than the producer's: the coordinator need not be
+    /// asked.
     pub fn begin_verification(
         &self,
         id: ProducerId,
         epoch: ProducerEpoch,
         sequence: Sequence,
         version: TransactionVersion,
-    ) -> Option<VerificationGuard> {
+    ) -> Result<Option<VerificationGuard>> {
         let mut appender = self.shared.appender.lock();
         let now = self.shared.now();
         let Appender { verifications, producers, options, .. } = &mut *appender;
-        let is_open = producers.has_open_transaction(id, epoch);
-        (!is_open).then(|| verifications.begin(id, epoch, sequence, version, now, &options.producers))
+        let current = producers.epoch(id).max(self.shared.environment.fences.get(id));
+        if let Some(current) = current.filter(|current| epoch < *current) {
+            self.shared.counters.refused(RejectionReason::Fenced);
+            return Err(fenced(id, epoch, sequence, current).into());
+        }
+        if producers.has_open_transaction(id, epoch) {
+            return Ok(None);
+        }
+        Ok(Some(verifications.begin(id, epoch, sequence, version, now, &options.producers)))
     }
 }
 
@@ -226,6 +260,20 @@ impl Shared {
         let (segments, base) = (self.segments.load_full(), segment.base_offset());
         let before = self.newest_snapshot(&segments, base, now)?.replay(&segments, base, now)?;
         aborted_in(segment, before.producers, now)
+    }
+}
+
+/// Of a batch of which no more is known.
+fn fenced(id: ProducerId, epoch: ProducerEpoch, sequence: Sequence, current: ProducerEpoch) -> Rejection {
+    Rejection {
+        reason: RejectionReason::Fenced,
+        producer_id: id,
+        producer_epoch: epoch,
+        first_sequence: sequence,
+        last_sequence: sequence,
+        current_epoch: Some(current),
+        expected: None,
+        window: None,
     }
 }
 

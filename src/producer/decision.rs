@@ -6,10 +6,10 @@
 //! | | batch | rule | decision |
 //! |---|---|---|---|
 //! | N | without producer id, or replicated | nobody asks about it: the log is right | append |
-//! | U0 | unknown producer, transactional data | as V | `NotVerified` |
-//! | U1 | unknown producer, client | the epoch is below what the host's directory of producers demands | `Fenced` |
-//! | V | known producer, transactional data | no transaction of its epoch is open, and a verification is missing where one is required (not asked of a duplicate) | `NotVerified` |
+//! | U0 | unknown producer, client | the epoch is below what the host's directory of producers demands | `Fenced` |
+//! | U1 | unknown producer, transactional data | as V | `NotVerified` |
 //! | C | all | the epoch is older than the producer's | `Fenced` |
+//! | V | known producer, transactional data | no transaction of its epoch is open, and a verification is missing where one is required (not asked of a duplicate) | `NotVerified` |
 //! | M | marker | its coordinator's epoch is older than the last one heard of | `CoordinatorFenced` |
 //! | W | client, [`Increasing`](SequenceRule::Increasing) | it would run past 2^31-1 | `Overlap` |
 //! | U2 | unknown producer, client, [`Contiguous`](SequenceRule::Contiguous) | first is not 0 where [`FirstAppend`] asks for it | `UnknownProducer`, or `NewLogNotAtZero` |
@@ -161,14 +161,15 @@ fn decide_unknown(
     policy: &ProducerPolicy,
 ) -> Result<Decision, Rejection> {
     let refuse = |reason| Err(rejection(header, reason));
+    let is_client = context.origin == Origin::Client;
+    if is_client && let Some(least) = context.fenced_below.filter(|least| header.producer_epoch < *least) {
+        return Err(Rejection { current_epoch: Some(least), ..rejection(header, RejectionReason::Fenced) });
+    }
     if begins_transaction(header) && context.verification.is_missing {
         return refuse(RejectionReason::NotVerified);
     }
-    if context.origin != Origin::Client {
+    if !is_client {
         return Ok(Decision::Append);
-    }
-    if let Some(least) = context.fenced_below.filter(|least| header.producer_epoch < *least) {
-        return Err(Rejection { current_epoch: Some(least), ..rejection(header, RejectionReason::Fenced) });
     }
     if runs_past_the_end(header, policy) {
         return refuse(RejectionReason::Overlap);
@@ -234,11 +235,11 @@ struct Judge<'a> {
 impl<'a> Judge<'a> {
     #[inline(always)]
     fn decide(self, origin: Origin) -> Result<Decision, Rejection> {
-        if self.verification.is_missing && self.is_unverified(origin) {
-            return self.refuse(RejectionReason::NotVerified);
-        }
         if self.header.producer_epoch < self.view.epoch() {
             return self.refuse(RejectionReason::Fenced);
+        }
+        if self.verification.is_missing && self.is_unverified(origin) {
+            return self.refuse(RejectionReason::NotVerified);
         }
         if let Origin::Coordinator { epoch: Some(epoch) } = origin
             && self.view.side.coordinator_epoch.is_some_and(|last| epoch < last)

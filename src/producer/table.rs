@@ -130,6 +130,11 @@ impl ProducerTable {
         self.find(id).is_some()
     }
 
+    /// The producer's epoch: older ones are fenced.
+    pub(crate) fn epoch(&self, id: ProducerId) -> Option<ProducerEpoch> {
+        self.find(id).map(|slot| self.entries[slot].epoch)
+    }
+
     /// Whether the producer's transaction is open, in this epoch.
     pub(crate) fn has_open_transaction(&self, id: ProducerId, epoch: ProducerEpoch) -> bool {
         self.find(id).is_some_and(|slot| self.view(slot).has_open_transaction(epoch))

@@ -421,6 +421,7 @@ fn a_judgement_changes_nothing() {
     assert_eq!(log.table.iter().collect::<Vec<_>>(), before);
 }
 
+/// Kafka's clients take a missing verification for fatal, and abort and go on behind an older epoch (KAFKA-19690).
 #[test]
 fn a_transaction_may_begin_only_with_the_guard_where_one_is_required() {
     let missing =
@@ -433,7 +434,10 @@ fn a_transaction_may_begin_only_with_the_guard_where_one_is_required() {
     assert_eq!(refused(&log, &transactional(0, 1, 1)), Err(NotVerified));
     assert_eq!(refused(&log, &stranger), Err(NotVerified), "an unknown producer");
     assert_eq!(refused(&log, &transactional(0, 5, 1)), Err(NotVerified), "before the sequence is judged");
-    assert_eq!(refused(&log, &transactional(-1, 1, 1)), Err(NotVerified), "before the epoch is");
+    assert_eq!(refused(&log, &transactional(-1, 1, 1)), Err(Fenced), "the epoch is judged before");
+    let fencing = Context { fenced_below: Some(ProducerEpoch(1)), ..missing };
+    let fenced = log.table.decide(&stranger, &fencing).map_err(|rejection| rejection.reason);
+    assert_eq!(fenced, Err(Fenced), "also of an unknown producer");
     assert!(refused(&log, &data(0, 1, 1)).is_ok(), "not transactional");
     assert!(matches!(refused(&log, &transactional(0, 0, 1)), Ok(Decision::Duplicate(_))));
     log.append(transactional(0, 1, 1)).unwrap();

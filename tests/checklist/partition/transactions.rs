@@ -300,8 +300,9 @@ fn verifying(required: bool) -> impl Iterator<Item = Partition> {
 #[test]
 fn a_transaction_begins_only_with_the_guard_and_needs_none_once_it_is_open() {
     for log in verifying(true) {
-        let begin =
-            |sequence| log.begin_verification(ProducerId(1), ProducerEpoch(0), Sequence(sequence), V1);
+        let begin = |sequence| {
+            log.begin_verification(ProducerId(1), ProducerEpoch(0), Sequence(sequence), V1).unwrap()
+        };
         log.send_all([by(1, 0, 0), by(1, 0, 1)]);
         assert_eq!(log.refused(txn(1, 0, 2)), InvalidTxnState);
         let guard = begin(2).unwrap();
@@ -319,7 +320,8 @@ fn a_transaction_begins_only_with_the_guard_and_needs_none_once_it_is_open() {
 #[test]
 fn a_marker_without_data_ends_a_verification() {
     for log in verifying(true) {
-        let begin = || log.begin_verification(ProducerId(1), ProducerEpoch(0), Sequence(0), V1).unwrap();
+        let begin =
+            || log.begin_verification(ProducerId(1), ProducerEpoch(0), Sequence(0), V1).unwrap().unwrap();
         let guard = begin();
         log.abort(1, 0);
         let options = AppendOptions::default().verification(guard);
@@ -332,7 +334,7 @@ fn a_marker_without_data_ends_a_verification() {
 #[test]
 fn verifications_that_are_no_longer_required_are_not_asked_for() {
     for log in verifying(true) {
-        log.begin_verification(ProducerId(1), ProducerEpoch(0), Sequence(0), V1).unwrap();
+        log.begin_verification(ProducerId(1), ProducerEpoch(0), Sequence(0), V1).unwrap().unwrap();
         assert_eq!(log.refused(txn(1, 0, 0)), InvalidTxnState);
         log.set_options((*log.options()).clone().verify_transactions(false)).unwrap();
         log.send(txn(1, 0, 0));
@@ -349,7 +351,8 @@ fn verifications_are_asked_for_from_the_moment_that_they_are_required() {
         log.commit(1, 0);
         log.set_options((*log.options()).clone().verify_transactions(true)).unwrap();
         assert_eq!(log.refused(txn(1, 0, 1)), InvalidTxnState);
-        let guard = log.begin_verification(ProducerId(1), ProducerEpoch(0), Sequence(1), V1).unwrap();
+        let guard =
+            log.begin_verification(ProducerId(1), ProducerEpoch(0), Sequence(1), V1).unwrap().unwrap();
         let options = AppendOptions::default().verification(guard);
         log.submit(&[txn(1, 0, 1).build().unwrap()], options).unwrap().wait().unwrap();
     }

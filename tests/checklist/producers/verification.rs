@@ -1,9 +1,10 @@
 //! The verification guard of KIP-890: whether the coordinator was asked before a transaction begins.
 
-use idemlog::ErrorCode::{InvalidTxnState, OutOfOrderSequenceNumber};
+use idemlog::ErrorCode::{InvalidProducerEpoch, InvalidTxnState, OutOfOrderSequenceNumber};
 use idemlog::TransactionVersion::{V1, V2};
 use idemlog::{
-    AppendOptions, BatchBuilder, Error, Origin, ProducerEpoch, ProducerId, Sequence, VerificationGuard,
+    AppendOptions, BatchBuilder, Error, Origin, ProducerEpoch, ProducerId, RejectionReason, Sequence,
+    VerificationGuard,
 };
 
 use crate::fixture::{Partition, by, committed, marker, partitions_with, policy, txn};
@@ -15,12 +16,12 @@ fn verifying(required: bool) -> impl Iterator<Item = Partition> {
 }
 
 fn begin(log: &Partition, epoch: i16, sequence: i32) -> Option<VerificationGuard> {
-    log.begin_verification(ProducerId(1), ProducerEpoch(epoch), Sequence(sequence), V1)
+    log.begin_verification(ProducerId(1), ProducerEpoch(epoch), Sequence(sequence), V1).unwrap()
 }
 
 /// The same for a client and a coordinator that raise the epoch with each transaction.
 fn begin_next(log: &Partition, epoch: i16, sequence: i32) -> Option<VerificationGuard> {
-    log.begin_verification(ProducerId(1), ProducerEpoch(epoch), Sequence(sequence), V2)
+    log.begin_verification(ProducerId(1), ProducerEpoch(epoch), Sequence(sequence), V2).unwrap()
 }
 
 fn send_with(log: &Partition, batch: BatchBuilder, guard: VerificationGuard) -> Result<(), Error> {
@@ -37,7 +38,8 @@ fn a_verification_is_one_until_a_batch_of_the_transaction_ends_it() {
         log.send(by(1, 0, 0));
         assert_eq!(begin(&log, 0, 1), Some(guard), "data outside of transactions does not end it");
         assert_eq!(log.refused(txn(1, 0, 1)), InvalidTxnState);
-        let other = log.begin_verification(ProducerId(2), ProducerEpoch(0), Sequence(0), V1).unwrap();
+        let other =
+            log.begin_verification(ProducerId(2), ProducerEpoch(0), Sequence(0), V1).unwrap().unwrap();
         assert_ne!(guard, other);
         let refused = send_with(&log, txn(1, 0, 1), other).unwrap_err();
         assert_eq!(refused.code(), InvalidTxnState);
@@ -94,6 +96,32 @@ fn a_verification_expires() {
         log.expire_producers();
         assert_eq!(send_with(&log, txn(1, 0, 0), guard).unwrap_err().code(), InvalidTxnState);
         assert_ne!(begin(&log, 0, 0), Some(guard));
+    }
+}
+
+/// A client that was not told yet that its transaction timed out took a fatal error for an answer: its guard was not the
+/// one. Behind an older epoch it aborts and goes on (KAFKA-19690).
+#[test]
+fn an_older_epoch_is_fenced_whether_it_is_verified_or_not() {
+    for log in verifying(true) {
+        let guard = begin(&log, 3, 0).unwrap();
+        log.abort(1, 4);
+        assert_eq!(log.refused(txn(1, 3, 0)), InvalidProducerEpoch);
+        let refused = log.refuses(|log| {
+            let options = AppendOptions::default().verification(guard);
+            log.submit(&[txn(1, 3, 0).build().unwrap()], options).map(drop)
+        });
+        assert_eq!(refused, InvalidProducerEpoch);
+        for version in [V1, V2] {
+            let refused = log.begin_verification(ProducerId(1), ProducerEpoch(3), Sequence(7), version);
+            let Err(Error::Rejected(rejection)) = refused else { panic!("{refused:?}") };
+            assert_eq!(rejection.code(), InvalidProducerEpoch);
+            assert_eq!(
+                (rejection.current_epoch, rejection.first_sequence),
+                (Some(ProducerEpoch(4)), Sequence(7))
+            );
+        }
+        assert_eq!(log.metrics().refusals, [(RejectionReason::Fenced, 4)]);
     }
 }
 

@@ -101,7 +101,7 @@ fn submit(broker: &Broker, name: Option<&str>, log: &Log, records: Bytes) -> Res
         return Err(RejectionReason::ProducerBudget.code().number());
     }
     let batch = checked(log, records).map_err(ErrorCode::number)?;
-    let options = confirmed(&broker.coordinator, name, log, &batch).map_err(|error| code(error, false))?;
+    let options = confirmed(&broker.coordinator, name, log, &batch)?;
     log.submit(&[batch], options).map_err(|error| error.code().number())
 }
 
@@ -111,16 +111,17 @@ fn confirmed(
     name: Option<&str>,
     log: &Log,
     batch: &Batch,
-) -> Result<AppendOptions, ResponseError> {
+) -> Result<AppendOptions, i16> {
     let (options, header) = (AppendOptions::default(), batch.header());
     if !header.is_transactional() {
         return Ok(options);
     }
-    let name = name.ok_or(ResponseError::InvalidTxnState)?;
+    let name = name.ok_or(ResponseError::InvalidTxnState.code())?;
     let owner = Owner { id: header.producer_id, epoch: header.producer_epoch };
-    match log.begin_verification(owner.id, owner.epoch, header.base_sequence, TransactionVersion::V1) {
+    let begun = log.begin_verification(owner.id, owner.epoch, header.base_sequence, TransactionVersion::V1);
+    match begun.map_err(|error| error.code().number())? {
         Some(guard) => {
-            coordinator.confirm(name, owner, log.name())?;
+            coordinator.confirm(name, owner, log.name()).map_err(|error| code(error, false))?;
             Ok(options.verification(guard))
         }
         None => Ok(options),

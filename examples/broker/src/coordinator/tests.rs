@@ -35,7 +35,7 @@ fn batch(owner: Owner, sequence: i32) -> Batch {
 /// Begins a transaction in a partition, and tells the coordinator first.
 fn write(coordinator: &Coordinator, owner: Owner, log: &Log) {
     coordinator.add(NAME, owner, &BTreeSet::from([log.name().clone()])).unwrap();
-    let guard = log.begin_verification(owner.id, owner.epoch, Sequence(0), V1).unwrap();
+    let guard = log.begin_verification(owner.id, owner.epoch, Sequence(0), V1).unwrap().unwrap();
     let options = AppendOptions::default().verification(guard);
     log.submit(&[batch(owner, 0)], options).unwrap().wait().unwrap();
     assert!(log.first_undecided_offset().is_some());
@@ -127,7 +127,7 @@ fn a_batch_that_was_confirmed_before_its_transaction_ended_does_not_begin_it_aga
     let log = dir.partition("orders", 0).unwrap();
     let owner = coordinator.next_owner(NAME, None, TIMEOUT_MS).unwrap();
     coordinator.add(NAME, owner, &BTreeSet::from([log.name().clone()])).unwrap();
-    let guard = log.begin_verification(owner.id, owner.epoch, Sequence(0), V1).unwrap();
+    let guard = log.begin_verification(owner.id, owner.epoch, Sequence(0), V1).unwrap().unwrap();
     coordinator.confirm(NAME, owner, log.name()).unwrap();
     coordinator.end(NAME, owner, Outcome::Commit).unwrap();
     let late = log.submit(&[batch(owner, 0)], AppendOptions::default().verification(guard));
