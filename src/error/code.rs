@@ -82,7 +82,7 @@ impl RejectionReason {
             | Self::DifferentBytes
             | Self::NewEpochNotAtZero
             | Self::NewLogNotAtZero => ErrorCode::OutOfOrderSequenceNumber,
-            Self::Fenced => ErrorCode::InvalidProducerEpoch,
+            Self::Fenced | Self::StaleMarker => ErrorCode::InvalidProducerEpoch,
             Self::UnknownProducer => ErrorCode::UnknownProducerId,
             Self::ProducerBudget => ErrorCode::NotEnoughReplicas,
             Self::TransactionOpen | Self::NotVerified => ErrorCode::InvalidTxnState,

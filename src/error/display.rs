@@ -188,6 +188,7 @@ impl fmt::Display for RejectionReason {
             }
             Self::TransactionOpen => "the producer has a transaction open and the batch is not part of it",
             Self::NotVerified => "the transaction was not verified for this partition",
+            Self::StaleMarker => "it ended the transaction before the one that is open",
             Self::CoordinatorFenced => "the transaction coordinator's epoch is older than the last one seen",
         })
     }

@@ -452,6 +452,9 @@ pub enum RejectionReason {
     NotVerified,
     /// A marker of a transaction coordinator older than the last one heard of.
     CoordinatorFenced,
+    /// A marker in the producer epoch of the transaction that is open, where each has its own
+    /// ([`TransactionVersion::V2`](crate::TransactionVersion)): it ended the one before, and comes again.
+    StaleMarker,
 }
 impl Error {
     /// A [`Error::Corrupt`] at a place.

@@ -11,7 +11,7 @@ use crate::types::Offset;
 const BUCKETS: usize = 32;
 
 /// The kinds of refusal, in the order of their counters.
-const REASONS: [RejectionReason; 12] = [
+const REASONS: [RejectionReason; 13] = [
     RejectionReason::Gap,
     RejectionReason::Overlap,
     RejectionReason::OlderThanWindow,
@@ -24,6 +24,7 @@ const REASONS: [RejectionReason; 12] = [
     RejectionReason::TransactionOpen,
     RejectionReason::NotVerified,
     RejectionReason::CoordinatorFenced,
+    RejectionReason::StaleMarker,
 ];
 
 /// Counters of one partition since it was opened, and its state now.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::snapshots;
-use super::{AppendOptions, AppendOutcome, Appender, Log, Origin, Shared};
+use super::{AppendOptions, AppendOutcome, Appender, Log, Origin, Pending, Shared};
 use crate::batch::{BatchBuilder, ControlRecord};
 use crate::error::{BatchError, Error, Rejection, RejectionReason, Result};
 use crate::producer::{ProducerTable, VerificationGuard};
@@ -104,7 +104,8 @@ impl Log {
     ///
     /// A crash before it returns leaves the marker stored or not. Sending it again stores another, which does no harm as long
     /// as the producer has not begun its next transaction in this epoch: that one would be ended by it. So a coordinator tells
-    /// the producer that its transaction has ended when every marker is stored, and sends none afterwards.
+    /// the producer that its transaction has ended when every marker is stored, and sends none afterwards; or it raises the
+    /// epoch with each, and says so ([`submit_end_transaction`](Self::submit_end_transaction)).
     ///
     /// ```
     /// use idemlog::{BatchBuilder, ControlRecord, LogDir, LogDirOptions, ProducerEpoch, Sequence};
@@ -134,15 +135,62 @@ impl Log {
         epoch: ProducerEpoch,
         marker: ControlRecord,
     ) -> Result<AppendOutcome> {
+        let pending = self.submit_end_transaction(id, epoch, marker, AppendOptions::default())?;
+        pending.wait()?.pop().ok_or(Error::Closed)
+    }
+
+    /// The same with options, and returns before the marker is durable: a coordinator submits the markers for all partitions
+    /// of a transaction, and then waits for all, so that their disks or replicas
+    /// ([`Pending::replicated`](crate::Pending::replicated)) work at the same time. The origin is the coordinator, whatever the
+    /// options say.
+    ///
+    /// With [`TransactionVersion::V2`] each transaction of a producer has its own epoch, and that of the marker is above the one
+    /// that it ends. So one that comes again cannot end the next: where no transaction is open it is answered as a duplicate,
+    /// without an offset, and nothing is stored.
+    ///
+    /// ```
+    /// use idemlog::{
+    ///     AppendOptions, BatchBuilder, ControlRecord, LogDir, LogDirOptions, ProducerEpoch, Sequence, TransactionVersion,
+    /// };
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let logs = [dir.partition("orders", 0)?, dir.partition("orders", 1)?];
+    /// let (id, epoch) = (dir.new_producer_id()?, ProducerEpoch(0));
+    /// let batch = BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional().record(b"k", b"v").build()?;
+    /// logs.iter().try_for_each(|log| log.append(&batch).map(drop))?;
+    ///
+    /// let (next, commit) = (ProducerEpoch(1), ControlRecord::Commit { coordinator_epoch: 0 });
+    /// let options = AppendOptions::default().transaction_version(TransactionVersion::V2);
+    /// let markers: Result<Vec<_>, _> =
+    ///     logs.iter().map(|log| log.submit_end_transaction(id, next, commit, options)).collect();
+    /// markers?.into_iter().try_for_each(|marker| marker.wait().map(drop))?;
+    /// assert_eq!(logs[1].last_stable_offset(), logs[1].log_end_offset());
+    ///
+    /// let again = logs[0].submit_end_transaction(id, next, commit, options)?.wait()?;
+    /// assert!(again[0].is_duplicate());
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`](crate::Error::Rejected) as for [`end_transaction`](Self::end_transaction), and under `V2` for the
+    /// epoch of a transaction that is open ([`StaleMarker`](crate::RejectionReason::StaleMarker)).
+    /// [`Error::InvalidBatch`](crate::Error::InvalidBatch) for a record that is no marker; else as [`submit`](Self::submit).
+    pub fn submit_end_transaction(
+        &self,
+        id: ProducerId,
+        epoch: ProducerEpoch,
+        marker: ControlRecord,
+        options: AppendOptions,
+    ) -> Result<Pending> {
         check_marker(marker)?;
         let batch = BatchBuilder::new()
             .producer(id, epoch, Sequence::NONE)
             .control(marker)
             .timestamp(self.shared.environment.clock.now())
             .build()?;
-        let options = AppendOptions::default().origin(Origin::Coordinator);
-        let mut outcomes = self.submit(&[batch], options)?.wait()?;
-        outcomes.pop().ok_or(Error::Closed)
+        self.submit(&[batch], options.origin(Origin::Coordinator))
     }
 
     /// Notes, before the coordinator of a transaction is asked whether it is open, that it is being asked. The batch is

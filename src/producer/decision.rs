@@ -10,7 +10,9 @@
 //! | U1 | unknown producer, transactional data | as V | `NotVerified` |
 //! | C | all | the epoch is older than the producer's | `Fenced` |
 //! | V | known producer, transactional data | no transaction of its epoch is open, and a verification is missing where one is required (not asked of a duplicate) | `NotVerified` |
-//! | M | marker | its coordinator's epoch is older than the last one heard of | `CoordinatorFenced` |
+//! | M1 | marker, [`V2`](TransactionVersion::V2) | its epoch is that of the open transaction, which is the one behind it | `StaleMarker` |
+//! | M2 | marker, `V2` | its epoch is the producer's, and no transaction is open: it has ended it before | duplicate without its offset |
+//! | M3 | marker | its coordinator's epoch is older than the last one heard of | `CoordinatorFenced` |
 //! | W | client, [`Increasing`](SequenceRule::Increasing) | it would run past 2^31-1 | `Overlap` |
 //! | U2 | unknown producer, client, [`Contiguous`](SequenceRule::Contiguous) | first is not 0 where [`FirstAppend`] asks for it | `UnknownProducer`, or `NewLogNotAtZero` |
 //! | U3 | unknown producer, client | the budget is used up and nobody can be forgotten | `ProducerBudget` |
@@ -46,6 +48,7 @@ use super::policy::{DuplicateCheck, FirstAppend, ProducerPolicy, SequenceRule};
 use super::verification::Verification;
 use crate::batch::BatchHeader;
 use crate::error::{Rejection, RejectionReason};
+use crate::transaction::TransactionVersion;
 use crate::types::{Offset, OffsetRange, ProducerEpoch, Sequence, Timestamp};
 
 /// Who asks for a batch to be stored.
@@ -57,6 +60,8 @@ pub(crate) enum Origin {
     Coordinator {
         /// Its epoch, in the batches that are transaction markers.
         epoch: Option<i32>,
+        /// How these tell what they end.
+        version: TransactionVersion,
     },
     /// Another replica's log, or this one's at open: what is in a log is right.
     Replication,
@@ -67,8 +72,8 @@ pub(crate) enum Origin {
 pub(crate) struct Context {
     /// Who asks.
     pub(crate) origin: Origin,
-    /// Whether the log has never held a record: its end offset is 0.
-    pub(crate) log_is_new: bool,
+    /// The log end offset. At 0 the log is new: it has never held a record.
+    pub(crate) log_end: Offset,
     /// The lowest epoch that the host's directory takes from this producer id, where it knows one.
     pub(crate) fenced_below: Option<ProducerEpoch>,
     /// What is known of the verification of the batch's transaction.
@@ -89,7 +94,8 @@ pub(crate) enum Decision {
 /// The batch that a duplicate repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Duplicate {
-    /// Where it is stored. `None` under [`SequenceRule::Increasing`] where no batch of the window is the same.
+    /// Where it is stored. `None` for a marker, and under [`SequenceRule::Increasing`] where no batch of the window is the
+    /// same.
     pub(crate) original: Option<OffsetRange>,
     /// Its timestamp; that of the producer's last batch where there is no `original`.
     pub(crate) timestamp: Timestamp,
@@ -130,7 +136,13 @@ pub(super) fn decide(
         Subject::Unknown => decide_unknown(true, header, context, policy),
         Subject::Excess => decide_unknown(false, header, context, policy),
         &Subject::Known(view) => {
-            Judge { view, header, policy, verification: context.verification }.decide(context.origin)
+            let judge = Judge { view, header, policy, verification: context.verification };
+            match context.origin {
+                Origin::Coordinator { epoch: Some(epoch), version } => {
+                    judge.decide_marker(epoch, version, context.log_end)
+                }
+                origin => judge.decide(origin),
+            }
         }
     }
 }
@@ -189,9 +201,10 @@ fn must_begin_at_zero(context: &Context, policy: &ProducerPolicy) -> Option<Reje
     if policy.sequence_rule != SequenceRule::Contiguous {
         return None;
     }
+    let is_new = context.log_end == Offset::ZERO;
     match policy.first_append {
         FirstAppend::AcceptAny => None,
-        FirstAppend::RequireZeroInNewLog => context.log_is_new.then_some(RejectionReason::NewLogNotAtZero),
+        FirstAppend::RequireZeroInNewLog => is_new.then_some(RejectionReason::NewLogNotAtZero),
         FirstAppend::RequireZero => Some(RejectionReason::UnknownProducer),
     }
 }
@@ -241,12 +254,38 @@ impl<'a> Judge<'a> {
         if self.verification.is_missing && self.is_unverified(origin) {
             return self.refuse(RejectionReason::NotVerified);
         }
-        if let Origin::Coordinator { epoch: Some(epoch) } = origin
-            && self.view.side.coordinator_epoch.is_some_and(|last| epoch < last)
-        {
+        if origin == Origin::Client { self.judge_sequence() } else { self.append() }
+    }
+
+    /// Decides about a marker, which a coordinator sends that is in `epoch`. Where it stands that ended the transaction
+    /// before is not remembered: below `log_end`.
+    #[cold]
+    fn decide_marker(
+        self,
+        epoch: i32,
+        version: TransactionVersion,
+        log_end: Offset,
+    ) -> Result<Decision, Rejection> {
+        let (view, marker_epoch) = (self.view, self.header.producer_epoch);
+        if marker_epoch < view.epoch() {
+            return self.refuse(RejectionReason::Fenced);
+        }
+        if version == TransactionVersion::V2 && view.has_open_transaction(marker_epoch) {
+            return self.refuse(RejectionReason::StaleMarker);
+        }
+        let is_ended = marker_epoch == view.epoch() && view.side.transaction_first.is_none();
+        if version == TransactionVersion::V2 && is_ended {
+            return Ok(Decision::Duplicate(Duplicate {
+                original: None,
+                timestamp: view.last_timestamp(),
+                same_bytes: None,
+                durable_at: log_end,
+            }));
+        }
+        if view.side.coordinator_epoch.is_some_and(|last| epoch < last) {
             return self.refuse(RejectionReason::CoordinatorFenced);
         }
-        if origin == Origin::Client { self.judge_sequence() } else { self.append() }
+        Ok(Decision::Append)
     }
 
     /// What comes of a batch that no other rule stopped.
@@ -400,7 +439,8 @@ impl<'a> Judge<'a> {
 
     #[cold]
     fn refuse<T>(self, reason: RejectionReason) -> Result<T, Rejection> {
-        let by_epoch = matches!(reason, RejectionReason::Fenced | RejectionReason::CoordinatorFenced);
+        use RejectionReason::{CoordinatorFenced, Fenced, StaleMarker};
+        let by_epoch = matches!(reason, Fenced | CoordinatorFenced | StaleMarker);
         Err(Rejection {
             current_epoch: Some(self.view.epoch()),
             expected: self.next_sequence().filter(|_| !by_epoch),

@@ -8,7 +8,7 @@ use super::slab::NONE;
 use super::table::ProducerTable;
 use crate::batch::{BatchHeader, ControlRecord};
 use crate::error::Rejection;
-use crate::types::{ProducerId, Timestamp};
+use crate::types::{Offset, ProducerId, Timestamp};
 
 /// What a table would be behind the batches of a call, without changing it.
 #[derive(Debug)]
@@ -22,7 +22,8 @@ pub(crate) struct Staging<'a> {
     least_recent: u32,
     /// How many producers there would be that the table does not have.
     created: usize,
-    is_empty: bool,
+    /// Where the last batch of the call ends.
+    end: Offset,
 }
 
 impl<'a> Staging<'a> {
@@ -36,19 +37,19 @@ impl<'a> Staging<'a> {
             evicted: HashSet::new(),
             least_recent: table.recency.least_recent,
             created: 0,
-            is_empty: true,
+            end: Offset::ZERO,
         }
     }
 
     /// Judges the next batch of the call.
     pub(crate) fn decide(&self, header: &BatchHeader, context: &Context) -> Result<Decision, Rejection> {
-        let context = Context { log_is_new: context.log_is_new && self.is_empty, ..*context };
+        let context = Context { log_end: context.log_end.max(self.end), ..*context };
         decide(&self.subject(header.producer_id, context.now), header, &context, &self.table.policy)
     }
 
     /// Takes over a batch that will be stored at `header.base_offset`.
     pub(crate) fn stage(&mut self, header: &BatchHeader, control: Option<ControlRecord>, now: Timestamp) {
-        self.is_empty = false;
+        self.end = header.next_offset();
         let id = header.producer_id;
         let is_known = self.bring(id);
         self.touched.apply(header, control, now);

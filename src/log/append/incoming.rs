@@ -105,7 +105,7 @@ impl<'a> Incoming<'a> {
             Origin::Replication => producer::Origin::Replication,
             Origin::Coordinator => {
                 let epoch = control.and_then(ControlRecord::coordinator_epoch);
-                producer::Origin::Coordinator { epoch }
+                producer::Origin::Coordinator { epoch, version: self.options.transaction_version }
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::error::{Rejection, Result};
 use crate::log::{Appender, Shared};
 use crate::producer::{Context, Decision, Staging, Verification};
 use crate::segment::SegmentWriter;
-use crate::types::{Offset, ProducerId, Timestamp};
+use crate::types::{ProducerId, Timestamp};
 
 impl Shared {
     pub(super) fn judge<'a>(
@@ -95,7 +95,7 @@ impl Shared {
         };
         Context {
             origin: incoming.origin_of(control),
-            log_is_new: self.watermarks.log_end() == Offset(0),
+            log_end: self.watermarks.log_end(),
             fenced_below: self.environment.fences.get(header.producer_id),
             verification,
             now,

@@ -2,6 +2,7 @@
 
 use crate::log::Durability;
 use crate::producer::VerificationGuard;
+use crate::transaction::TransactionVersion;
 use crate::types::LeaderEpoch;
 
 /// On whose behalf batches are appended, and so by which rules.
@@ -51,6 +52,8 @@ pub struct AppendOptions {
     /// What [`Log::begin_verification`](crate::Log::begin_verification) returned, before the coordinator confirmed the
     /// batch's transaction.
     pub verification: Option<VerificationGuard>,
+    /// How a coordinator's marker tells what it ends. Default: [`TransactionVersion::V1`]. Of other batches it says nothing.
+    pub transaction_version: TransactionVersion,
 }
 
 impl AppendOptions {
@@ -85,6 +88,13 @@ impl AppendOptions {
     #[must_use]
     pub fn verification(mut self, guard: VerificationGuard) -> Self {
         self.verification = Some(guard);
+        self
+    }
+
+    /// Sets [`transaction_version`](Self#structfield.transaction_version).
+    #[must_use]
+    pub fn transaction_version(mut self, version: TransactionVersion) -> Self {
+        self.transaction_version = version;
         self
     }
 }

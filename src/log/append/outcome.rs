@@ -65,7 +65,8 @@ impl AppendOutcome {
         self.duplicate
     }
 
-    /// The offsets under which the batch is stored. `None` only for a duplicate older than the window under
+    /// The offsets under which the batch is stored. `None` only for a duplicate: of a marker
+    /// ([`TransactionVersion::V2`](crate::TransactionVersion)), or older than the window under
     /// [`SequenceRule::Increasing`](crate::SequenceRule::Increasing).
     pub fn offsets(&self) -> Option<OffsetRange> {
         self.offsets

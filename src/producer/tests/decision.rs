@@ -3,7 +3,7 @@
 use super::*;
 use crate::error::RejectionReason::{
     CoordinatorFenced, DifferentBytes, Fenced, Gap, NewEpochNotAtZero, NewLogNotAtZero, NotVerified,
-    OlderThanWindow, Overlap, ProducerBudget, TransactionOpen, UnknownProducer,
+    OlderThanWindow, Overlap, ProducerBudget, StaleMarker, TransactionOpen, UnknownProducer,
 };
 use crate::error::WindowBounds;
 use crate::producer::{Duplicate, DuplicateCheck, FirstAppend, SequenceRule, snapshot};
@@ -166,8 +166,9 @@ fn an_unknown_producer_begins_as_the_policy_says() {
         (RequireZero, false, 0, Append),
     ];
     for (first_append, log_is_new, first, expected) in cases {
+        let log_end = Offset(i64::from(!log_is_new));
         let table = ProducerTable::new(policy().first_append(first_append));
-        let decided = table.decide(&data(7, first, 1), &Context { log_is_new, ..CLIENT });
+        let decided = table.decide(&data(7, first, 1), &Context { log_end, ..CLIENT });
         assert_eq!(outcome(decided), expected, "{first_append:?}, new: {log_is_new}, sequence {first}");
     }
 }
@@ -264,6 +265,37 @@ fn a_coordinator_is_judged_by_epochs_alone() {
     for (name, header, epoch, expected) in cases {
         assert_eq!(outcome(log.table.decide(&header, &coordinator(epoch))), expected, "{name}");
     }
+}
+
+#[test]
+fn a_marker_of_a_transaction_that_has_its_own_epoch_has_a_higher_one() {
+    let judged = |log: &Log, epoch, coordinator_epoch| {
+        let version = TransactionVersion::V2;
+        let origin = Origin::Coordinator { epoch: Some(coordinator_epoch), version };
+        let context = Context { origin, log_end: log.end, ..CLIENT };
+        log.table.decide(&marker(epoch), &context)
+    };
+    let mut log = Log::new(policy());
+    assert_eq!(judged(&log, 0, 5), Ok(Decision::Append), "an unknown producer");
+    log.store(transactional(5, 0, 1), None);
+    let cases = [(4, Refused(Fenced)), (5, Refused(StaleMarker)), (6, Append), (7, Append)];
+    for (epoch, expected) in cases {
+        assert_eq!(outcome(judged(&log, epoch, 5)), expected, "epoch {epoch} while 5 is open");
+    }
+    log.table.raise_epoch(ID, ProducerEpoch(6));
+    assert_eq!(outcome(judged(&log, 5, 5)), Refused(Fenced));
+    assert_eq!(outcome(judged(&log, 6, 5)), Append, "the epoch was raised without the marker");
+    log.store(marker(6), Some(commit(5)));
+    let cases = [
+        ("again", 6, 5, Expect::Duplicate(None)),
+        ("again, by a coordinator that was fenced since", 6, 4, Expect::Duplicate(None)),
+        ("another, by the same", 7, 4, Refused(CoordinatorFenced)),
+    ];
+    for (name, epoch, coordinator_epoch, expected) in cases {
+        assert_eq!(outcome(judged(&log, epoch, coordinator_epoch)), expected, "{name}");
+    }
+    let Ok(Decision::Duplicate(duplicate)) = judged(&log, 6, 5) else { panic!("a duplicate") };
+    assert_eq!(duplicate.durable_at, log.end);
 }
 
 #[test]

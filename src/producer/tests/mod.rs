@@ -13,6 +13,7 @@ use super::{
 };
 use crate::batch::{BatchHeader, ControlRecord};
 use crate::error::{Rejection, RejectionReason};
+use crate::transaction::TransactionVersion;
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 const TRANSACTIONAL: i16 = 0x10;
@@ -53,14 +54,15 @@ const NOT_ASKED: Verification = Verification { is_missing: false, lowest_sequenc
 
 const CLIENT: Context = Context {
     origin: Origin::Client,
-    log_is_new: false,
+    log_end: Offset(1),
     fenced_below: None,
     verification: NOT_ASKED,
     now: Timestamp(0),
 };
 
 fn coordinator(epoch: i32) -> Context {
-    Context { origin: Origin::Coordinator { epoch: Some(epoch) }, ..CLIENT }
+    let version = TransactionVersion::V1;
+    Context { origin: Origin::Coordinator { epoch: Some(epoch), version }, ..CLIENT }
 }
 
 /// A table whose log it plays: batches get the next offsets.

@@ -329,7 +329,7 @@ proptest! {
                 Some(_) => coordinator(0),
                 None => CLIENT,
             };
-            let context = Context { now: pair.log.now, log_is_new: pair.log.end == Offset(0), ..context };
+            let context = Context { now: pair.log.now, log_end: pair.log.end, ..context };
             let staged = staging.decide(&header, &context);
             prop_assert_eq!(&staged, &pair.log.table.decide(&header, &context));
             if staged == Ok(Decision::Append) {

@@ -1,9 +1,13 @@
 //! The last stable offset, aborted transactions and fencing, in whole logs.
 
-use idemlog::ErrorCode::{InvalidProducerEpoch, InvalidTxnState, TransactionCoordinatorFenced};
-use idemlog::TransactionVersion::V1;
+use std::time::Duration;
+
+use idemlog::ErrorCode::{
+    FencedLeaderEpoch, InvalidProducerEpoch, InvalidTxnState, TransactionCoordinatorFenced,
+};
+use idemlog::TransactionVersion::{V1, V2};
 use idemlog::sim::{Fault, Operation};
-use idemlog::{AppendOptions, Offset, ProducerEpoch, ProducerId, Sequence};
+use idemlog::{AppendOptions, Error, LeaderEpoch, Log, Offset, Pending, ProducerEpoch, ProducerId, Sequence};
 
 use crate::fixture::{
     Partition, REOPENINGS, aborted, at, by, committed, many, marker, partitions, partitions_with, plain, txn,
@@ -355,5 +359,63 @@ fn verifications_are_asked_for_from_the_moment_that_they_are_required() {
             log.begin_verification(ProducerId(1), ProducerEpoch(0), Sequence(1), V1).unwrap().unwrap();
         let options = AppendOptions::default().verification(guard);
         log.submit(&[txn(1, 0, 1).build().unwrap()], options).unwrap().wait().unwrap();
+    }
+}
+
+/// A commit as a coordinator sends it that raises the epoch with each transaction.
+fn submit_commit(log: &Log, epoch: i16, options: AppendOptions) -> Result<Pending, Error> {
+    let options = options.transaction_version(V2);
+    log.submit_end_transaction(ProducerId(1), ProducerEpoch(epoch), committed(0), options)
+}
+
+/// A marker that was sent again, since its answer was lost, ended the next transaction half-way (KAFKA-19999).
+#[test]
+fn a_marker_that_comes_again_does_not_end_the_next_transaction() {
+    for mut log in partitions() {
+        log.send(txn(1, 5, 0));
+        submit_commit(&log, 6, AppendOptions::default()).unwrap().wait().unwrap();
+        log.send(txn(1, 6, 0));
+        for _ in 0..2 {
+            let late = log.refuses(|log| submit_commit(log, 6, AppendOptions::default()).map(drop));
+            assert_eq!(late, InvalidProducerEpoch);
+            let older = log.refuses(|log| submit_commit(log, 5, AppendOptions::default()).map(drop));
+            assert_eq!(older, InvalidProducerEpoch);
+            assert_eq!(log.undecided(), Some(2));
+            log.close_and_open();
+        }
+        submit_commit(&log, 7, AppendOptions::default()).unwrap().wait().unwrap();
+        assert_eq!((log.last_stable(), log.undecided()), (4, None));
+    }
+}
+
+#[test]
+fn a_marker_that_comes_again_is_stored_once_and_answered_once_it_is_durable() {
+    for mut log in partitions() {
+        log.send(txn(1, 5, 0));
+        let first = submit_commit(&log, 6, AppendOptions::default()).unwrap();
+        let again = submit_commit(&log, 6, AppendOptions::default()).unwrap();
+        assert_eq!((again.is_durable(), log.end_offset()), (false, 2));
+        let outcome = again.wait().unwrap()[0];
+        assert_eq!((outcome.is_duplicate(), outcome.offsets()), (true, None));
+        assert!(first.is_durable());
+        log.close_and_open();
+        assert!(submit_commit(&log, 6, AppendOptions::default()).unwrap().wait().unwrap()[0].is_duplicate());
+        assert_eq!(log.end_offset(), 2);
+    }
+}
+
+#[test]
+fn a_marker_has_the_leader_epoch_that_its_coordinator_knows_and_may_wait_for_all_replicas() {
+    for log in partitions() {
+        log.send(txn(1, 5, 0));
+        log.set_leader_epoch(LeaderEpoch(4));
+        let led = |epoch| AppendOptions::default().leader_epoch(LeaderEpoch(epoch));
+        let refused = log.refuses(|log| submit_commit(log, 6, led(3)).map(drop));
+        assert_eq!(refused, FencedLeaderEpoch);
+        log.set_high_watermark(Offset(1));
+        let replicated = submit_commit(&log, 6, led(4)).unwrap().replicated();
+        assert!(!replicated.wait(Duration::ZERO).unwrap());
+        log.set_high_watermark(Offset(2));
+        assert!(replicated.wait(Duration::ZERO).unwrap());
     }
 }

@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use idemlog::{Clock, Error, LogDir, ProducerEpoch, SystemClock, TopicPartition};
+use idemlog::{AppendOptions, Clock, Error, LogDir, Pending, ProducerEpoch, SystemClock, TopicPartition};
 use kafka_protocol::error::ResponseError;
 use parking_lot::{Mutex, RwLock};
 
@@ -156,32 +156,37 @@ impl Coordinator {
         self.finish(name, state)
     }
 
-    /// Writes the markers of a decided transaction. If one cannot be written, all are written again later: a marker does
-    /// no harm twice, as the owner begins no other transaction before all are there.
+    /// Writes the markers of a decided transaction, all at the same time. If one cannot be written, all are written again
+    /// later: a marker does no harm twice, as the owner begins no other transaction before all are there.
     fn finish(&self, name: &str, state: &mut Transaction) -> Result<()> {
         let (Some(next), Phase::Ending(outcome)) = (state.ended(), state.phase) else {
             return Ok(());
         };
-        for partition in &state.partitions {
-            self.mark(partition, state.owner, outcome).map_err(|error| {
+        let submit = |partition| (partition, self.submit_marker(partition, state.owner, outcome));
+        let submitted: Vec<_> = state.partitions.iter().map(submit).collect();
+        let mut finished = Ok(());
+        for (partition, marker) in submitted {
+            if let Err(error) = marker.and_then(wait_for_marker) {
                 log(format_args!("end a transaction in {partition}: {error}"));
-                ResponseError::ConcurrentTransactions
-            })?;
+                finished = Err(ResponseError::ConcurrentTransactions);
+            }
         }
+        finished?;
         self.change(name, state, next)
     }
 
-    /// Writes a marker. A partition that is not there any more needs none.
-    fn mark(&self, partition: &TopicPartition, owner: Owner, outcome: Outcome) -> idemlog::Result<()> {
+    /// Begins to write a marker. A partition that is not there any more needs none.
+    fn submit_marker(
+        &self,
+        partition: &TopicPartition,
+        owner: Owner,
+        outcome: Outcome,
+    ) -> idemlog::Result<Option<Pending>> {
         let marker = outcome.marker(self.journal.coordinator_epoch());
-        let log = match self.dir.find(partition.topic(), partition.partition()) {
-            Ok(Some(log)) => log,
-            Ok(None) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        match log.end_transaction(owner.id, owner.epoch, marker) {
-            Ok(_) | Err(Error::Gone) => Ok(()),
-            Err(error) => Err(error),
+        let Some(log) = self.dir.find(partition.topic(), partition.partition())? else { return Ok(None) };
+        match log.submit_end_transaction(owner.id, owner.epoch, marker, AppendOptions::default()) {
+            Err(Error::Gone) => Ok(None),
+            submitted => submitted.map(Some),
         }
     }
 
@@ -193,6 +198,14 @@ impl Coordinator {
 
     fn write(&self, name: &str, state: &Transaction) -> Result<()> {
         self.journal.append(name, state).map_err(|error| unavailable("write a transaction's state", &error))
+    }
+}
+
+/// Waits until the disk has it, or the partition is gone.
+fn wait_for_marker(marker: Option<Pending>) -> idemlog::Result<()> {
+    match marker.map_or(Ok(Vec::new()), Pending::wait) {
+        Ok(_) | Err(Error::Gone) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -73,7 +73,8 @@ fn a_transaction_that_was_decided_before_a_crash_is_ended_by_the_next_start() {
         let decided = state(&coordinator).ending(owner, outcome).unwrap().unwrap();
         coordinator.write(NAME, &decided).unwrap();
         // As a crash in between leaves it: the first partition has its marker.
-        coordinator.mark(logs[0].name(), owner, outcome).unwrap();
+        let marker = coordinator.submit_marker(logs[0].name(), owner, outcome).unwrap();
+        wait_for_marker(marker).unwrap();
         dir.close().unwrap();
 
         let (dir, coordinator) = open(&data);
@@ -163,6 +164,22 @@ fn a_partition_that_was_deleted_does_not_keep_a_transaction_from_its_end() {
     dir.delete_partition("orders", 0).unwrap();
     coordinator.end(NAME, owner, Outcome::Commit).unwrap();
     assert_eq!(state(&coordinator).phase, Phase::Ended(Outcome::Commit));
+}
+
+/// The markers were written one after the other, and those behind one that failed were not.
+#[test]
+fn a_marker_that_cannot_be_written_does_not_keep_other_partitions_waiting() {
+    let data = tempfile::tempdir().unwrap();
+    let (dir, coordinator) = open(&data);
+    let logs = [0, 1].map(|partition| dir.partition("orders", partition).unwrap());
+    let owner = coordinator.next_owner(NAME, None, TIMEOUT_MS).unwrap();
+    logs.iter().for_each(|log| write(&coordinator, owner, log));
+    let later = Outcome::Commit.marker(i32::MAX);
+    logs[0].end_transaction(owner.id, owner.epoch, later).unwrap();
+    let ended = coordinator.end(NAME, owner, Outcome::Commit);
+    assert_eq!(ended, Err(ResponseError::ConcurrentTransactions));
+    assert_eq!(logs[1].first_undecided_offset(), None);
+    assert_eq!(state(&coordinator).phase, Phase::Ending(Outcome::Commit));
 }
 
 #[test]
