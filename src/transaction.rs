@@ -3,7 +3,7 @@
 //! The last stable offset is the end of what a reader may see that wants no open and no aborted transactions: the first
 //! offset of the oldest transaction that is open, or whose marker is not below the high watermark yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::batch::BatchHeader;
 use crate::batch::layout::{read_i16, read_i64};
@@ -26,11 +26,11 @@ pub(crate) enum TransactionEffect {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transactions {
     open: BTreeMap<Offset, ProducerId>,
-    /// Ended, with the offset of the marker, which is not below the high watermark yet.
-    ended: BTreeMap<Offset, Offset>,
-    /// Up to here that was looked at. It is asked at every look of a committed reader, which must not take the longer the longer the
-    /// high watermark stands still.
-    settled: Offset,
+    /// Ended, by a marker that is not known to be below the high watermark yet.
+    ended: BTreeSet<Offset>,
+    /// Their markers, which rise, each with the first offset. A committed reader asks at every look which are below the high
+    /// watermark, and must not wait the longer the more are above.
+    markers: VecDeque<(Offset, Offset)>,
 }
 
 impl FromIterator<(Offset, ProducerId)> for Transactions {
@@ -44,8 +44,9 @@ impl Transactions {
     /// The log ends at `log_end` now, and these transactions are open there. What was ended below stays to be settled.
     pub(crate) fn begin_again(&mut self, open: impl Iterator<Item = (Offset, ProducerId)>, log_end: Offset) {
         self.open = open.collect();
-        self.ended.retain(|_, marker| *marker < log_end);
-        self.settled = self.settled.min(log_end);
+        while let Some((_, first_offset)) = self.markers.pop_back_if(|(marker, _)| *marker >= log_end) {
+            self.ended.remove(&first_offset);
+        }
     }
 
     /// Takes over what a stored batch did. Returns the transaction that it aborted.
@@ -77,22 +78,24 @@ impl Transactions {
         let other = self.open.iter().find(|(_, other)| **other != producer_id);
         let stable = other.map_or(marker + 1, |(first, _)| *first);
         self.open.remove(&first_offset);
-        self.ended.insert(first_offset, marker);
+        self.ended.insert(first_offset);
+        self.markers.push_back((marker, first_offset));
         stable
     }
 
-    /// The high watermark or the log start offset has come to `offset`: markers below hold nothing back.
-    pub(crate) fn settle(&mut self, offset: Offset) {
-        if offset > self.settled {
-            self.ended.retain(|_, marker| *marker >= offset);
-            self.settled = offset;
+    /// The high watermark has come to `offset`: markers below hold nothing back. Looks at no more than `count`.
+    pub(crate) fn settle(&mut self, offset: Offset, count: usize) {
+        for _ in 0..count {
+            let settled = self.markers.pop_front_if(|(marker, _)| *marker < offset);
+            let Some((_, first_offset)) = settled else { return };
+            self.ended.remove(&first_offset);
         }
     }
 
     /// The first offset that is not decided.
     pub(crate) fn first_unstable(&self) -> Option<Offset> {
         let open = self.open.first_key_value().map(|(first, _)| *first);
-        let ended = self.ended.first_key_value().map(|(first, _)| *first);
+        let ended = self.ended.first().copied();
         open.into_iter().chain(ended).min()
     }
 
@@ -246,13 +249,42 @@ mod tests {
         assert_eq!(stable(&transactions, 30), 10);
         assert_eq!(transactions.end(A, Offset(10), Offset(30)), Offset(20), "B is open");
         assert_eq!(stable(&transactions, 31), 10, "the marker is not replicated");
-        transactions.settle(Offset(30));
+        transactions.settle(Offset(30), 9);
         assert_eq!(stable(&transactions, 31), 10);
-        transactions.settle(Offset(31));
+        transactions.settle(Offset(31), 9);
         assert_eq!(stable(&transactions, 31), 20);
         assert_eq!(transactions.end(B, Offset(20), Offset(31)), Offset(32), "nobody else is open");
-        transactions.settle(Offset(32));
+        transactions.settle(Offset(32), 9);
         assert_eq!(stable(&transactions, 32), 32);
+    }
+
+    /// What was above the log's new end counted as looked at, so that nothing was decided before the log had passed that again.
+    #[test]
+    fn a_look_above_the_end_of_a_truncated_log_keeps_nothing_undecided() {
+        let mut transactions = Transactions::default();
+        transactions.begin(A, Offset(45));
+        transactions.end(A, Offset(45), Offset(70));
+        transactions.begin_again([(Offset(45), A)].into_iter(), Offset(50));
+        transactions.settle(Offset(100), 9);
+        assert_eq!(transactions.first_unstable(), Some(Offset(45)), "its marker was cut");
+        transactions.end(A, Offset(45), Offset(60));
+        transactions.settle(Offset(60), 9);
+        assert_eq!(transactions.first_unstable(), Some(Offset(45)));
+        transactions.settle(Offset(61), 9);
+        assert_eq!(transactions.first_unstable(), None);
+    }
+
+    #[test]
+    fn what_was_ended_is_settled_a_few_at_a_time() {
+        let mut transactions = Transactions::default();
+        for at in 0..5 {
+            transactions.begin(A, Offset(2 * at));
+            transactions.end(A, Offset(2 * at), Offset(2 * at + 1));
+        }
+        for (offset, count, first) in [(0, 2, Some(0)), (99, 2, Some(4)), (6, 2, Some(6)), (99, 9, None)] {
+            transactions.settle(Offset(offset), count);
+            assert_eq!(transactions.first_unstable(), first.map(Offset), "{count} up to {offset}");
+        }
     }
 
     #[test]

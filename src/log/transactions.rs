@@ -36,21 +36,27 @@ impl UnstableTransactions {
         self.any.store(state.first_unstable().is_some(), Ordering::Release);
     }
 
-    /// The first offset that is not decided for a reader who sees everything below `high_watermark`.
-    fn first(&self, high_watermark: Offset) -> Option<Offset> {
+    /// The high watermark, and the first offset that is not decided for a reader who sees everything below.
+    fn look(&self, high_watermark: impl Fn() -> Offset) -> (Offset, Option<Offset>) {
+        // First: a transaction that begins behind this look lies above.
+        let seen = high_watermark();
         if !self.any.load(Ordering::Acquire) {
-            return None;
+            return (seen, None);
         }
         let mut state = self.state.lock();
-        state.settle(high_watermark);
+        // Again: a truncation has lowered it before it took this lock, and what comes behind it is not below what was seen.
+        let high_watermark = high_watermark();
+        state.settle(high_watermark, usize::MAX);
         let first = state.first_unstable();
         self.any.store(first.is_some(), Ordering::Release);
-        first
+        (high_watermark, first)
     }
 
-    fn note(&self, effect: TransactionEffect) -> Option<AbortedTransaction> {
+    fn note(&self, effect: TransactionEffect, high_watermark: Offset) -> Option<AbortedTransaction> {
         let mut state = self.state.lock();
         self.any.store(true, Ordering::Release);
+        // More than comes in: nobody may ever look, as where a follower has no readers.
+        state.settle(high_watermark, 2);
         state.note(effect)
     }
 
@@ -254,8 +260,7 @@ impl Log {
 
 impl Shared {
     pub(super) fn last_stable_offset(&self) -> Offset {
-        let high_watermark = self.watermarks.high_watermark();
-        let first = self.transactions.first(high_watermark);
+        let (high_watermark, first) = self.transactions.look(|| self.watermarks.high_watermark());
         transaction::last_stable_offset(first, self.watermarks.log_start(), high_watermark)
     }
 
@@ -263,7 +268,7 @@ impl Shared {
     /// open, and who sees a marker finds the aborted transaction.
     #[inline(never)]
     pub(super) fn note_effect(&self, segment: &Segment, effect: TransactionEffect) {
-        if let Some(aborted) = self.transactions.note(effect)
+        if let Some(aborted) = self.transactions.note(effect, self.watermarks.high_watermark())
             && let Some(mut index) = segment.transactions()
         {
             index.append(aborted);
@@ -349,4 +354,60 @@ fn aborted_in(
         }
     }
     Ok(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::producer::ProducerPolicy;
+
+    const A: ProducerId = ProducerId(1);
+
+    fn began(first: i64) -> TransactionEffect {
+        TransactionEffect::Began { producer_id: A, first_offset: Offset(first) }
+    }
+
+    fn ended(first: i64, marker: i64) -> TransactionEffect {
+        let (first_offset, marker) = (Offset(first), Offset(marker));
+        TransactionEffect::Ended { producer_id: A, first_offset, marker, aborted: false }
+    }
+
+    /// They stayed for good, all that the log had ever seen.
+    #[test]
+    fn transactions_that_are_over_are_forgotten_where_nobody_reads_committed_records() {
+        let transactions = UnstableTransactions::default();
+        for at in 0..1_000 {
+            transactions.note(began(2 * at), Offset(2 * at));
+            transactions.note(ended(2 * at, 2 * at + 1), Offset(2 * at));
+        }
+        let first = transactions.state.lock().first_unstable();
+        assert_eq!(
+            first,
+            Some(Offset(1_998)),
+            "but for the last, whose marker is not below the high watermark"
+        );
+    }
+
+    /// Who had seen the high watermark before a truncation settled what was appended behind it, and was replicated nowhere.
+    #[test]
+    fn a_look_that_a_truncation_overtakes_settles_nothing_that_was_appended_since() {
+        let transactions = UnstableTransactions::default();
+        transactions.note(began(45), Offset(40));
+        let high_watermark = Cell::new(Offset(100));
+        let looked = transactions.look(|| {
+            let seen = high_watermark.get();
+            if seen == Offset(100) {
+                high_watermark.set(Offset(50));
+                transactions.begin_again(&ProducerTable::new(ProducerPolicy::default()), Offset(50));
+                transactions.note(began(55), Offset(50));
+                transactions.note(ended(55, 60), Offset(50));
+            }
+            seen
+        });
+        assert_eq!(looked, (Offset(50), Some(Offset(55))));
+        assert_eq!(transactions.look(|| Offset(60)), (Offset(60), Some(Offset(55))));
+        assert_eq!(transactions.look(|| Offset(61)), (Offset(61), None));
+    }
 }
