@@ -15,9 +15,10 @@ use common::{TestClock, batch, options, plain, small};
 use idemlog::sim::{Fault, Operation, SimDisk};
 use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{
-    AppendOptions, Batch, BatchBuilder, Clock, DEFAULT_MAX_DECOMPRESSED, Durability, Error, ExpiryClock,
-    IoMode, LeaderEpoch, Log, LogDir, LogDirOptions, LogOptions, Offset, Origin, Producer, ProducerEpoch,
-    ProducerId, ProducerPolicy, RecordCheck, RejectionReason, Sequence, SequenceRule, Timestamp,
+    AppendOptions, Batch, BatchBuilder, Clock, ControlRecord, DEFAULT_MAX_DECOMPRESSED, Durability, Error,
+    ExpiryClock, IoMode, LeaderEpoch, Log, LogDir, LogDirOptions, LogOptions, Offset, Origin, Producer,
+    ProducerEpoch, ProducerId, ProducerPolicy, RecordCheck, RejectionReason, Sequence, SequenceRule,
+    Timestamp,
 };
 
 const MINUTE: i64 = 60_000;
@@ -42,6 +43,55 @@ fn known(log: &Log) -> Vec<i64> {
     let mut ids: Vec<i64> = log.producers().iter().map(|known| known.producer_id.0).collect();
     ids.sort_unstable();
     ids
+}
+
+/// A snapshot that was written late left out who had been forgotten since, and with it the transaction that was open there: a
+/// log that was truncated to it took what was neither committed nor aborted for decided.
+#[test]
+fn a_snapshot_that_is_written_late_tells_of_the_transactions_that_are_open_there() {
+    // From the whole table, from the one before, and from that with a batch of the transaction in between.
+    for (others, goes_on) in [(0, false), (5, false), (5, true)] {
+        let data = tempfile::tempdir().unwrap();
+        let clock = TestClock::at(NOW);
+        let options = with_policy(ProducerPolicy::default().expiry_ms(MINUTE)).clock(clock.clone());
+        let dir = LogDir::open(data.path(), options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let (id, epoch) = (ProducerId(1), ProducerEpoch(0));
+        let append = |batch: Batch| log.append(&batch).unwrap().base_offset();
+        let of_transaction = |sequence| {
+            let batch = record().producer(id, epoch, Sequence(sequence)).transactional();
+            batch.timestamp(Timestamp(NOW)).build().unwrap()
+        };
+        for other in 0..others {
+            append(batch(10 + other, 0, 0, 1));
+        }
+        let first = append(of_transaction(0));
+        log.roll().unwrap();
+        append(if goes_on { of_transaction(1) } else { plain("between") });
+        log.roll().unwrap();
+        let point = log.log_end_offset();
+        log.end_transaction(id, epoch, ControlRecord::Abort { coordinator_epoch: 0 }).unwrap();
+        append(plain("behind"));
+        clock.advance(2 * MINUTE);
+        log.expire_producers();
+        assert_eq!(known(&log), []);
+
+        let exported = log.export_producers_at(point).unwrap();
+        let snapshot = log.directory().join(format!("{:020}.snapshot", point.0));
+        std::fs::remove_file(&snapshot).unwrap();
+        log.delete_records(point).unwrap();
+        log.apply_retention().unwrap();
+        assert!(snapshot.exists(), "it is written before what it tells of is deleted");
+        log.truncate_to(point).unwrap();
+        append(plain("other"));
+        assert_eq!((known(&log), log.first_undecided_offset()), (vec![1], Some(first)));
+        assert_eq!(log.last_stable_offset(), point, "{others} others");
+
+        let follower = dir.partition("follower", 0).unwrap();
+        follower.truncate_fully(exported.offset).unwrap();
+        follower.import_producers(&exported).unwrap();
+        assert_eq!((known(&follower), follower.first_undecided_offset()), (vec![1], Some(first)));
+    }
 }
 
 fn record() -> BatchBuilder {

@@ -120,7 +120,7 @@ impl Shared {
         let known = self.complete_snapshot(&segments, offset, now)?;
         let mut producers = known.replay(&segments, offset, now)?.producers;
         self.count_all_open();
-        let forgotten = self.forgotten(producers.ids());
+        let forgotten = self.forgotten(producers.ids_at_rest());
         producers.retain(|id| !forgotten.contains(&id));
         Ok(ProducerStates { offset, bytes: snapshot::encode(&producers, None) })
     }

@@ -368,7 +368,7 @@ impl Shared {
         let Snapshot { mut producers, identity, .. } =
             self.newest_snapshot(segments, point, now)?.replay(segments, point, now)?;
         self.count_all_open();
-        let forgotten = self.forgotten(producers.ids());
+        let forgotten = self.forgotten(producers.ids_at_rest());
         producers.retain(|id| !forgotten.contains(&id));
         atomic::replace_file_by(&*self.environment.disk, path, |file| {
             write_into(file, |sink| snapshot::write(&producers, identity.as_ref(), sink))
@@ -402,7 +402,7 @@ impl Shared {
     ) -> Result<Option<(Fold<'a>, Option<SnapshotIdentity>)>> {
         let (now, policy) = (self.now(), &self.options().producers);
         let changed = producers_in(segments, before, point)?;
-        let forgotten = self.forgotten(Fold::ids(bytes));
+        let forgotten = self.forgotten(Fold::ids_at_rest(bytes));
         let fate = |id| match id {
             id if changed.contains(&id) => Fate::Changed,
             id if forgotten.contains(&id) => Fate::Forgotten,
@@ -418,12 +418,12 @@ impl Shared {
             identity = Some(self::identity(batch));
             apply(&mut fold.producers, cursor, batch, now).map(|_| ())
         })?;
-        let forgotten = self.forgotten(fold.producers.ids());
+        let forgotten = self.forgotten(fold.producers.ids_at_rest());
         fold.retain(|id| !forgotten.contains(&id));
         Ok(Some((fold, identity)))
     }
 
-    /// Which of these have expired or were evicted: they do not come back. Looks for a few at a time under the append lock,
+    /// Which of these have expired or were evicted: they do not come back, but for one whose transaction was open then. Looks for a few at a time under the append lock,
     /// and at nothing else.
     pub(super) fn forgotten(&self, mut ids: impl Iterator<Item = ProducerId>) -> HashSet<ProducerId> {
         let mut forgotten = HashSet::new();

@@ -5,7 +5,7 @@ use super::clock::to_seconds;
 use super::policy::ProducerPolicy;
 use super::snapshot::{
     COVERED_FROM, ENTRY_SIZE, HEAD_SIZE, ROW_SIZE, Result, SnapshotIdentity, Source, Stored, Trailer,
-    decode_entry, decode_head, next, write_sources,
+    decode_entry, decode_head, is_in_transaction, next, write_sources,
 };
 use super::table::ProducerTable;
 use crate::batch::layout::{read_i64, read_u32};
@@ -94,10 +94,11 @@ impl<'a> Unread<'a> {
 }
 
 impl<'a> Fold<'a> {
-    /// The ids in a file; none, if it is not one.
-    pub(crate) fn ids(bytes: &[u8]) -> impl Iterator<Item = ProducerId> {
+    /// The ids in a file of those that may be forgotten ([`ProducerTable::ids_at_rest`]); none, if it is not one.
+    pub(crate) fn ids_at_rest(bytes: &[u8]) -> impl Iterator<Item = ProducerId> {
         let entries = bytes.get(HEAD_SIZE..).unwrap_or_default().chunks_exact(ENTRY_SIZE);
-        entries.take(Self::count(bytes)).map(|entry| ProducerId(read_i64(entry, 0)))
+        let at_rest = entries.take(Self::count(bytes)).filter(|entry| !is_in_transaction(entry));
+        at_rest.map(|entry| ProducerId(read_i64(entry, 0)))
     }
 
     /// How many producers a file says that it has.

@@ -436,6 +436,11 @@ fn supplement(view: &EntryView<'_>) -> Option<[u8; SUPPLEMENT_SIZE]> {
     Some(bytes)
 }
 
+/// Whether the entry's producer has a transaction open.
+pub(super) fn is_in_transaction(bytes: &[u8]) -> bool {
+    read_i64(bytes, 38) >= 0
+}
+
 /// Reads Kafka's entry: all there is, unless a trailer completes it.
 #[inline]
 pub(super) fn decode_entry(bytes: &[u8], end: Offset, last_seen: u32) -> Result<(Entry, Side)> {

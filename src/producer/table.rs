@@ -150,6 +150,12 @@ impl ProducerTable {
         self.views().map(|view| view.entry.producer_id)
     }
 
+    /// The ids of those that may be forgotten, in no order: who has a transaction open may not.
+    pub(crate) fn ids_at_rest(&self) -> impl Iterator<Item = ProducerId> {
+        let at_rest = self.views().filter(|view| view.side.transaction_first.is_none());
+        at_rest.map(|view| view.entry.producer_id)
+    }
+
     /// The highest producer id below 2^62 that was ever known.
     pub(crate) fn highest_id(&self) -> Option<ProducerId> {
         self.highest_id
