@@ -14,7 +14,7 @@
 //! | M2 | marker, `V2` | its epoch is the producer's, and no transaction is open: it has ended it before | duplicate without its offset |
 //! | M3 | marker | its coordinator's epoch is older than the last one heard of | `CoordinatorFenced` |
 //! | W | client, [`Increasing`](SequenceRule::Increasing) | it would run past 2^31-1 | `Overlap` |
-//! | U2 | unknown producer, client, [`Contiguous`](SequenceRule::Contiguous) | first is not 0 where [`FirstAppend`] asks for it | `UnknownProducer`, or `NewLogNotAtZero` |
+//! | U2 | unknown producer, client, [`Contiguous`](SequenceRule::Contiguous) | first is not 0 where [`FirstAppend`] asks for it, or the verification under way is of `V2`: its epoch begins here | `UnknownProducer`, `NewLogNotAtZero`, or `Gap` |
 //! | U3 | unknown producer, client | the budget is used up and nobody can be forgotten | `ProducerBudget` |
 //! | U4 | unknown producer, client | first is above the lowest sequence of the verification under way | `Gap` |
 //! | U | unknown producer | none of these | append |
@@ -202,11 +202,12 @@ fn must_begin_at_zero(context: &Context, policy: &ProducerPolicy) -> Option<Reje
         return None;
     }
     let is_new = context.log_end == Offset::ZERO;
-    match policy.first_append {
+    let by_policy = match policy.first_append {
         FirstAppend::AcceptAny => None,
         FirstAppend::RequireZeroInNewLog => is_new.then_some(RejectionReason::NewLogNotAtZero),
         FirstAppend::RequireZero => Some(RejectionReason::UnknownProducer),
-    }
+    };
+    by_policy.or(context.verification.begins_epoch.then_some(RejectionReason::Gap))
 }
 
 /// Where no transaction is open.

@@ -23,12 +23,14 @@ pub(crate) struct Verification {
     pub(crate) is_missing: bool,
     /// The lowest sequence that was seen when it was begun: the transaction begins there.
     pub(crate) lowest_sequence: Option<Sequence>,
+    /// Whether its transaction is the first of the producer's epoch: without any batch known, sequences begin at 0.
+    pub(crate) begins_epoch: bool,
 }
 
 impl Verification {
     /// Where none is under way. `required`: whether batches must have a guard at all.
     pub(crate) fn none(required: bool) -> Self {
-        Self { is_missing: required, lowest_sequence: None }
+        Self { is_missing: required, ..Self::default() }
     }
 }
 
@@ -105,6 +107,7 @@ impl Verifications {
         Verification {
             is_missing: required && shown != Some(begun.guard),
             lowest_sequence: Some(begun.lowest_sequence),
+            begins_epoch: begun.version == TransactionVersion::V2,
         }
     }
 

@@ -456,8 +456,7 @@ fn a_judgement_changes_nothing() {
 /// Kafka's clients take a missing verification for fatal, and abort and go on behind an older epoch (KAFKA-19690).
 #[test]
 fn a_transaction_may_begin_only_with_the_guard_where_one_is_required() {
-    let missing =
-        Context { verification: Verification { is_missing: true, lowest_sequence: None }, ..CLIENT };
+    let missing = Context { verification: Verification { is_missing: true, ..NOT_ASKED }, ..CLIENT };
     let mut log = Log::with(policy(), &[(0, 1)]);
     let refused = |log: &Log, header: &BatchHeader| {
         log.table.decide(header, &missing).map_err(|rejection| rejection.reason)
@@ -482,7 +481,7 @@ fn a_transaction_may_begin_only_with_the_guard_where_one_is_required() {
 #[test]
 fn a_sequence_above_the_lowest_of_a_verification_is_a_gap() {
     let verified = |lowest| Context {
-        verification: Verification { is_missing: false, lowest_sequence: Some(Sequence(lowest)) },
+        verification: Verification { lowest_sequence: Some(Sequence(lowest)), ..NOT_ASKED },
         ..CLIENT
     };
     let log = Log::with(policy(), &[(0, 1)]);
@@ -494,4 +493,27 @@ fn a_sequence_above_the_lowest_of_a_verification_is_a_gap() {
     assert_eq!(reason(&transactional(0, 1, 1), 1), None);
     assert_eq!(reason(&stranger, 2), Some(Gap));
     assert_eq!(reason(&stranger, 3), None);
+}
+
+/// After a batch that was lost, the one behind it was taken for the first of a transaction in its own epoch.
+#[test]
+fn sequences_begin_at_0_where_a_transaction_has_its_own_epoch_and_no_batch_is_known() {
+    let context = |begins_epoch, origin| {
+        let verification =
+            Verification { begins_epoch, lowest_sequence: Some(Sequence(3)), is_missing: false };
+        Context { verification, origin, ..CLIENT }
+    };
+    let decided =
+        |log: &Log, first, context: &Context| outcome(log.table.decide(&transactional(1, first, 1), context));
+    let (own, shared) = (context(true, Origin::Client), context(false, Origin::Client));
+    let any = policy().first_append(FirstAppend::AcceptAny);
+    let mut log = Log::new(any.clone());
+    assert_eq!(decided(&log, 3, &own), Refused(Gap));
+    assert_eq!(decided(&log, 0, &own), Append);
+    assert_eq!(decided(&log, 3, &shared), Append, "it may be any where earlier ones may be forgotten");
+    assert_eq!(decided(&log, 3, &context(true, coordinator(0).origin)), Append, "only clients count");
+    let increasing = Log::new(any.sequence_rule(SequenceRule::Increasing));
+    assert_eq!(decided(&increasing, 3, &own), Append, "sequences begin anywhere");
+    log.store(marker(1), Some(commit(0)));
+    assert_eq!(decided(&log, 3, &own), Refused(Gap), "known by a marker alone");
 }

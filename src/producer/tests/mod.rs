@@ -50,7 +50,8 @@ fn commit(coordinator_epoch: i32) -> ControlRecord {
     ControlRecord::Commit { coordinator_epoch }
 }
 
-const NOT_ASKED: Verification = Verification { is_missing: false, lowest_sequence: None };
+const NOT_ASKED: Verification =
+    Verification { is_missing: false, lowest_sequence: None, begins_epoch: false };
 
 const CLIENT: Context = Context {
     origin: Origin::Client,

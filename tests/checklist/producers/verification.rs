@@ -7,7 +7,7 @@ use idemlog::{
     VerificationGuard,
 };
 
-use crate::fixture::{Partition, by, committed, marker, partitions_with, policy, txn};
+use crate::fixture::{Partition, by, committed, marker, partitions_with, plain, policy, txn};
 
 fn verifying(required: bool) -> impl Iterator<Item = Partition> {
     partitions_with(move |options| {
@@ -150,5 +150,17 @@ fn the_next_transaction_does_not_begin_in_the_one_before_whose_marker_is_on_its_
         send_with(&log, txn(1, 6, 0), guard).expect("the late marker was not that of this transaction");
         log.abort(1, 7);
         assert_eq!(log.all_aborted(), [(1, 2, 3, 4)]);
+    }
+}
+
+/// A later batch came first, and was taken for the beginning.
+#[test]
+fn the_first_transaction_of_an_epoch_begins_at_0_where_nothing_is_known_of_its_producer() {
+    for log in verifying(true) {
+        log.send(plain());
+        let guard = begin_next(&log, 1, 4).unwrap();
+        assert_eq!(send_with(&log, txn(1, 1, 4), guard).unwrap_err().code(), OutOfOrderSequenceNumber);
+        assert_eq!(begin_next(&log, 1, 0), Some(guard));
+        send_with(&log, txn(1, 1, 0), guard).unwrap();
     }
 }
