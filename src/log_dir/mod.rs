@@ -304,7 +304,9 @@ impl LogDir {
     }
 
     /// The producer of a name: the same id every time, with a higher epoch at every call. From the moment this returns
-    /// the one before is refused in every partition, also after a restart. After epoch 32,766 comes a new id.
+    /// the one before is refused in every partition, also after a restart. After epoch 32,766 comes a new id. The name is kept for good; what
+    /// the producer stored last is forgotten in a partition like that of every other
+    /// ([`expiry_ms`](crate::ProducerPolicy)).
     ///
     /// # Errors
     ///
