@@ -206,9 +206,9 @@ impl Log {
     ///
     /// `sequence` is the batch's first: until the verification is over, none above the lowest is taken. It is over with the
     /// first batch of the transaction, and with a marker; under [`TransactionVersion::V2`] not with one of `epoch`, which is
-    /// a late one of the transaction before. In memory only,
-    /// and forgotten like an idle producer, after [`expiry_ms`](crate::ProducerPolicy) or where there are more than the
-    /// `budget`, the oldest first: then it is begun again. Source: KIP-890, `UnifiedLog.maybeStartTransactionVerification`.
+    /// a late one of the transaction before. In memory only, and forgotten like an idle producer, after
+    /// [`expiry_ms`](crate::ProducerPolicy) or where there are more than the `budget`, the oldest first: then it is begun
+    /// again. Source: KIP-890, `UnifiedLog.maybeStartTransactionVerification`.
     ///
     /// ```
     /// use idemlog::{

@@ -321,16 +321,21 @@ proptest! {
         let mut pair = Pair::new();
         before.iter().for_each(|operation| pair.run(operation));
         let frozen = pair.log.table.clone();
-        let mut staging = Staging::new(&frozen);
+        let (mut staging, log_end) = (Staging::new(&frozen), pair.log.end);
         for operation in &call {
             let Some(header) = pair.header(operation) else { continue };
             let control = header.is_control().then(|| commit(0));
-            let context = match control {
-                Some(_) => coordinator(0),
-                None => CLIENT,
+            let context = match operation {
+                Operation::Marker { coordinator_epoch: 0, .. } => coordinator(0),
+                Operation::Marker { .. } => Context {
+                    origin: Origin::Coordinator { epoch: Some(0), version: TransactionVersion::V2 },
+                    ..CLIENT
+                },
+                _ => CLIENT,
             };
-            let context = Context { now: pair.log.now, log_end: pair.log.end, ..context };
+            let context = Context { now: pair.log.now, log_end, ..context };
             let staged = staging.decide(&header, &context);
+            let context = Context { log_end: pair.log.end, ..context };
             prop_assert_eq!(&staged, &pair.log.table.decide(&header, &context));
             if staged == Ok(Decision::Append) {
                 staging.stage(&header, control, pair.log.now);
