@@ -69,8 +69,9 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// [`Error::OffsetOutOfRange`] if `from` is below the log start offset or above the high watermark;
-    /// [`Error::Corrupt`] where the disk gives back what was not written; [`Error::Closed`], [`Error::Gone`].
+    /// [`Error::OffsetOutOfRange`] if `from` is below the log start offset or above the log end offset; between the high
+    /// watermark and the log end there is only nothing to read yet. [`Error::Corrupt`] where the disk gives back what was not
+    /// written; [`Error::Closed`], [`Error::Gone`]; [`Error::Poisoned`] where nothing is to be read, and nothing will come.
     pub fn read(&self, from: Offset, max_bytes: usize) -> Result<Fetched> {
         self.shared.fetch(from, max_bytes, false).map(|(fetched, _)| fetched)
     }
@@ -114,14 +115,14 @@ impl Log {
     }
 
     /// The batches from the one that holds `from` on. The iterator ends at the high watermark; after more was appended
-    /// it goes on. No CRC is looked at, as by [`read`](Self::read).
+    /// it goes on. `from` may lie above it, as for [`read`](Self::read). No CRC is looked at, either.
     ///
     /// # Errors
     ///
     /// As [`read`](Self::read).
     pub fn reader(&self, from: Offset) -> Result<Reader> {
         self.shared.check_readable()?;
-        self.shared.check_range(from, self.shared.watermarks.high_watermark())?;
+        self.shared.check_range(from)?;
         Ok(Reader::new(Arc::clone(&self.shared), from))
     }
 
@@ -221,7 +222,7 @@ impl Shared {
                 outcome => return outcome,
             }
         }
-        let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
+        let (start, end) = (self.watermarks.log_start(), self.watermarks.log_end());
         Err(Error::OffsetOutOfRange { got, start, end })
     }
 
@@ -239,7 +240,7 @@ impl Shared {
         to <= self.last_stable_offset() && self.still_holds(from, to, generation)
     }
 
-    /// Refuses reads of a log that is closed or gone. A poisoned one can be read up to its durable offset.
+    /// Refuses reads of a log that is closed or gone. A poisoned one can be read up to its durable offset, and says so there.
     #[inline]
     pub(super) fn check_readable(&self) -> Result<()> {
         if self.commit.is_over() { self.refuse_unreadable() } else { Ok(()) }
@@ -260,22 +261,31 @@ impl Shared {
             let generation = self.commit.generation();
             let high_watermark = self.watermarks.high_watermark();
             let (log_start, last_stable) = (self.watermarks.log_start(), self.last_stable_offset());
-            self.check_range(from, high_watermark)?;
+            self.check_range(from)?;
             let limit = if only_decided { last_stable.min(high_watermark) } else { high_watermark };
-            let (bytes, end) = match self.cursor(from)?.filter(|_| from < limit) {
+            let found = if from < limit { self.cursor(from)? } else { None };
+            let (bytes, end) = match found {
                 Some(cursor) => take_batches(cursor, limit, max_bytes)?,
                 None => (Bytes::new(), from),
             };
             if bytes.is_empty() {
                 self.check_end(from, limit, generation)?;
+                self.commit.check()?;
             }
             Ok((Fetched { bytes, log_start, high_watermark, last_stable, aborted: Vec::new() }, end))
         })
     }
 
-    pub(super) fn check_range(&self, got: Offset, end: Offset) -> Result<()> {
-        let start = self.watermarks.log_start();
+    /// Refuses an offset that the log does not reach to.
+    pub(super) fn check_range(&self, got: Offset) -> Result<()> {
+        let (start, end) = (self.watermarks.log_start(), self.watermarks.log_end());
         if start <= got && got <= end { Ok(()) } else { Err(Error::OffsetOutOfRange { got, start, end }) }
+    }
+
+    /// Refuses an offset that was deleted.
+    pub(super) fn check_not_deleted(&self, got: Offset) -> Result<()> {
+        let start = self.watermarks.log_start();
+        if start <= got { Ok(()) } else { self.check_range(got) }
     }
 
     /// A cursor at the batch that holds `offset`, or the next one where it is in a gap. `None` at the end of the log.

@@ -12,7 +12,8 @@ use crate::types::Offset;
 
 /// Batches in order of their offsets. Holds what it reads: truncation and deletion do not change what it returned.
 ///
-/// Ends (`None`) at the high watermark, and goes on when called again after more was appended.
+/// Ends (`None`) at the high watermark, and goes on when called again after more was appended. That of a poisoned log, where
+/// nothing comes any more, ends with [`Error::Poisoned`].
 #[derive(Clone, Debug)]
 pub struct Reader {
     shared: Arc<Shared>,
@@ -139,7 +140,7 @@ impl Reader {
     /// As [`Log::reader`](crate::Log::reader); the reader stays where it was.
     pub fn seek(&mut self, offset: Offset) -> Result<()> {
         self.shared.check_readable()?;
-        self.shared.check_range(offset, self.limit())?;
+        self.shared.check_range(offset)?;
         (self.next, self.cursor) = (offset, None);
         if let Visible::Committed(known) = &mut self.visible {
             *known = Known::nothing();
@@ -176,14 +177,16 @@ impl Reader {
         while self.next < limit {
             let from = self.next;
             let Some(position) = self.pass_next(limit)? else {
-                return self.check_end(limit, generation).map(|()| None);
+                self.check_end(limit, generation)?;
+                break;
             };
             let left_out = self.leaves_out(position, limit, generation);
             if !left_out.inspect_err(|_| (self.next, self.cursor) = (from, None))? {
                 return Ok(Some(position));
             }
         }
-        Ok(None)
+        // Who waits for more would be told at once to wait no longer, again and again.
+        self.shared.commit.check().map(|()| None)
     }
 
     /// Leaves the segment, whose batches are deleted up to somewhere behind the reader: who looks where to go on is told so.
@@ -264,7 +267,7 @@ impl Reader {
     fn find_next(&mut self) -> Result<()> {
         let (shared, next) = (&self.shared, self.next);
         self.cursor = shared.in_present_log(next, || {
-            shared.check_range(next, self.limit().max(next))?;
+            shared.check_not_deleted(next)?;
             shared.cursor(next)
         })?;
         Ok(())
@@ -282,7 +285,7 @@ impl Known {
         let from = header.last_offset();
         let found = shared.in_present_log(from, || shared.aborted(from, limit))?;
         // Where the batch has left the log meanwhile, its marker may have, too.
-        shared.check_range(from, limit.max(from))?;
+        shared.check_not_deleted(from)?;
         if !shared.is_still_decided(from, limit, generation) {
             return Err(Error::Truncated);
         }

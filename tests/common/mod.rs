@@ -76,10 +76,11 @@ pub fn try_submit<B: BatchBytes>(log: &Log, batch: &Batch<B>, options: AppendOpt
     }
 }
 
-/// Everything a reader sees: base offset and CRC of each batch.
+/// Everything a reader sees: base offset and CRC of each batch. Of a poisoned log, what is durable.
 pub fn stored(log: &Log) -> Vec<(i64, u32)> {
     log.reader(log.log_start_offset())
         .unwrap()
+        .take_while(|batch| !matches!(batch, Err(Error::Poisoned(_))))
         .map(|batch| {
             let batch = batch.unwrap();
             (batch.header().base_offset.0, batch.header().crc)

@@ -196,6 +196,12 @@ fn a_reader_sees_what_lies_below_the_high_watermark_or_the_end() {
                 let seen = log.reader(Offset(from)).unwrap();
                 assert_eq!(seen.count() as i64, high_watermark - from);
             }
+            for from in high_watermark..=10 {
+                assert!(
+                    log.read(Offset(from), 1 << 20).unwrap().bytes.is_empty(),
+                    "{from} of {high_watermark}"
+                );
+            }
             let to_end = log.reader(Offset(0)).unwrap().to_log_end();
             assert_eq!(to_end.count(), 10);
         }

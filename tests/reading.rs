@@ -1,0 +1,152 @@
+//! What a read answers wherever it begins, what it says beside the batches, and what wakes those who wait.
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking, and its modules are its own"
+)]
+
+mod common;
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{MODES, open, options, plain, small};
+use idemlog::sim::{Fault, Operation, SimDisk};
+use idemlog::{Durability, Error, Fetched, Log, LogDir, Offset, Result};
+
+/// Longer than anything takes that does not hang.
+const LONG: Duration = Duration::from_secs(30);
+
+fn fill(log: &Log, count: usize) {
+    for _ in 0..count {
+        log.append(&plain("value")).unwrap();
+    }
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn poll<F: Future>(future: Pin<&mut F>, woken: &Arc<Woken>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(&Arc::clone(woken).into()))
+}
+
+type Read = fn(&Log, Offset) -> Result<Fetched>;
+const READS: [Read; 2] = [|log, from| log.read(from, 1 << 20), |log, from| log.read_committed(from, 1 << 20)];
+
+fn is_out_of_range<T>(answer: Result<T>) -> bool {
+    matches!(answer, Err(Error::OffsetOutOfRange { .. }))
+}
+
+/// After a failover a consumer met a leader whose high watermark had not come as far as the one it had read up to, was told
+/// that its offset is out of range, and began anew somewhere: it read records twice, or never.
+#[test]
+fn between_the_high_watermark_and_the_log_end_there_is_nothing_to_read_yet() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let log = open(data.path(), mode).partition("t", 0).unwrap();
+        fill(&log, 11);
+        log.set_high_watermark(Offset(5));
+        for from in 5..=11 {
+            for read in READS {
+                let fetched = read(&log, Offset(from)).unwrap();
+                assert!(fetched.bytes.is_empty() && fetched.high_watermark == Offset(5), "{from}");
+            }
+            let mut reader = log.reader(Offset(from)).unwrap();
+            assert!(reader.next().is_none() && reader.clone().committed().next().is_none());
+            reader.seek(Offset(16 - from)).unwrap();
+        }
+        assert!(READS.iter().all(|read| is_out_of_range(read(&log, Offset(12)))));
+        assert!(is_out_of_range(log.reader(Offset(12))));
+        let mut reader = log.reader(Offset(8)).unwrap();
+        assert!(is_out_of_range(reader.seek(Offset(12))) && reader.position() == Offset(8));
+
+        log.set_high_watermark(Offset(10));
+        assert_eq!(reader.map(|batch| batch.unwrap().header().base_offset.0).collect::<Vec<_>>(), [8, 9]);
+    }
+}
+
+#[test]
+fn who_waits_above_the_high_watermark_is_woken_when_it_passes_and_not_to_stay_before() {
+    let data = tempfile::tempdir().unwrap();
+    let log = open(data.path(), MODES[0]).partition("t", 0).unwrap();
+    fill(&log, 10);
+    log.set_high_watermark(Offset(5));
+    let (woken, mut readable) = (Arc::default(), pin!(log.readable(Offset(7))));
+    assert!(poll(readable.as_mut(), &woken).is_pending());
+    log.set_high_watermark(Offset(7));
+    assert!(poll(readable.as_mut(), &woken).is_pending(), "there is nothing at 7 yet");
+    assert!(!log.wait_for(Offset(7), Duration::ZERO));
+    thread::scope(|scope| {
+        let waits = [
+            scope.spawn(|| log.wait_for(Offset(7), LONG)),
+            scope.spawn(|| log.wait_for_committed(Offset(7), LONG)),
+        ];
+        thread::sleep(Duration::from_millis(20));
+        let before = woken.0.load(Ordering::Relaxed);
+        log.set_high_watermark(Offset(8));
+        assert!(waits.into_iter().all(|wait| wait.join().unwrap()));
+        assert!(woken.0.load(Ordering::Relaxed) > before && poll(readable.as_mut(), &woken).is_ready());
+    });
+    assert_eq!(log.read(Offset(7), 1 << 20).unwrap().batches().count(), 1);
+}
+
+/// A buffered log of four batches, two of them durable, whose sync has failed.
+fn poisoned() -> (LogDir, Log) {
+    let disk = SimDisk::new(MODES[0]);
+    let logs = options(MODES[0]).log(small(MODES[0]).durability(Durability::Buffered));
+    let dir = LogDir::open(Path::new("/data"), logs.disk(Arc::new(disk.clone()))).unwrap();
+    let log = dir.partition("t", 0).unwrap();
+    fill(&log, 2);
+    log.sync().unwrap();
+    fill(&log, 2);
+    disk.inject(Fault::nth(Operation::Sync, 1));
+    assert!(matches!(log.sync(), Err(Error::Poisoned(_))));
+    (dir, log)
+}
+
+fn is_poisoned<T>(answer: Result<T>) -> bool {
+    matches!(answer, Err(Error::Poisoned(_)))
+}
+
+/// Whoever had read a poisoned log to its end, or further than it is durable, was told to wait no longer, and then that there is
+/// nothing yet, again and again.
+#[test]
+fn a_poisoned_log_shows_what_is_durable_and_says_that_nothing_comes_behind_it() {
+    for high_watermark in [None, Some(Offset(1)), Some(Offset(2)), Some(Offset(4))] {
+        let (_dir, log) = poisoned();
+        high_watermark.into_iter().for_each(|offset| log.set_high_watermark(offset));
+        let end = high_watermark.unwrap_or(Offset(2)).min(Offset(2));
+        for from in 0..=5 {
+            let found = (end.0 - from) as usize;
+            for read in READS {
+                let answer = read(&log, Offset(from));
+                match from {
+                    _ if from < end.0 => assert_eq!(answer.unwrap().batches().count(), found),
+                    5 => assert!(is_out_of_range(answer)),
+                    _ => assert!(is_poisoned(answer), "{from} of {end}"),
+                }
+            }
+            let Ok(reader) = log.reader(Offset(from)) else { continue };
+            for mut reader in [reader.clone(), reader.committed()] {
+                let walked = reader.by_ref().take_while(Result::is_ok).count();
+                assert_eq!(walked, found.min(2) * usize::from(from < end.0));
+                assert!(is_poisoned(reader.next().unwrap()) && is_poisoned(reader.lend_next().unwrap()));
+            }
+        }
+        let began = Instant::now();
+        assert!(!log.wait_for(Offset(3), LONG) && began.elapsed() < LONG);
+    }
+}
