@@ -16,9 +16,12 @@ use std::task::{Context, Poll, Wake};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{MODES, open, options, plain, small};
-use idemlog::sim::{Fault, Operation, SimDisk};
-use idemlog::{Durability, Error, Fetched, Log, LogDir, Offset, Result};
+use common::{MODES, open, options, plain, small, stored};
+use idemlog::sim::{Fault, Oldest, Operation, SimDisk};
+use idemlog::{
+    AppendOptions, Durability, Error, Fetched, LeaderEpoch, Log, LogDir, Offset, Origin, RecordCheck, Result,
+    UncheckedBatch,
+};
 
 /// Longer than anything takes that does not hang.
 const LONG: Duration = Duration::from_secs(30);
@@ -148,5 +151,77 @@ fn a_poisoned_log_shows_what_is_durable_and_says_that_nothing_comes_behind_it() 
         }
         let began = Instant::now();
         assert!(!log.wait_for(Offset(3), LONG) && began.elapsed() < LONG);
+    }
+}
+
+/// A leader could answer its followers only as long as nobody had set a high watermark: it stopped there, which the followers
+/// were to move, and what waited for more waited for that.
+#[test]
+fn a_follower_reads_to_the_log_end_and_is_woken_there() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let log = open(data.path(), mode).partition("t", 0).unwrap();
+        log.set_high_watermark(Offset(0));
+        let (woken, mut readable) = (Arc::default(), pin!(log.readable_to_log_end(Offset(0))));
+        assert!(poll(readable.as_mut(), &woken).is_pending());
+        assert!(!log.wait_for_log_end(Offset(0), Duration::from_millis(1)));
+        thread::scope(|scope| {
+            let wait = scope.spawn(|| log.wait_for_log_end(Offset(0), LONG));
+            thread::sleep(Duration::from_millis(20));
+            // Nobody syncs it.
+            let pending = log.submit(&[plain("value")], AppendOptions::default()).unwrap();
+            assert!(wait.join().unwrap() && woken.0.load(Ordering::Relaxed) > 0);
+            assert!(poll(readable.as_mut(), &woken).is_ready() && !pending.is_durable());
+        });
+        fill(&log, 4);
+        for from in 0..=5 {
+            let fetched = log.read_to_log_end(Offset(from), 1 << 20).unwrap();
+            assert_eq!((fetched.batches().count() as i64, fetched.high_watermark), (5 - from, Offset(0)));
+            assert_eq!(log.reader(Offset(from)).unwrap().to_log_end().count() as i64, 5 - from);
+            assert!(log.read(Offset(from), 1 << 20).unwrap().bytes.is_empty());
+        }
+        assert!(is_out_of_range(log.read_to_log_end(Offset(6), 1 << 20)));
+        log.close().unwrap();
+        assert!(!log.wait_for_log_end(Offset(5), LONG));
+        assert!(poll(pin!(log.readable_to_log_end(Offset(5))), &woken).is_ready());
+    }
+}
+
+fn follow(from: &Log, to: &Log) {
+    let fetched = from.read_to_log_end(to.log_end_offset(), 1 << 20).unwrap();
+    let check = |batch: UncheckedBatch<_>| batch.check(RecordCheck::Header, 0).unwrap();
+    let batches: Vec<_> = fetched.lent_batches().map(|batch| check(batch.unwrap())).collect();
+    to.submit(&batches, AppendOptions::default().origin(Origin::Replication)).unwrap().wait().unwrap();
+}
+
+#[test]
+fn a_leader_that_lost_what_its_follower_has_leads_in_a_higher_epoch_and_the_logs_come_together() {
+    for mode in MODES {
+        let disk = SimDisk::new(mode);
+        disk.set_sync_range_covers_length(true);
+        let open_on = |disk: &SimDisk| {
+            LogDir::open(Path::new("/data"), options(mode).disk(Arc::new(disk.clone()))).unwrap()
+        };
+        let following = open_on(&SimDisk::new(mode));
+        let follower = following.partition("t", 0).unwrap();
+        let dir = open_on(&disk);
+        let leader = dir.partition("t", 0).unwrap();
+        leader.set_leader_epoch(LeaderEpoch(1));
+        fill(&leader, 2);
+        let lost = leader.submit(&[plain("lost")], AppendOptions::default()).unwrap();
+        follow(&leader, &follower);
+        assert_eq!((leader.durable_offset(), follower.log_end_offset()), (Offset(2), Offset(3)));
+
+        let disk = disk.crash(disk.crash_points() - 1, &mut Oldest);
+        drop((lost, leader, dir));
+        let dir = open_on(&disk);
+        let leader = dir.partition("t", 0).unwrap();
+        leader.set_leader_epoch(LeaderEpoch(2));
+        fill(&leader, 2);
+        let (latest, _) = *follower.leader_epochs().last().unwrap();
+        follower.truncate_to(leader.end_offset_for_epoch(latest).unwrap().1).unwrap();
+        follow(&leader, &follower);
+        assert_eq!(stored(&follower), stored(&leader));
+        assert_eq!(follower.leader_epochs(), [(LeaderEpoch(1), Offset(0)), (LeaderEpoch(2), Offset(2))]);
     }
 }

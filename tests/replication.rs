@@ -27,7 +27,7 @@ const LONG: Duration = Duration::from_secs(30);
 /// Copies what `to` lacks.
 fn follow(from: &Log, to: &Log) {
     while to.log_end_offset() < from.log_end_offset() {
-        let fetched = from.read(to.log_end_offset().max(from.log_start_offset()), 600).unwrap();
+        let fetched = from.read_to_log_end(to.log_end_offset().max(from.log_start_offset()), 600).unwrap();
         let check = |batch: UncheckedBatch<_>| batch.check(RecordCheck::Header, 0).unwrap();
         let batches: Vec<_> = fetched.lent_batches().map(|batch| check(batch.unwrap())).collect();
         to.submit(&batches, AppendOptions::default().origin(Origin::Replication)).unwrap().wait().unwrap();

@@ -38,7 +38,8 @@ pub enum Error {
         /// The directory that is held.
         path: PathBuf,
     },
-    /// An earlier sync of this partition failed. Appends are refused; opening the directory again recovers.
+    /// An earlier sync of this partition failed. Appends are refused, and reads where nothing is to be read, as nothing will
+    /// come; opening the directory again recovers.
     Poisoned(IoError),
     /// The offset asked for lies outside of the log.
     OffsetOutOfRange {
@@ -46,7 +47,7 @@ pub enum Error {
         got: Offset,
         /// The log start offset.
         start: Offset,
-        /// The exclusive end: the log end offset, or what the reader may see of it.
+        /// Where it ends: the log end offset, or the high watermark where records are to be deleted.
         end: Offset,
     },
     /// A replicated batch does not begin at the log end offset or above, or imported producers are not of the log end offset.

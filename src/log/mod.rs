@@ -8,6 +8,7 @@
 mod admission;
 mod append;
 pub(crate) mod background;
+mod bound;
 mod change;
 pub(crate) mod check_ahead;
 pub(crate) mod checkpointing;

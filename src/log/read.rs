@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::bound::Bound;
 use super::{Log, Reader, Shared};
 use crate::batch::{BatchHeader, Batches, DEFAULT_MAX_DECOMPRESSED, find_record};
 use crate::error::{CorruptionKind, Error, Result};
@@ -73,7 +74,33 @@ impl Log {
     /// watermark and the log end there is only nothing to read yet. [`Error::Corrupt`] where the disk gives back what was not
     /// written; [`Error::Closed`], [`Error::Gone`]; [`Error::Poisoned`] where nothing is to be read, and nothing will come.
     pub fn read(&self, from: Offset, max_bytes: usize) -> Result<Fetched> {
-        self.shared.fetch(from, max_bytes, false).map(|(fetched, _)| fetched)
+        self.shared.fetch(from, max_bytes, Bound::HighWatermark).map(|(fetched, _)| fetched)
+    }
+
+    /// The same for a follower: whole batches up to the log end offset, whatever the high watermark is, which only moves when
+    /// followers have fetched. Also what is not durable here yet, as Kafka's followers read it: a leader that loses it in a
+    /// crash must not come back as the leader of the same epoch (see [`replication`](crate::manual::replication)).
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// log.set_high_watermark(Offset(0)); // no follower has anything
+    /// log.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+    ///
+    /// assert_eq!(log.read(Offset(0), 1 << 20)?.batches().count(), 0);
+    /// let fetched = log.read_to_log_end(Offset(0), 1 << 20)?;
+    /// assert_eq!((fetched.batches().count(), fetched.high_watermark), (1, Offset(0)));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_to_log_end(&self, from: Offset, max_bytes: usize) -> Result<Fetched> {
+        self.shared.fetch(from, max_bytes, Bound::LogEnd).map(|(fetched, _)| fetched)
     }
 
     /// The same for a consumer that wants only committed records: whole batches up to the last stable offset, with the
@@ -102,7 +129,7 @@ impl Log {
         let shared = &self.shared;
         loop {
             let generation = shared.commit.generation();
-            let (mut fetched, end) = shared.fetch(from, max_bytes, true)?;
+            let (mut fetched, end) = shared.fetch(from, max_bytes, Bound::LastStableOffset)?;
             if fetched.bytes.is_empty() {
                 return Ok(fetched);
             }
@@ -255,14 +282,18 @@ impl Shared {
     }
 
     /// Whole batches from `from` on, and the offset behind the last one.
-    fn fetch(&self, from: Offset, max_bytes: usize, only_decided: bool) -> Result<(Fetched, Offset)> {
+    fn fetch(&self, from: Offset, max_bytes: usize, bound: Bound) -> Result<(Fetched, Offset)> {
         self.check_readable()?;
         self.in_present_log(from, || {
             let generation = self.commit.generation();
             let high_watermark = self.watermarks.high_watermark();
             let (log_start, last_stable) = (self.watermarks.log_start(), self.last_stable_offset());
+            let limit = match bound {
+                Bound::HighWatermark => high_watermark,
+                Bound::LastStableOffset => last_stable.min(high_watermark),
+                Bound::LogEnd => self.watermarks.readable_end(),
+            };
             self.check_range(from)?;
-            let limit = if only_decided { last_stable.min(high_watermark) } else { high_watermark };
             let found = if from < limit { self.cursor(from)? } else { None };
             let (bytes, end) = match found {
                 Some(cursor) => take_batches(cursor, limit, max_bytes)?,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Shared;
+use super::bound::Bound;
 use super::read::misplaced;
 use crate::batch::{BatchHeader, UncheckedBatch};
 use crate::error::{Error, Result};
@@ -51,7 +52,8 @@ impl Reader {
     }
 
     /// Reads up to the log end offset instead of the high watermark: also what is not durable, or not replicated, and
-    /// may be gone after a crash.
+    /// may be gone after a crash. As [`Log::read_to_log_end`](crate::Log::read_to_log_end); the wait for more is
+    /// [`Log::wait_for_log_end`](crate::Log::wait_for_log_end).
     #[must_use]
     pub fn to_log_end(mut self) -> Self {
         self.visible = Visible::Appended;
@@ -155,11 +157,11 @@ impl Reader {
 
     #[inline]
     fn limit(&self) -> Offset {
-        match self.visible {
-            Visible::Replicated => self.shared.watermarks.high_watermark(),
-            Visible::Appended => self.shared.watermarks.readable_end(),
-            Visible::Committed(_) => self.shared.last_stable_offset(),
-        }
+        self.shared.bound(match self.visible {
+            Visible::Replicated => Bound::HighWatermark,
+            Visible::Appended => Bound::LogEnd,
+            Visible::Committed(_) => Bound::LastStableOffset,
+        })
     }
 
     /// Moves behind the next batch that the reader wants. Returns where in the cursor's segment it lies.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use super::bound::Bound;
 use super::{Log, Shared};
 use crate::types::Offset;
 
@@ -52,6 +53,27 @@ impl Log {
         self.wait(Wanted { offset, bound: Bound::LastStableOffset }, timeout)
     }
 
+    /// The same for followers, and whoever else reads [to the log end](Self::read_to_log_end): waits until
+    /// [`log_end_offset`](Self::log_end_offset) is above `offset`. The high watermark of a leader that replicates does not move
+    /// before its followers have fetched, so who fetches for one of them must not wait for that.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// # let log = dir.partition("orders", 0)?;
+    /// log.set_high_watermark(log.log_end_offset());
+    /// let from = log.append(&BatchBuilder::new().record(b"k", b"v").build()?)?.base_offset();
+    /// assert!(log.wait_for_log_end(from, Duration::ZERO));
+    /// assert!(!log.wait_for(from, Duration::from_millis(1)));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    pub fn wait_for_log_end(&self, offset: Offset, timeout: Duration) -> bool {
+        self.wait(Wanted { offset, bound: Bound::LogEnd }, timeout)
+    }
+
     fn wait(&self, wanted: Wanted, timeout: Duration) -> bool {
         let shared = &self.shared;
         let ready = || wanted.is_there(shared) || shared.commit.is_over();
@@ -72,6 +94,12 @@ impl Log {
     pub fn readable_committed(&self, offset: Offset) -> TailWait {
         TailWait::new(&self.shared, Wanted { offset, bound: Bound::LastStableOffset })
     }
+
+    /// The same as [`wait_for_log_end`](Self::wait_for_log_end), as a future that resolves when something is stored at
+    /// `offset`, whether consumers see it or not, or the log has ended.
+    pub fn readable_to_log_end(&self, offset: Offset) -> TailWait {
+        TailWait::new(&self.shared, Wanted { offset, bound: Bound::LogEnd })
+    }
 }
 
 /// What somebody waits for: that a bound is above an offset.
@@ -81,23 +109,14 @@ struct Wanted {
     bound: Bound,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Bound {
-    HighWatermark,
-    LastStableOffset,
-}
-
 impl Wanted {
     fn is_there(self, shared: &Shared) -> bool {
-        match self.bound {
-            Bound::HighWatermark => shared.watermarks.high_watermark() > self.offset,
-            Bound::LastStableOffset => shared.last_stable_offset() > self.offset,
-        }
+        shared.bound(self.bound) > self.offset
     }
 }
 
 /// A future that resolves when there is something to read at its offset, or the log has ended. See
-/// [`Log::readable`] and [`Log::readable_committed`].
+/// [`Log::readable`], [`Log::readable_committed`] and [`Log::readable_to_log_end`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct TailWait {
