@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Wake};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{MODES, open, options, plain, small, stored};
+use common::{MODES, batch, open, options, plain, small, stored};
 use idemlog::sim::{Fault, Oldest, Operation, SimDisk};
 use idemlog::{
     AppendOptions, Durability, Error, Fetched, LeaderEpoch, Log, LogDir, Offset, Origin, RecordCheck, Result,
@@ -223,5 +223,32 @@ fn a_leader_that_lost_what_its_follower_has_leads_in_a_higher_epoch_and_the_logs
         follow(&leader, &follower);
         assert_eq!(stored(&follower), stored(&leader));
         assert_eq!(follower.leader_epochs(), [(LeaderEpoch(1), Offset(0)), (LeaderEpoch(2), Offset(2))]);
+    }
+}
+
+#[test]
+fn a_read_says_where_to_go_on() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let log = open(data.path(), mode).partition("t", 0).unwrap();
+        for sequence in 0..60 {
+            log.append(&batch(1, 0, 3 * sequence, 3)).unwrap();
+        }
+        log.set_high_watermark(Offset(170)); // inside of a batch
+        for (read, end) in
+            [(READS[0], 168), (READS[1], 168), (|log, from| log.read_to_log_end(from, 300), 180)]
+        {
+            let (mut next, mut reads) = (Offset(1), 0);
+            loop {
+                let fetched = read(&log, next).unwrap();
+                let last = fetched.batches().last().map(|last| last.unwrap().header().next_offset());
+                assert_eq!(fetched.next_offset, last.unwrap_or(next));
+                let Some(last) = last else { break };
+                (next, reads) = (last, reads + 1);
+            }
+            assert!(next == Offset(end) && reads > 2, "{reads} to {next}, and there are several segments");
+        }
+        assert_eq!(log.read(Offset(169), 1 << 20).unwrap().next_offset, Offset(169));
+        assert_eq!(log.read(Offset(175), 1 << 20).unwrap().next_offset, Offset(175));
     }
 }

@@ -24,7 +24,7 @@ use crate::types::{Offset, Timestamp};
 ///
 /// let fetched = log.read(Offset(0), 1 << 20)?;
 /// assert_eq!(fetched.batches().count(), 1);
-/// assert_eq!(fetched.high_watermark, Offset(1));
+/// assert_eq!((fetched.next_offset, fetched.high_watermark), (Offset(1), Offset(1)));
 /// # Ok::<(), idemlog::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -32,6 +32,9 @@ use crate::types::{Offset, Timestamp};
 pub struct Fetched {
     /// The batches' bytes; empty at the end of the log. The first batch may begin below the offset asked for.
     pub bytes: Bytes,
+    /// Where to go on: the offset behind the last batch, or the one asked for where there is none. Below the high watermark (or
+    /// what else the read went up to) there is more, which did not fit, or lies in the next segment.
+    pub next_offset: Offset,
     /// The log start offset at the time.
     pub log_start: Offset,
     /// The high watermark at the time.
@@ -64,9 +67,9 @@ pub struct OffsetAndTimestamp {
 }
 
 impl Log {
-    /// Whole batches from the one that holds `from` on: as many as fit into `max_bytes`, and the first one in any case.
-    /// Ends at the end of a segment at the latest; ask again from there. No CRC is looked at: who reads for somebody else hands it
-    /// on, and who reads for himself has [`UncheckedBatch::check`](crate::UncheckedBatch::check).
+    /// Whole batches from the one that holds `from` on: as many as fit into `max_bytes`, and the first one in any case. Ends at
+    /// the end of a segment at the latest; go on at [`next_offset`](Fetched::next_offset). No CRC is looked at: who reads for
+    /// somebody else hands it on, and who reads for himself has [`UncheckedBatch::check`](crate::UncheckedBatch::check).
     ///
     /// # Errors
     ///
@@ -74,7 +77,7 @@ impl Log {
     /// watermark and the log end there is only nothing to read yet. [`Error::Corrupt`] where the disk gives back what was not
     /// written; [`Error::Closed`], [`Error::Gone`]; [`Error::Poisoned`] where nothing is to be read, and nothing will come.
     pub fn read(&self, from: Offset, max_bytes: usize) -> Result<Fetched> {
-        self.shared.fetch(from, max_bytes, Bound::HighWatermark).map(|(fetched, _)| fetched)
+        self.shared.fetch(from, max_bytes, Bound::HighWatermark)
     }
 
     /// The same for a follower: whole batches up to the log end offset, whatever the high watermark is, which only moves when
@@ -100,7 +103,7 @@ impl Log {
     ///
     /// As [`read`](Self::read).
     pub fn read_to_log_end(&self, from: Offset, max_bytes: usize) -> Result<Fetched> {
-        self.shared.fetch(from, max_bytes, Bound::LogEnd).map(|(fetched, _)| fetched)
+        self.shared.fetch(from, max_bytes, Bound::LogEnd)
     }
 
     /// The same for a consumer that wants only committed records: whole batches up to the last stable offset, with the
@@ -129,10 +132,11 @@ impl Log {
         let shared = &self.shared;
         loop {
             let generation = shared.commit.generation();
-            let (mut fetched, end) = shared.fetch(from, max_bytes, Bound::LastStableOffset)?;
+            let mut fetched = shared.fetch(from, max_bytes, Bound::LastStableOffset)?;
             if fetched.bytes.is_empty() {
                 return Ok(fetched);
             }
+            let end = fetched.next_offset;
             fetched.aborted = shared.in_present_log(from, || shared.aborted(from, end))?;
             // Else the markers may have left the log behind the batches.
             if shared.is_still_decided(from, end, generation) {
@@ -281,8 +285,8 @@ impl Shared {
         }
     }
 
-    /// Whole batches from `from` on, and the offset behind the last one.
-    fn fetch(&self, from: Offset, max_bytes: usize, bound: Bound) -> Result<(Fetched, Offset)> {
+    /// Whole batches from `from` on, below the bound, and the offsets at the time.
+    fn fetch(&self, from: Offset, max_bytes: usize, bound: Bound) -> Result<Fetched> {
         self.check_readable()?;
         self.in_present_log(from, || {
             let generation = self.commit.generation();
@@ -294,17 +298,30 @@ impl Shared {
                 Bound::LogEnd => self.watermarks.readable_end(),
             };
             self.check_range(from)?;
-            let found = if from < limit { self.cursor(from)? } else { None };
-            let (bytes, end) = match found {
-                Some(cursor) => take_batches(cursor, limit, max_bytes)?,
-                None => (Bytes::new(), from),
-            };
-            if bytes.is_empty() {
-                self.check_end(from, limit, generation)?;
-                self.commit.check()?;
-            }
-            Ok((Fetched { bytes, log_start, high_watermark, last_stable, aborted: Vec::new() }, end))
+            let (bytes, next_offset) = self.batches(from, limit, max_bytes, generation)?;
+            Ok(Fetched { bytes, next_offset, log_start, high_watermark, last_stable, aborted: Vec::new() })
         })
+    }
+
+    /// The batches in [`from`, `limit`) that lie in one segment, and the offset behind them.
+    fn batches(
+        &self,
+        from: Offset,
+        limit: Offset,
+        max_bytes: usize,
+        generation: u64,
+    ) -> Result<(Bytes, Offset)> {
+        let found = if from < limit { self.cursor(from)? } else { None };
+        if let Some(cursor) = found {
+            let (bytes, next_offset) = take_batches(cursor, limit, max_bytes)?;
+            if !bytes.is_empty() {
+                return Ok((bytes, next_offset));
+            }
+        }
+        self.check_end(from, limit, generation)?;
+        // Who waits for more would be told at once to wait no longer, again and again.
+        self.commit.check()?;
+        Ok((Bytes::new(), from))
     }
 
     /// Refuses an offset that the log does not reach to.

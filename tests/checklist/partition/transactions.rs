@@ -18,10 +18,11 @@ fn committed_offsets(log: &Partition) -> Vec<i64> {
     let (mut offsets, mut next) = (Vec::new(), log.log_start_offset());
     loop {
         let fetched = log.read_committed(next, 1 << 20).unwrap();
-        let headers: Vec<_> = fetched.batches().map(|batch| *batch.unwrap().header()).collect();
-        let Some(last) = headers.last() else { return offsets };
-        next = last.next_offset();
-        offsets.extend(headers.iter().map(|header| header.base_offset.0));
+        if fetched.bytes.is_empty() {
+            return offsets;
+        }
+        next = fetched.next_offset;
+        offsets.extend(fetched.batches().map(|batch| batch.unwrap().header().base_offset.0));
     }
 }
 
