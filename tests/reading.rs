@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use common::{MODES, batch, open, options, plain, small, stored};
 use idemlog::sim::{Fault, Oldest, Operation, SimDisk};
 use idemlog::{
-    AppendOptions, Durability, Error, Fetched, LeaderEpoch, Log, LogDir, Offset, Origin, RecordCheck, Result,
-    UncheckedBatch,
+    AppendOptions, Durability, Error, Fetched, IoMode, LeaderEpoch, Log, LogDir, Offset, Origin, RecordCheck,
+    Result, UncheckedBatch,
 };
 
 /// Longer than anything takes that does not hang.
@@ -251,4 +251,24 @@ fn a_read_says_where_to_go_on() {
         assert_eq!(log.read(Offset(169), 1 << 20).unwrap().next_offset, Offset(169));
         assert_eq!(log.read(Offset(175), 1 << 20).unwrap().next_offset, Offset(175));
     }
+}
+
+/// A fetch that had no room left read a batch for each partition that it then dropped.
+#[test]
+fn a_read_of_no_bytes_tells_the_offsets_and_looks_at_no_batch() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Write);
+    let log = dir.partition("t", 0).unwrap();
+    fill(&log, 3);
+    log.delete_records(Offset(1)).unwrap();
+    log.set_high_watermark(Offset(2));
+    common::change(&log.directory().join("00000000000000000000.log"), |bytes| bytes.fill(1));
+    assert!(matches!(log.read(Offset(1), 1), Err(Error::Corrupt(_))));
+    for from in 1..=3 {
+        let fetched = log.read(Offset(from), 0).unwrap();
+        let told = (fetched.log_start, fetched.high_watermark, fetched.last_stable, fetched.next_offset);
+        assert_eq!(told, (Offset(1), Offset(2), Offset(2), Offset(from)));
+        assert!(fetched.bytes.is_empty());
+    }
+    assert!(is_out_of_range(log.read(Offset(0), 0)) && is_out_of_range(log.read(Offset(4), 0)));
 }

@@ -144,7 +144,7 @@ impl Driver {
             Step::Retain => drop(self.log().apply_retention().unwrap()),
             Step::Truncate(to) => self.truncate(to),
             Step::Empty(start) => self.empty(i64::from(start)),
-            Step::Read { from, to, max } => self.read(from, to, usize::from(max)),
+            Step::Read { from, to, max } => self.read(from, to, usize::from(max).max(1)),
             Step::Close => {
                 self.log = None;
                 self.dir.take().expect("open").close().unwrap();

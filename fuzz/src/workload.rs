@@ -308,8 +308,9 @@ impl Driver {
         let begin = self.placed.iter().position(|placed| placed.end() > from).unwrap_or(self.placed.len());
         let expected: Vec<_> = self.placed[begin..].iter().take(got.len()).map(Placed::identity).collect();
         assert_eq!(got, expected, "from {from}");
-        assert_eq!(got.is_empty(), from >= high_watermark, "reading goes on");
+        assert_eq!(got.is_empty(), from >= high_watermark || max == 0, "reading goes on");
         assert!(fetched.bytes.len() <= max || got.len() == 1);
+        assert_eq!(fetched.next_offset, batches.last().map_or(Offset(from), |last| last.next_offset()));
         assert!(batches.last().is_none_or(|last| last.next_offset().0 <= high_watermark));
         let size: usize = self.placed[begin..begin + got.len()].iter().map(Placed::size).sum();
         assert_eq!(fetched.bytes.len(), size);

@@ -71,6 +71,9 @@ impl Log {
     /// the end of a segment at the latest; go on at [`next_offset`](Fetched::next_offset). No CRC is looked at: who reads for
     /// somebody else hands it on, and who reads for himself has [`UncheckedBatch::check`](crate::UncheckedBatch::check).
     ///
+    /// With a `max_bytes` of 0 no batch is read: the answer is the offsets alone, as for a partition of a fetch that has no room
+    /// left.
+    ///
     /// # Errors
     ///
     /// [`Error::OffsetOutOfRange`] if `from` is below the log start offset or above the log end offset; between the high
@@ -298,7 +301,10 @@ impl Shared {
                 Bound::LogEnd => self.watermarks.readable_end(),
             };
             self.check_range(from)?;
-            let (bytes, next_offset) = self.batches(from, limit, max_bytes, generation)?;
+            let (bytes, next_offset) = match max_bytes {
+                0 => (Bytes::new(), from),
+                _ => self.batches(from, limit, max_bytes, generation)?,
+            };
             Ok(Fetched { bytes, next_offset, log_start, high_watermark, last_stable, aborted: Vec::new() })
         })
     }
