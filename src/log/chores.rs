@@ -16,7 +16,7 @@ use super::{Appender, Backlog, Prepared, Shared};
 use crate::error::{Error, Result};
 use crate::fs::missing::remove_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile};
-use crate::segment::{ALLOCATION_STEP_MIN, LogFile, Segment, SegmentWriter, Sink, Summary};
+use crate::segment::{ALLOCATION_STEP_MIN, Indexes, LogFile, Segment, SegmentWriter, Sink, Summary};
 use crate::types::Offset;
 
 /// How long a worker waits before it tries again what a full disk, or a lack of descriptors, kept it from.
@@ -170,13 +170,13 @@ impl Shared {
         }
         let Some(segment) = self.segments.load().last().cloned() else { return Ok(()) };
         let summary = segment.summary()?;
-        segment.indexes()?;
+        let indexes = segment.indexes()?;
         // Loaded before a marker comes to it.
         drop(self.transaction_index(&segment)?);
         let first_timestamp = first_timestamp(&segment)?;
         self.environment.space.give_back(segment.file().cut_unpublished()?);
         let sink = segment.file().open_sink(u64::from(self.options().segment_bytes).max(end))?;
-        let writer = SegmentWriter::new(segment, sink, &summary, first_timestamp, self.now());
+        let writer = SegmentWriter::new(segment, indexes, sink, &summary, first_timestamp, self.now());
         let mut appender = self.appender.lock();
         if self.segments.load().last().is_some_and(|last| Arc::ptr_eq(last, writer.segment())) {
             appender.writer = Some(writer);
@@ -247,19 +247,22 @@ impl Shared {
 
     /// Makes the prepared segment the active one, for offsets from `base` on. Under the append lock; no file is touched.
     pub(super) fn activate(&self, appender: &mut Appender, prepared: Prepared, base: Offset) {
-        let segment = Arc::new(Segment::empty(base, prepared.file, self.options().indexes(), false));
+        let (options, summary) = (self.options().indexes(), Summary::empty(base));
+        let segment = Arc::new(Segment::empty(base, prepared.file, options, false));
+        let indexes = Arc::new(Indexes::new(base, options));
+        let (added, sink) = (Arc::clone(&segment), prepared.sink);
+        let writer = SegmentWriter::new(added, indexes, sink, &summary, None, self.now());
         let mut segments = self.segments.load().to_vec();
         if let Some(active) = appender.writer.take() {
-            self.environment.maps.count(&active.seal());
+            self.environment.held.count(&active.seal());
         }
         if !segments.is_empty() {
             self.request(Chore::Seal);
             self.request_retention();
         }
-        segments.push(Arc::clone(&segment));
+        segments.push(segment);
         self.segments.store(Arc::new(segments));
-        let summary = Summary::empty(base);
-        appender.writer = Some(SegmentWriter::new(segment, prepared.sink, &summary, None, self.now()));
+        appender.writer = Some(writer);
         self.restart_pace(appender);
         appender.since_checkpoint = 0;
     }
@@ -379,6 +382,7 @@ impl Shared {
         let floor = self.recovery_floor();
         for segment in sealed.iter().rev().take_while(|segment| segment.base_offset() >= floor) {
             segment.write_indexes(&*self.environment.disk, &self.directory)?;
+            self.environment.held.count(segment);
         }
         Ok(Some(Arc::clone(last)))
     }
@@ -439,6 +443,7 @@ impl Shared {
         metrics.allocated_bytes = segments.iter().map(|segment| segment.file().allocated()).sum();
         metrics.used_bytes = segments.iter().map(|segment| segment.file().end()).sum();
         metrics.maps = segments.iter().filter(|segment| segment.file().is_mapped()).count() as u64;
+        metrics.index_bytes = segments.iter().map(|segment| segment.index_memory() as u64).sum();
         let appender = self.appender.lock();
         metrics.producers = appender.producers.len() as u64;
         metrics.producer_evictions = appender.producers.evictions();

@@ -30,7 +30,7 @@ pub(crate) struct Environment {
     pub(crate) lock: Mutex<Option<DirectoryLock>>,
     pub(crate) removed: Removed,
     pub(crate) space: SpaceBudget,
-    pub(crate) maps: MapBudget,
+    pub(crate) held: HeldBySegments,
     pub(crate) fences: Fences,
     /// Whether nothing may be written at all.
     pub(crate) read_only: bool,
@@ -101,36 +101,53 @@ impl Removed {
     }
 }
 
-/// How many sealed segments may stay mapped or open. The one mapped longest goes first; slices keep their map.
+/// What sealed segments may hold of the process: maps or descriptors, and memory for their indexes. Those that have held it
+/// longest give it back first; who is just reading keeps what he has.
 #[derive(Debug)]
-pub(crate) struct MapBudget {
-    limit: usize,
+pub(crate) struct HeldBySegments {
+    max_open: usize,
+    max_index_bytes: usize,
     /// Whether dirty segments keep what they are synced through.
     syncs: bool,
     open: Mutex<VecDeque<Weak<Segment>>>,
+    indexes: Mutex<HeldIndexes>,
 }
 
-impl MapBudget {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, syncs: true, open: Mutex::default() }
+/// The indexes in memory that can be loaded again.
+#[derive(Debug, Default)]
+struct HeldIndexes {
+    bytes: usize,
+    segments: VecDeque<(Weak<Segment>, usize)>,
+}
+
+impl HeldBySegments {
+    pub(crate) fn new(max_open: usize, max_index_bytes: usize) -> Self {
+        let (open, indexes) = (Mutex::default(), Mutex::default());
+        Self { max_open, max_index_bytes, syncs: true, open, indexes }
     }
 
     /// For those who only read, and hold a descriptor for each segment, of which a process may have few.
-    pub(crate) fn for_reading(limit: usize) -> Self {
+    pub(crate) fn for_reading(max_open: usize, max_index_bytes: usize) -> Self {
         const DESCRIPTORS: usize = 256;
-        Self { limit: limit.min(DESCRIPTORS), syncs: false, ..Self::new(limit) }
+        Self { syncs: false, ..Self::new(max_open.min(DESCRIPTORS), max_index_bytes) }
     }
 
-    /// Counts a segment without an appender if it is open, and releases others while there are too many.
+    /// Counts what a segment without an appender holds, and has others give it back while it is too much.
     pub(crate) fn count(&self, segment: &Arc<Segment>) {
-        if !segment.file().count() {
-            return;
+        if segment.file().count() {
+            self.count_open(segment);
         }
+        if let Some(bytes) = segment.count_indexes() {
+            self.count_indexes(segment, bytes);
+        }
+    }
+
+    fn count_open(&self, segment: &Arc<Segment>) {
         let mut open = self.open.lock();
         open.push_back(Arc::downgrade(segment));
         // At most one look at each: dirty ones must keep what they are synced through.
         for _ in 0..open.len() {
-            if open.len() <= self.limit {
+            if open.len() <= self.max_open {
                 break;
             }
             match open.pop_front().and_then(|oldest| oldest.upgrade()) {
@@ -139,6 +156,20 @@ impl MapBudget {
                 }
                 Some(segment) => segment.file().release(),
                 None => {}
+            }
+        }
+    }
+
+    /// Those that were counted last stay in any case: somebody is just looking something up in them.
+    fn count_indexes(&self, segment: &Arc<Segment>, bytes: usize) {
+        let mut held = self.indexes.lock();
+        held.bytes += bytes;
+        held.segments.push_back((Arc::downgrade(segment), bytes));
+        while held.bytes > self.max_index_bytes && held.segments.len() > 1 {
+            let Some((oldest, bytes)) = held.segments.pop_front() else { break };
+            held.bytes -= bytes;
+            if let Some(segment) = oldest.upgrade() {
+                segment.release_indexes();
             }
         }
     }

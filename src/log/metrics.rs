@@ -83,6 +83,8 @@ pub struct LogMetrics {
     pub pinned_bytes: u64,
     /// Segments mapped.
     pub maps: u64,
+    /// Bytes of memory that indexes take, bounded by [`LogDirOptions::max_index_bytes`](crate::LogDirOptions::max_index_bytes).
+    pub index_bytes: u64,
     /// Indexes that did not fit their log and were built again.
     pub indexes_rebuilt: u64,
 }
@@ -114,6 +116,7 @@ impl LogMetrics {
         self.used_bytes += other.used_bytes;
         self.pinned_bytes += other.pinned_bytes;
         self.maps += other.maps;
+        self.index_bytes += other.index_bytes;
         self.indexes_rebuilt += other.indexes_rebuilt;
     }
 }

@@ -441,8 +441,9 @@ impl Shared {
 
     /// Counts a segment that was opened to be read, so that it is given back when there are too many.
     fn count_open(&self, segment: &Arc<Segment>) {
-        if !segment.file().is_counted() && !self.is_appenders(&self.segments.load(), segment) {
-            self.environment.maps.count(segment);
+        if !segment.is_counted() && !self.is_appenders(&self.segments.load(), segment) {
+            self.environment.held.count(segment);
+            self.counters.indexes_rebuilt.add(u64::from(segment.take_rebuilt()));
         }
     }
 

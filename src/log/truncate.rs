@@ -265,6 +265,8 @@ impl Shared {
         let cut = if Arc::ptr_eq(last, shortened) {
             Cut::Nothing
         } else {
+            // If it goes on as it was after all, its index files are too short.
+            last.hold_indexes()?;
             self.retire(last, shortened.file().end())?
         };
         let disk = &*self.environment.disk;

@@ -27,7 +27,7 @@ use crate::fs::{DirectoryLock, Disk, EntryKind, atomic};
 use crate::log::background::Queue;
 use crate::log::check_ahead::CheckAhead;
 use crate::log::checkpointing::{Checkpointer, Checkpointing};
-use crate::log::environment::{Environment, Fences, MapBudget, Removed, SpaceBudget};
+use crate::log::environment::{Environment, Fences, HeldBySegments, Removed, SpaceBudget};
 use crate::log::reserve::Reserve;
 use crate::log::{Log, LogMetrics};
 use crate::topic_id::TopicId;
@@ -555,10 +555,10 @@ pub(crate) fn environment(
         lock: crate::sync::Mutex::new(lock),
         removed: Removed::default(),
         space: SpaceBudget::new(options.max_allocated_ahead),
-        maps: if options.read_only {
-            MapBudget::for_reading(options.max_open_segments)
+        held: if options.read_only {
+            HeldBySegments::for_reading(options.max_open_segments, options.max_index_bytes)
         } else {
-            MapBudget::new(options.max_open_segments)
+            HeldBySegments::new(options.max_open_segments, options.max_index_bytes)
         },
         fences: Fences::default(),
         read_only: options.read_only,

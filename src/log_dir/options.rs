@@ -48,6 +48,13 @@ pub struct LogDirOptions {
     /// How many sealed segments may stay mapped or open at a time. In [`IoMode::Write`](crate::IoMode) each takes a descriptor:
     /// choose fewer than the process may have. Default: 16,384.
     pub max_open_segments: usize,
+    /// How many bytes of memory the indexes of sealed segments may take, over all partitions. Beyond it those go first that were
+    /// loaded first, and are read from their files again when somebody looks for an offset or a time in them. The segment read
+    /// last stays in any case, and what no file has: the indexes of each partition's active segment, of sealed ones until their files
+    /// are written, and those that were built because a file was missing or damaged. A segment takes up to 24 bytes for each
+    /// [`index_interval_bytes`](crate::LogOptions::index_interval_bytes) of it, or for each batch where those are larger: at 4096
+    /// bytes 6 MiB for 1 GiB. Default: 512 MiB.
+    pub max_index_bytes: usize,
     /// Opens for reading only: takes no lock, changes nothing, keeps in memory what recovery would write. Reads as in
     /// [`IoMode::Write`](crate::IoMode), as whoever has the lock may cut what is mapped, and keeps 256 segments open at most.
     /// Default: false.
@@ -83,6 +90,7 @@ impl Default for LogDirOptions {
             recovery_threads: 0,
             max_allocated_ahead: 4 << 30,
             max_open_segments: 16_384,
+            max_index_bytes: 512 << 20,
             read_only: false,
             producer_ids: ALL_PRODUCER_IDS,
             disk: Arc::new(RealDisk),
@@ -98,6 +106,7 @@ setters! { LogDirOptions:
     recovery_threads: usize,
     max_allocated_ahead: u64,
     max_open_segments: usize,
+    max_index_bytes: usize,
     read_only: bool,
     producer_ids: Range<ProducerId>,
     disk: Arc<dyn Disk>,

@@ -43,7 +43,7 @@ impl Segment {
             offset: indexes.offset.truncated(target),
             time: indexes.time.truncated(target),
         };
-        let indexes = before(self.indexes()?);
+        let indexes = before(&*self.indexes()?);
         if self.last_entry_fits(&indexes) { Ok(indexes) } else { Ok(before(&self.build_indexes()?)) }
     }
 

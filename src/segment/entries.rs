@@ -88,9 +88,16 @@ impl<const WORDS: usize> Entries<WORDS> {
     }
 
     /// How many entries there is memory for.
-    #[cfg(test)]
     pub(crate) fn room(&self) -> usize {
-        (0..).map(|chunk| self.chunk(chunk).len()).take_while(|&len| len > 0).sum()
+        // All chunks in front of the one that the next entry goes to are there.
+        let next = place_of(self.len()).0;
+        let ahead = (next..).map(|chunk| self.chunk(chunk).len()).take_while(|&len| len > 0);
+        first_of_chunk(next) + ahead.sum::<usize>()
+    }
+
+    /// The bytes of memory that the list takes, but for tables of a few hundred.
+    pub(crate) fn memory(&self) -> usize {
+        self.room() * size_of::<[u64; WORDS]>()
     }
 
     /// A chunk, which is made if it is not there, and the shelf that it is on.

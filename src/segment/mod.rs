@@ -4,6 +4,7 @@ mod cursor;
 mod cut;
 mod entries;
 mod file;
+mod indexes;
 mod offset_index;
 mod time_index;
 mod transaction_index;
@@ -17,6 +18,8 @@ pub(crate) use cursor::{BatchCursor, PlacedBatch};
 pub(crate) use cut::Prefix;
 pub(crate) use entries::IndexInterval;
 pub(crate) use file::{ALLOCATION_STEP_MIN, LogFile, Sink, Stamps};
+use indexes::IndexSlot;
+pub(crate) use indexes::Indexes;
 pub(crate) use offset_index::{IndexPosition, OffsetIndex};
 pub(crate) use time_index::TimeIndex;
 use time_index::TimePosition;
@@ -38,8 +41,9 @@ const MAX_TRANSACTION_INDEX: u64 = 1 << 30;
 pub(crate) struct Segment {
     base_offset: Offset,
     file: LogFile,
-    /// Those of the active segment are made with it; those of a sealed one are loaded when first needed.
-    indexes: OnceLock<Indexes>,
+    /// Those of the active segment are made with it; those of a sealed one are loaded when needed, and let go when all
+    /// segments' take too much memory.
+    indexes: IndexSlot,
     /// The aborted transactions whose markers lie here; loaded, or built, when first needed.
     transactions: OnceLock<Mutex<TransactionIndex>>,
     index_options: IndexOptions,
@@ -61,48 +65,13 @@ pub(crate) struct IndexOptions {
     pub(crate) max_bytes: u32,
 }
 
-/// The sparse indexes of a segment.
-#[derive(Debug)]
-pub(crate) struct Indexes {
-    pub(crate) offset: OffsetIndex,
-    pub(crate) time: TimeIndex,
-}
-
-impl Indexes {
-    pub(crate) fn new(base_offset: Offset, options: IndexOptions) -> Self {
-        Self {
-            offset: OffsetIndex::new(base_offset, options.max_bytes as usize),
-            time: TimeIndex::new(base_offset, options.max_bytes as usize),
-        }
-    }
-
-    /// How many more pairs of entries fit. With none left the segment must be rolled.
-    pub(crate) fn left(&self) -> usize {
-        self.offset.left().min(self.time.left())
-    }
-
-    /// Where the batch of the last entry begins.
-    pub(crate) fn last_position(&self) -> u64 {
-        self.offset.last().map_or(0, |entry| u64::from(entry.position))
-    }
-
-    /// Takes the memory of the entries of a segment that is filled up to `to`, if they lie as densely as up to `end`, and
-    /// of one more. As densely as the interval allows would be many times as much where batches are large, or of the same
-    /// time.
-    fn prepare(&self, end: u64, to: u64) {
-        let expected = |len: usize| 1 + (len as u64 * to.max(end) / end.max(1)) as usize;
-        self.offset.prepare(expected(self.offset.len()));
-        self.time.prepare(expected(self.time.len()));
-    }
-}
-
 impl Segment {
     /// A segment whose file is all published, its indexes not loaded.
     pub(crate) fn sealed(base_offset: Offset, file: LogFile, index_options: IndexOptions) -> Self {
         Self {
             base_offset,
             file,
-            indexes: OnceLock::new(),
+            indexes: IndexSlot::empty(),
             transactions: OnceLock::new(),
             index_options,
             next_offset: AtomicI64::new(-1),
@@ -112,7 +81,7 @@ impl Segment {
         }
     }
 
-    /// A new, empty segment.
+    /// A new, empty segment. Its indexes come with its [`SegmentWriter`].
     pub(crate) fn empty(
         base_offset: Offset,
         file: LogFile,
@@ -120,7 +89,6 @@ impl Segment {
         named: bool,
     ) -> Self {
         let segment = Self::sealed(base_offset, file, index_options);
-        let _ = segment.indexes.set(Indexes::new(base_offset, index_options));
         let _ = segment.transactions.set(Mutex::default());
         segment.next_offset.store(base_offset.0, Ordering::Release);
         segment.named.store(named, Ordering::Release);
@@ -136,8 +104,8 @@ impl Segment {
         transactions: Option<TransactionIndex>,
         summary: Summary,
     ) -> Self {
-        let segment = Self::sealed(base_offset, file, index_options);
-        let _ = segment.indexes.set(indexes);
+        let indexes = IndexSlot::of(indexes);
+        let segment = Self { indexes, ..Self::sealed(base_offset, file, index_options) };
         if let Some(transactions) = transactions {
             let _ = segment.transactions.set(Mutex::new(transactions));
         }
@@ -187,7 +155,7 @@ impl Segment {
 
     fn summarise(self: &Arc<Self>) -> Result<Summary> {
         let indexes = self.indexes()?;
-        let mut summary = Summary::of_entries(self.base_offset, indexes);
+        let mut summary = Summary::of_entries(self.base_offset, &indexes);
         let from = indexes.last_position();
         let mut cursor = BatchCursor::new(Arc::clone(self), from);
         while let Some(batch) = cursor.next()? {
@@ -204,22 +172,74 @@ impl Segment {
 
     /// Has memory ready where batches will be written, and for their entries in the indexes. Only ever a matter of speed.
     pub(crate) fn populate(&self, from: u64, to: u64, pages: Pages) {
-        if let Some(indexes) = self.indexes.get() {
+        if let Some(indexes) = &*self.indexes.load() {
             indexes.prepare(self.file.end(), to.min(self.file.allocated()));
         }
         self.file.populate(from, to, pages);
     }
 
     /// The indexes: in memory, or loaded, or built from the log where the files are missing or do not fit it.
-    pub(crate) fn indexes(self: &Arc<Self>) -> Result<&Indexes> {
-        if let Some(indexes) = self.indexes.get() {
-            return Ok(indexes);
+    pub(crate) fn indexes(self: &Arc<Self>) -> Result<Arc<Indexes>> {
+        match &*self.indexes.load() {
+            Some(indexes) => Ok(Arc::clone(indexes)),
+            None => self.fetch_indexes(),
         }
-        let loaded = match self.load_indexes() {
-            Some(indexes) => indexes,
-            None => self.build_indexes()?,
-        };
-        Ok(self.indexes.get_or_init(|| loaded))
+    }
+
+    /// As [`indexes`](Self::indexes), to look something up: where they are in memory nobody else is told.
+    #[inline]
+    fn look_up<T>(self: &Arc<Self>, look: impl FnOnce(&Indexes) -> T) -> Result<T> {
+        if let Some(indexes) = &*self.indexes.load() {
+            return Ok(look(indexes));
+        }
+        Ok(look(&*self.fetch_indexes()?))
+    }
+
+    #[cold]
+    fn fetch_indexes(self: &Arc<Self>) -> Result<Arc<Indexes>> {
+        Ok(match self.load_indexes() {
+            Some(loaded) => self.indexes.keep(loaded, true),
+            None => self.indexes.keep_rebuilt(self.build_indexes()?),
+        })
+    }
+
+    /// Keeps the indexes in memory, because the files are about to be replaced.
+    pub(crate) fn hold_indexes(self: &Arc<Self>) -> Result<()> {
+        self.indexes.hold(&self.indexes()?);
+        Ok(())
+    }
+
+    /// Notes that the index files are complete, and can be loaded again.
+    pub(crate) fn set_indexes_saved(&self) {
+        if let Some(indexes) = &*self.indexes.load() {
+            self.indexes.set_saved(indexes, indexes.len());
+        }
+    }
+
+    /// The memory of the indexes.
+    pub(crate) fn index_memory(&self) -> usize {
+        self.indexes.load().as_ref().map_or(0, |indexes| indexes.memory())
+    }
+
+    /// Whether the budgets of open files and of indexes know what is in memory.
+    #[inline]
+    pub(crate) fn is_counted(&self) -> bool {
+        self.file.is_counted() && !self.indexes.has_news()
+    }
+
+    /// Whether the indexes were built from the log since this was asked last.
+    pub(crate) fn take_rebuilt(&self) -> bool {
+        self.indexes.take_rebuilt()
+    }
+
+    /// The memory of indexes that can be loaded again and were not counted yet; from now on they are.
+    pub(crate) fn count_indexes(&self) -> Option<usize> {
+        self.indexes.count()
+    }
+
+    /// Gives the memory of the indexes back, unless there is a writer. Who looks something up meanwhile keeps them that long.
+    pub(crate) fn release_indexes(&self) {
+        self.indexes.release();
     }
 
     /// The index files, if both are there and could belong to this log.
@@ -296,18 +316,21 @@ impl Segment {
             atomic::replace_file(disk, &path, &encoded)?;
         }
         let indexes = self.indexes()?;
+        let len = indexes.len();
         // Recovery resumes at the last entry of offsets with the last one of times: it must not be the older one, or a
         // larger timestamp in between is forgotten.
         let time = directory.join(SegmentFile::TimeIndex.name(self.base_offset));
         atomic::replace_file(disk, &time, &indexes.time.encode(0))?;
         let offset = directory.join(SegmentFile::OffsetIndex.name(self.base_offset));
-        atomic::replace_file(disk, &offset, &indexes.offset.encode(0))
+        atomic::replace_file(disk, &offset, &indexes.offset.encode(0))?;
+        self.indexes.set_saved(&indexes, len);
+        Ok(())
     }
 
     /// A cursor at the first batch whose last offset is `target` or higher; at the end if there is none.
     pub(crate) fn cursor_at(self: &Arc<Self>, target: Offset) -> Result<BatchCursor> {
         let mut cursor = BatchCursor::new(Arc::clone(self), 0);
-        let entry = self.indexes()?.offset.lookup(target, |likely| cursor.expect(likely));
+        let entry = self.look_up(|indexes| indexes.offset.lookup(target, |likely| cursor.expect(likely)))?;
         self.cursor_from(cursor, entry, target)
     }
 
@@ -317,10 +340,10 @@ impl Segment {
         timestamp: Timestamp,
         start: Offset,
     ) -> Result<BatchCursor> {
-        let indexes = self.indexes()?;
         let mut cursor = BatchCursor::new(Arc::clone(self), 0);
         let expect = |likely| cursor.expect(likely);
-        let TimePosition { offset, position } = indexes.time.lookup(timestamp, expect);
+        let TimePosition { offset, position } =
+            self.look_up(|indexes| indexes.time.lookup(timestamp, expect))?;
         match position.filter(|_| offset >= start) {
             Some(position) => self.cursor_from(cursor, IndexPosition { offset, position }, offset),
             None => self.cursor_at(offset.max(start)),

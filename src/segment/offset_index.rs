@@ -76,6 +76,11 @@ impl OffsetIndex {
         self.entries.prepare(len);
     }
 
+    /// The bytes of memory that the entries take.
+    pub(crate) fn memory(&self) -> usize {
+        self.entries.memory()
+    }
+
     #[cfg(test)]
     pub(crate) fn room(&self) -> usize {
         self.entries.room()

@@ -83,6 +83,11 @@ impl TimeIndex {
         self.entries.prepare(len);
     }
 
+    /// The bytes of memory that the entries take.
+    pub(crate) fn memory(&self) -> usize {
+        self.entries.memory()
+    }
+
     #[cfg(test)]
     pub(crate) fn room(&self) -> usize {
         self.entries.room()

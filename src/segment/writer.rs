@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::file::{LogFile, Sink, Stamps};
-use super::{IndexFiller, PlacedBatch, Segment, Summary};
+use super::{IndexFiller, Indexes, PlacedBatch, Segment, Summary};
 use crate::batch::BatchHeader;
 use crate::error::{IoContext, Result};
 use crate::types::{Offset, Timestamp};
@@ -36,6 +36,8 @@ impl Leeway {
 pub(crate) struct SegmentWriter {
     segment: Arc<Segment>,
     sink: Sink,
+    /// The segment's.
+    indexes: Arc<Indexes>,
     filler: IndexFiller,
     /// The timestamp of the first batch, for rolling by time.
     first_timestamp: Option<Timestamp>,
@@ -51,20 +53,23 @@ pub(crate) struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// A writer behind what is published in `segment`.
+    /// A writer behind what is published in `segment`. `indexes`: the segment's.
     pub(crate) fn new(
         segment: Arc<Segment>,
+        indexes: Arc<Indexes>,
         sink: Sink,
         summary: &Summary,
         first_timestamp: Option<Timestamp>,
         created: Timestamp,
     ) -> Self {
+        segment.indexes.begin_writing(&indexes);
         Self {
             filler: IndexFiller::resume(segment.index_options(), summary),
             position: segment.file().end(),
             next_offset: summary.next_offset,
             published_offset: summary.next_offset,
             segment,
+            indexes,
             sink,
             first_timestamp,
             created,
@@ -132,13 +137,13 @@ impl SegmentWriter {
 
     /// Whether an index has no room for another entry.
     pub(crate) fn indexes_are_full(&self) -> bool {
-        self.segment.indexes.get().is_some_and(|indexes| indexes.left() == 0)
+        self.indexes.left() == 0
     }
 
     /// How many bytes of batches may come before an index can be full.
     pub(crate) fn index_room(&self) -> u64 {
         // There may be an entry at once, and then one behind each interval.
-        let intervals = self.segment.indexes.get().map_or(u64::MAX, |indexes| indexes.left() as u64);
+        let intervals = self.indexes.left() as u64;
         intervals.saturating_sub(2).saturating_mul(u64::from(self.segment.index_options().interval_bytes))
     }
 
@@ -174,12 +179,9 @@ impl SegmentWriter {
     /// The disk's, in [`IoMode::Write`](crate::IoMode); nothing is published and the batches are forgotten.
     pub(crate) fn publish(&mut self) -> Result<()> {
         self.show(self.file().end())?;
-        let indexes = self.segment.indexes.get();
         for batch in &self.placed {
             self.first_timestamp.get_or_insert(batch.header.max_timestamp);
-            if let Some(indexes) = indexes {
-                self.filler.add(indexes, batch);
-            }
+            self.filler.add(&self.indexes, batch);
         }
         self.conclude();
         Ok(())
@@ -194,9 +196,7 @@ impl SegmentWriter {
     pub(crate) fn append(&mut self, header: &BatchHeader, stamps: &Stamps, batch: &[u8]) -> Result<()> {
         let position = self.place(header, stamps, batch)?;
         self.show(position)?;
-        if let Some(indexes) = self.segment.indexes.get() {
-            self.filler.add_at(indexes, header, stamps.base_offset, position);
-        }
+        self.filler.add_at(&self.indexes, header, stamps.base_offset, position);
         self.conclude();
         Ok(())
     }
@@ -234,9 +234,13 @@ impl SegmentWriter {
 
     /// Ends the segment: its time index gets its last entry. The file is trimmed later, off the lock.
     pub(crate) fn seal(self) -> Arc<Segment> {
-        if let Some(indexes) = self.segment.indexes.get() {
-            self.filler.seal(indexes);
-        }
-        self.segment
+        self.filler.seal(&self.indexes);
+        Arc::clone(&self.segment)
+    }
+}
+
+impl Drop for SegmentWriter {
+    fn drop(&mut self) {
+        self.segment.indexes.end_writing();
     }
 }

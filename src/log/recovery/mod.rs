@@ -598,6 +598,9 @@ impl<'a> Recovery<'a> {
         let was_cut = is_last && self.report.cut.is_some();
         if was_cut || (!is_last && (unsynced || rebuilt)) {
             repair::write_indexes(request, &segment, &mut self.report);
+        } else if !is_last {
+            // They were complete before the recovery point came to lie behind them.
+            segment.set_indexes_saved();
         }
         Ok(segment)
     }
