@@ -452,7 +452,7 @@ mod tests {
         {
             for &operation in operations {
                 let fault = Fault::nth(operation, 1);
-                for fault in [fault, fault.halfway(), fault.pages(FailedSync::Reverted)] {
+                for fault in [fault.clone(), fault.clone().halfway(), fault.pages(FailedSync::Reverted)] {
                     let disk = SimDisk::new(IoMode::Write);
                     let producers = open(&disk).unwrap();
                     for epoch in 0..calls_before {

@@ -21,7 +21,7 @@ impl Disk for SimDisk {
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.lock_inner();
-        inner.call(Operation::CreateDirectory)?;
+        inner.call(Operation::CreateDirectory, path)?;
         inner.create_directories(path)
     }
 
@@ -43,13 +43,14 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.lock_inner();
-        inner.call(Operation::Rename)?;
+        let either = |part: &str| has(from, part) || has(to, part);
+        inner.faults.call(Operation::Rename, either).map_err(|fault| fault.error())?;
         inner.rename(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.lock_inner();
-        inner.call(Operation::Remove)?;
+        inner.call(Operation::Remove, path)?;
         let (directory, name) = inner.state.find_parent(path)?;
         match inner.state.find(path)? {
             Entry::Directory(_) => Err(io::ErrorKind::IsADirectory.into()),
@@ -59,14 +60,14 @@ impl Disk for SimDisk {
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.lock_inner();
-        inner.call(Operation::Remove)?;
+        inner.call(Operation::Remove, path)?;
         inner.state.find_directory(path)?;
         inner.remove_all(path)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirectoryEntry>> {
         let mut inner = self.lock_inner();
-        inner.call(Operation::List)?;
+        inner.call(Operation::List, path)?;
         let names = inner.state.names(inner.state.find_directory(path)?);
         let describe = |(name, entry): (&std::ffi::OsString, &Entry)| {
             let kind = match entry {
@@ -80,7 +81,7 @@ impl Disk for SimDisk {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.lock_inner();
-        inner.call(Operation::SyncDirectory)?;
+        inner.call(Operation::SyncDirectory, path)?;
         let directory = inner.state.find_directory(path)?;
         inner.record(Event::SyncDirectory { directory });
         Ok(())
@@ -88,7 +89,7 @@ impl Disk for SimDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Option<DirectoryLock>> {
         let mut inner = self.lock_inner();
-        inner.call(Operation::Lock)?;
+        inner.call(Operation::Lock, path)?;
         if inner.state.find(path).is_err() {
             inner.create_file(path)?;
         }
@@ -101,6 +102,11 @@ impl Disk for SimDisk {
 /// Two ways to write a path lock the same file.
 fn from_root(path: &Path) -> PathBuf {
     path.components().filter(|component| matches!(component, Component::Normal(_))).collect()
+}
+
+/// Whether `part` is in a path, which begins and ends with a slash here.
+fn has(path: &Path, part: &str) -> bool {
+    format!("/{}/", from_root(path).display()).contains(part)
 }
 
 struct Lock {
@@ -117,8 +123,15 @@ impl Drop for Lock {
 }
 
 impl Inner {
-    fn call(&mut self, operation: Operation) -> io::Result<()> {
-        self.faults.call(operation).map_err(Fault::error)
+    /// Counts a call for what is at a path.
+    fn call(&mut self, operation: Operation, path: &Path) -> io::Result<()> {
+        self.faults.call(operation, |part| has(path, part)).map_err(|fault| fault.error())
+    }
+
+    /// Counts a call for an open file.
+    fn file_call(&mut self, operation: Operation, file: FileId) -> Result<(), Fault> {
+        let state = &self.state;
+        self.faults.call(operation, |part| state.path_of(file).is_some_and(|path| has(&path, part)))
     }
 
     fn change_name(&mut self, directory: DirectoryId, change: NameChange) -> io::Result<()> {
@@ -141,7 +154,7 @@ impl Inner {
     }
 
     fn create_file(&mut self, path: &Path) -> io::Result<FileId> {
-        self.call(Operation::Create)?;
+        self.call(Operation::Create, path)?;
         let (directory, name) = self.state.find_parent(path)?;
         if self.state.find(path).is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -152,7 +165,7 @@ impl Inner {
     }
 
     fn open_file(&mut self, path: &Path) -> io::Result<FileId> {
-        self.call(Operation::Open)?;
+        self.call(Operation::Open, path)?;
         match self.state.find(path)? {
             Entry::File(id) => Ok(id),
             Entry::Directory(_) => Err(io::ErrorKind::IsADirectory.into()),
@@ -240,7 +253,7 @@ impl Inner {
     }
 
     fn sync_call(&mut self, file: FileId, from: u64, to: u64) -> io::Result<()> {
-        let Err(fault) = self.faults.call(Operation::Sync) else { return Ok(()) };
+        let Err(fault) = self.file_call(Operation::Sync, file) else { return Ok(()) };
         if fault.pages != FailedSync::Kept {
             let revert = fault.pages == FailedSync::Reverted;
             self.record(Event::DropPages { file, from, to, revert });
@@ -268,7 +281,7 @@ impl SimFile {
 
     fn map_with(&self, capacity: usize, published: usize) -> io::Result<MapWriter> {
         let mut inner = self.shared.inner.lock();
-        inner.call(Operation::Map)?;
+        inner.file_call(Operation::Map, self.id).map_err(|fault| fault.error())?;
         if self.shared.mode == IoMode::Write {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -293,7 +306,7 @@ impl DiskFile for SimFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut inner = self.lock_for_writing()?;
-        inner.call(Operation::SetLen)?;
+        inner.file_call(Operation::SetLen, self.id).map_err(|fault| fault.error())?;
         inner.require_unpublished(self.id, len, "cut");
         inner.record(Event::SetLen { file: self.id, len });
         Ok(())
@@ -304,7 +317,7 @@ impl DiskFile for SimFile {
         if from >= to {
             return Ok(());
         }
-        let (to, outcome) = match inner.faults.call(Operation::Allocate) {
+        let (to, outcome) = match inner.file_call(Operation::Allocate, self.id) {
             Ok(()) => (to, Ok(())),
             Err(fault) if fault.halfway => (from + (to - from) / 2, Err(fault.error())),
             Err(fault) => return Err(fault.error()),
@@ -316,13 +329,13 @@ impl DiskFile for SimFile {
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut inner = self.shared.inner.lock();
-        inner.call(Operation::Read)?;
+        inner.file_call(Operation::Read, self.id).map_err(|fault| fault.error())?;
         Ok(inner.state.file(self.id).read(position, buffer))
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         let mut inner = self.lock_for_writing()?;
-        let (bytes, outcome) = match inner.faults.call(Operation::Write) {
+        let (bytes, outcome) = match inner.file_call(Operation::Write, self.id) {
             Ok(()) => (bytes, Ok(())),
             Err(fault) if fault.halfway => (&bytes[..bytes.len() / 2], Err(fault.error())),
             Err(fault) => return Err(fault.error()),
@@ -373,7 +386,7 @@ impl MapObserver for Observer {
 
     fn populate(&self, range: Range<usize>) -> io::Result<()> {
         let mut inner = self.shared.inner.lock();
-        inner.call(Operation::Populate)?;
+        inner.file_call(Operation::Populate, self.id).map_err(|fault| fault.error())?;
         match inner.state.file(self.id).unallocated_pages(range.start as u64, range.end as u64) {
             0 => Ok(()),
             // What Linux answers where touching the page would raise SIGBUS.

@@ -99,10 +99,12 @@ pub enum FailedSync {
 /// assert!(disk.list("/".as_ref()).is_err());
 /// assert!(disk.list("/".as_ref()).is_ok());
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    pub(super) operation: Operation,
-    pub(super) call: u64,
+    operation: Operation,
+    call: u64,
+    /// What the path must have in it.
+    part: String,
     lasting: bool,
     errno: i32,
     pub(super) halfway: bool,
@@ -126,7 +128,35 @@ impl Fault {
     /// The `call`-th call of this kind fails, the next one being the first: once, with `EIO`, without effect.
     pub fn nth(operation: Operation, call: u64) -> Self {
         let (errno, pages) = (Self::EIO, FailedSync::Kept);
-        Self { operation, call, lasting: false, errno, halfway: false, pages, panics: false }
+        let part = String::new();
+        Self { operation, call, part, lasting: false, errno, halfway: false, pages, panics: false }
+    }
+
+    /// Only calls for a file or directory with `part` in its path count, and fail: of many partitions one, or of its files
+    /// one kind. The path begins with `/` and ends with `/`, that of a file, too: `orders-1/` is that partition and all in it
+    /// and not `orders-10`, `.snapshot/` its snapshots but for those that have a name to come. A file is known by the
+    /// name that it has at the moment of the call, and by both in a rename.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use idemlog::sim::{Fault, Operation, SimDisk};
+    /// use idemlog::{BatchBuilder, Error, IoMode, LogDir, LogDirOptions};
+    ///
+    /// let disk = SimDisk::new(IoMode::Write);
+    /// let dir = LogDir::open("/data", LogDirOptions::default().disk(Arc::new(disk.clone())))?;
+    /// let (one, ten) = (dir.partition("orders", 1)?, dir.partition("orders", 10)?);
+    /// let batch = BatchBuilder::new().record(b"key", b"value").build()?;
+    /// one.append(&batch)?;
+    ///
+    /// disk.inject(Fault::nth(Operation::Sync, 1).on("orders-1/"));
+    /// ten.append(&batch)?;
+    /// assert!(matches!(one.append(&batch), Err(Error::InDoubt)));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    #[must_use]
+    pub fn on(self, part: impl Into<String>) -> Self {
+        Self { part: part.into(), ..self }
     }
 
     /// All later calls fail as well.
@@ -168,7 +198,7 @@ impl Fault {
         Self { panics: true, ..self }
     }
 
-    pub(super) fn error(self) -> io::Error {
+    pub(super) fn error(&self) -> io::Error {
         assert!(!self.panics, "{}", Self::PANIC);
         io::Error::from_raw_os_error(self.errno)
     }
@@ -178,7 +208,23 @@ impl Fault {
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     calls: [u64; Operation::ALL.len()],
-    planned: Vec<Fault>,
+    planned: Vec<Planned>,
+}
+
+/// A fault, and how many of the calls that it counts there were since.
+#[derive(Debug)]
+struct Planned {
+    fault: Fault,
+    calls: u64,
+}
+
+impl Planned {
+    /// Counts a call that it may be meant for, and says whether it is.
+    fn is_hit(&mut self) -> bool {
+        self.calls += 1;
+        let call = self.fault.call.max(1);
+        self.calls == call || self.fault.lasting && self.calls > call
+    }
 }
 
 impl Faults {
@@ -188,21 +234,23 @@ impl Faults {
 
     /// Plans a fault, counted from now.
     pub(super) fn plan(&mut self, fault: Fault) {
-        let call = self.calls(fault.operation) + fault.call.max(1);
-        self.planned.push(Fault { call, ..fault });
+        self.planned.push(Planned { fault, calls: 0 });
     }
 
     pub(super) fn clear(&mut self) {
         self.planned.clear();
     }
 
-    /// Counts a call, and says whether it fails.
-    pub(super) fn call(&mut self, operation: Operation) -> Result<(), Fault> {
+    /// Counts a call, and says whether it fails. `has`: whether there is something in the path of what it is for.
+    pub(super) fn call(&mut self, operation: Operation, has: impl Fn(&str) -> bool) -> Result<(), Fault> {
         self.calls[operation as usize] += 1;
-        let call = self.calls(operation);
-        let hit = |fault: &&Fault| {
-            fault.operation == operation && (fault.call == call || fault.lasting && fault.call < call)
-        };
-        self.planned.iter().find(hit).map_or(Ok(()), |fault| Err(*fault))
+        let mut hit = None;
+        for planned in self.planned.iter_mut().filter(|planned| planned.fault.operation == operation) {
+            let part = &planned.fault.part;
+            if (part.is_empty() || has(part)) && planned.is_hit() && hit.is_none() {
+                hit = Some(planned.fault.clone());
+            }
+        }
+        hit.map_or(Ok(()), Err)
     }
 }

@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::content::SimContent;
@@ -186,6 +186,18 @@ impl State {
     pub(super) fn find_parent<'a>(&self, path: &'a Path) -> io::Result<(DirectoryId, &'a OsStr)> {
         let name = components(path)?.pop().ok_or(io::ErrorKind::InvalidInput)?;
         Ok((self.find_directory(path.parent().unwrap_or(Path::new("")))?, name))
+    }
+
+    /// What a file is called now, if it has a name.
+    pub(super) fn path_of(&self, file: FileId) -> Option<PathBuf> {
+        self.path_below(ROOT, Path::new("/"), file)
+    }
+
+    fn path_below(&self, directory: DirectoryId, path: &Path, file: FileId) -> Option<PathBuf> {
+        self.names(directory).iter().find_map(|(name, entry)| match entry {
+            Entry::File(found) => (*found == file).then(|| path.join(name)),
+            Entry::Directory(below) => self.path_below(*below, &path.join(name), file),
+        })
     }
 
     /// The files that have a name.

@@ -307,6 +307,54 @@ fn a_failed_sync_may_keep_drop_or_revert_the_bytes() {
     }
 }
 
+/// With several partitions a test could only guess which of a disk's calls would be the one of the file that it meant.
+#[test]
+fn a_fault_for_a_path_counts_and_hits_the_calls_for_that_path_only() {
+    let disk = SimDisk::new(IoMode::Write);
+    for directory in ["/data/orders-1", "/data/orders-10"] {
+        disk.create_directory(directory.as_ref()).unwrap();
+    }
+    let create = |path: &str| disk.open(path.as_ref(), Access::CreateNew).unwrap();
+    let (one, ten) = (create("/data/orders-1/prepared"), create("/data/orders-10/0.log"));
+    type Call<'a> = &'a dyn Fn() -> std::io::Result<()>;
+    let outcomes = |part: &str, calls: &[Call<'_>]| {
+        disk.clear_faults();
+        for operation in Operation::ALL {
+            disk.inject(Fault::nth(operation, 1).forever().on(part));
+        }
+        calls.iter().map(|call| call().is_ok()).collect::<Vec<_>>()
+    };
+    let write_one: Call<'_> = &|| one.write_at(b"x", 0);
+    let write_ten: Call<'_> = &|| ten.write_at(b"x", 0);
+    assert_eq!(outcomes("orders-1/", &[write_one, write_ten, &|| one.sync()]), [false, true, false]);
+    assert_eq!(outcomes("orders-1", &[write_one, write_ten]), [false, false]);
+    assert_eq!(outcomes(".log/", &[write_one, write_ten]), [true, false]);
+    assert_eq!(outcomes("/data/orders-10/0.log/", &[write_one, write_ten]), [true, false]);
+    let list = |path: &'static str| disk.list(path.as_ref()).map(drop);
+    let sync = |path: &'static str| disk.sync_directory(path.as_ref());
+    let on_directories: [Call<'_>; 4] =
+        [&|| list("/data/orders-1"), &|| sync("data/orders-1"), &|| list("/data/orders-10"), &|| {
+            list("/data")
+        }];
+    assert_eq!(outcomes("orders-1/", &on_directories), [false, false, true, true]);
+
+    let rename = || disk.rename("/data/orders-1/prepared".as_ref(), "/data/orders-1/0.log".as_ref());
+    assert_eq!(outcomes("/0.log/", &[&rename]), [false]);
+    assert_eq!(outcomes("prepared", &[&rename]), [false]);
+    disk.clear_faults();
+    rename().unwrap();
+    assert_eq!(outcomes("/0.log/", &[write_one, write_ten]), [false, false]);
+    assert_eq!(outcomes("prepared", &[write_one]), [true]);
+
+    disk.clear_faults();
+    disk.inject(Fault::nth(Operation::Write, 2).on("orders-1/"));
+    let calls = [write_ten(), write_one(), write_ten(), write_ten(), write_one(), write_one()];
+    assert_eq!(calls.map(|call| call.is_ok()), [true, true, true, true, false, true]);
+
+    disk.remove_file("/data/orders-1/0.log".as_ref()).unwrap();
+    assert_eq!(outcomes("/", &[write_one, write_ten]), [true, false], "a file without a name");
+}
+
 #[test]
 fn a_fault_hits_the_call_it_was_planned_for() {
     let (disk, file) = disk_with_ones();
