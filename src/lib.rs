@@ -102,9 +102,9 @@ pub use fs::{
     Pages, RealDisk,
 };
 pub use log::{
-    AppendOptions, AppendOutcome, BelowStart, CorruptionPolicy, Cut, CutReason, Durability, Fetched, Log,
-    LogMetrics, LogOptions, OffsetAndTimestamp, Origin, Pending, ProducerStates, Reader, RecoveryReport,
-    Replicated, TailWait,
+    AppendOptions, AppendOutcome, BelowStart, CorruptionPolicy, Cut, CutReason, Durability, FailedChore,
+    Fetched, Log, LogMetrics, LogOptions, OffsetAndTimestamp, Origin, Pending, ProducerStates, Reader,
+    RecoveryReport, Replicated, TailWait,
 };
 pub use log_dir::{LastBatch, LogDir, LogDirOptions, Producer};
 pub use producer::{

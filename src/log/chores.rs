@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::admission::Admission;
 use super::background::{Chore, Urgency};
 use super::commit::{End, is_failed_sync};
-use super::metrics::{Counters, LogMetrics};
+use super::metrics::{Counters, FailedChore, LogMetrics};
 use super::options::Durability;
 use super::pace::POPULATE_MAX;
 use super::{Appender, Backlog, Prepared, Shared};
@@ -111,7 +111,10 @@ impl Shared {
         if self.commit.wake_behind_sync(|| Waker::from(Arc::new(SyncLater(self.itself.clone())))) {
             return;
         }
-        if self.sync().is_err() && !self.commit.is_over() {
+        if let Err(error) = self.sync()
+            && !self.commit.is_over()
+        {
+            self.count_failed("sync", &error);
             // Not a failed sync, but no way to it, and somebody may await it.
             std::thread::sleep(RETRY_PAUSE);
             self.request(Chore::Sync);
@@ -140,10 +143,18 @@ impl Shared {
 
     /// A chore that failed changes nothing that was promised; it is tried again when it is asked for again.
     fn report(&self, chore: &'static str, result: Result<()>) {
-        if let Err(_error) = result {
+        if let Err(error) = result {
             self.tell();
-            event!(warn, partition = %self.name, chore, error = %_error, "a background task failed");
-            let _ = chore;
+            event!(warn, partition = %self.name, chore, error = %error, "a background task failed");
+            self.count_failed(chore, &error);
+        }
+    }
+
+    fn count_failed(&self, chore: &'static str, error: &Error) {
+        // Of a log that was closed meanwhile nothing is due any more.
+        if !matches!(error, Error::Closed | Error::Gone) {
+            let (partition, at) = (self.name.clone(), self.environment.clock.now());
+            self.counters.failed(FailedChore { partition, chore, error: error.to_string(), at });
         }
     }
 
@@ -444,6 +455,9 @@ impl Shared {
         metrics.used_bytes = segments.iter().map(|segment| segment.file().end()).sum();
         metrics.maps = segments.iter().filter(|segment| segment.file().is_mapped()).count() as u64;
         metrics.index_bytes = segments.iter().map(|segment| segment.index_memory() as u64).sum();
+        if let Some(End::Poisoned(cause)) = self.commit.end() {
+            (metrics.poisoned, metrics.poison) = (1, Some(cause.to_string()));
+        }
         let appender = self.appender.lock();
         metrics.producers = appender.producers.len() as u64;
         metrics.producer_evictions = appender.producers.evictions();

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::RejectionReason;
-use crate::types::Offset;
+use crate::fs::name::TopicPartition;
+use crate::sync::Mutex;
+use crate::types::{Offset, Timestamp};
 
 /// How often each power of two of microseconds was seen: bucket `n` counts what took less than 2^n µs and not less
 /// than 2^(n-1).
@@ -87,10 +89,45 @@ pub struct LogMetrics {
     pub index_bytes: u64,
     /// Indexes that did not fit their log and were built again.
     pub indexes_rebuilt: u64,
+    /// What was done beside the appends and failed, and was told to nobody else: segments prepared, synced and sealed, index files,
+    /// snapshots and checkpoints written, records deleted by retention. It is tried again when it is due again, and none of
+    /// it takes back what was promised; but if the number goes on rising, then the disk fills up, or the next opening takes long.
+    pub failed_chores: u64,
+    /// The last of them.
+    pub last_failed_chore: Option<FailedChore>,
+    /// Whether the log is poisoned: 1, or 0. Of a directory, how many partitions are.
+    pub poisoned: u64,
+    /// Why the log is poisoned; of a directory, why one of its partitions is.
+    pub poison: Option<String>,
+}
+
+/// Something that failed beside the appends.
+///
+/// ```
+/// use idemlog::{LogDir, LogDirOptions};
+///
+/// # let data = tempfile::tempdir().unwrap();
+/// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// if let Some(failed) = dir.metrics().last_failed_chore {
+///     eprintln!("{}: at {} {} failed: {}", failed.partition, failed.at.0, failed.chore, failed.error);
+/// }
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailedChore {
+    /// The partition for which it was done.
+    pub partition: TopicPartition,
+    /// What it was, in a word or two: `retention`, `seal`, `checkpoint`.
+    pub chore: &'static str,
+    /// The text of the error.
+    pub error: String,
+    /// The host's time when it failed.
+    pub at: Timestamp,
 }
 
 impl LogMetrics {
-    /// Adds another partition's. Percentiles become the larger of the two.
+    /// Adds another partition's. Percentiles become the larger of the two, and of what failed the last counts.
     pub(crate) fn add(&mut self, other: &Self) {
         self.appended_batches += other.appended_batches;
         self.appended_bytes += other.appended_bytes;
@@ -118,6 +155,15 @@ impl LogMetrics {
         self.maps += other.maps;
         self.index_bytes += other.index_bytes;
         self.indexes_rebuilt += other.indexes_rebuilt;
+        self.failed_chores += other.failed_chores;
+        let failed_at = |metrics: &Self| metrics.last_failed_chore.as_ref().map(|failed| failed.at);
+        if failed_at(other) > failed_at(self) {
+            self.last_failed_chore.clone_from(&other.last_failed_chore);
+        }
+        self.poisoned += other.poisoned;
+        if self.poison.is_none() {
+            self.poison.clone_from(&other.poison);
+        }
     }
 }
 
@@ -131,6 +177,8 @@ pub(crate) struct Counters {
     pub(crate) segment_stalls: Count,
     pub(crate) budget_stalls: Count,
     pub(crate) indexes_rebuilt: Count,
+    failed_chores: Count,
+    last_failed_chore: Mutex<Option<FailedChore>>,
     refusals: [Count; REASONS.len()],
     sync_latencies: Latencies,
 }
@@ -161,6 +209,11 @@ impl Counters {
         }
     }
 
+    pub(crate) fn failed(&self, chore: FailedChore) {
+        self.failed_chores.add(1);
+        *self.last_failed_chore.lock() = Some(chore);
+    }
+
     pub(crate) fn synced(&self, took: Duration) {
         self.sync_latencies.record(took);
     }
@@ -189,6 +242,8 @@ impl Counters {
             segment_stalls: self.segment_stalls.get(),
             budget_stalls: self.budget_stalls.get(),
             indexes_rebuilt: self.indexes_rebuilt.get(),
+            failed_chores: self.failed_chores.get(),
+            last_failed_chore: self.last_failed_chore.lock().clone(),
             ..LogMetrics::default()
         }
     }

@@ -50,7 +50,7 @@ use arc_swap::ArcSwap;
 use append::Need;
 pub use append::{AppendOptions, AppendOutcome, Origin};
 pub(crate) use identity::LogId;
-pub use metrics::LogMetrics;
+pub use metrics::{FailedChore, LogMetrics};
 pub use options::{CorruptionPolicy, Durability, LogOptions};
 pub use pending::Pending;
 pub use producer_states::ProducerStates;
