@@ -103,8 +103,8 @@ pub use fs::{
 };
 pub use log::{
     AppendOptions, AppendOutcome, BelowStart, CorruptionPolicy, Cut, CutReason, Durability, FailedChore,
-    Fetched, Log, LogMetrics, LogOptions, OffsetAndTimestamp, Origin, Pending, ProducerStates, Reader,
-    RecoveryReport, Replicated, TailWait,
+    Fetched, Latencies, Log, LogMetrics, LogOptions, OffsetAndTimestamp, Origin, Pending, ProducerStates,
+    Reader, RecoveryReport, Replicated, TailWait,
 };
 pub use log_dir::{LastBatch, LogDir, LogDirOptions, Producer};
 pub use producer::{

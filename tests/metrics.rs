@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use common::{MODES, TestClock, options, plain, small};
 use idemlog::sim::{Fault, Operation, SimDisk};
-use idemlog::{Error, Log, LogDir, LogDirOptions, Timestamp};
+use idemlog::{Error, IoMode, Log, LogDir, LogDirOptions, Timestamp};
 
 fn append(log: &Log, text: &str) {
     log.append(&plain(text)).unwrap();
@@ -96,4 +96,24 @@ fn a_poisoned_log_says_so_and_why_and_its_directory_how_many_there_are() {
         let dir = LogDir::open("/data", options).unwrap();
         assert_eq!((dir.metrics().poisoned, dir.metrics().poison), (0, None));
     }
+}
+
+/// Those of the directory were the largest of its partitions' percentiles, of which no rate can be made.
+#[test]
+fn the_latencies_of_a_directory_are_those_of_all_its_partitions() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = LogDir::open(data.path(), options(IoMode::Write)).unwrap();
+    let logs = [dir.partition("orders", 0).unwrap(), dir.partition("orders", 1).unwrap()];
+    (0..5).for_each(|_| append(&logs[0], "one"));
+    (0..7).for_each(|_| append(&logs[1], "other"));
+    let (metrics, sum) = (logs.each_ref().map(|log| log.metrics()), dir.metrics());
+    let syncs = metrics.each_ref().map(|metrics| metrics.syncs);
+    assert!(syncs[0] >= 5 && syncs[1] >= 7 && sum.syncs == syncs[0] + syncs[1], "{syncs:?}");
+    assert_eq!(sum.sync_latencies.count(), sum.syncs);
+    assert_eq!(sum.sync_latencies.sum(), metrics[0].sync_latencies.sum() + metrics[1].sync_latencies.sum());
+    let cumulative = metrics.each_ref().map(|metrics| metrics.sync_latencies.cumulative());
+    let [one, other] = cumulative;
+    let added = one.zip(other).map(|((bound, one), (_, other))| (bound, one + other));
+    assert!(added.eq(sum.sync_latencies.cumulative()));
+    assert_eq!(sum.sync_p99, metrics[0].sync_p99.max(metrics[1].sync_p99));
 }

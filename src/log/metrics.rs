@@ -3,14 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::latencies::{Latencies, LatencyCounters};
 use crate::error::RejectionReason;
 use crate::fs::name::TopicPartition;
 use crate::sync::Mutex;
 use crate::types::{Offset, Timestamp};
-
-/// How often each power of two of microseconds was seen: bucket `n` counts what took less than 2^n µs and not less
-/// than 2^(n-1).
-const BUCKETS: usize = 32;
 
 /// The kinds of refusal, in the order of their counters.
 const REASONS: [RejectionReason; 13] = [
@@ -57,10 +54,13 @@ pub struct LogMetrics {
     pub refusals: Vec<(RejectionReason, u64)>,
     /// Syncs that succeeded.
     pub syncs: u64,
-    /// Half of the syncs took less than this.
+    /// Half of the syncs since the opening took less than this; of a directory, that of the partition with the largest.
     pub sync_p50: Duration,
-    /// 99 of 100 syncs took less than this.
+    /// 99 of 100 syncs since the opening took less than this; of a directory, that of the partition with the largest.
     pub sync_p99: Duration,
+    /// How long the syncs took. Of a directory, those of all partitions. After a week the percentiles hardly move any more: the
+    /// difference of two looks tells what they are in between.
+    pub sync_latencies: Latencies,
     /// Offsets appended and not yet durable.
     pub durable_lag: u64,
     /// Appends that had to get blocks of the disk themselves.
@@ -141,6 +141,7 @@ impl LogMetrics {
         self.syncs += other.syncs;
         self.sync_p50 = self.sync_p50.max(other.sync_p50);
         self.sync_p99 = self.sync_p99.max(other.sync_p99);
+        self.sync_latencies.add(&other.sync_latencies);
         self.durable_lag += other.durable_lag;
         self.page_stalls += other.page_stalls;
         self.segment_stalls += other.segment_stalls;
@@ -180,7 +181,7 @@ pub(crate) struct Counters {
     failed_chores: Count,
     last_failed_chore: Mutex<Option<FailedChore>>,
     refusals: [Count; REASONS.len()],
-    sync_latencies: Latencies,
+    sync_latencies: LatencyCounters,
 }
 
 /// One counter.
@@ -219,11 +220,12 @@ impl Counters {
     }
 
     pub(crate) fn syncs(&self) -> u64 {
-        self.sync_latencies.count()
+        self.sync_latencies.read().count()
     }
 
     /// The part of the metrics that is counted; the rest is state.
     pub(crate) fn read(&self, log_end: Offset, durable: Offset) -> LogMetrics {
+        let sync_latencies = self.sync_latencies.read();
         LogMetrics {
             appended_batches: self.appended_batches.get(),
             appended_bytes: self.appended_bytes.get(),
@@ -234,9 +236,10 @@ impl Counters {
                 .filter(|(_, count)| count.get() > 0)
                 .map(|(reason, count)| (*reason, count.get()))
                 .collect(),
-            syncs: self.syncs(),
-            sync_p50: self.sync_latencies.quantile(0.5),
-            sync_p99: self.sync_latencies.quantile(0.99),
+            syncs: sync_latencies.count(),
+            sync_p50: sync_latencies.quantile(0.5),
+            sync_p99: sync_latencies.quantile(0.99),
+            sync_latencies,
             durable_lag: (log_end - durable).max(0).unsigned_abs(),
             page_stalls: self.page_stalls.get(),
             segment_stalls: self.segment_stalls.get(),
@@ -246,48 +249,5 @@ impl Counters {
             last_failed_chore: self.last_failed_chore.lock().clone(),
             ..LogMetrics::default()
         }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Latencies([AtomicU64; BUCKETS]);
-
-impl Latencies {
-    fn record(&self, took: Duration) {
-        let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = (u64::BITS - microseconds.leading_zeros()).min(BUCKETS as u32 - 1);
-        self.0[bucket as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn count(&self) -> u64 {
-        self.0.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
-    }
-
-    /// The upper end of the bucket in which the quantile lies.
-    fn quantile(&self, quantile: f64) -> Duration {
-        let wanted = (self.count() as f64 * quantile).ceil() as u64;
-        let mut seen = 0;
-        for (bucket, count) in self.0.iter().enumerate() {
-            seen += count.load(Ordering::Relaxed);
-            if seen >= wanted && seen > 0 {
-                return Duration::from_micros(1 << bucket);
-            }
-        }
-        Duration::ZERO
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quantile_is_the_upper_end_of_its_bucket() {
-        let latencies = Latencies::default();
-        assert_eq!(latencies.quantile(0.5), Duration::ZERO);
-        (0..99).for_each(|_| latencies.record(Duration::from_micros(100)));
-        latencies.record(Duration::from_micros(5000));
-        assert_eq!(latencies.quantile(0.5), Duration::from_micros(128));
-        assert_eq!(latencies.quantile(0.999), Duration::from_micros(8192));
     }
 }
