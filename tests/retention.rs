@@ -236,6 +236,29 @@ fn nothing_above_the_high_watermark_goes() {
     }
 }
 
+/// -1 was answered with the log start offset, and deleted nothing. In Kafka's protocol it asks for everything below the high
+/// watermark: a broker that passed it on told its client that this was done.
+#[test]
+fn records_below_a_negative_offset_are_no_records() {
+    for mode in MODES {
+        let (dir, log) = Fixture::new(mode).open().unwrap();
+        for number in 0..5 {
+            log.append(&numbered(number)).unwrap();
+        }
+        log.set_high_watermark(Offset(3));
+        for got in [-1, -2, i64::MIN].map(Offset) {
+            let refused = log.delete_records(got).unwrap_err();
+            let Error::OffsetOutOfRange { got: told, start, end } = refused else { panic!("{refused:?}") };
+            assert_eq!((told, start, end), (got, Offset(0), Offset(3)));
+            assert_eq!(refused.code(), ErrorCode::OffsetOutOfRange);
+        }
+        assert_eq!(log.log_start_offset(), Offset(0));
+        assert_eq!(log.delete_records(log.high_watermark()).unwrap(), Offset(3));
+        assert_eq!(log.delete_records(Offset(0)).unwrap(), Offset(3), "those are gone already");
+        dir.close().unwrap();
+    }
+}
+
 #[test]
 fn slices_outlive_their_segment_and_readers_are_told() {
     for mode in MODES {

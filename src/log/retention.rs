@@ -19,11 +19,13 @@ impl Log {
     /// Returns the log start offset. No file is deleted; [`apply_retention`](Self::apply_retention) deletes the segments
     /// that have no other records. What is known of producers stays, so duplicates of deleted batches are still answered.
     ///
+    /// Where Kafka's protocol has -1, everything below the [high watermark](Self::high_watermark), a broker passes that.
+    ///
     /// A crash before it returns leaves the log start offset as it was, or at `before`.
     ///
     /// # Errors
     ///
-    /// [`Error::OffsetOutOfRange`] above the high watermark; nothing is changed. The disk's: the records may be gone for
+    /// [`Error::OffsetOutOfRange`] above the high watermark, and for a negative offset; nothing is changed. The disk's: the records may be gone for
     /// readers and come back after a crash.
     ///
     /// ```
@@ -139,7 +141,13 @@ impl Shared {
 
     fn check_deletion(&self, got: Offset) -> Result<()> {
         let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
-        if got > end { Err(Error::OffsetOutOfRange { got, start, end }) } else { Ok(()) }
+        if got < Offset::ZERO {
+            Err(Error::OffsetOutOfRange { got, start: Offset::ZERO, end })
+        } else if got > end {
+            Err(Error::OffsetOutOfRange { got, start, end })
+        } else {
+            Ok(())
+        }
     }
 
     /// Moves the log start offset up, durably. The caller holds the files.
