@@ -39,7 +39,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// An earlier sync of this partition failed. Appends are refused, and reads where nothing is to be read, as nothing will
-    /// come; opening the directory again recovers.
+    /// come; opening it again recovers ([`LogDir::reopen_partition`](crate::LogDir::reopen_partition)).
     Poisoned(IoError),
     /// The offset asked for lies outside of the log.
     OffsetOutOfRange {

@@ -61,7 +61,7 @@ pub struct DirectoryEntry {
 /// [`Map::sync`], names (created, renamed, removed) with [`Disk::sync_directory`] of the directory they are in.
 ///
 /// A call that panics during a change leaves a log of which nobody knows what it has: it takes nothing more
-/// ([`Error::Poisoned`](crate::Error::Poisoned)), and opening the directory again recovers.
+/// ([`Error::Poisoned`](crate::Error::Poisoned)), and opening it again recovers.
 pub trait Disk: Debug + Send + Sync {
     /// The mode that is safe for files below `directory`, from the kind of its file system.
     fn io_mode(&self, directory: &Path) -> io::Result<IoMode>;

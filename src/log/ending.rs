@@ -45,7 +45,7 @@ impl Shared {
         if let Err(error) = written.and_then(|()| self.finish()) {
             let _ = self.badly_closed.set(Box::new(error));
             // An appender may be about to allocate, and where that fails to cut: the files may be another owner's then.
-            self.let_go_of_all();
+            self.let_go_of_files();
         }
         self.end_quietly(End::Closed);
     }
@@ -101,12 +101,16 @@ impl Shared {
             return;
         }
         self.end_quietly(End::Gone);
-        drop(self.take_prepared(&mut self.appender.lock()));
-        // Under their names there may soon be those of another partition.
-        self.let_go_of_all();
+        self.let_go_of_files();
     }
 
-    fn let_go_of_all(&self) {
+    /// Has nobody open, extend or write the files any more: under their names there may soon be those of another partition, or
+    /// of another log of this one. The caller holds the files, and the log takes nothing more.
+    fn let_go_of_files(&self) {
+        let mut appender = self.appender.lock();
+        drop(self.take_prepared(&mut appender));
+        appender.writer = None;
+        drop(appender);
         self.segments.load().iter().for_each(|segment| self.let_go_of(segment));
     }
 }
@@ -138,11 +142,14 @@ mod tests {
             let log = dir.partition("t", 0).unwrap();
             let batch = BatchBuilder::new().record("k", "v").build().unwrap();
             log.append(&batch).unwrap();
+            log.shared.prepare().unwrap();
             disk.inject(Fault::nth(Operation::Sync, 1));
             log.append(&batch).unwrap_err();
             dir.close().unwrap_err();
             let allocated = disk.calls(Operation::Allocate);
             log.shared.allocate(1 << 20).unwrap();
+            // Nor in the segment that was prepared, whose name may be that of another's.
+            log.shared.extend_prepared(1 << 20).unwrap();
             assert_eq!(disk.calls(Operation::Allocate), allocated, "{mode:?}");
         }
     }

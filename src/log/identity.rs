@@ -18,9 +18,4 @@ impl Log {
     pub(crate) fn id(&self) -> LogId {
         LogId(Arc::downgrade(&self.shared))
     }
-
-    /// Whether both are handles of the same log.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
-    }
 }

@@ -324,8 +324,9 @@ impl Log {
             itself: itself.clone(),
         });
         shared.count_all_open();
-        shared.environment.fences.raise_in(&mut shared.appender.lock().producers);
-        Self { shared }
+        let log = Self { shared };
+        log.raise_fences();
+        log
     }
 
     /// Which partition this is.
@@ -559,6 +560,11 @@ impl Log {
         self.shared.appender.lock().producers.raise_epoch(id, epoch);
     }
 
+    /// The same for all that the directory refuses.
+    pub(crate) fn raise_fences(&self) {
+        self.shared.environment.fences.raise_in(&mut self.shared.appender.lock().producers);
+    }
+
     /// Counters and state, for an operator.
     pub fn metrics(&self) -> LogMetrics {
         self.shared.metrics()
@@ -569,7 +575,7 @@ impl Log {
     /// # Errors
     ///
     /// [`Error::Poisoned`](crate::Error::Poisoned) when the sync fails: what the disk has is unknown, the log takes
-    /// nothing more, and opening the directory again recovers. [`Error::Io`](crate::Error::Io) where only the way to the sync
+    /// nothing more, and opening it again recovers. [`Error::Io`](crate::Error::Io) where only the way to the sync
     /// failed (a file that cannot be opened or named): the log goes on, and the next sync tries again.
     /// [`Error::Closed`](crate::Error::Closed), [`Error::Gone`](crate::Error::Gone).
     pub fn sync(&self) -> Result<()> {
@@ -586,13 +592,20 @@ impl Log {
     }
 
     /// Closes the log: everything durable, indexes and a snapshot written, so that the next opening has nothing to do.
-    /// Handles and readers get [`Error::Closed`](crate::Error::Closed) afterwards; slices stay.
+    /// Handles and readers get [`Error::Closed`](crate::Error::Closed) afterwards, for good, and so does who asks the directory for
+    /// the partition; slices stay. [`LogDir::reopen_partition`](crate::LogDir::reopen_partition) opens it again, as does the next
+    /// opening of the directory.
     ///
     /// # Errors
     ///
     /// The disk's. The log is closed all the same, and the next opening recovers what was not finished.
     pub fn close(&self) -> Result<()> {
         self.shared.close()
+    }
+
+    /// Why the log takes nothing any more, if it does not.
+    pub(crate) fn ended(&self) -> Option<Error> {
+        self.shared.commit.check().err()
     }
 
     /// Workers have come: they get what was asked for before.

@@ -40,7 +40,7 @@ impl Log {
     ///
     /// [`Error::OffsetOutOfRange`] for a negative target. The disk's: where nothing was cut yet, the log is as before, but
     /// opening it may have to read more, and a high watermark that the host set is lowered. Where something was, the log
-    /// ends at `target` and is poisoned: opening the directory again recovers, and finds the log end there or above. Where the
+    /// ends at `target` and is poisoned: opening it again recovers, and finds the log end there or above. Where the
     /// disk may say already that an emptied log begins at `target`, and does not let that be taken back, it is poisoned, too.
     /// [`Error::Closed`] also when the [`LogDir`](crate::LogDir) has no handle any more.
     ///

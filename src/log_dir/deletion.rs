@@ -29,20 +29,21 @@ impl LogDir {
             return Err(self.read_only());
         }
         let Some(name) = name else { return self.check_open().map(|()| false) };
-        let log = inner.partitions.read().get(&name).cloned();
-        let deleted = self.delete(&name, log.as_ref());
-        log.iter().for_each(Log::tell);
+        let mut abandoned = None;
+        let deleted = self.delete(&name, &mut abandoned);
+        abandoned.iter().for_each(Log::tell);
         deleted
     }
 
-    /// Deletes the partition, whose log is this one if it is open. Nobody who waits for it is told.
-    fn delete(&self, name: &TopicPartition, log: Option<&Log>) -> Result<bool> {
+    /// Deletes the partition. Nobody who waits for its log, if it is open, is told.
+    fn delete(&self, name: &TopicPartition, abandoned: &mut Option<Log>) -> Result<bool> {
         let inner = &self.inner;
         let _turn = inner.creating.lock();
         self.check_open()?;
+        *abandoned = inner.partitions.read().get(name).cloned();
         // Waits for work of the partition that may itself wait to look at the partitions.
-        log.into_iter().for_each(Log::abandon);
-        let Some(doomed) = inner.take_out(name, log)? else { return Ok(false) };
+        abandoned.iter().for_each(Log::abandon);
+        let Some(doomed) = inner.take_out(name)? else { return Ok(false) };
         inner.environment.checkpoints.set_stale();
         if_present(inner.options.disk.remove_directory(&doomed)).at("remove", &doomed)?;
         Ok(true)
@@ -51,11 +52,9 @@ impl LogDir {
 
 impl Inner {
     /// Takes a partition out of the directory, durably. Returns where its files are then; `None` if there is none.
-    fn take_out(&self, name: &TopicPartition, log: Option<&Log>) -> Result<Option<PathBuf>> {
+    fn take_out(&self, name: &TopicPartition) -> Result<Option<PathBuf>> {
         let (mut failed, mut partitions) = (self.failed.lock(), self.partitions.write());
-        // Somebody else may have deleted it meanwhile, and created another.
-        let is_open = log.is_some_and(|log| partitions.get(name).is_some_and(|present| present.is(log)));
-        if !is_open && !failed.contains_key(name) {
+        if !partitions.contains_key(name) && !failed.contains_key(name) {
             return Ok(None);
         }
         // An earlier try may have given it the name already.

@@ -9,6 +9,7 @@ mod options;
 mod own_file;
 mod producer;
 mod producer_ids;
+mod reopening;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

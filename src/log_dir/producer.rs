@@ -85,7 +85,7 @@ impl Producer {
 
     /// The last batch that this producer, or one before it under the same id, stored in `log`. It may not be durable yet, as
     /// where the one before was still appending: a program that goes on behind it, or tells its source so, calls
-    /// [`Log::sync`](crate::Log::sync) first. Of a poisoned log it says nothing certain; open the directory again.
+    /// [`Log::sync`](crate::Log::sync) first. Of a poisoned log it says nothing certain; open it again.
     ///
     /// `None` also where the partition has forgotten what it stored: a producer with a name expires there like every other,
     /// a day after its last append unless [`expiry_ms`](crate::ProducerPolicy) says otherwise, or goes where there are

@@ -93,6 +93,13 @@ impl ProducerIds {
         Ok(id)
     }
 
+    /// Gives out no id up to `known` any more: a partition that has come later knows it.
+    pub(crate) fn pass(&self, known: Option<ProducerId>) {
+        let mut reserved = self.reserved.lock();
+        let behind_known = known.map_or(0, |known| known.0.saturating_add(1));
+        reserved.next = reserved.next.max(behind_known);
+    }
+
     /// Waits for who is about to get an id. Nobody gets one any more.
     pub(crate) fn leave(&self) {
         self.reserved.lock().has_left = true;
