@@ -260,6 +260,18 @@ impl Shared {
         Err(Error::OffsetOutOfRange { got, start, end })
     }
 
+    /// The same, again where the log was truncated meanwhile: a limit from before is not for what comes in the place of what was
+    /// cut, which may not be durable.
+    fn in_one_generation<T>(&self, got: Offset, read: impl Fn(u64) -> Result<T>) -> Result<T> {
+        loop {
+            let generation = self.commit.generation();
+            let outcome = self.in_present_log(got, || read(generation))?;
+            if self.commit.generation() == generation {
+                return Ok(outcome);
+            }
+        }
+    }
+
     /// Whether nothing in [`from`, `to`) has left the log since `generation` was its generation. The log start offset
     /// rises before a segment is deleted, and the log end offset falls before one is cut.
     fn still_holds(&self, from: Offset, to: Offset, generation: u64) -> bool {
@@ -291,8 +303,7 @@ impl Shared {
     /// Whole batches from `from` on, below the bound, and the offsets at the time.
     fn fetch(&self, from: Offset, max_bytes: usize, bound: Bound) -> Result<Fetched> {
         self.check_readable()?;
-        self.in_present_log(from, || {
-            let generation = self.commit.generation();
+        self.in_one_generation(from, |generation| {
             let high_watermark = self.watermarks.high_watermark();
             let (log_start, last_stable) = (self.watermarks.log_start(), self.last_stable_offset());
             let limit = match bound {

@@ -216,13 +216,15 @@ impl Reader {
     }
 
     /// Whether the reader does not want the batch, at which all transactions below `limit` are decided.
-    /// [`Error::Truncated`]: they may be others than they were in `generation`.
+    /// [`Error::Truncated`]: the limit is of `generation`, and the batch may have come in the place of what it was for.
     #[inline(always)]
     fn leaves_out(&mut self, position: u64, limit: Offset, generation: u64) -> Result<bool> {
-        match self.visible {
-            Visible::Replicated | Visible::Appended => Ok(false),
-            Visible::Committed(_) => self.is_undone(position, limit, generation),
-        }
+        let leaves_out = match self.visible {
+            Visible::Replicated | Visible::Appended => false,
+            Visible::Committed(_) => self.is_undone(position, limit, generation)?,
+        };
+        // Looked at last: a batch that came behind a truncation is seen after its generation.
+        if self.shared.commit.generation() == generation { Ok(leaves_out) } else { Err(Error::Truncated) }
     }
 
     /// Whether the batch is a marker, or part of an aborted transaction.
@@ -236,10 +238,6 @@ impl Reader {
         }
         if known.generation != generation || header.base_offset >= known.to {
             *known = Known::look_up(&self.shared, &header, limit, generation)?;
-        }
-        // Looked at last: a batch that came behind a truncation is seen after its generation.
-        if self.shared.commit.generation() != generation {
-            return Err(Error::Truncated);
         }
         Ok(known.aborted.cover(&header))
     }

@@ -9,6 +9,8 @@ use idemlog::{
 };
 
 use crate::common::{self, MODES, plain, small, stored};
+use crate::gate::GatedDisk;
+use crate::{numbered, sim};
 
 #[test]
 fn nobody_waits_for_ever_when_all_is_done_at_once() {
@@ -50,6 +52,34 @@ fn nobody_waits_for_ever_when_all_is_done_at_once() {
             });
         });
         dir.close().unwrap();
+    }
+}
+
+/// A reader that had come to the segment that is cut waited for that, and then went on up to the end that it had seen before: it
+/// handed out what had been appended in the place of what was cut, and was not durable.
+#[test]
+fn a_reader_beside_a_truncation_sees_nothing_that_is_not_durable_behind_it() {
+    for round in 0..40 {
+        let mode = MODES[round % 2];
+        let gated = GatedDisk::new(&sim(mode));
+        let dir = LogDir::open("/data", common::options(mode).disk(gated.clone())).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        (0..4).for_each(|number| assert!(!log.append(&numbered(number)).unwrap().is_duplicate()));
+        let mut reader = log.reader(Offset(6)).unwrap();
+        let gate = gated.close_before_for("00000000000000000000.index.tmp", Duration::from_secs(60));
+        std::thread::scope(|scope| {
+            let truncation = scope.spawn(|| log.truncate_to(Offset(6)));
+            gate.wait();
+            let seen = scope.spawn(|| reader.next());
+            let late = scope.spawn(|| log.submit(&[numbered(2)], AppendOptions::default()).unwrap());
+            std::thread::sleep(Duration::from_millis(5));
+            gate.open();
+            assert!(truncation.join().unwrap().unwrap());
+            let (seen, late) = (seen.join().unwrap(), late.join().unwrap());
+            assert!(!late.is_durable());
+            let seen = seen.and_then(Result::ok).map(|batch| batch.header().base_offset);
+            assert_eq!(seen, None, "{mode:?}, round {round}");
+        });
     }
 }
 
