@@ -12,6 +12,7 @@ use super::commit::{End, is_failed_sync};
 use super::metrics::{Counters, FailedChore, LogMetrics};
 use super::options::Durability;
 use super::pace::POPULATE_MAX;
+use super::reserve::Reserve;
 use super::{Appender, Backlog, Prepared, Shared};
 use crate::error::{Error, Result};
 use crate::fs::missing::remove_if_present;
@@ -166,6 +167,7 @@ impl Shared {
 
     /// Gives a file blocks up to `end` at least, and counts them.
     pub(super) fn allocate_in(&self, file: &LogFile, end: u64) -> Result<()> {
+        self.environment.keep_reserve()?;
         let (space, capacity) = (&self.environment.space, u64::from(self.options().segment_bytes));
         space.take(file.allocate(end, capacity, space.room())?);
         Ok(())
@@ -226,6 +228,7 @@ impl Shared {
     }
 
     fn make_prepared(&self, path: &Path, blocks: u64) -> Result<(LogFile, Sink)> {
+        self.environment.keep_reserve()?;
         let (disk, capacity) = (&self.environment.disk, u64::from(self.options().segment_bytes));
         let made = LogFile::create(Arc::clone(disk), self.mode, path.to_path_buf(), capacity, blocks);
         if made.is_err() {
@@ -249,6 +252,9 @@ impl Shared {
     /// As much as the active segment's next step, within the budget; little for a partition's first segment, and all that
     /// a fast appender will need: it would come to the end of each step while the disk is busy with what is synced.
     fn blocks_of_next(&self, is_fast: bool) -> u64 {
+        if self.environment.reserve.as_ref().is_some_and(Reserve::is_lent) {
+            return ALLOCATION_STEP_MIN;
+        }
         let (capacity, room) = (u64::from(self.options().segment_bytes), self.environment.space.room());
         let active = self.segments.load().last().map_or(0, |segment| segment.file().allocated());
         let step = active.clamp(ALLOCATION_STEP_MIN, PREPARED_BLOCKS).min(room);

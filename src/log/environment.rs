@@ -40,18 +40,16 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Sees that there is room to write down what is about to be deleted, if the disk has any.
-    pub(crate) fn keep_reserve(&self) {
-        self.reserve.iter().for_each(|reserve| reserve.keep(&*self.disk));
+    /// Sees that there is room to write down what is about to be deleted. Comes before blocks are given to anybody.
+    pub(crate) fn keep_reserve(&self) -> Result<()> {
+        self.reserve.as_ref().map_or(Ok(()), Reserve::keep)
     }
 
     /// Makes a change that makes room: once more with what is kept for it, where the disk is full.
     pub(crate) fn with_reserve<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
-        match (change(), &self.reserve) {
-            (Err(error), Some(reserve)) if error.is_full_disk() => {
-                reserve.give_up(&*self.disk, &change).unwrap_or(Err(error))
-            }
-            (made, _) => made,
+        match &self.reserve {
+            Some(reserve) => reserve.lend(change),
+            None => change(),
         }
     }
 }

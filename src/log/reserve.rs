@@ -1,76 +1,144 @@
 //! Blocks of the disk that are kept for those who make room: before anything is deleted, what is about to go is written down.
+//!
+//! They lie in a file that holds nothing. It is emptied for a deletion that finds the disk full, and gets its blocks back before
+//! any appender gets some: one would have taken them before the deletion came to it.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ThreadId};
 
-use crate::error::{IoContext, Result};
-use crate::fs::missing::remove_if_present;
-use crate::fs::{Access, Disk};
+use crate::error::{Error, IoContext, Result};
+use crate::fs::{Access, Disk, DiskFile};
 use crate::sync::Mutex;
 
 /// Enough for the checkpoint files of some ten thousand partitions.
 const SIZE: u64 = 1 << 20;
 
-/// A file that takes up room until somebody needs it.
+/// The blocks that a log directory keeps. They hold nothing, so a crash may leave any of them.
 #[derive(Debug)]
 pub(crate) struct Reserve {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
+    /// Whether the blocks are there. Looked at without a lock.
+    is_there: AtomicBool,
     state: Mutex<State>,
+    /// Held by the one who has them. Taken under no lock but of who creates.
+    turn: Mutex<()>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    is_kept: bool,
-    /// How many make room with what was given up.
-    users: usize,
+#[derive(Debug)]
+enum State {
+    /// They are there, or are to be.
+    Kept,
+    /// A thread has them, because of this error.
+    Lent(ThreadId, Error),
+    /// They may be another owner's.
+    Left,
+}
+
+/// The reserve is lent as long as this lives.
+struct Lent<'a>(&'a Reserve);
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        if matches!(*state, State::Lent(..)) {
+            *state = State::Kept;
+            // Where there is still no room, whoever asks for blocks next tries again.
+            let _ = self.0.make();
+        }
+    }
 }
 
 impl Reserve {
     /// One that has nothing yet.
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, state: Mutex::default() }
+    pub(crate) fn new(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
+        let (is_there, state, turn) = (AtomicBool::new(false), Mutex::new(State::Kept), Mutex::new(()));
+        Self { disk, path, is_there, state, turn }
     }
 
-    /// Takes up the room, unless it has, or somebody is using it. Where there is none it is tried again by the next call.
-    pub(crate) fn keep(&self, disk: &dyn Disk) {
-        let mut state = self.state.lock();
-        if !state.is_kept && state.users == 0 {
-            state.is_kept = self.is_there(disk) || self.make(disk).is_ok();
+    /// Sees that the reserve is there. Comes before blocks are given to anybody.
+    ///
+    /// # Errors
+    ///
+    /// The disk's; its answer to who has the reserve now, as no other thread may take what that one is to have.
+    pub(crate) fn keep(&self) -> Result<()> {
+        if self.is_there.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match &*self.state.lock() {
+            State::Kept => self.make(),
+            State::Lent(to, full) if *to != thread::current().id() => Err(full.clone()),
+            State::Lent(..) | State::Left => Ok(()),
         }
     }
 
-    /// Does something with the room given back, if there was any or somebody else is using it.
-    pub(crate) fn give_up<T>(&self, disk: &dyn Disk, use_it: impl FnOnce() -> T) -> Option<T> {
-        let mut state = self.state.lock();
-        let has_room = std::mem::take(&mut state.is_kept) && disk.remove_file(&self.path).is_ok();
-        if !has_room && state.users == 0 {
-            return None;
+    /// Whether somebody has the reserve, which is small.
+    pub(crate) fn is_lent(&self) -> bool {
+        matches!(*self.state.lock(), State::Lent(..))
+    }
+
+    /// Does what makes room in the end: where the disk is full, once more, with the reserve. To be called under no
+    /// lock but of who creates.
+    pub(crate) fn lend<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(full) if full.is_full_disk() => {
+                let _turn = self.turn.lock();
+                let _lent = self.hand_out(full)?;
+                work()
+            }
+            done => done,
         }
-        state.users += 1;
-        drop(state);
-        let _user = User(self);
-        Some(use_it())
     }
 
-    /// What an earlier process kept, or a crash left of it.
-    fn is_there(&self, disk: &dyn Disk) -> bool {
-        disk.exists(&self.path).is_ok_and(|is_there| is_there)
-            && disk.len(&self.path).is_ok_and(|len| len == SIZE)
+    /// Waits for whoever makes or empties the file. From here on nobody does.
+    pub(crate) fn leave(&self) {
+        *self.state.lock() = State::Left;
     }
 
-    fn make(&self, disk: &dyn Disk) -> Result<()> {
-        remove_if_present(disk, &self.path)?;
-        let file = disk.open(&self.path, Access::CreateNew).at("create", &self.path)?;
-        let allocated = file.allocate(0, SIZE).at("allocate", &self.path);
-        allocated.inspect_err(|_| drop(disk.remove_file(&self.path)))
+    fn hand_out(&self, full: Error) -> Result<Lent<'_>> {
+        let mut state = self.state.lock();
+        if matches!(*state, State::Left) {
+            return Err(full);
+        }
+        self.is_there.store(false, Ordering::Release);
+        self.empty()?;
+        *state = State::Lent(thread::current().id(), full);
+        Ok(Lent(self))
     }
-}
 
-/// One who makes room, also if that panics.
-struct User<'a>(&'a Reserve);
+    /// Gives the blocks back to the file system. Not by removing the file: that some do later, when they come to it.
+    fn empty(&self) -> Result<()> {
+        match self.disk.open(&self.path, Access::Write) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            opened => {
+                let file = opened.at("open", &self.path)?;
+                file.set_len(0).and_then(|()| file.sync()).at("empty", &self.path)
+            }
+        }
+    }
 
-impl Drop for User<'_> {
-    fn drop(&mut self) {
-        self.0.state.lock().users -= 1;
+    /// The caller holds the state.
+    fn make(&self) -> Result<()> {
+        let file = self.open()?;
+        let made = file.allocate(0, SIZE);
+        if made.is_err() {
+            // What it got in part is of more use to those who make room.
+            let _ = file.set_len(0);
+        }
+        self.is_there.store(made.is_ok(), Ordering::Release);
+        made.at("allocate", &self.path)
+    }
+
+    fn open(&self) -> Result<Arc<dyn DiskFile>> {
+        match self.disk.open(&self.path, Access::Write) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.disk.open(&self.path, Access::CreateNew).at("create", &self.path)
+            }
+            opened => opened.at("open", &self.path),
+        }
     }
 }
 
@@ -82,41 +150,90 @@ mod tests {
     use crate::fs::IoMode;
     use crate::fs::sim::SimDisk;
 
-    #[test]
-    fn room_is_kept_where_there_is_some_and_given_up_once() {
-        let disk = SimDisk::new(IoMode::Write);
-        disk.create_directory(Path::new("/data")).unwrap();
-        let before = disk.used();
-        let reserve = Reserve::new(PathBuf::from("/data/reserve"));
-        let give_up = || reserve.give_up(&disk, || disk.used());
-        assert_eq!(give_up(), None);
-        disk.set_capacity(Some(before + SIZE / 2));
-        reserve.keep(&disk);
-        assert_eq!(give_up(), None);
-        assert_eq!(disk.used(), before, "half of it is not kept");
+    const FILE: &str = "/reserve";
 
-        disk.set_capacity(None);
-        reserve.keep(&disk);
-        assert!(disk.used() >= before + SIZE);
-        Reserve::new(PathBuf::from("/data/reserve")).keep(&disk);
-        assert_eq!(give_up(), Some(before));
-        assert_eq!(give_up(), None);
+    fn reserve(disk: &SimDisk) -> Reserve {
+        Reserve::new(Arc::new(disk.clone()), FILE.into())
     }
 
-    /// Whoever wrote checkpoints meanwhile took the room again, before it was used.
+    fn blocks(disk: &SimDisk) -> u64 {
+        disk.open(Path::new(FILE), Access::Read).unwrap().len().unwrap()
+    }
+
+    fn full() -> Error {
+        Err::<(), _>(std::io::Error::from(ErrorKind::StorageFull))
+            .at("write", Path::new("/checkpoint"))
+            .unwrap_err()
+    }
+
+    fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| scope.spawn(work).join().unwrap())
+    }
+
     #[test]
-    fn nobody_takes_the_room_while_it_is_used() {
+    fn what_finds_the_disk_full_is_done_again_with_the_reserve_and_nobody_else_has_it() {
         let disk = SimDisk::new(IoMode::Write);
-        disk.create_directory(Path::new("/data")).unwrap();
-        let reserve = Reserve::new(PathBuf::from("/data/reserve"));
-        reserve.keep(&disk);
-        let used = reserve.give_up(&disk, || {
-            reserve.keep(&disk);
-            let of_another = reserve.give_up(&disk, || disk.used());
-            assert_eq!(of_another, Some(disk.used()));
-            disk.used()
+        let reserve = reserve(&disk);
+        reserve.keep().unwrap();
+        assert_eq!(blocks(&disk), SIZE);
+        let done = reserve.lend(|| {
+            if blocks(&disk) > 0 {
+                return Err(full());
+            }
+            reserve.keep().unwrap();
+            let refused = elsewhere(|| reserve.keep()).unwrap_err();
+            assert!(refused.is_full_disk() && refused.to_string().contains("/checkpoint"), "{refused}");
+            Ok(blocks(&disk))
         });
-        reserve.keep(&disk);
-        assert_eq!(disk.used(), used.unwrap() + SIZE);
+        assert_eq!(done.unwrap(), 0);
+        assert_eq!(blocks(&disk), SIZE);
+        elsewhere(|| reserve.keep()).unwrap();
+    }
+
+    #[test]
+    fn nobody_gets_blocks_before_the_reserve_has_its_own_again() {
+        let disk = SimDisk::new(IoMode::Write);
+        let reserve = reserve(&disk);
+        disk.set_capacity(Some(4096));
+        assert!(reserve.keep().unwrap_err().is_full_disk());
+        assert!(reserve.lend(|| Err::<(), _>(full())).is_err());
+        assert!(reserve.keep().unwrap_err().is_full_disk());
+        assert_eq!(blocks(&disk), 0);
+        disk.set_capacity(None);
+        reserve.keep().unwrap();
+        assert_eq!(blocks(&disk), SIZE);
+    }
+
+    #[test]
+    fn a_reserve_of_a_directory_that_is_closed_is_left_alone() {
+        let disk = SimDisk::new(IoMode::Write);
+        let reserve = reserve(&disk);
+        reserve.keep().unwrap();
+        reserve.leave();
+        assert!(reserve.lend(|| Err::<(), _>(full())).is_err());
+        assert_eq!(blocks(&disk), SIZE);
+    }
+
+    #[test]
+    fn a_panic_does_not_keep_the_reserve() {
+        let disk = SimDisk::new(IoMode::Write);
+        let reserve = reserve(&disk);
+        let panicked = elsewhere(|| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let calls = AtomicBool::new(false);
+                let work = || {
+                    if calls.swap(true, Ordering::Relaxed) {
+                        panic!("a disk of the host's")
+                    } else {
+                        Err(full())
+                    }
+                };
+                reserve.lend::<()>(work)
+            }))
+            .is_err()
+        });
+        assert!(panicked);
+        reserve.keep().unwrap();
+        assert_eq!(blocks(&disk), SIZE);
     }
 }

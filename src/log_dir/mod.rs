@@ -100,7 +100,8 @@ impl LogDir {
             atomic::create_directory_durably(&*disk, &path)?;
         }
         let lock = if options.read_only { None } else { Some(take_lock(&*disk, &path)?) };
-        let reserve = (!options.read_only).then(|| Reserve::new(path.join(directory_file::RESERVE)));
+        let reserve =
+            (!options.read_only).then(|| Reserve::new(Arc::clone(&disk), path.join(directory_file::RESERVE)));
         let environment = Arc::new(environment(&options, lock, reserve));
         let found = Found::in_directory(&*disk, &path)?;
         let named_producers = open_named_producers(&path, &options, &environment.fences)?;
@@ -139,7 +140,8 @@ impl LogDir {
         if !inner.options.read_only {
             // By the old one, what is appended behind a cut would be taken for durable, and its loss for damage.
             inner.environment.checkpoints.write_if_stale()?;
-            inner.environment.keep_reserve();
+            // Where there is no room, appends see to it.
+            let _ = inner.environment.keep_reserve();
         }
         for number in 0..inner.options.background_threads {
             let queue = inner.enlist();
@@ -421,6 +423,7 @@ impl Inner {
     /// Waits for whoever writes a file of the directory's. From here on nobody does: they may be another owner's soon.
     fn leave_to_the_next_owner(&self) {
         self.environment.checkpoints.leave();
+        self.environment.reserve.iter().for_each(Reserve::leave);
         self.named_producers.iter().for_each(NamedProducers::leave);
         self.producer_ids.iter().for_each(ProducerIds::leave);
     }
@@ -450,8 +453,6 @@ impl Checkpointer for Inner {
         let gone = self.gone.lock().clone();
         self.checkpoints().write(&*self.options.disk, &self.path)?;
         self.gone.lock().retain(|name| !gone.contains(name));
-        // Last: by who gave it up it may have been for this.
-        self.environment.keep_reserve();
         Ok(())
     }
 }

@@ -1,6 +1,9 @@
 //! A disk without room: a clear error, nothing lost, and on as soon as there is room.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{Disk, Error, IoMode, Log, LogDir, LogDirOptions, LogOptions, Offset, RealDisk, TopicId};
@@ -145,7 +148,8 @@ fn make_room(volume: &Volume, mode: IoMode) {
     let dir = LogDir::open(&data, options(mode)).unwrap();
     let log = dir.partition("orders", 0).unwrap();
     let mut history = History::default();
-    while log.metrics().segments < 4 {
+    // More than the room that is kept, which the directory takes back first.
+    while log.metrics().segments < 16 {
         history.write(&log, 50);
     }
     volume.fill();
@@ -162,6 +166,59 @@ fn make_room(volume: &Volume, mode: IoMode) {
     history.append(&dir.partition("orders", 0).unwrap()).unwrap_or_else(|error| panic!("{what}: {error:?}"));
     drop(dir);
     volume.empty();
+}
+
+/// The room that a deletion was given on a full disk went to whoever appended at that moment, and the deletion failed.
+#[test]
+fn the_room_that_is_kept_for_deletions_is_nobody_elses() {
+    with_mounts("full::the_room_that_is_kept_for_deletions_is_nobody_elses", || {
+        on_each_volume(delete_while_others_append);
+    });
+}
+
+fn delete_while_others_append(volume: &Volume, mode: IoMode) {
+    let what = format!("{:?} {mode:?}", volume.kind);
+    let data = fresh(volume);
+    let dir = LogDir::open(&data, options(mode)).unwrap();
+    let log = dir.partition("orders", 0).unwrap();
+    let others: Vec<_> = (0..20).map(|number| dir.partition("another", number).unwrap()).collect();
+    let mut history = History::default();
+    while log.metrics().segments < 8 {
+        history.write(&log, 50);
+    }
+    volume.fill();
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for others in others.chunks(5) {
+            scope.spawn(|| {
+                let batch = crate::common::plain(&"wants room".repeat(5000));
+                while !is_done.load(Ordering::Relaxed) {
+                    others.iter().for_each(|other| drop(other.append(&batch)));
+                }
+            });
+        }
+        let made = panic::catch_unwind(AssertUnwindSafe(|| delete(&log, &mut history, &what)));
+        is_done.store(true, Ordering::Relaxed);
+        made.unwrap_or_else(|panic| panic::resume_unwind(panic));
+    });
+    history.check(&log);
+    drop((dir, log, others)); // killed
+    history.check_reopened(&LogDir::open(&data, options(mode)).unwrap());
+    volume.empty();
+}
+
+/// Bit by bit, so that the room is given up and taken again.
+fn delete(log: &Log, history: &mut History, what: &str) {
+    for before in (30..300).step_by(30) {
+        let start = log.delete_records(Offset(before)).unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        history.deleted_below(start);
+    }
+    for kept in (1..6).rev() {
+        let options = (*log.options()).clone().retention_bytes(Some(kept * 256 << 10));
+        log.set_options(options).unwrap();
+        log.apply_retention().unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        history.deleted_below(log.log_start_offset());
+    }
 }
 
 #[test]
