@@ -238,16 +238,15 @@ impl Shared {
         // What came in since the truncation has synced, and stays: memory will call it durable, whatever fails from here on.
         self.poison_unless(last.file().sync().map(drop))?;
         let Remainder { prefix, producers } = remainder;
-        let last_batch_end = prefix.next_offset;
-        let shortened =
-            if prefix.end < last.file().end() { last.cut(prefix, target) } else { Arc::clone(last) };
+        let (last_batch_end, summary) = (prefix.next_offset, prefix.summary_until(target));
+        let shortened = if prefix.end < last.file().end() { last.cut(prefix) } else { Arc::clone(last) };
         let mut leader_epochs = appender.leader_epochs.clone();
         leader_epochs.truncate_from_end(target);
 
         let cut = self.make_ready(last, &shortened, &leader_epochs, target)?;
         let removed = self.remove_segments(dropped).and_then(|()| self.carry_out(&cut, last));
         // Also after an error: memory ends at the target, and what the disk has too much is for an opening to see.
-        shortened.set_next_offset(target);
+        shortened.set_summary(&summary);
         appender.leader_epochs = leader_epochs;
         self.watermarks.truncate(last_batch_end, target);
         self.install(appender, [before, &[shortened]].concat(), producers);

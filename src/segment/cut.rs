@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::{BatchCursor, IndexFiller, Indexes, LogFile, Segment, Summary};
 use crate::error::Result;
@@ -19,6 +18,13 @@ pub(crate) struct Prefix {
     pub(crate) next_offset: Offset,
     indexes: Indexes,
     summary: Summary,
+}
+
+impl Prefix {
+    /// What a segment of these batches holds whose next one begins at `next_offset`.
+    pub(crate) fn summary_until(&self, next_offset: Offset) -> Summary {
+        Summary { next_offset, ..self.summary }
+    }
 }
 
 impl Segment {
@@ -47,9 +53,8 @@ impl Segment {
         if self.last_entry_fits(&indexes) { Ok(indexes) } else { Ok(before(&self.build_indexes()?)) }
     }
 
-    /// A segment of the prefix only, whose next batch begins at `next_offset`. The file is not touched: it may still be
-    /// longer.
-    pub(crate) fn cut(&self, prefix: Prefix, next_offset: Offset) -> Arc<Self> {
+    /// A segment of the prefix only. The file is not touched: it may still be longer.
+    pub(crate) fn cut(&self, prefix: Prefix) -> Arc<Self> {
         let file = LogFile::new(
             Arc::clone(self.file.disk()),
             self.file.mode(),
@@ -57,19 +62,13 @@ impl Segment {
             prefix.end,
             prefix.end,
         );
-        let summary = Summary { next_offset, ..prefix.summary };
         let transactions = self.transactions().map(|index| {
             let mut index = index.clone();
             index.truncate(prefix.next_offset);
             index
         });
-        let options = self.index_options;
-        Arc::new(Self::recovered(self.base_offset, file, options, prefix.indexes, transactions, summary))
-    }
-
-    /// Moves the offset of the next batch, with no batch in between.
-    pub(crate) fn set_next_offset(&self, next_offset: Offset) {
-        self.next_offset.store(next_offset.0, Ordering::Release);
+        let Prefix { indexes, summary, .. } = prefix;
+        Arc::new(Self::recovered(self.base_offset, file, self.index_options, indexes, transactions, summary))
     }
 
     /// Removes the indexes of the segment, where there are any. The directory is not synced.

@@ -52,6 +52,8 @@ pub(crate) struct Segment {
     /// The largest timestamp of a batch, and the last offset of that batch.
     largest_timestamp: AtomicI64,
     largest_timestamp_offset: AtomicI64,
+    /// Held by whoever says all three of a segment that has no writer.
+    summarising: Mutex<()>,
     /// Whether the file has its final name, durably.
     named: AtomicBool,
 }
@@ -77,6 +79,7 @@ impl Segment {
             next_offset: AtomicI64::new(-1),
             largest_timestamp: AtomicI64::new(Timestamp::NONE.0),
             largest_timestamp_offset: AtomicI64::new(-1),
+            summarising: Mutex::default(),
             named: AtomicBool::new(true),
         }
     }
@@ -143,8 +146,7 @@ impl Segment {
     /// What the segment holds. Reads the end of a sealed segment once.
     pub(crate) fn summary(self: &Arc<Self>) -> Result<Summary> {
         if self.next_offset.load(Ordering::Acquire) < 0 {
-            let summary = self.summarise()?;
-            self.publish(&summary);
+            self.settle_for(&self.summarise()?);
         }
         Ok(Summary {
             next_offset: Offset(self.next_offset.load(Ordering::Acquire)),
@@ -162,6 +164,20 @@ impl Segment {
             summary.add(&batch);
         }
         Ok(summary)
+    }
+
+    /// Takes over what was read, unless somebody was first: a truncation may have said since where the next batch begins.
+    fn settle_for(&self, summary: &Summary) {
+        let _summarising = self.summarising.lock();
+        if self.next_offset.load(Ordering::Acquire) < 0 {
+            self.publish(summary);
+        }
+    }
+
+    /// Says what the segment holds, whatever was said of it before. It has no writer.
+    pub(crate) fn set_summary(&self, summary: &Summary) {
+        let _summarising = self.summarising.lock();
+        self.publish(summary);
     }
 
     fn publish(&self, summary: &Summary) {
@@ -568,6 +584,31 @@ mod tests {
             assert!(found.offset >= Offset(30) || cut.lookup(timestamp, |_| {}) == found);
         }
         assert!(known > 20, "{known}");
+    }
+
+    /// A truncation into the gap behind a segment said where its next batch begins while a reader was still looking at what it
+    /// holds, and took that back. What was appended then lay below the durable offset, and was acknowledged without a sync.
+    #[test]
+    fn what_a_truncation_says_of_a_segment_is_not_taken_back_by_a_reader() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(SegmentFile::Log.name(Offset(0)));
+        let batch = BatchBuilder::new().timestamp(Timestamp(7)).record(b"key", b"value").build().unwrap();
+        std::fs::write(&path, batch.bytes()).unwrap();
+        let len = batch.bytes().len() as u64;
+        let file = LogFile::new(Arc::new(RealDisk), IoMode::Mapped, path, len, len);
+        let options = IndexOptions { interval_bytes: 200, max_bytes: 4096 };
+        let segment = Arc::new(Segment::sealed(Offset(0), file, options));
+
+        let read = segment.summarise().unwrap();
+        let truncated = segment.prefix(Offset(50)).unwrap().summary_until(Offset(50));
+        segment.set_summary(&truncated);
+        segment.settle_for(&read);
+        let expected = Summary {
+            next_offset: Offset(50),
+            largest_timestamp: Timestamp(7),
+            largest_timestamp_offset: Offset(0),
+        };
+        assert_eq!(segment.summary().unwrap(), expected);
     }
 
     /// What is written ahead is what is there, also where the writer has come meanwhile; and none of it counts as synced.

@@ -3,10 +3,16 @@
 use std::sync::Arc;
 
 use idemlog::verify::{VerifyOptions, verify};
-use idemlog::{AppendOptions, BatchBuilder, Error, LeaderEpoch, Log, LogDir, LogDirOptions, Offset, Origin};
+use idemlog::{
+    AppendOptions, BatchBuilder, Error, LeaderEpoch, Log, LogDir, LogDirOptions, Offset, Origin, Timestamp,
+};
 
 use crate::common::{self, MODES, plain, small, stored};
 use crate::{BATCHES, DIRECTORY, RECORDS, before, check_windows, fill, numbered, open, sim};
+
+/// A batch with so many bytes does not go into a segment behind another, nor another behind it: a gap in front of it is one
+/// between segments.
+const FILLS_A_SEGMENT: usize = 3900;
 
 #[test]
 fn a_log_ends_where_it_was_truncated() {
@@ -67,13 +73,13 @@ fn a_sealed_segment_that_is_active_again_shows_what_is_appended_to_it() {
         let disk = sim(mode);
         let (_dir, log) = open(&disk, mode).unwrap();
         let follower = AppendOptions::default().origin(Origin::Replication);
-        let at = |offset, text: &str| {
+        let at = |offset, text: &[u8]| {
             let batch = BatchBuilder::new().base_offset(Offset(offset)).record("k", text).build().unwrap();
             log.submit(&[batch], follower).unwrap().wait().unwrap();
         };
-        (0..10).for_each(|offset| at(offset, "before the gap"));
-        log.roll().unwrap();
-        (100..110).for_each(|offset| at(offset, "behind the gap"));
+        (0..10).for_each(|offset| at(offset, b"before the gap"));
+        (100..102).for_each(|offset| at(offset, &[b'v'; FILLS_A_SEGMENT]));
+        assert_eq!(log.metrics().segments, 3);
         log.sync().unwrap();
         let held = log.read(Offset(0), 1 << 20).unwrap().bytes;
         log.truncate_to(Offset(50)).unwrap();
@@ -83,6 +89,38 @@ fn a_sealed_segment_that_is_active_again_shows_what_is_appended_to_it() {
             assert_eq!(log.read(Offset(offset), 1).unwrap().batches().count(), 1, "{mode:?}");
         }
         assert!(log.read(Offset(0), 1 << 20).unwrap().bytes.starts_with(&held));
+    }
+}
+
+/// Of a sealed segment that nobody had looked at since the opening, a truncation into the gap behind it set the end alone: that
+/// its timestamps were not known looked like there being none, and no look-up by time found what is in it.
+#[test]
+fn records_in_front_of_the_gap_that_a_truncation_ends_in_are_found_by_their_time() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let follower = AppendOptions::default().origin(Origin::Replication);
+        let at = |log: &Log, offset: i64, size: usize| {
+            let batch = BatchBuilder::new().base_offset(Offset(offset)).timestamp(Timestamp(1000 + offset));
+            let batch = batch.record("k", vec![b'v'; size]).build().unwrap();
+            log.submit(&[batch], follower).unwrap().wait().unwrap();
+        };
+        let (dir, log) = open(&disk, mode).unwrap();
+        (0..10).for_each(|offset| at(&log, offset, 1));
+        // Each in a segment that begins with it.
+        (100..102).for_each(|offset| at(&log, offset, FILLS_A_SEGMENT));
+        dir.close().unwrap();
+        drop((dir, log));
+
+        let (_dir, log) = open(&disk, mode).unwrap();
+        log.truncate_to(Offset(50)).unwrap();
+        let found = |timestamp| log.offset_for_timestamp(Timestamp(timestamp)).unwrap().map(|at| at.offset.0);
+        assert_eq!((found(0), found(1007), found(1010)), (Some(0), Some(7), None), "{mode:?}");
+        at(&log, 50, 1);
+        assert_eq!((found(1009), found(1010)), (Some(9), Some(50)), "{mode:?}");
+        // Long ago by the clock.
+        log.set_options(small(mode).retention_ms(Some(1000))).unwrap();
+        log.apply_retention().unwrap();
+        assert_eq!(log.log_start_offset(), Offset(51), "{mode:?}");
     }
 }
 
