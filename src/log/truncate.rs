@@ -186,20 +186,27 @@ impl Shared {
     /// The caller holds the files, and the log reaches beyond `target`.
     fn truncate_segments(&self, paused: &Paused<'_>, target: Offset) -> Result<()> {
         let remainder = self.remainder(target)?;
-        let log_start = self.watermarks.lower_log_start(target);
+        let log_start = self.watermarks.log_start();
         self.watermarks.lower_high_watermark(target);
+        // To readers only when the segments are out of their sight: they would find what was deleted.
+        self.watermarks.announce_start(Some(log_start.min(target)));
         let truncated = self
             .lower_checkpoints(remainder.prefix.next_offset)
             .and_then(|()| self.truncate_locked(&mut self.appender.lock(), paused, target, remainder));
+        self.watermarks.announce_start(None);
         if truncated.is_err() && self.watermarks.log_end() > target {
-            let appender = self.appender.lock();
-            self.watermarks.raise_log_start(log_start);
-            drop(appender);
+            self.keep_start(log_start);
             // What was deleted must not come back with the next opening. Where that fails it is tried again with the next
             // checkpoints, and a crash before them loses nothing.
             let _ = self.environment.checkpoints.write();
         }
         truncated
+    }
+
+    /// Nothing was cut: a high watermark that was lowered does not stay below the log start.
+    fn keep_start(&self, log_start: Offset) {
+        let _appender = self.appender.lock();
+        self.watermarks.raise_log_start(log_start);
     }
 
     /// Reads what stays, so that no read can fail when something is gone already.
@@ -216,7 +223,7 @@ impl Shared {
         Ok(Remainder { prefix, producers })
     }
 
-    /// Says on the disk that the log may end at `end`, and begin where it begins now.
+    /// Says on the disk that the log may end at `end`, and begin where it was announced to.
     fn lower_checkpoints(&self, end: Offset) -> Result<()> {
         self.recovery_point.fetch_min(end.0, Ordering::AcqRel);
         self.environment.checkpoints.write()

@@ -202,3 +202,29 @@ fn an_append_and_a_roll_right_behind_a_truncation_agree_on_the_last_segment() {
         assert!(!report.has_errors(), "{mode:?}: {:?}", report.problems);
     }
 }
+
+/// A truncation below the log start lowered that first, and wrote the checkpoints then: meanwhile, records that had been deleted
+/// could be read.
+#[test]
+fn deleted_records_are_not_read_while_a_truncation_goes_below_them() {
+    for mode in MODES {
+        let gated = GatedDisk::new(&sim(mode));
+        let options = LogDirOptions::default().log(small(mode)).disk(gated.clone());
+        let dir = LogDir::open("/data", options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        (0..20).for_each(|number| assert!(log.append(&plain(&number.to_string())).is_ok()));
+        log.delete_records(Offset(15)).unwrap();
+        let gate = gated.close_before("log-start-offset-checkpoint.tmp");
+        std::thread::scope(|scope| {
+            let truncation = scope.spawn(|| log.truncate_to(Offset(10)));
+            gate.wait();
+            let read = log.read(Offset(12), 1 << 20);
+            assert!(matches!(read, Err(Error::OffsetOutOfRange { .. })), "{mode:?}: {read:?}");
+            gate.open();
+            assert!(truncation.join().unwrap().unwrap());
+        });
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(10), Offset(10)));
+        assert_eq!(log.append(&plain("behind")).unwrap().base_offset(), Offset(10));
+        assert_eq!(stored(&log).len(), 1);
+    }
+}
