@@ -292,6 +292,9 @@ impl Shared {
         }
         self.prepare()?;
         let mut appender = self.appender.lock();
+        if appender.closing {
+            return Err(Error::Closed);
+        }
         let base = self.watermarks.log_end();
         let prepared = appender.prepared.take_if(|_| !is_empty());
         let rolled = prepared.map(|prepared| self.activate(&mut appender, prepared, base));

@@ -127,6 +127,7 @@ impl Drop for Shared {
 mod tests {
     use std::thread;
 
+    use crate::error::Error;
     use crate::fs::sim::{Fault, Operation, SimDisk};
     use crate::fs::{Disk, IoMode};
     use crate::{BatchBuilder, LogDir, LogDirOptions};
@@ -151,6 +152,22 @@ mod tests {
             // Nor in the segment that was prepared, whose name may be that of another's.
             log.shared.extend_prepared(1 << 20).unwrap();
             assert_eq!(disk.calls(Operation::Allocate), allocated, "{mode:?}");
+        }
+    }
+
+    /// A roll that came in behind a close's last checkpoint left the directory marked clean with a segment that nobody had
+    /// trimmed, and another with indexes and no name.
+    #[test]
+    fn nobody_rolls_a_log_that_is_closing() {
+        for mode in [IoMode::Mapped, IoMode::Write] {
+            let options = LogDirOptions::default().disk(std::sync::Arc::new(SimDisk::new(mode)));
+            let dir = LogDir::open("/data", options).unwrap();
+            let log = dir.partition("t", 0).unwrap();
+            log.append(&BatchBuilder::new().record("k", "v").build().unwrap()).unwrap();
+            log.shared.appender.lock().closing = true;
+            assert!(matches!(log.roll(), Err(Error::Closed)), "{mode:?}");
+            assert_eq!(log.metrics().segments, 1, "{mode:?}");
+            dir.close().unwrap();
         }
     }
 
