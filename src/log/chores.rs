@@ -367,10 +367,8 @@ impl Shared {
         let first = segments.iter().position(|segment| !segment.is_named()).unwrap_or(segments.len());
         for at in first..segments.len() {
             if let Some(before) = at.checked_sub(1).map(|before| &segments[before]) {
-                let ahead = before.file().allocated() - before.file().end();
                 before.file().sync()?;
-                before.file().trim()?;
-                self.environment.space.give_back(ahead);
+                before.file().trim(|ahead| self.environment.space.give_back(ahead))?;
             }
             segments[at].give_name(&*self.environment.disk, &self.directory)?;
         }

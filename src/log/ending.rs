@@ -63,9 +63,8 @@ impl Shared {
         if let Some(writer) = writer {
             let segment = writer.seal();
             let file = segment.file();
-            self.environment.space.give_back(file.allocated().saturating_sub(file.end()));
             self.poison_unless(file.sync().map(drop))?;
-            file.trim()?;
+            file.trim(|ahead| self.environment.space.give_back(ahead))?;
             segment.write_indexes(&*self.environment.disk, &self.directory)?;
         }
         self.environment.disk.sync_directory(&self.directory).at("sync directory", &self.directory)
@@ -152,6 +151,29 @@ mod tests {
             // Nor in the segment that was prepared, whose name may be that of another's.
             log.shared.extend_prepared(1 << 20).unwrap();
             assert_eq!(disk.calls(Operation::Allocate), allocated, "{mode:?}");
+        }
+    }
+
+    /// A close that failed gave the blocks ahead of the appender back to the budget twice, and another partition's with them.
+    #[test]
+    fn a_log_that_was_closed_badly_gives_its_empty_blocks_back_once() {
+        for mode in [IoMode::Mapped, IoMode::Write] {
+            let disk = SimDisk::new(mode);
+            let options = LogDirOptions::default().disk(std::sync::Arc::new(disk.clone()));
+            let dir = LogDir::open("/data", options).unwrap();
+            let batch = BatchBuilder::new().record("k", "v").build().unwrap();
+            let other = dir.partition("other", 0).unwrap();
+            other.append(&batch).unwrap();
+            let room = || other.shared.environment.space.room();
+            let before = room();
+            let log = dir.partition("t", 0).unwrap();
+            log.append(&batch).unwrap();
+            assert!(room() < before, "{mode:?}");
+            disk.inject(Fault::nth(Operation::SetLen, 1));
+            log.close().unwrap_err();
+            assert_eq!(room(), before, "{mode:?}");
+            dir.delete_partition("t", 0).unwrap();
+            assert_eq!(room(), before, "{mode:?}");
         }
     }
 

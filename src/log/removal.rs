@@ -23,7 +23,7 @@ impl Shared {
     pub(super) fn note_removed(&self, segment: &Segment) {
         let file = segment.file();
         self.environment.removed.note(file.held_maps().into_iter());
-        self.environment.space.give_back(file.allocated().saturating_sub(file.end()));
+        self.environment.space.give_back(file.give_up_ahead());
     }
 
     /// Removes the snapshots whose offsets are `doomed`, the highest first, durably.

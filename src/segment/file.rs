@@ -340,15 +340,15 @@ impl LogFile {
         self.synced.fetch_max(self.end(), Ordering::AcqRel);
     }
 
-    /// Cuts what lies behind the published end, which nobody can have seen, and makes the length durable. There must be no
-    /// [`Sink`] any more.
-    pub(crate) fn trim(&self) -> Result<()> {
+    /// Cuts what lies behind the published end, which nobody can have seen, and makes the length durable. How much was cut is
+    /// given to `give_back`, before that. There must be no [`Sink`] any more.
+    pub(crate) fn trim(&self, give_back: impl FnOnce(u64)) -> Result<()> {
         let mut has_sink = self.allocating.lock();
         *has_sink = false;
         let end = self.end();
         if self.allocated() > end && !self.is_retired() {
             let file = self.open(Access::Write)?;
-            self.cut_ahead(&*file)?;
+            give_back(self.cut_ahead(&*file)?);
             file.sync().at("sync", &self.place.lock().path)?;
             self.synced.fetch_max(end, Ordering::AcqRel);
         }
@@ -361,20 +361,29 @@ impl LogFile {
     /// written in part, and must not lose its pages.
     pub(crate) fn cut_unpublished(&self) -> Result<u64> {
         let _has_sink = self.allocating.lock();
-        let ahead = self.allocated() - self.end();
-        if self.mode == IoMode::Mapped || ahead == 0 {
+        if self.mode == IoMode::Mapped || self.allocated() <= self.end() {
             return Ok(0);
         }
-        self.cut_ahead(&*self.open(Access::Write)?)?;
-        Ok(ahead)
+        self.cut_ahead(&*self.open(Access::Write)?)
     }
 
     /// Gives back the blocks behind the published end. The caller holds `allocating`.
-    fn cut_ahead(&self, file: &dyn DiskFile) -> Result<()> {
+    fn cut_ahead(&self, file: &dyn DiskFile) -> Result<u64> {
+        file.set_len(self.end()).at("cut", &self.place.lock().path)?;
+        Ok(self.no_longer_ahead())
+    }
+
+    /// Counts no blocks behind the published end any more, and says how many bytes of them there were: they were cut, or go
+    /// with the file. The caller holds `allocating`.
+    fn no_longer_ahead(&self) -> u64 {
         let end = self.end();
-        file.set_len(end).at("cut", &self.place.lock().path)?;
-        self.allocated.store(end, Ordering::Release);
-        Ok(())
+        self.allocated.swap(end, Ordering::AcqRel).saturating_sub(end)
+    }
+
+    /// Gives up the blocks behind the published end of a retired file, and says how many bytes that is, once.
+    pub(crate) fn give_up_ahead(&self) -> u64 {
+        let _has_sink = self.allocating.lock();
+        self.no_longer_ahead()
     }
 
     /// Notes that what is open will not see more bytes than `end`.
