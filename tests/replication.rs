@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use common::{MODES, batch, change, open, options, plain, stored};
+use common::{MODES, TestClock, batch, change, open, options, plain, stored};
 use idemlog::{
     AppendOptions, Batch, BatchBuilder, ControlRecord, Durability, Error, ErrorCode, IoMode, LeaderEpoch,
     Log, LogDir, Offset, Origin, ProducerEpoch, ProducerId, ProducerInfo, ProducerStates, RecordCheck,
@@ -216,7 +216,9 @@ fn a_replica_that_begins_late_answers_every_duplicate_that_its_leader_answers() 
 fn producers_are_exported_as_of_the_batch_that_holds_the_offset() {
     for mode in MODES {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (leading, following) = (open(one.path(), mode), open(other.path(), mode));
+        // Both exports say when each producer was seen.
+        let at_a_time = |path| LogDir::open(path, options(mode).clock(TestClock::at(1_000_000))).unwrap();
+        let (leading, following) = (at_a_time(one.path()), at_a_time(other.path()));
         let (leader, follower) = (without_a_head(&leading), following.partition("t", 0).unwrap());
         let at = |offset: i64| leader.export_producers_at(Offset(offset));
         let begins = [6, 7, 8, 9].map(|offset| at(offset).unwrap().offset.0);

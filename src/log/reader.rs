@@ -14,7 +14,8 @@ use crate::types::Offset;
 /// Batches in order of their offsets. Holds what it reads: truncation and deletion do not change what it returned.
 ///
 /// Ends (`None`) at the high watermark, and goes on when called again after more was appended. That of a poisoned log, where
-/// nothing comes any more, ends with [`Error::Poisoned`].
+/// nothing comes any more, ends with [`Error::Poisoned`]. An error leaves the reader where it is: whoever calls it again gets the
+/// same one until its cause is gone, or [`seek`](Self::seek) goes past it.
 #[derive(Clone, Debug)]
 pub struct Reader {
     shared: Arc<Shared>,
