@@ -12,6 +12,7 @@ use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnT
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -294,6 +295,36 @@ fn a_waiting_fetch_is_answered_when_a_batch_comes() {
     let response = connection.receive::<FetchRequest>(11, 9);
     assert!(response.responses[0].partitions[0].records.as_ref().is_some_and(|records| !records.is_empty()));
     assert!(began.elapsed() < Duration::from_secs(30), "did not wait to the end");
+}
+
+/// A read ends with its segment, and with what the client takes of a partition. The fetch then waited for as much as the client
+/// would rather have, which no batch could bring: at each end of a segment consumers stood still.
+#[test]
+fn a_fetch_that_more_batches_would_not_fill_does_not_wait_for_them() {
+    let (_data, _broker, mut connection) = broker_with_topic();
+    (0..3).for_each(|_| assert_eq!(produce(&mut connection, ALL, batch()).error_code, 0));
+    let mut request = fetch_request(0, Duration::from_secs(60)).with_min_bytes(1 << 20);
+    request.topics[0].partitions[0].partition_max_bytes = 1;
+    let began = Instant::now();
+    let response = connection.call(11, &request);
+    let records = response.responses[0].partitions[0].records.as_ref().unwrap();
+    assert_eq!(records.len(), batch().len(), "the first batch, however large");
+    assert!(began.elapsed() < Duration::from_secs(30), "waited for nothing");
+}
+
+#[test]
+fn a_fetch_without_room_for_all_partitions_tells_the_offsets_of_the_others() {
+    let (_data, _broker, mut connection) = broker_with_topic();
+    assert_eq!(produce(&mut connection, ALL, batch()).error_code, 0);
+    let mut request = fetch_request(0, Duration::ZERO).with_max_bytes(0);
+    let partition = request.topics[0].partitions[0].clone();
+    request.topics[0].partitions.push(partition);
+    let response = connection.call(11, &request);
+    let told = |at: usize| {
+        let partition: &PartitionData = &response.responses[0].partitions[at];
+        (partition.error_code, partition.high_watermark, partition.records.as_ref().map(Bytes::len))
+    };
+    assert_eq!((told(0), told(1)), ((0, 1, Some(batch().len())), (0, 1, Some(0))));
 }
 
 #[test]

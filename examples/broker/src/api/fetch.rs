@@ -47,7 +47,8 @@ async fn reply(
     loop {
         let (reading, asked) = (Arc::clone(&broker), Arc::clone(&body));
         let found = blocking(move || Found::read(&reading.topics, &asked)).await?;
-        let is_due = found.bytes >= min_bytes || found.has_error || Instant::now() >= deadline;
+        let is_full = found.bytes >= min_bytes || found.has_more;
+        let is_due = is_full || found.has_error || Instant::now() >= deadline;
         if is_due || broker.is_stopping() {
             return encode(&request, found.topics).map(Some);
         }
@@ -65,6 +66,8 @@ struct Found {
     topics: Vec<(TopicName, Vec<PartitionData>)>,
     bytes: usize,
     has_error: bool,
+    /// Whether a partition has more than its part of this answer may hold: what there is to wait for would not be in it.
+    has_more: bool,
     only_committed: bool,
     /// Resolve when there is more.
     waits: Vec<TailWait>,
@@ -89,20 +92,23 @@ impl Found {
     }
 
     /// The batches of a partition. The first one of a response is there however large it is, so that a consumer never
-    /// stands still.
+    /// stands still. Where nothing is left of the limit only the offsets are read.
     fn partition(
         &mut self,
         log: &Log,
         asked: &FetchPartition,
         limit: usize,
     ) -> Result<PartitionData, ErrorCode> {
-        let left = limit.saturating_sub(self.bytes);
+        let (left, from) = (limit.saturating_sub(self.bytes), Offset(asked.fetch_offset));
         let wanted = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(left);
-        let mut fetched = self.read_log(log, Offset(asked.fetch_offset), wanted)?;
-        self.waits.push(log.readable(fetched.high_watermark));
-        let fits = self.bytes == 0 || fetched.bytes.len() <= wanted;
-        if !fits {
+        let is_first = self.bytes == 0;
+        let mut fetched = self.read_log(log, from, if is_first { wanted.max(1) } else { wanted })?;
+        let end = if self.only_committed { fetched.last_stable } else { fetched.high_watermark };
+        self.has_more |= !fetched.bytes.is_empty() && fetched.next_offset < end;
+        self.waits.push(self.wait_at(log, end.max(from)));
+        if !is_first && fetched.bytes.len() > wanted {
             (fetched.bytes, fetched.aborted) = (bytes::Bytes::new(), Vec::new());
+            self.has_more = true;
         }
         self.bytes += fetched.bytes.len();
         Ok(PartitionData::default()
@@ -118,6 +124,10 @@ impl Found {
         let fetched =
             if self.only_committed { log.read_committed(from, max_bytes) } else { log.read(from, max_bytes) };
         fetched.map_err(|error| error.code())
+    }
+
+    fn wait_at(&self, log: &Log, offset: Offset) -> TailWait {
+        if self.only_committed { log.readable_committed(offset) } else { log.readable(offset) }
     }
 }
 
