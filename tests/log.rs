@@ -350,6 +350,10 @@ fn a_timestamp_is_found_where_it_comes_first_in_whatever_order_they_come() {
             let found = log.offset_for_timestamp(wanted).unwrap();
             assert_eq!(found.map(|found| (found.offset, found.timestamp)), expected, "{what}, {wanted:?}");
         }
+        let first_of_largest = |a: (_, _), b: (_, _)| if b.1 > a.1 { b } else { a };
+        let latest = log.offset_of_max_timestamp().unwrap();
+        let expected = all.into_iter().reduce(first_of_largest);
+        assert_eq!(latest.map(|latest| (latest.offset, latest.timestamp)), expected, "{what}");
     };
     let append = |log: &Log, at: i64| {
         let record = |at| RecordBuilder::new().timestamp(Timestamp(1_000 + at / 8 - at % 4 * 2)).value("v");
@@ -360,6 +364,7 @@ fn a_timestamp_is_found_where_it_comes_first_in_whatever_order_they_come() {
         let data = tempfile::tempdir().unwrap();
         let log_dir = open(data.path(), mode);
         let log = log_dir.partition("t", 0).unwrap();
+        check(&log, "empty");
         (0..300).for_each(|at| append(&log, at));
         assert!(log.metrics().segments > 3);
         check(&log, "filled");

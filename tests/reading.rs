@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use common::{MODES, batch, open, options, plain, small, stored};
 use idemlog::sim::{Fault, Oldest, Operation, SimDisk};
 use idemlog::{
-    AppendOptions, Durability, Error, Fetched, IoMode, LeaderEpoch, Log, LogDir, Offset, Origin, RecordCheck,
-    Result, UncheckedBatch,
+    AppendOptions, BatchBuilder, Compression, Durability, Error, Fetched, IoMode, LeaderEpoch, Log, LogDir,
+    Offset, Origin, RecordBuilder, RecordCheck, Result, Timestamp, TimestampType, UncheckedBatch,
 };
 
 /// Longer than anything takes that does not hang.
@@ -271,4 +271,77 @@ fn a_read_of_no_bytes_tells_the_offsets_and_looks_at_no_batch() {
         assert!(fetched.bytes.is_empty());
     }
     assert!(is_out_of_range(log.read(Offset(0), 0)) && is_out_of_range(log.read(Offset(4), 0)));
+}
+
+/// What readers see of `all`, the batches with their records: whole ones below `end`, records from `start` on.
+fn seen(
+    all: &[Vec<(Offset, Timestamp)>],
+    start: Offset,
+    end: Offset,
+) -> impl Iterator<Item = (Offset, Timestamp)> {
+    let whole = all.iter().filter(move |batch| batch.last().is_some_and(|&(last, _)| last < end));
+    whole.flatten().copied().filter(move |&(offset, _)| offset >= start)
+}
+
+#[test]
+fn records_are_found_by_time_among_those_that_readers_see() {
+    let rising = |at: i64| 1_000 + at;
+    let falling = |at: i64| 1_000 - at;
+    let equal = |_| 1_000;
+    let waves = |at: i64| 1_000 + at / 8 - at % 4 * 2;
+    let none = |_| -1;
+    let early = |at: i64| if at == 17 { 9_000 } else { 1_000 + at };
+    let times: [fn(i64) -> i64; 6] = [rising, falling, equal, waves, none, early];
+    for (case, time) in times.into_iter().enumerate() {
+        for mode in MODES {
+            let data = tempfile::tempdir().unwrap();
+            let logs = options(mode).log(small(mode).segment_bytes(1500));
+            let dir = LogDir::open(data.path(), logs).unwrap();
+            let log = dir.partition("t", 0).unwrap();
+            for at in 0..40 {
+                let record =
+                    |at| RecordBuilder::new().timestamp(Timestamp(time(at))).value("a value of some length");
+                let batch =
+                    (0..3).map(|of| record(3 * at + of)).fold(BatchBuilder::new(), BatchBuilder::push);
+                log.append(&batch.build().unwrap()).unwrap();
+            }
+            assert!(log.metrics().segments > 2);
+            let all: Vec<Vec<_>> = log
+                .reader(Offset(0))
+                .unwrap()
+                .map(|batch| batch.unwrap().into_records().map(|record| record.unwrap()))
+                .map(|records| records.map(|record| (record.offset(), record.timestamp())).collect())
+                .collect();
+            for start in [0, 1, 52, 119] {
+                log.set_high_watermark(Offset(120));
+                log.delete_records(Offset(start)).unwrap();
+                for end in (start..=120).rev().step_by(2) {
+                    log.set_high_watermark(Offset(end));
+                    let what = format!("case {case}, {mode:?}, {start}..{end}");
+                    let seen = || seen(&all, Offset(start), Offset(end));
+                    let latest = seen().reduce(|one, other| if other.1 > one.1 { other } else { one });
+                    let found = log.offset_of_max_timestamp().unwrap();
+                    assert_eq!(found.map(|found| (found.offset, found.timestamp)), latest, "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_largest_time_is_the_first_records_where_the_log_or_the_compressor_changed_them() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), MODES[0]);
+    let log = dir.partition("t", 0).unwrap();
+    let record = |timestamp| RecordBuilder::new().timestamp(Timestamp(timestamp)).value("value");
+    let batch = || BatchBuilder::new().push(record(5)).push(record(9)).push(record(9));
+    log.append(&batch().compression(Compression::Gzip).build().unwrap()).unwrap();
+    let latest = log.offset_of_max_timestamp().unwrap().unwrap();
+    assert_eq!((latest.offset, latest.timestamp), (Offset(1), Timestamp(9)));
+
+    log.set_options((*log.options()).clone().timestamp_type(TimestampType::LogAppendTime)).unwrap();
+    log.append(&batch().build().unwrap()).unwrap();
+    assert_eq!(log.offset_of_max_timestamp().unwrap().unwrap().offset, Offset(3), "of all three the same");
+    log.close().unwrap();
+    assert!(matches!(log.offset_of_max_timestamp(), Err(Error::Closed)));
 }

@@ -36,6 +36,7 @@ pub(crate) mod reserve;
 mod retention;
 mod snapshots;
 mod tail;
+mod timestamps;
 mod transactions;
 mod truncate;
 mod waiting;
@@ -56,7 +57,7 @@ pub use metrics::{FailedChore, LogMetrics};
 pub use options::{CorruptionPolicy, Durability, LogOptions};
 pub use pending::Pending;
 pub use producer_states::ProducerStates;
-pub use read::{Fetched, OffsetAndTimestamp};
+pub use read::Fetched;
 pub use reader::Reader;
 pub use recovery::{BelowStart, Cut, CutReason, RecoveryReport};
 pub(crate) use recovery::{
@@ -64,6 +65,7 @@ pub(crate) use recovery::{
 };
 pub use replicated::Replicated;
 pub(crate) use snapshots::{list as list_snapshots, read_file as read_snapshot};
+pub use timestamps::OffsetAndTimestamp;
 pub use waiting::TailWait;
 
 use crate::epoch::LeaderEpochs;

@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::bound::Bound;
 use super::{Log, Reader, Shared};
-use crate::batch::{BatchHeader, Batches, DEFAULT_MAX_DECOMPRESSED, find_record};
+use crate::batch::Batches;
 use crate::error::{CorruptionKind, Error, Result};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
 use crate::transaction::AbortedTransaction;
-use crate::types::{Offset, Timestamp};
+use crate::types::Offset;
 
 /// What [`Log::read`] found: batches back to back, as they are stored.
 ///
@@ -55,15 +55,6 @@ impl Fetched {
     pub fn lent_batches(&self) -> Batches<&[u8]> {
         Batches::lent(&self.bytes)
     }
-}
-
-/// An offset, and the timestamp of the record that has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OffsetAndTimestamp {
-    /// The record's offset.
-    pub offset: Offset,
-    /// Its timestamp.
-    pub timestamp: Timestamp,
 }
 
 impl Log {
@@ -159,40 +150,6 @@ impl Log {
         self.shared.check_range(from)?;
         Ok(Reader::new(Arc::clone(&self.shared), from))
     }
-
-    /// The first record whose timestamp is `timestamp` or later, among those that readers see. `None` if there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Corrupt`] where a batch on the way cannot be read; the disk's.
-    pub fn offset_for_timestamp(&self, timestamp: Timestamp) -> Result<Option<OffsetAndTimestamp>> {
-        let shared = &self.shared;
-        shared.check_readable()?;
-        shared.in_present_log(shared.watermarks.log_start(), || shared.first_from(timestamp))
-    }
-}
-
-/// The first record of `segment` in [`start`, `end`) that is as late as `timestamp`.
-fn first_at(
-    segment: &Arc<Segment>,
-    timestamp: Timestamp,
-    start: Offset,
-    end: Offset,
-    max_decompressed: usize,
-) -> Result<Option<OffsetAndTimestamp>> {
-    let mut cursor = segment.cursor_at_time(timestamp, start)?;
-    let mut scratch = Vec::new();
-    let is_wanted = |header: &BatchHeader| header.base_offset >= end || header.max_timestamp >= timestamp;
-    while let Some(batch) = cursor.seek(is_wanted)?.filter(|batch| batch.header.base_offset < end) {
-        cursor.pass(&batch);
-        let is_late = |offset, at| at >= timestamp && offset >= start;
-        let found = find_record(&batch.header, cursor.slice(&batch), max_decompressed, &mut scratch, is_late)
-            .map_err(|error| cursor.invalid_at(batch.position, error))?;
-        if let Some((offset, timestamp)) = found {
-            return Ok(Some(OffsetAndTimestamp { offset, timestamp }));
-        }
-    }
-    Ok(None)
 }
 
 /// A batch at a position and an offset where it cannot stand.
@@ -225,27 +182,6 @@ fn take_batches(mut cursor: BatchCursor, limit: Offset, max_bytes: usize) -> Res
 }
 
 impl Shared {
-    /// The first record as late as `timestamp`, among those that readers see.
-    fn first_from(&self, timestamp: Timestamp) -> Result<Option<OffsetAndTimestamp>> {
-        let (start, end) = (self.watermarks.log_start(), self.watermarks.high_watermark());
-        // A smaller limit is for what clients send from now on: what is in the log is there.
-        let max_decompressed = self.admission.max_decompressed_bytes().max(DEFAULT_MAX_DECOMPRESSED);
-        let segments = self.segments.load();
-        // What was deleted may be damaged.
-        let first = segments.partition_point(|segment| segment.base_offset() <= start).saturating_sub(1);
-        for segment in segments[first..].iter().take_while(|segment| segment.base_offset() < end) {
-            let summary = segment.summary()?;
-            let is_late = summary.next_offset > start && summary.largest_timestamp >= timestamp;
-            let found =
-                if is_late { first_at(segment, timestamp, start, end, max_decompressed)? } else { None };
-            self.count_open(segment);
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
-    }
-
     /// Reads; again where a segment on the way left the log meanwhile, by truncation or retention. Those swap the list of
     /// segments under the append lock.
     pub(super) fn in_present_log<T>(&self, got: Offset, read: impl Fn() -> Result<T>) -> Result<T> {
@@ -451,7 +387,7 @@ impl Shared {
     }
 
     /// Counts a segment that was opened to be read, so that it is given back when there are too many.
-    fn count_open(&self, segment: &Arc<Segment>) {
+    pub(super) fn count_open(&self, segment: &Arc<Segment>) {
         if !segment.is_counted() && !self.is_appenders(&self.segments.load(), segment) {
             self.environment.held.count(segment);
             self.counters.indexes_rebuilt.add(u64::from(segment.take_rebuilt()));

@@ -366,6 +366,13 @@ impl Segment {
         }
     }
 
+    /// An offset in a batch that ends below `end`, and before which all timestamps are smaller than its own; the base offset
+    /// where the index knows of none.
+    pub(crate) fn latest_before(self: &Arc<Self>, end: Offset) -> Result<Offset> {
+        let last = self.look_up(|indexes| indexes.time.last_before(end))?;
+        Ok(last.map_or(self.base_offset, |(_, offset)| offset))
+    }
+
     /// A cursor as [`cursor_at`](Self::cursor_at) gives it, by an index entry, which is believed only if a batch that
     /// begins at or below `target` lies where it points; else the segment is walked from its beginning.
     fn cursor_from(

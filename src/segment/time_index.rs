@@ -102,6 +102,12 @@ impl TimeIndex {
         self.entries.last().map(|entry| self.unpack(entry))
     }
 
+    /// The last entry with an offset below `end`, which mostly is one of the last few.
+    pub(crate) fn last_before(&self, end: Offset) -> Option<(Timestamp, Offset)> {
+        let entries = (0..self.len()).rev().filter_map(|at| self.entries.get(at));
+        entries.map(|entry| self.unpack(entry)).find(|&(_, offset)| offset < end)
+    }
+
     /// How many more entries fit before the last one, whose slot is kept. With none left the segment must be rolled.
     pub(crate) fn left(&self) -> usize {
         self.entries.capacity().saturating_sub(self.len() + 1)

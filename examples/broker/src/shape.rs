@@ -43,6 +43,10 @@ const FETCH: &[Field] = &[
 const LIST_OFFSETS: &[Field] =
     &[Fixed(4), Since(2, &Fixed(1)), Array(&[String, Array(&[Fixed(4), Since(4, &Fixed(4)), Fixed(8)])])];
 
+/// From version 6 on.
+const COMPACT_LIST_OFFSETS: &[Field] =
+    &[Fixed(5), CompactArray(&[CompactString, CompactArray(&[Fixed(16), Tags]), Tags]), Tags];
+
 const CREATE_TOPICS: &[Field] =
     &[Array(&[String, Fixed(6), Array(&[Fixed(4), Array(&[Fixed(4)])]), Array(&[String, String])])];
 
@@ -52,11 +56,12 @@ const ADD_PARTITIONS_TO_TXN: &[Field] = &[String, Fixed(10), Array(&[String, Arr
 
 const DESCRIBE_PRODUCERS: &[Field] = &[CompactArray(&[CompactString, CompactArray(&[Fixed(4)]), Tags]), Tags];
 
-fn fields(api: ApiKey) -> &'static [Field] {
+fn fields(api: ApiKey, version: i16) -> &'static [Field] {
     match api {
         ApiKey::Produce => PRODUCE,
         ApiKey::Fetch => FETCH,
-        ApiKey::ListOffsets => LIST_OFFSETS,
+        ApiKey::ListOffsets if version < 6 => LIST_OFFSETS,
+        ApiKey::ListOffsets => COMPACT_LIST_OFFSETS,
         ApiKey::CreateTopics => CREATE_TOPICS,
         ApiKey::Metadata | ApiKey::DeleteTopics => NAMES,
         ApiKey::AddPartitionsToTxn => ADD_PARTITIONS_TO_TXN,
@@ -67,7 +72,7 @@ fn fields(api: ApiKey) -> &'static [Field] {
 
 /// Refuses a request whose arrays claim more elements than are there, or than one request may have.
 pub(crate) fn check(api: ApiKey, version: i16, body: &[u8]) -> anyhow::Result<()> {
-    Walk { version, rest: body, elements: 0 }.fields(fields(api))
+    Walk { version, rest: body, elements: 0 }.fields(fields(api, version))
 }
 
 struct Walk<'a> {

@@ -249,9 +249,14 @@ fn offsets_are_found_by_end_and_by_time() {
     for timestamp in [1_000, 2_000, 3_000] {
         assert_eq!(produce(&mut connection, ALL, stored_at(timestamp)).error_code, 0);
     }
+    assert_eq!(offset(&mut connection, -3), 2);
     for (timestamp, expected) in [(-2, 0), (-1, 3), (0, 0), (1_000, 0), (1_001, 1), (3_000, 2), (3_001, -1)] {
         assert_eq!(offset(&mut connection, timestamp), expected, "{timestamp}");
     }
+    assert_eq!(produce(&mut connection, ALL, stored_at(2_500)).error_code, 0);
+    let latest = connection.call(7, &list_offsets_request(-3));
+    let partition = &latest.topics[0].partitions[0];
+    assert_eq!((partition.error_code, partition.offset, partition.timestamp), (0, 2, 3_000));
 }
 
 #[test]

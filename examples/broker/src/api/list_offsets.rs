@@ -1,8 +1,8 @@
-//! ListOffsets: the first offset, the end, or the first offset at or after a time.
+//! ListOffsets: the first offset, the end, the first offset at or after a time, or that of the latest time.
 
 use std::sync::Arc;
 
-use idemlog::{Error, ErrorCode, Log, OffsetAndTimestamp, Timestamp};
+use idemlog::{ErrorCode, Log, OffsetAndTimestamp, Timestamp};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::{
@@ -19,6 +19,8 @@ use crate::topics::Topics;
 const LATEST: i64 = -1;
 /// Stands in the place of a time for the log's first offset.
 const EARLIEST: i64 = -2;
+/// Stands in the place of a time for the record with the latest one (KIP-734).
+const MAX_TIMESTAMP: i64 = -3;
 /// The answer when no record is as late as asked for, and the timestamp where none was asked for.
 const NONE: i64 = -1;
 
@@ -44,18 +46,15 @@ fn topic(topics: &Topics, asked: ListOffsetsTopic, only_committed: bool) -> List
 /// The offset asked for, and the time of its record.
 fn look_up(log: &Log, timestamp: i64, only_committed: bool) -> Result<(i64, i64), i16> {
     let end = if only_committed { log.last_stable_offset() } else { log.high_watermark() };
-    match timestamp {
-        LATEST => Ok((end.0, NONE)),
-        EARLIEST => Ok((log.log_start_offset().0, NONE)),
-        0.. => log
-            .offset_for_timestamp(Timestamp(timestamp))
-            .map(|found| {
-                let found = found.filter(|found| found.offset < end);
-                found.map_or((NONE, NONE), |OffsetAndTimestamp { offset, timestamp }| (offset.0, timestamp.0))
-            })
-            .map_err(|error: Error| error.code().number()),
-        _ => Err(ResponseError::InvalidRequest.code()),
-    }
+    let found = match timestamp {
+        LATEST => return Ok((end.0, NONE)),
+        EARLIEST => return Ok((log.log_start_offset().0, NONE)),
+        MAX_TIMESTAMP => log.offset_of_max_timestamp(),
+        0.. => log.offset_for_timestamp(Timestamp(timestamp)),
+        _ => return Err(ResponseError::InvalidRequest.code()),
+    };
+    let found = found.map_err(|error| error.code().number())?.filter(|found| found.offset < end);
+    Ok(found.map_or((NONE, NONE), |OffsetAndTimestamp { offset, timestamp }| (offset.0, timestamp.0)))
 }
 
 fn answered(

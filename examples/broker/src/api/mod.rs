@@ -28,12 +28,12 @@ use crate::request::Request;
 /// The second half of a request: resolves to the answer, if there is to be one. An error closes the connection.
 pub(crate) type Reply = Pin<Box<dyn Future<Output = anyhow::Result<Option<Frame>>> + Send>>;
 
-/// What is served. The versions end before the compact encoding where a request has arrays, unless it never had another;
-/// see [`crate::shape`].
+/// What is served. The versions end before the compact encoding where a request has arrays, unless it never had another, or a
+/// later version asks for more; see [`crate::shape`].
 pub(crate) const SERVED: [(ApiKey, VersionRange); 12] = [
     (ApiKey::Produce, versions(3, 8)),
     (ApiKey::Fetch, versions(4, 11)),
-    (ApiKey::ListOffsets, versions(1, 5)),
+    (ApiKey::ListOffsets, versions(1, 7)),
     (ApiKey::Metadata, versions(0, 8)),
     (ApiKey::FindCoordinator, versions(0, 3)),
     (ApiKey::ApiVersions, versions(0, 3)),
