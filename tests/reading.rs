@@ -283,6 +283,7 @@ fn seen(
     whole.flatten().copied().filter(move |&(offset, _)| offset >= start)
 }
 
+/// Where a high watermark lay inside of a batch, records were found by time that no reader saw.
 #[test]
 fn records_are_found_by_time_among_those_that_readers_see() {
     let rising = |at: i64| 1_000 + at;
@@ -322,6 +323,15 @@ fn records_are_found_by_time_among_those_that_readers_see() {
                     let latest = seen().reduce(|one, other| if other.1 > one.1 { other } else { one });
                     let found = log.offset_of_max_timestamp().unwrap();
                     assert_eq!(found.map(|found| (found.offset, found.timestamp)), latest, "{what}");
+                    for wanted in [-1, 990, 1_000, 1_003, 1_050, 9_000].map(Timestamp) {
+                        let first = seen().find(|&(_, timestamp)| timestamp >= wanted);
+                        let found = log.offset_for_timestamp(wanted).unwrap();
+                        assert_eq!(
+                            found.map(|found| (found.offset, found.timestamp)),
+                            first,
+                            "{what}, {wanted:?}"
+                        );
+                    }
                 }
             }
         }

@@ -128,7 +128,7 @@ impl Seen {
         let Range { start, end } = self.offsets;
         let mut cursor = segment.cursor_at_time(timestamp, start)?;
         let is_wanted = |header: &BatchHeader| header.base_offset >= end || header.max_timestamp >= timestamp;
-        while let Some(batch) = cursor.seek(is_wanted)?.filter(|batch| batch.header.base_offset < end) {
+        while let Some(batch) = cursor.seek(is_wanted)?.filter(|batch| batch.header.next_offset() <= end) {
             cursor.pass(&batch);
             let found = self.find(&cursor, &batch, |found| found.timestamp >= timestamp)?;
             if found.is_some() {
