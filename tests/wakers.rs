@@ -110,6 +110,37 @@ fn a_waker_may_close_the_log_whose_closing_wakes_it() {
     assert_eq!(is_done.recv_timeout(SOON), Ok(true));
 }
 
+/// A waker that closed the directory on one of its own background threads had that thread wait for its own end: the closing
+/// panicked, without the marker of a clean shutdown, and kept the lock.
+#[test]
+fn a_waker_may_close_the_directory_on_one_of_its_background_threads() {
+    struct Closes(LogDir, Mutex<Sender<idemlog::Result<()>>>);
+    impl Wake for Closes {
+        fn wake(self: Arc<Self>) {
+            let closed = self.0.close();
+            let _ = self.1.lock().send(closed);
+        }
+    }
+    for threads in 1..3 {
+        let disk = SimDisk::new(IoMode::Mapped);
+        let options = options(IoMode::Mapped).disk(Arc::new(disk.clone())).background_threads(threads);
+        let dir = LogDir::open("/data", options.clone()).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let (closes, is_closed) = channel();
+        let waker = Waker::from(Arc::new(Closes(dir, Mutex::new(closes))));
+        let mut submit = || {
+            let mut pending = Box::pin(log.submit(&[plain("waits")], AppendOptions::default()).unwrap());
+            let is_pending = pending.as_mut().poll(&mut Context::from_waker(&waker)).is_pending();
+            is_pending.then_some(pending)
+        };
+        // The thread may be faster.
+        let _pending = std::iter::repeat_with(&mut submit).flatten().next();
+        is_closed.recv_timeout(SOON).unwrap().unwrap();
+        assert!(disk.exists(Path::new("/data/.kafka_cleanshutdown")).unwrap());
+        LogDir::open("/data", options).unwrap();
+    }
+}
+
 /// A deletion told those who wait while it held what whoever creates a partition needs.
 #[test]
 fn a_waker_may_create_a_partition_in_place_of_the_one_whose_deletion_wakes_it() {

@@ -381,7 +381,10 @@ impl LogDir {
         let partitions: Vec<Log> = inner.partitions.read().values().cloned().collect();
         let closed = close_all(&partitions, inner.options.closing_thread_count());
         inner.environment.queue.close();
-        for thread in std::mem::take(&mut *inner.threads.lock()) {
+        // A waker may close on one of the threads themselves. In a log that is closed it has nothing more to do.
+        let this = thread::current().id();
+        let threads = std::mem::take(&mut *inner.threads.lock());
+        for thread in threads.into_iter().filter(|other| other.thread().id() != this) {
             // A thread that panicked has said so; there is nothing left to do for it.
             let _ = thread.join();
         }
