@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use common::{batch, options, plain};
 use idemlog::sim::{Fault, Operation, SimDisk};
-use idemlog::{AppendOptions, Disk, Error, IoMode, Log, LogDir, Offset, TailWait};
+use idemlog::{
+    AppendOptions, AppendOutcome, BatchBuilder, Disk, Error, IoMode, Log, LogDir, Offset, Producer, TailWait,
+};
 use parking_lot::Mutex;
 
 /// Longer than anything takes that does not hang.
@@ -139,6 +141,37 @@ fn a_waker_may_close_the_directory_on_one_of_its_background_threads() {
         assert!(disk.exists(Path::new("/data/.kafka_cleanshutdown")).unwrap());
         LogDir::open("/data", options).unwrap();
     }
+}
+
+/// A producer held a lock over the append, in the middle of which wakers are called: one that appended by the same producer
+/// waited for itself for ever.
+#[test]
+fn a_waker_that_appends_by_the_producer_whose_append_wakes_it_is_refused() {
+    struct Appends(Arc<Producer>, Log, Mutex<Sender<idemlog::Result<()>>>);
+    impl Wake for Appends {
+        fn wake(self: Arc<Self>) {
+            let Self(producer, log, done) = &*self;
+            let appended =
+                producer.append(log, BatchBuilder::new().record("k", "woken")).map(drop::<AppendOutcome>);
+            let retried = producer.retry(log).map(drop::<Option<AppendOutcome>>);
+            done.lock().send(appended).unwrap();
+            done.lock().send(retried).unwrap();
+        }
+    }
+    let (done, is_done) = channel();
+    let appender = std::thread::spawn(move || {
+        let (_disk, dir, log) = open();
+        let producer = Arc::new(dir.producer("p").unwrap());
+        let waker = Waker::from(Arc::new(Appends(Arc::clone(&producer), log.clone(), Mutex::new(done))));
+        let mut pending = pin!(log.submit(&[plain("waits")], AppendOptions::default()).unwrap());
+        let _ = pending.as_mut().poll(&mut Context::from_waker(&waker));
+        let append = |value: &str| producer.append(&log, BatchBuilder::new().record("k", value));
+        [append("first"), append("second")].map(|appended| appended.unwrap().base_offset())
+    });
+    for _ in 0..2 {
+        assert!(matches!(is_done.recv_timeout(SOON), Ok(Err(Error::Unsettled))));
+    }
+    assert_eq!(appender.join().unwrap(), [Offset(2), Offset(3)]);
 }
 
 /// A deletion told those who wait while it held what whoever creates a partition needs.

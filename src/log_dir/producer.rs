@@ -1,9 +1,10 @@
 //! A producer for programs that embed both ends.
 
+use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, ReentrantMutex};
 
 use crate::batch::{Batch, BatchBuilder};
 use crate::error::{Error, Result};
@@ -41,7 +42,7 @@ pub struct Producer {
     id: ProducerId,
     epoch: ProducerEpoch,
     /// Locked one by one over appends: what waits for one partition's disk does not hold up the others.
-    partitions: Mutex<HashMap<TopicPartition, Arc<Mutex<State>>>>,
+    partitions: Mutex<HashMap<TopicPartition, Arc<ReentrantMutex<RefCell<State>>>>>,
 }
 
 /// Where the producer is in one partition.
@@ -106,7 +107,8 @@ impl Producer {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsettled`] while an earlier batch is; nothing is sent. [`Error::SequencesExhausted`] behind sequence
+    /// [`Error::Unsettled`] while an earlier batch is, also in a waker that an append or a retry of this producer in the same
+    /// partition calls; nothing is sent. [`Error::SequencesExhausted`] behind sequence
     /// 2^31-1 under [`SequenceRule::Increasing`](crate::SequenceRule::Increasing): take another name.
     /// [`Error::Rejected`] when a newer incarnation has fenced this one, or when the partition has lost, by a truncation,
     /// what this producer stored there, or forgotten this producer; [`Error::InvalidBatch`]: this call has stored nothing, and the next one goes on behind
@@ -115,10 +117,11 @@ impl Producer {
     pub fn append(&self, log: &Log, batch: BatchBuilder) -> Result<AppendOutcome> {
         let state = {
             let mut partitions = self.partitions.lock();
-            let begin = || Arc::new(Mutex::new(self.begin(log)));
+            let begin = || Arc::new(ReentrantMutex::new(RefCell::new(self.begin(log))));
             Arc::clone(partitions.entry(log.name().clone()).or_insert_with(begin))
         };
-        let mut state = state.lock();
+        let state = state.lock();
+        let mut state = to_change(&state)?;
         if state.unsettled.is_some() {
             return Err(Error::Unsettled);
         }
@@ -142,7 +145,8 @@ impl Producer {
     pub fn retry(&self, log: &Log) -> Result<Option<AppendOutcome>> {
         let state = self.partitions.lock().get(log.name()).cloned();
         let Some(state) = state else { return Ok(None) };
-        let mut state = state.lock();
+        let state = state.lock();
+        let mut state = to_change(&state)?;
         if state.unsettled.is_some() { self.settle(&mut state, log).map(Some) } else { Ok(None) }
     }
 
@@ -170,6 +174,11 @@ impl Producer {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The state, unless its holder is in the middle of an append, which called a waker that has come here.
+fn to_change(state: &RefCell<State>) -> Result<RefMut<'_, State>> {
+    state.try_borrow_mut().map_err(|_| Error::Unsettled)
 }
 
 fn is_increasing(log: &Log) -> bool {
