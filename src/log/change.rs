@@ -15,7 +15,7 @@ impl<F: FnMut()> Drop for OnPanic<F> {
 }
 
 #[inline(always)]
-fn watched<T>(change: impl FnOnce() -> T, on_panic: impl FnMut()) -> T {
+pub(super) fn watched<T>(change: impl FnOnce() -> T, on_panic: impl FnMut()) -> T {
     let watch = OnPanic(on_panic);
     let result = change();
     std::mem::forget(watch);

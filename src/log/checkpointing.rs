@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
 
+use super::change::watched;
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
 
@@ -87,10 +88,11 @@ impl Checkpointing {
         // Before anything is looked at: what moves from here on is for the next.
         let asked = self.asked.load(Ordering::Acquire);
         self.stale.store(false, Ordering::Release);
-        let written = match checkpointer.upgrade() {
+        let write = || match checkpointer.upgrade() {
             Some(checkpointer) if !turn.has_left => checkpointer.write_checkpoints(),
             _ => Err(Error::Closed),
         };
+        let written = watched(write, || self.set_stale());
         match &written {
             Ok(()) => turn.served = asked,
             Err(_) => self.set_stale(),
@@ -101,6 +103,7 @@ impl Checkpointing {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc::{Receiver, Sender, channel};
@@ -148,5 +151,25 @@ mod tests {
             assert_eq!(failed, 1);
         });
         assert_eq!(files.writes.load(Ordering::Relaxed), 3);
+    }
+
+    /// A disk that panicked had what was to be written taken for written.
+    #[test]
+    fn what_a_panic_kept_from_the_files_is_still_to_be_written() {
+        #[derive(Debug)]
+        struct Panics;
+        impl Checkpointer for Panics {
+            fn write_checkpoints(&self) -> Result<()> {
+                std::panic::resume_unwind(Box::new("no disk"));
+            }
+        }
+        let checkpoints = Checkpointing::default();
+        let panics = Arc::new(Panics);
+        checkpoints.write_by(Arc::<Panics>::downgrade(&panics) as Weak<dyn Checkpointer>);
+        checkpoints.set_stale();
+        for _ in 0..2 {
+            let written = catch_unwind(AssertUnwindSafe(|| checkpoints.write_if_stale()));
+            assert!(written.is_err(), "the second one writes again");
+        }
     }
 }
