@@ -42,7 +42,10 @@ impl Shared {
         if self.is_closed() {
             return;
         }
-        if let Err(error) = written.and_then(|()| self.finish()) {
+        let finished = written.and_then(|()| self.finish());
+        // Whoever reads and finds a file gone waits for this lock, and finds the log closed then.
+        let _appender = self.appender.lock();
+        if let Err(error) = finished {
             let _ = self.badly_closed.set(Box::new(error));
             // An appender may be about to allocate, and where that fails to cut: the files may be another owner's then.
             self.let_go_of_files();
@@ -129,7 +132,7 @@ mod tests {
     use crate::error::Error;
     use crate::fs::sim::{Fault, Operation, SimDisk};
     use crate::fs::{Disk, IoMode};
-    use crate::{BatchBuilder, LogDir, LogDirOptions};
+    use crate::{BatchBuilder, LogDir, LogDirOptions, Offset};
 
     /// An appender that was about to allocate when a poisoned log was closed did so afterwards; and where that failed, it cut the
     /// file to what it knew of, with what the next owner had appended meanwhile.
@@ -152,6 +155,20 @@ mod tests {
             log.shared.extend_prepared(1 << 20).unwrap();
             assert_eq!(disk.calls(Operation::Allocate), allocated, "{mode:?}");
         }
+    }
+
+    /// A read that was under way when the log ended found its files gone, and said that the offset was out of range: a consumer
+    /// goes to another one then.
+    #[test]
+    fn a_read_that_the_end_of_the_log_overtakes_says_that_the_log_has_ended() {
+        let options = LogDirOptions::default().disk(std::sync::Arc::new(SimDisk::new(IoMode::Mapped)));
+        let dir = LogDir::open("/data", options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        log.append(&BatchBuilder::new().record("k", "v").build().unwrap()).unwrap();
+        log.shared.abandon();
+        let segment = log.shared.segments.load()[0].clone();
+        let read = log.shared.in_present_log(Offset(0), || segment.file().bytes(0, 1));
+        assert!(matches!(read, Err(Error::Gone)), "{read:?}");
     }
 
     /// A close that failed gave the blocks ahead of the appender back to the budget twice, and another partition's with them.

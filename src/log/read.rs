@@ -191,6 +191,8 @@ impl Shared {
                 Err(error) if Segment::is_gone(&error) => drop(self.appender.lock()),
                 outcome => return outcome,
             }
+            // The end of the log takes its files away, too, and no offset is wrong then.
+            self.check_readable()?;
         }
         let (start, end) = (self.watermarks.log_start(), self.watermarks.log_end());
         Err(Error::OffsetOutOfRange { got, start, end })
