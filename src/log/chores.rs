@@ -242,6 +242,8 @@ impl Shared {
     /// left that may begin above the log end.
     pub(super) fn extend_prepared(&self, bytes: u64) -> Result<()> {
         let _rolling = self.rolling.lock();
+        // Under its name there may be another owner's.
+        self.commit.check()?;
         // Nobody makes another one meanwhile: that takes `rolling`.
         let Some(prepared) = self.appender.lock().prepared.take() else { return Ok(()) };
         let extended = self.allocate_in(&prepared.file, bytes);

@@ -44,11 +44,11 @@ impl Shared {
         }
         let finished = written.and_then(|()| self.finish());
         // Whoever reads and finds a file gone waits for this lock, and finds the log closed then.
-        let _appender = self.appender.lock();
+        let mut appender = self.appender.lock();
         if let Err(error) = finished {
             let _ = self.badly_closed.set(Box::new(error));
             // An appender may be about to allocate, and where that fails to cut: the files may be another owner's then.
-            self.let_go_of_files();
+            self.let_go_of_files(&mut appender);
         }
         self.end_quietly(End::Closed);
     }
@@ -103,16 +103,14 @@ impl Shared {
             return;
         }
         self.end_quietly(End::Gone);
-        self.let_go_of_files();
+        self.let_go_of_files(&mut self.appender.lock());
     }
 
     /// Has nobody open, extend or write the files any more: under their names there may soon be those of another partition, or
     /// of another log of this one. The caller holds the files, and the log takes nothing more.
-    fn let_go_of_files(&self) {
-        let mut appender = self.appender.lock();
-        drop(self.take_prepared(&mut appender));
+    fn let_go_of_files(&self, appender: &mut Appender) {
+        drop(self.take_prepared(appender));
         appender.writer = None;
-        drop(appender);
         self.segments.load().iter().for_each(|segment| self.let_go_of(segment));
     }
 }
@@ -154,6 +152,30 @@ mod tests {
             // Nor in the segment that was prepared, whose name may be that of another's.
             log.shared.extend_prepared(1 << 20).unwrap();
             assert_eq!(disk.calls(Operation::Allocate), allocated, "{mode:?}");
+        }
+    }
+
+    /// The next segment's file stayed with a poisoned log that was closed, and an appender gave blocks to what had its name: the
+    /// next owner's, which was cut where that failed.
+    #[test]
+    fn nobody_extends_the_next_segment_of_a_log_that_was_closed_badly() {
+        for mode in [IoMode::Mapped, IoMode::Write] {
+            let disk = SimDisk::new(mode);
+            let options = LogDirOptions::default().disk(std::sync::Arc::new(disk.clone()));
+            let dir = LogDir::open("/data", options).unwrap();
+            let log = dir.partition("t", 0).unwrap();
+            let room = log.shared.environment.space.room();
+            let batch = BatchBuilder::new().record("k", "v").build().unwrap();
+            log.append(&batch).unwrap();
+            log.shared.prepare().unwrap();
+            disk.inject(Fault::nth(Operation::Sync, 1));
+            log.append(&batch).unwrap_err();
+            let allocated = disk.calls(Operation::Allocate);
+            assert!(matches!(log.shared.extend_prepared(1 << 20), Err(Error::Poisoned(_))), "{mode:?}");
+            log.close().unwrap_err();
+            assert!(matches!(log.shared.extend_prepared(1 << 20), Err(Error::Closed)), "{mode:?}");
+            assert_eq!(disk.calls(Operation::Allocate), allocated, "{mode:?}");
+            assert_eq!(log.shared.environment.space.room(), room, "{mode:?}");
         }
     }
 
