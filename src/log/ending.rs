@@ -150,7 +150,7 @@ mod tests {
             let allocated = disk.calls(Operation::Allocate);
             log.shared.allocate(1 << 20).unwrap();
             // Nor in the segment that was prepared, whose name may be that of another's.
-            log.shared.extend_prepared(1 << 20).unwrap();
+            log.shared.extend_prepared(1 << 20).unwrap_err();
             assert_eq!(disk.calls(Operation::Allocate), allocated, "{mode:?}");
         }
     }

@@ -214,7 +214,7 @@ fn delete(log: &Log, history: &mut History, what: &str) {
         history.deleted_below(start);
     }
     for kept in (1..6).rev() {
-        let options = (*log.options()).clone().retention_bytes(Some(kept * 256 << 10));
+        let options = (*log.options()).clone().retention_bytes(Some((kept * 256) << 10));
         log.set_options(options).unwrap();
         log.apply_retention().unwrap_or_else(|error| panic!("{what}: {error:?}"));
         history.deleted_below(log.log_start_offset());
