@@ -29,12 +29,12 @@ struct Kept {
 
 impl Kept {
     /// Returns the one that was in this place.
-    fn keep(&mut self, place: &mut Option<u64>, waker: &Waker) -> Option<Waker> {
+    fn keep(&mut self, place: &mut Option<u64>, waker: Waker) -> Option<Waker> {
         let place = place.get_or_insert_with(|| {
             self.last_place += 1;
             self.last_place
         });
-        self.wakers.insert(*place, waker.clone())
+        self.wakers.insert(*place, waker)
     }
 }
 
@@ -94,12 +94,14 @@ impl Tail {
 
     /// Keeps the waker in the future's `place`, unless `ready` already.
     pub(crate) fn register(&self, place: &mut Option<u64>, waker: &Waker, ready: impl Fn() -> bool) -> bool {
+        // First of all: a clone is the host's, and may panic.
+        let waker = waker.clone();
         let mut kept = self.kept.lock();
         self.waiting.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let is_ready = ready();
-        let replaced = if is_ready { None } else { kept.keep(place, waker) };
-        if is_ready || replaced.is_some() {
+        let left = if is_ready { Some(waker) } else { kept.keep(place, waker) };
+        if left.is_some() {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
         // Before the waker: with it may go what it would have woken, and that looks for its place here.
