@@ -256,6 +256,14 @@ fn a_future_that_is_dropped_leaves_nothing_behind() {
         }
     }
     assert_eq!(Arc::strong_count(&idle), 1);
+    // A sync wakes them, but there may be none for long.
+    for _ in 0..3 {
+        let waker = Waker::from(Arc::clone(&idle));
+        let mut pending = Box::pin(log.submit(&[plain("waits")], AppendOptions::default()).unwrap());
+        let polled = pending.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(matches!(polled, Poll::Ready(Err(Error::NoSyncer))));
+    }
+    assert_eq!(Arc::strong_count(&idle), 1);
 }
 
 /// A task, which owns the future that it waits for and goes with its last waker.

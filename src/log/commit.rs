@@ -261,6 +261,13 @@ impl Commit {
         Poll::Pending
     }
 
+    /// Forgets the waker in the place of a future that waits for `target`, if it is there still.
+    pub(crate) fn forget(&self, target: Offset, place: u64) {
+        let kept = self.state.lock().wakers.remove(&(target, place));
+        // Not under the lock: with it may go what it would have woken.
+        drop(kept);
+    }
+
     /// If somebody syncs, or keeps others from syncing, has that thread wake the waker when it is through: for who has more to
     /// do than to wait for it.
     pub(crate) fn wake_behind_sync(&self, waker: impl FnOnce() -> Waker) -> bool {

@@ -137,6 +137,15 @@ impl Pending {
     }
 }
 
+impl Drop for Pending {
+    /// Nobody waits any more. What was kept to wake would go with the log, wherever that goes.
+    fn drop(&mut self) {
+        if let (Some(place), Some(placed)) = (self.place, self.placed) {
+            self.shared.commit.forget(placed.target, place);
+        }
+    }
+}
+
 impl Future for Pending {
     type Output = Result<Vec<AppendOutcome>>;
 
