@@ -275,12 +275,14 @@ impl Shared {
         if let Some(active) = appender.writer.take() {
             self.environment.held.count(&active.seal());
         }
-        if !segments.is_empty() {
+        let is_first = segments.is_empty();
+        segments.push(segment);
+        self.segments.store(Arc::new(segments));
+        // Behind that: a worker that is at once at it would find nothing to seal.
+        if !is_first {
             self.request(Chore::Seal);
             self.request_retention();
         }
-        segments.push(segment);
-        self.segments.store(Arc::new(segments));
         appender.writer = Some(writer);
         self.restart_pace(appender);
         appender.since_checkpoint = 0;
