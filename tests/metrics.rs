@@ -106,7 +106,7 @@ fn the_latencies_of_a_directory_are_those_of_all_its_partitions() {
     let logs = [dir.partition("orders", 0).unwrap(), dir.partition("orders", 1).unwrap()];
     (0..5).for_each(|_| append(&logs[0], "one"));
     (0..7).for_each(|_| append(&logs[1], "other"));
-    let (metrics, sum) = (logs.each_ref().map(|log| log.metrics()), dir.metrics());
+    let (metrics, sum) = (logs.each_ref().map(Log::metrics), dir.metrics());
     let syncs = metrics.each_ref().map(|metrics| metrics.syncs);
     assert!(syncs[0] >= 5 && syncs[1] >= 7 && sum.syncs == syncs[0] + syncs[1], "{syncs:?}");
     assert_eq!(sum.sync_latencies.count(), sum.syncs);

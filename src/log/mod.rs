@@ -20,6 +20,7 @@ mod ending;
 pub(crate) mod environment;
 mod gathering;
 mod identity;
+mod known_producers;
 mod latencies;
 mod metadata;
 mod metrics;
@@ -71,7 +72,7 @@ pub use waiting::TailWait;
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Result};
 use crate::fs::name::TopicPartition;
-use crate::producer::{ProducerInfo, ProducerTable, Verifications};
+use crate::producer::{ProducerTable, Verifications};
 use crate::segment::{LogFile, Segment, SegmentWriter, Sink};
 use crate::sync::{Mutex, MutexGuard};
 use crate::topic_id::TopicId;
@@ -507,18 +508,6 @@ impl Log {
     /// The leader epoch of the batch at `offset`, as far as the history goes back.
     pub fn epoch_of_offset(&self, offset: Offset) -> Option<LeaderEpoch> {
         self.shared.appender.lock().leader_epochs.epoch_for_offset(offset)
-    }
-
-    /// The producers that this partition knows, by id. Holds the append lock while it copies them.
-    pub fn producers(&self) -> Vec<ProducerInfo> {
-        let mut producers: Vec<_> = self.shared.appender.lock().producers.iter().collect();
-        producers.sort_by_key(|producer| producer.producer_id);
-        producers
-    }
-
-    /// One producer, if this partition knows it.
-    pub fn producer(&self, id: ProducerId) -> Option<ProducerInfo> {
-        self.shared.appender.lock().producers.get(id)
     }
 
     /// The log start offset for the checkpoint.

@@ -15,7 +15,7 @@ use crate::fs::missing::or_too_long;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{Access, Disk, DiskFile, IoMode, atomic, read_whole};
 use crate::producer::snapshot::{self, MAX_BYTES};
-use crate::producer::{ExpiryCursor, Fate, Fold, ProducerPolicy, ProducerTable, SnapshotIdentity};
+use crate::producer::{Fate, Fold, ProducerPolicy, ProducerTable, SnapshotIdentity, TableCursor};
 use crate::segment::{BatchCursor, PlacedBatch, Segment};
 use crate::transaction::TransactionEffect;
 use crate::types::{Offset, ProducerId, Timestamp};
@@ -287,7 +287,7 @@ impl Shared {
         let expiry_ms = self.options().producers.expiry_ms;
         while self.step(|appender, now| appender.verifications.expire(LOOK_UPS, now, expiry_ms)) > 0 {}
         while self.step(|appender, now| appender.producers.evict_excess(LOOK_UPS, now)) > 0 {}
-        let mut cursor = Some(ExpiryCursor::START);
+        let mut cursor = Some(TableCursor::START);
         while let Some(from) = cursor {
             cursor = self.step(|appender, now| appender.producers.expire_step(from, LOOK_UPS, now));
         }

@@ -3,12 +3,14 @@
 //!
 //! - `decision`: the rules, as one function and one table.
 //! - `table`: all producers of a partition, over `entry`, `window`, `slab`, `index`, `recency` and `clock`.
+//! - `copying`: all of them, as a host is told, in steps.
 //! - `staging`: several batches in one call.
 //! - `verification`: the transactions that a coordinator was asked about.
 //! - `snapshot`: the table as bytes; `restore`: a table of all that is in them; `fold`: newer bytes from older ones.
 //! - `policy`: what a host can choose.
 
 mod clock;
+mod copying;
 mod decision;
 mod entry;
 mod fold;
@@ -26,12 +28,13 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use copying::Copying;
 pub(crate) use decision::{Context, Decision, Duplicate, Origin};
 pub use entry::{ProducerBatch, ProducerInfo};
 pub(crate) use fold::{Fate, Fold};
 pub use policy::{DuplicateCheck, ExpiryClock, FirstAppend, ProducerPolicy, SequenceRule};
 pub(crate) use snapshot::SnapshotIdentity;
 pub(crate) use staging::Staging;
-pub(crate) use table::{ExpiryCursor, PlainProducer, ProducerTable};
+pub(crate) use table::{PlainProducer, ProducerTable, TableCursor};
 pub use verification::VerificationGuard;
 pub(crate) use verification::{Verification, Verifications};

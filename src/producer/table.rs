@@ -3,6 +3,8 @@
 //! Nothing here costs time in proportion to their number, except what says so: memory grows in small chunks that never
 //! move, the index by one bucket at a time, and expiry works in bounded steps.
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 use super::clock::HostClock;
@@ -18,11 +20,13 @@ use crate::error::Rejection;
 use crate::transaction::TransactionEffect;
 use crate::types::{Offset, ProducerEpoch, ProducerId, Timestamp};
 
-/// Where a round of [`ProducerTable::expire_step`] has got to.
+/// Where a round of steps through a table has got to: [`ProducerTable::expire_step`], [`ProducerTable::copy_step`]. Downwards:
+/// removing moves the last entry into the hole, and that one was looked at before. So a round leaves nobody out that is there from
+/// its beginning to its end, and may come by a moved one twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ExpiryCursor(u32);
+pub(crate) struct TableCursor(u32);
 
-impl ExpiryCursor {
+impl TableCursor {
     /// The beginning of a round.
     pub(crate) const START: Self = Self(NONE);
 }
@@ -47,6 +51,10 @@ enum Spare {
     Nobody,
 }
 
+fn cursor_behind(slots: &Range<u32>) -> Option<TableCursor> {
+    (slots.start > 0).then_some(TableCursor(slots.start))
+}
+
 /// The producers of a partition, with what is needed to judge their next batch.
 #[derive(Clone, Debug)]
 pub(crate) struct ProducerTable {
@@ -60,6 +68,8 @@ pub(crate) struct ProducerTable {
     pub(super) clock: HostClock,
     expiries: u64,
     evictions: u64,
+    /// How many tables there were before it in its place.
+    generation: u64,
 }
 
 impl ProducerTable {
@@ -77,6 +87,7 @@ impl ProducerTable {
             clock: HostClock::default(),
             expiries: 0,
             evictions: 0,
+            generation: 0,
         }
     }
 
@@ -112,7 +123,13 @@ impl ProducerTable {
     pub(crate) fn succeed(&mut self, before: &Self) {
         self.expiries += before.expiries;
         self.evictions += before.evictions;
+        self.generation = before.generation + 1;
         self.highest_id = self.highest_id.max(before.highest_id);
+    }
+
+    /// Which of the tables it is that came one in the place of the other: a cursor is good for one.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Notes the host's time.
@@ -476,21 +493,36 @@ impl ProducerTable {
     /// Forgets the idle producers among the next `count`. Returns where to go on, `None` at the end of the round.
     pub(crate) fn expire_step(
         &mut self,
-        cursor: ExpiryCursor,
+        cursor: TableCursor,
         count: usize,
         now: Timestamp,
-    ) -> Option<ExpiryCursor> {
+    ) -> Option<TableCursor> {
         self.clock.observe(now);
-        // Downwards: removing moves the last entry into the hole, and that one was looked at before.
-        let from = cursor.0.min(self.len() as u32);
-        let to = from.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
-        for slot in (to..from).rev() {
+        let slots = self.next_slots(cursor, count);
+        for slot in slots.clone().rev() {
             if self.is_expired(slot, now) {
                 self.remove(slot);
                 self.expiries += 1;
             }
         }
-        (to > 0).then_some(ExpiryCursor(to))
+        cursor_behind(&slots)
+    }
+
+    /// Adds the next `count` producers to `copied`. Returns where to go on, `None` at the end of the round.
+    pub(crate) fn copy_step(
+        &self,
+        cursor: TableCursor,
+        count: usize,
+        copied: &mut Vec<ProducerInfo>,
+    ) -> Option<TableCursor> {
+        let slots = self.next_slots(cursor, count);
+        copied.extend(slots.clone().map(|slot| self.info(slot)));
+        cursor_behind(&slots)
+    }
+
+    fn next_slots(&self, cursor: TableCursor, count: usize) -> Range<u32> {
+        let end = cursor.0.min(self.len() as u32);
+        end.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX))..end
     }
 
     fn is_expired(&self, slot: u32, now: Timestamp) -> bool {

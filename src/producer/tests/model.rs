@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::producer::{ExpiryCursor, Staging};
+use crate::producer::{Staging, TableCursor};
 
 const WINDOW: usize = 3;
 const BUDGET: usize = 6;
@@ -244,7 +244,7 @@ impl Pair {
             }
             Operation::Expire => {
                 self.model.expire();
-                let mut cursor = Some(ExpiryCursor::START);
+                let mut cursor = Some(TableCursor::START);
                 while let Some(at) = cursor {
                     cursor = self.log.table.expire_step(at, 3, self.log.now);
                 }

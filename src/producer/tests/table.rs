@@ -1,7 +1,7 @@
 //! What stored batches do to the table, and who is forgotten when.
 
 use super::*;
-use crate::producer::{ExpiryClock, ExpiryCursor, Staging};
+use crate::producer::{Copying, ExpiryClock, Staging, TableCursor};
 use crate::transaction::TransactionEffect;
 
 fn of(id: i64, header: BatchHeader) -> BatchHeader {
@@ -21,7 +21,7 @@ fn sequences(table: &ProducerTable) -> Vec<(i32, i32)> {
 /// A whole round of expiry, in steps of 2.
 fn expire(table: &mut ProducerTable, now: i64) -> usize {
     let before = table.len();
-    let mut cursor = Some(ExpiryCursor::START);
+    let mut cursor = Some(TableCursor::START);
     while let Some(at) = cursor {
         cursor = table.expire_step(at, 2, Timestamp(now));
     }
@@ -156,6 +156,54 @@ fn a_producer_expires_by_the_host_s_time() {
     assert_eq!(expire(&mut table, 1_009_000), 7, "all but the one with an open transaction");
     assert_eq!((table.len(), table.expiries()), (1, 9));
     assert!(table.get(ProducerId(3)).is_some());
+}
+
+/// Whoever goes leaves a hole that another one is moved to.
+#[test]
+fn a_round_of_copying_leaves_nobody_out_who_stays_whoever_comes_and_goes_meanwhile() {
+    for count in [1, 3, 7, 100] {
+        let policy = ProducerPolicy::default().eviction_min_idle_ms(0);
+        let mut table = ProducerTable::new(policy.clone());
+        let staying = 40..60;
+        for id in 0..60 {
+            table.apply(&of(id, data(0, 0, 1)), None, Timestamp(0));
+        }
+        for id in staying.clone() {
+            // An open transaction keeps a producer from being evicted.
+            table.apply(&of(id, transactional(0, 1, 1)), None, Timestamp(0));
+        }
+        table.set_policy(policy.budget(1));
+        let (mut copying, mut steps) = (Copying::default(), 0);
+        while copying.step(&table, count) {
+            table.evict_excess(2, Timestamp(steps));
+            if steps % 3 == 2 {
+                table.apply(&of(1000 + steps, data(0, 0, 1)), None, Timestamp(steps));
+            }
+            steps += 1;
+        }
+        assert!(steps as usize + 1 >= 40 / (count + 2), "{steps} steps of {count}");
+        let told: Vec<_> = copying.into_producers().iter().map(|producer| producer.producer_id.0).collect();
+        assert!(told.is_sorted_by(|one, other| one < other), "{count}: {told:?}");
+        assert!(staying.clone().all(|id| told.contains(&id)), "{count}: {told:?}");
+    }
+}
+
+/// A truncation puts another table in the place of the one that is being copied.
+#[test]
+fn what_was_copied_of_a_table_is_forgotten_when_another_comes_in_its_place() {
+    let table_of = |ids: std::ops::Range<i64>| {
+        let mut table = ProducerTable::new(ProducerPolicy::default());
+        for id in ids.rev() {
+            table.apply(&of(id, data(0, 0, 1)), None, Timestamp(0));
+        }
+        table
+    };
+    let (before, mut after) = (table_of(0..20), table_of(5..15));
+    after.succeed(&before);
+    let mut copying = Copying::default();
+    assert!(copying.step(&before, 7));
+    while copying.step(&after, 7) {}
+    assert_eq!(copying.into_producers(), sorted(&after));
 }
 
 #[test]
