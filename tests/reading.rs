@@ -49,7 +49,7 @@ fn poll<F: Future>(future: Pin<&mut F>, woken: &Arc<Woken>) -> Poll<F::Output> {
 type Read = fn(&Log, Offset) -> Result<Fetched>;
 const READS: [Read; 2] = [|log, from| log.read(from, 1 << 20), |log, from| log.read_committed(from, 1 << 20)];
 
-fn is_out_of_range<T>(answer: Result<T>) -> bool {
+fn is_out_of_range<T>(answer: &Result<T>) -> bool {
     matches!(answer, Err(Error::OffsetOutOfRange { .. }))
 }
 
@@ -71,10 +71,10 @@ fn between_the_high_watermark_and_the_log_end_there_is_nothing_to_read_yet() {
             assert!(reader.next().is_none() && reader.clone().committed().next().is_none());
             reader.seek(Offset(16 - from)).unwrap();
         }
-        assert!(READS.iter().all(|read| is_out_of_range(read(&log, Offset(12)))));
-        assert!(is_out_of_range(log.reader(Offset(12))));
+        assert!(READS.iter().all(|read| is_out_of_range(&read(&log, Offset(12)))));
+        assert!(is_out_of_range(&log.reader(Offset(12))));
         let mut reader = log.reader(Offset(8)).unwrap();
-        assert!(is_out_of_range(reader.seek(Offset(12))) && reader.position() == Offset(8));
+        assert!(is_out_of_range(&reader.seek(Offset(12))) && reader.position() == Offset(8));
 
         log.set_high_watermark(Offset(10));
         assert_eq!(reader.map(|batch| batch.unwrap().header().base_offset.0).collect::<Vec<_>>(), [8, 9]);
@@ -120,7 +120,7 @@ fn poisoned() -> (LogDir, Log) {
     (dir, log)
 }
 
-fn is_poisoned<T>(answer: Result<T>) -> bool {
+fn is_poisoned<T>(answer: &Result<T>) -> bool {
     matches!(answer, Err(Error::Poisoned(_)))
 }
 
@@ -146,7 +146,7 @@ fn a_poisoned_log_shows_what_is_durable_and_says_that_nothing_comes_behind_it() 
             for mut reader in [reader.clone(), reader.committed()] {
                 let walked = reader.by_ref().take_while(Result::is_ok).count();
                 assert_eq!(walked, found.min(2) * usize::from(from < end.0));
-                assert!(is_poisoned(reader.next().unwrap()) && is_poisoned(reader.lend_next().unwrap()));
+                assert!(is_poisoned(&reader.next().unwrap()) && is_poisoned(&reader.lend_next().unwrap()));
             }
         }
         let began = Instant::now();
@@ -180,7 +180,7 @@ fn a_follower_reads_to_the_log_end_and_is_woken_there() {
             assert_eq!(log.reader(Offset(from)).unwrap().to_log_end().count() as i64, 5 - from);
             assert!(log.read(Offset(from), 1 << 20).unwrap().bytes.is_empty());
         }
-        assert!(is_out_of_range(log.read_to_log_end(Offset(6), 1 << 20)));
+        assert!(is_out_of_range(&log.read_to_log_end(Offset(6), 1 << 20)));
         log.close().unwrap();
         assert!(!log.wait_for_log_end(Offset(5), LONG));
         assert!(poll(pin!(log.readable_to_log_end(Offset(5))), &woken).is_ready());
@@ -270,7 +270,7 @@ fn a_read_of_no_bytes_tells_the_offsets_and_looks_at_no_batch() {
         assert_eq!(told, (Offset(1), Offset(2), Offset(2), Offset(from)));
         assert!(fetched.bytes.is_empty());
     }
-    assert!(is_out_of_range(log.read(Offset(0), 0)) && is_out_of_range(log.read(Offset(4), 0)));
+    assert!(is_out_of_range(&log.read(Offset(0), 0)) && is_out_of_range(&log.read(Offset(4), 0)));
 }
 
 /// What readers see of `all`, the batches with their records: whole ones below `end`, records from `start` on.
