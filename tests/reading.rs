@@ -138,8 +138,8 @@ fn a_poisoned_log_shows_what_is_durable_and_says_that_nothing_comes_behind_it() 
                 let answer = read(&log, Offset(from));
                 match from {
                     _ if from < end.0 => assert_eq!(answer.unwrap().batches().count(), found),
-                    5 => assert!(is_out_of_range(answer)),
-                    _ => assert!(is_poisoned(answer), "{from} of {end}"),
+                    5 => assert!(is_out_of_range(&answer)),
+                    _ => assert!(is_poisoned(&answer), "{from} of {end}"),
                 }
             }
             let Ok(reader) = log.reader(Offset(from)) else { continue };
