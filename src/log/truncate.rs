@@ -186,16 +186,15 @@ impl Shared {
     /// The caller holds the files, and the log reaches beyond `target`.
     fn truncate_segments(&self, paused: &Paused<'_>, target: Offset) -> Result<()> {
         let remainder = self.remainder(target)?;
-        let log_start = self.watermarks.log_start();
         self.watermarks.lower_high_watermark(target);
         // To readers only when the segments are out of their sight: they would find what was deleted.
-        self.watermarks.announce_start(Some(log_start.min(target)));
+        self.watermarks.announce_start(Some(self.watermarks.log_start().min(target)));
         let truncated = self
             .lower_checkpoints(remainder.prefix.next_offset)
             .and_then(|()| self.truncate_locked(&mut self.appender.lock(), paused, target, remainder));
         self.watermarks.announce_start(None);
         if truncated.is_err() && self.watermarks.log_end() > target {
-            self.keep_start(log_start);
+            self.keep_start();
             // What was deleted must not come back with the next opening. Where that fails it is tried again with the next
             // checkpoints, and a crash before them loses nothing.
             let _ = self.environment.checkpoints.write();
@@ -203,10 +202,10 @@ impl Shared {
         truncated
     }
 
-    /// Nothing was cut: a high watermark that was lowered does not stay below the log start.
-    fn keep_start(&self, log_start: Offset) {
+    /// Nothing may have been cut: a high watermark that was lowered does not stay below the log start.
+    fn keep_start(&self) {
         let _appender = self.appender.lock();
-        self.watermarks.raise_log_start(log_start);
+        self.watermarks.raise_log_start(self.watermarks.log_start());
     }
 
     /// Reads what stays, so that no read can fail when something is gone already.
@@ -312,7 +311,7 @@ impl Shared {
     fn start_over(&self, paused: &Paused<'_>, new_start: Offset) -> Result<()> {
         self.watermarks.lower_high_watermark(new_start);
         // By itself: a disk that is full refuses this already, when nothing is said yet of the new start.
-        self.lower_checkpoints(Offset::ZERO)?;
+        self.lower_checkpoints(Offset::ZERO).inspect_err(|_| self.keep_start())?;
         self.watermarks.announce_start(Some(new_start));
         let emptied = self
             .environment
@@ -325,6 +324,7 @@ impl Shared {
 
     /// The log may still be what it was: an opening must not begin it at the new start.
     fn take_start_back(&self) {
+        self.keep_start();
         if let Err(error) = self.environment.checkpoints.write() {
             // What came below the new start would be gone with the next opening.
             self.end_quietly(End::Poisoned(cause(error)));

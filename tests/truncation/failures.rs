@@ -363,3 +363,20 @@ fn a_log_that_was_almost_begun_at_a_lower_offset_opens_ever_after() {
         }
     }
 }
+
+/// Emptying a log that failed before anything was gone left the high watermark that the host had set below the log start.
+#[test]
+fn a_log_that_was_not_emptied_does_not_start_above_its_high_watermark() {
+    for mode in MODES {
+        let disk = sim(mode);
+        let (_dir, log) = open(&disk, mode).unwrap();
+        let all = fill(&log);
+        log.set_high_watermark(Offset(90));
+        log.delete_records(Offset(60)).unwrap();
+        disk.inject(Fault::nth(Operation::Create, 1).errno(Fault::ENOSPC));
+        assert!(matches!(log.truncate_fully(Offset(10)), Err(Error::Io(_))), "{mode:?}");
+        assert_eq!((log.log_start_offset(), log.high_watermark()), (Offset(60), Offset(60)), "{mode:?}");
+        log.set_high_watermark(log.log_end_offset());
+        assert_eq!(stored(&log), all[20..], "{mode:?}");
+    }
+}
