@@ -110,6 +110,27 @@ fn a_partition_that_is_being_synced_keeps_one_worker_and_no_more() {
     }
 }
 
+/// The writer had gone with the write that failed, and the close cut nothing behind the log's end: the next opening of a directory
+/// that was closed well took batches that had been refused.
+#[test]
+fn nothing_of_a_write_that_failed_halfway_comes_back_behind_a_close() {
+    let disk = SimDisk::new(IoMode::Write);
+    let open = || {
+        let dir = LogDir::open("/data", options(IoMode::Write).disk(Arc::new(disk.clone()))).unwrap();
+        (dir.partition("t", 0).unwrap(), dir)
+    };
+    let (log, dir) = open();
+    log.append(&batch(9, 0, 0, 1)).unwrap();
+    let refused: Vec<_> = (0..4).map(|at| batch(1, 0, at, 1)).collect();
+    disk.inject(Fault::nth(Operation::Write, 1).errno(Fault::ENOSPC).halfway());
+    log.append_all(&refused).unwrap_err();
+    let before = stored(&log);
+    dir.close().unwrap();
+    let (log, _dir) = open();
+    assert_eq!(stored(&log), before);
+    assert_eq!(log.recovery().cut, None);
+}
+
 /// A file system may take the first batches of a write before it says that there is no room. They stayed behind the log's end,
 /// and when another batch, as long as the first, had been written over it, an opening found the others behind: batches that
 /// were refused, without the one that they went on from.

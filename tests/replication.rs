@@ -118,7 +118,7 @@ fn what_a_deposed_leader_still_stores_is_refused_and_no_epoch_is_raised() {
                 matches!(refusal, Error::StaleLeaderEpoch { latest: LeaderEpoch(it), got: LeaderEpoch(3) } if it == latest),
                 "{mode:?} {refusal:?}"
             );
-            assert_eq!((refusal.code(), refusal.code().number()), (ErrorCode::FencedLeaderEpoch, 74));
+            assert_eq!((refusal.code(), refusal.code().number()), (ErrorCode::NotLeaderOrFollower, 6));
             assert_eq!(stored(&log), before);
         };
         refused(of_epoch(3), batch(1, 0, 1, 1), 4);

@@ -53,7 +53,8 @@ pub enum ErrorCode {
     KafkaStorageError = 56,
     /// The producer is not known.
     UnknownProducerId = 59,
-    /// The leader epoch is over.
+    /// The leader epoch is over: for hosts that answer followers and consumers in codes. No [`Error`] has it, as a producer,
+    /// which knows no leader epoch, gives its batch up at it (librdkafka).
     FencedLeaderEpoch = 74,
     /// The codec is not supported.
     UnsupportedCompressionType = 76,
@@ -121,8 +122,7 @@ impl Error {
             Self::InvalidBatch(error) => error.code(),
             Self::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             Self::InvalidTopic { .. } => ErrorCode::InvalidTopic,
-            Self::Truncated | Self::Closed => ErrorCode::NotLeaderOrFollower,
-            Self::StaleLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
+            Self::Truncated | Self::Closed | Self::StaleLeaderEpoch { .. } => ErrorCode::NotLeaderOrFollower,
             Self::InDoubt => ErrorCode::RequestTimedOut,
             Self::Gone | Self::InvalidPartition { .. } => ErrorCode::UnknownTopicOrPartition,
             Self::Exists { .. } => ErrorCode::TopicAlreadyExists,

@@ -19,7 +19,7 @@ impl fmt::Display for Error {
             ),
             Self::Poisoned(cause) => write!(
                 f,
-                "an earlier sync failed ({cause}); nothing more is taken, open the directory again to recover"
+                "an earlier sync failed ({cause}); nothing more is taken, open the partition again to recover"
             ),
             Self::OffsetOutOfRange { got, start, end } => {
                 write!(f, "offset {got} is outside of the log, which has {start} up to {end} (exclusive)")

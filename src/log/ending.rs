@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::commit::End;
 use super::{Appender, Prepared, Shared};
 use crate::error::{IoContext, Result};
+use crate::segment::{Segment, SegmentWriter};
 
 impl Shared {
     /// Closes the log. There may be several at once, one of them even by a waker in the middle of another: whoever comes to the
@@ -47,9 +48,13 @@ impl Shared {
         let mut appender = self.appender.lock();
         if let Err(error) = finished {
             let _ = self.badly_closed.set(Box::new(error));
-            // An appender may be about to allocate, and where that fails to cut: the files may be another owner's then.
-            self.let_go_of_files(&mut appender);
         }
+        // An appender may be about to allocate, and where that fails to cut, or a reader to map: the files may be another owner's
+        // then.
+        self.let_go_of_files(&mut appender, |segment| {
+            segment.file().let_go();
+            self.environment.space.give_back(segment.file().give_up_ahead());
+        });
         self.end_quietly(End::Closed);
     }
 
@@ -63,12 +68,14 @@ impl Shared {
         if let Some(prepared) = prepared {
             prepared.file.remove()?;
         }
-        if let Some(writer) = writer {
-            let segment = writer.seal();
-            let file = segment.file();
-            self.poison_unless(file.sync().map(drop))?;
-            file.trim(|ahead| self.environment.space.give_back(ahead))?;
-            segment.write_indexes(&*self.environment.disk, &self.directory)?;
+        let sealed = writer.map(SegmentWriter::seal);
+        // Also without a writer: the last one may have gone with a write that failed, and left something behind the end.
+        if let Some(last) = self.segments.load().last() {
+            self.poison_unless(last.file().sync().map(drop))?;
+            last.file().trim(|ahead| self.environment.space.give_back(ahead))?;
+        }
+        if let Some(sealed) = sealed {
+            sealed.write_indexes(&*self.environment.disk, &self.directory)?;
         }
         self.environment.disk.sync_directory(&self.directory).at("sync directory", &self.directory)
     }
@@ -103,15 +110,15 @@ impl Shared {
             return;
         }
         self.end_quietly(End::Gone);
-        self.let_go_of_files(&mut self.appender.lock());
+        self.let_go_of_files(&mut self.appender.lock(), |segment| self.let_go_of(segment));
     }
 
     /// Has nobody open, extend or write the files any more: under their names there may soon be those of another partition, or
     /// of another log of this one. The caller holds the files, and the log takes nothing more.
-    fn let_go_of_files(&self, appender: &mut Appender) {
+    fn let_go_of_files(&self, appender: &mut Appender, let_go: impl Fn(&Segment)) {
         drop(self.take_prepared(appender));
         appender.writer = None;
-        self.segments.load().iter().for_each(|segment| self.let_go_of(segment));
+        self.segments.load().iter().for_each(|segment| let_go(segment));
     }
 }
 

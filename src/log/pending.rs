@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use super::append::{AppendOutcome, Outcomes};
 use super::commit::Ticket;
+use super::options::Durability;
 use super::{Replicated, Shared};
 use crate::error::{Error, Result};
 
@@ -80,7 +81,8 @@ impl Pending {
     /// as well, for a duplicate its original. So a host that replicates acknowledges `acks=all`: a batch that was truncated
     /// resolves to [`Error::Truncated`], also when the high watermark passes another one that has its offset by then.
     ///
-    /// Where the host sets no high watermark it is nothing more than this `Pending`.
+    /// Where the host sets no high watermark it is nothing more than this `Pending`; of a `Buffered` append to a log that is
+    /// `Synced`, one that waits for the disk.
     ///
     /// ```
     /// use std::time::Duration;
@@ -98,7 +100,12 @@ impl Pending {
     /// assert!(replicated.wait(Duration::ZERO)?);
     /// # Ok::<(), idemlog::Error>(())
     /// ```
-    pub fn replicated(self) -> Replicated {
+    pub fn replicated(mut self) -> Replicated {
+        let shared = &self.shared;
+        if shared.admission.durability() == Durability::Synced && !shared.watermarks.is_high_watermark_set() {
+            // What it waits for is the disk, also where the append did not.
+            self.ticket = self.placed;
+        }
         Replicated::new(self)
     }
 

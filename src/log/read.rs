@@ -200,7 +200,7 @@ impl Shared {
 
     /// The same, again where the log was truncated meanwhile: a limit from before is not for what comes in the place of what was
     /// cut, which may not be durable.
-    fn in_one_generation<T>(&self, got: Offset, read: impl Fn(u64) -> Result<T>) -> Result<T> {
+    pub(super) fn in_one_generation<T>(&self, got: Offset, read: impl Fn(u64) -> Result<T>) -> Result<T> {
         loop {
             let generation = self.commit.generation();
             let outcome = self.in_present_log(got, || read(generation))?;
@@ -242,11 +242,13 @@ impl Shared {
     fn fetch(&self, from: Offset, max_bytes: usize, bound: Bound) -> Result<Fetched> {
         self.check_readable()?;
         self.in_one_generation(from, |generation| {
+            // In this order, so that none is above the next.
+            let log_start = self.watermarks.log_start();
             let high_watermark = self.watermarks.high_watermark();
-            let (log_start, last_stable) = (self.watermarks.log_start(), self.last_stable_offset());
+            let last_stable = self.last_stable_offset().min(high_watermark);
             let limit = match bound {
                 Bound::HighWatermark => high_watermark,
-                Bound::LastStableOffset => last_stable.min(high_watermark),
+                Bound::LastStableOffset => last_stable,
                 Bound::LogEnd => self.watermarks.readable_end(),
             };
             self.check_range(from)?;

@@ -15,7 +15,7 @@ impl Shared {
 
     /// Takes a segment out of the log whose file is about to go: from here on nobody opens or extends what has its name.
     pub(super) fn let_go_of(&self, segment: &Segment) {
-        segment.file().retire();
+        segment.file().let_go();
         self.note_removed(segment);
     }
 

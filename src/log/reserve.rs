@@ -24,7 +24,7 @@ pub(crate) struct Reserve {
     /// Whether the blocks are there. Looked at without a lock.
     is_there: AtomicBool,
     state: Mutex<State>,
-    /// Held by the one who has them. Taken under no lock but of who creates.
+    /// Held by the one who has them. Nobody waits for it.
     turn: Mutex<()>,
 }
 
@@ -46,8 +46,10 @@ impl Drop for Lent<'_> {
         let mut state = self.0.state.lock();
         if matches!(*state, State::Lent(..)) {
             *state = State::Kept;
-            // Where there is still no room, whoever asks for blocks next tries again.
-            let _ = self.0.make();
+            // Where there is still no room, whoever asks for blocks next tries again. A disk that panics would end the process.
+            if !thread::panicking() {
+                let _ = self.0.make();
+            }
         }
     }
 }
@@ -63,13 +65,17 @@ impl Reserve {
     ///
     /// # Errors
     ///
-    /// The disk's; its answer to who has the reserve now, as no other thread may take what that one is to have.
+    /// A full disk's; its answer to who has the reserve now, as no other thread may take what that one is to have.
     pub(crate) fn keep(&self) -> Result<()> {
         if self.is_there.load(Ordering::Acquire) {
             return Ok(());
         }
         match &*self.state.lock() {
-            State::Kept => self.make(),
+            // Only a full disk keeps appenders from what there is.
+            State::Kept => match self.make() {
+                Err(error) if error.is_full_disk() => Err(error),
+                _ => Ok(()),
+            },
             State::Lent(to, full) if *to != thread::current().id() => Err(full.clone()),
             State::Lent(..) | State::Left => Ok(()),
         }
@@ -80,17 +86,23 @@ impl Reserve {
         matches!(*self.state.lock(), State::Lent(..))
     }
 
-    /// Does what makes room in the end: where the disk is full, once more, with the reserve. To be called under no
-    /// lock but of who creates.
+    /// Does what makes room in the end: where the disk is full, once more, with the reserve. If somebody else has that, it can be
+    /// tried again.
     pub(crate) fn lend<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
         match work() {
-            Err(full) if full.is_full_disk() => {
-                let _turn = self.turn.lock();
-                let _lent = self.hand_out(full)?;
-                work()
-            }
+            Err(full) if full.is_full_disk() => self.lend_for(full, work),
             done => done,
         }
+    }
+
+    /// Nobody waits for who has it: that one calls wakers, which are the host's, and may wait for this thread.
+    fn lend_for<T>(&self, full: Error, work: impl Fn() -> Result<T>) -> Result<T> {
+        if matches!(*self.state.lock(), State::Lent(to, _) if to == thread::current().id()) {
+            return work();
+        }
+        let Some(_turn) = self.turn.try_lock() else { return Err(full) };
+        let _lent = self.hand_out(full)?;
+        work()
     }
 
     /// Waits for whoever makes or empties the file. From here on nobody does.

@@ -29,7 +29,7 @@ impl Log {
     pub fn offset_for_timestamp(&self, timestamp: Timestamp) -> Result<Option<OffsetAndTimestamp>> {
         let shared = &self.shared;
         shared.check_readable()?;
-        shared.in_present_log(shared.watermarks.log_start(), || shared.first_from(timestamp))
+        shared.in_one_generation(shared.watermarks.log_start(), |_| shared.first_from(timestamp))
     }
 
     /// The record with the largest timestamp among those that readers see, the first one where several have it: what is asked
@@ -59,7 +59,7 @@ impl Log {
     pub fn offset_of_max_timestamp(&self) -> Result<Option<OffsetAndTimestamp>> {
         let shared = &self.shared;
         shared.check_readable()?;
-        shared.in_present_log(shared.watermarks.log_start(), || shared.latest())
+        shared.in_one_generation(shared.watermarks.log_start(), |_| shared.latest())
     }
 }
 

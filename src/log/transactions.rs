@@ -152,7 +152,8 @@ impl Log {
     ///
     /// With [`TransactionVersion::V2`] each transaction of a producer has its own epoch, and that of the marker is above the one
     /// that it ends. So one that comes again cannot end the next: where no transaction is open it is answered as a duplicate,
-    /// without an offset, and nothing is stored.
+    /// without an offset, and nothing is stored. No batch of the next epoch may come in before the marker, or that is refused for
+    /// good: [`verify_transactions`](crate::LogOptions::verify_transactions) sees to it.
     ///
     /// ```
     /// use idemlog::{

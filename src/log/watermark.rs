@@ -132,10 +132,18 @@ impl Watermarks {
         Some(Offset(self.checkpointed_high_watermark.load(Ordering::Acquire))).filter(|offset| offset.0 >= 0)
     }
 
+    /// Whether the host has set the high watermark. Otherwise it follows the durable offset or the log end.
+    pub(crate) fn is_high_watermark_set(&self) -> bool {
+        self.high_watermark.load(Ordering::Acquire) >= 0
+    }
+
     /// The high watermark for the checkpoint: the host's, or as it was.
     pub(crate) fn high_watermark_to_checkpoint(&self) -> Option<Offset> {
-        let is_set = self.high_watermark.load(Ordering::Acquire) >= 0;
-        if is_set { Some(self.high_watermark()) } else { self.checkpointed_high_watermark() }
+        if self.is_high_watermark_set() {
+            Some(self.high_watermark())
+        } else {
+            self.checkpointed_high_watermark()
+        }
     }
 
     /// Lowers the high watermark, before what lies above `offset` is cut.

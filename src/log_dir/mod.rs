@@ -139,7 +139,7 @@ impl LogDir {
         inner.environment.checkpoints.write_by(checkpointer);
         if !inner.options.read_only {
             // By the old one, what is appended behind a cut would be taken for durable, and its loss for damage.
-            inner.environment.checkpoints.write_if_stale()?;
+            inner.environment.with_reserve(|| inner.environment.checkpoints.write_if_stale())?;
             // Where there is no room, appends see to it.
             let _ = inner.environment.keep_reserve();
         }
@@ -356,7 +356,9 @@ impl LogDir {
         deleted.into_iter().sum()
     }
 
-    /// The sum of all partitions' counters.
+    /// The sum of the counters of all partitions that are open. Those of one that is deleted, or opened again, leave the sum, which
+    /// is then less than before: for rates over such a time take each partition's own. What did not open is in
+    /// [`failed`](Self::failed).
     pub fn metrics(&self) -> LogMetrics {
         let mut sum = LogMetrics::default();
         self.inner.partitions.read().values().for_each(|log| sum.add(&log.metrics()));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::{Access, Disk, DiskFile, IoMode, Map, MapWriter, Pages, name};
@@ -414,7 +414,17 @@ impl LogFile {
     /// Takes the file out of the log: from here on nobody opens, maps or extends it. `true` if nobody sees any of it
     /// any more, so that it may be cut. There must be no [`Sink`].
     pub(crate) fn retire(&self) -> bool {
-        // Who is allocating finishes first; it would extend what is cut here.
+        let place = self.close();
+        place.views.is_empty() && !self.is_mapped_at(&place)
+    }
+
+    /// The same where the file stays as it is: nobody looks who sees it.
+    pub(crate) fn let_go(&self) {
+        drop(self.close());
+    }
+
+    fn close(&self) -> MutexGuard<'_, Place> {
+        // Who is allocating finishes first; it would extend what is cut.
         let mut has_sink = self.allocating.lock();
         *has_sink = false;
         let mut place = self.place.lock();
@@ -422,7 +432,7 @@ impl LogFile {
         // A swap counts those who are just looking at what is swapped out among its owners.
         drop(self.opened.swap(None));
         place.views.retain(View::is_held);
-        place.views.is_empty() && !self.is_mapped_at(&place)
+        place
     }
 
     /// Whether anybody in the process has the file mapped: who read from it before the log was closed and opened again is not

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use idemlog::ErrorCode::{
-    FencedLeaderEpoch, InvalidProducerEpoch, InvalidTxnState, TransactionCoordinatorFenced,
+    InvalidProducerEpoch, InvalidTxnState, NotLeaderOrFollower, TransactionCoordinatorFenced,
 };
 use idemlog::TransactionVersion::{V1, V2};
 use idemlog::sim::{Fault, Operation};
@@ -413,7 +413,7 @@ fn a_marker_has_the_leader_epoch_that_its_coordinator_knows_and_may_wait_for_all
         log.set_leader_epoch(LeaderEpoch(4));
         let led = |epoch| AppendOptions::default().leader_epoch(LeaderEpoch(epoch));
         let refused = log.refuses(|log| submit_commit(log, 6, led(3)).map(drop));
-        assert_eq!(refused, FencedLeaderEpoch);
+        assert_eq!(refused, NotLeaderOrFollower);
         log.set_high_watermark(Offset(1));
         let replicated = submit_commit(&log, 6, led(4)).unwrap().replicated();
         assert!(!replicated.wait(Duration::ZERO).unwrap());
