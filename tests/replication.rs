@@ -324,6 +324,19 @@ fn what_all_replicas_have_is_acknowledged_and_a_duplicate_with_its_original() {
     }
 }
 
+/// The high watermark follows the disk where no host sets it, and nobody synced: the wait was for nothing.
+#[test]
+fn without_other_replicas_a_buffered_batch_waits_for_the_disk() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Write);
+    let log = dir.partition("t", 0).unwrap();
+    let buffered = || AppendOptions::default().durability(Durability::Buffered);
+    let awaited = for_all(&log, plain("v"), buffered());
+    assert!(matches!(poll(pin!(awaited)), Poll::Ready(Err(Error::NoSyncer))));
+    assert!(for_all(&log, plain("v"), buffered()).wait(Duration::ZERO).unwrap());
+    assert_eq!(log.durable_offset(), Offset(2));
+}
+
 #[test]
 fn a_batch_for_all_replicas_is_as_durable_as_asked_too() {
     let data = tempfile::tempdir().unwrap();

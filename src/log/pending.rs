@@ -100,13 +100,27 @@ impl Pending {
     /// assert!(replicated.wait(Duration::ZERO)?);
     /// # Ok::<(), idemlog::Error>(())
     /// ```
-    pub fn replicated(mut self) -> Replicated {
-        let shared = &self.shared;
-        if shared.admission.durability() == Durability::Synced && !shared.watermarks.is_high_watermark_set() {
-            // What it waits for is the disk, also where the append did not.
-            self.ticket = self.placed;
-        }
+    pub fn replicated(self) -> Replicated {
         Replicated::new(self)
+    }
+
+    /// What is to become durable before the high watermark is looked at: where that follows the disk, also what was not to wait
+    /// for it.
+    fn first_awaited(&self) -> Option<Ticket> {
+        let shared = &self.shared;
+        let follows_the_disk =
+            shared.admission.durability() == Durability::Synced && !shared.watermarks.is_high_watermark_set();
+        if follows_the_disk { self.placed } else { self.ticket }
+    }
+
+    /// Blocks until the batches are as durable as the high watermark needs them.
+    pub(super) fn settle_for_replicas(&self) -> Result<()> {
+        self.shared.settle(self.first_awaited())
+    }
+
+    pub(super) fn poll_for_replicas(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        self.ticket = self.first_awaited();
+        self.poll_durable(context)
     }
 
     pub(super) fn shared(&self) -> &Shared {

@@ -40,7 +40,7 @@ impl Replicated {
     /// their offsets now; [`Error::InDoubt`](crate::Error::InDoubt) if the log ended before.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
         let deadline = Instant::now().checked_add(timeout);
-        self.pending.settle()?;
+        self.pending.settle_for_replicas()?;
         let tail = &self.pending.shared().tail;
         loop {
             if let Some(resolved) = self.pending.look_replicated() {
@@ -59,7 +59,7 @@ impl Future for Replicated {
     /// Never blocks and does no I/O.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { pending, place } = &mut *self;
-        ready!(pending.poll_durable(context))?;
+        ready!(pending.poll_for_replicas(context))?;
         loop {
             if let Some(resolved) = pending.look_replicated() {
                 return Poll::Ready(resolved.map(|()| pending.take_outcomes()));
