@@ -258,7 +258,7 @@ impl Shared {
 
     /// Removes the files of a segment below the log start offset, where a crash may leave any of them.
     fn remove_deleted(&self, segment: &Segment) -> Result<()> {
-        segment.file().retire();
+        segment.file().let_go();
         // The indexes first: those of no segment would be taken for those of a later one with the same base.
         segment
             .remove_indexes(&self.directory)
