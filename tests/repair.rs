@@ -191,14 +191,7 @@ fn a_window_that_outlives_its_epoch_is_no_finding() {
 /// left the log damaged.
 #[test]
 fn wrong_leader_epochs_are_set_aside() {
-    let data = tempfile::tempdir().unwrap();
-    let dir = open(data.path(), IoMode::Mapped);
-    let log = dir.partition("orders", 0).unwrap();
-    for at in 0..40 {
-        log.append(&batch(7, 0, at, 1)).unwrap();
-    }
-    dir.close().unwrap();
-    drop((dir, log));
+    let data = closed_log();
     let path = partition(&data).join("leader-epoch-checkpoint");
     std::fs::write(&path, "0\n1\n5 0\n").unwrap();
     let found = errors(data.path());
@@ -288,8 +281,8 @@ fn logs_and_kept(partition: &Path) -> (usize, usize) {
     (count(".log"), count(".corrupt"))
 }
 
-/// A closed log of 40 offsets in several segments, of which the checkpoints say something else.
-fn with_checkpoints(recovery_point: i64, log_start: i64) -> (TempDir, usize) {
+/// A closed log of 40 offsets in several segments.
+fn closed_log() -> TempDir {
     let data = tempfile::tempdir().unwrap();
     let dir = open(data.path(), IoMode::Mapped);
     let log = dir.partition("orders", 0).unwrap();
@@ -297,6 +290,12 @@ fn with_checkpoints(recovery_point: i64, log_start: i64) -> (TempDir, usize) {
         log.append(&batch(7, 0, at, 1)).unwrap();
     }
     dir.close().unwrap();
+    data
+}
+
+/// The same, of which the checkpoints say something else.
+fn with_checkpoints(recovery_point: i64, log_start: i64) -> (TempDir, usize) {
+    let data = closed_log();
     for (file, offset) in [("recovery-point", recovery_point), ("log-start", log_start)] {
         let path = data.path().join(format!("{file}-offset-checkpoint"));
         std::fs::write(path, format!("0\n1\norders 0 {offset}\n")).unwrap();

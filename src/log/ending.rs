@@ -132,6 +132,7 @@ impl Drop for Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::thread;
 
     use crate::error::Error;
@@ -139,14 +140,18 @@ mod tests {
     use crate::fs::{Disk, IoMode};
     use crate::{BatchBuilder, LogDir, LogDirOptions, Offset};
 
+    fn open(mode: IoMode) -> (SimDisk, LogDir) {
+        let disk = SimDisk::new(mode);
+        let options = LogDirOptions::default().disk(Arc::new(disk.clone()));
+        (disk, LogDir::open("/data", options).unwrap())
+    }
+
     /// An appender that was about to allocate when a poisoned log was closed did so afterwards; and where that failed, it cut the
     /// file to what it knew of, with what the next owner had appended meanwhile.
     #[test]
     fn nobody_allocates_in_a_log_that_was_closed_badly() {
         for mode in [IoMode::Mapped, IoMode::Write] {
-            let disk = SimDisk::new(mode);
-            let options = LogDirOptions::default().disk(std::sync::Arc::new(disk.clone()));
-            let dir = LogDir::open("/data", options).unwrap();
+            let (disk, dir) = open(mode);
             let log = dir.partition("t", 0).unwrap();
             let batch = BatchBuilder::new().record("k", "v").build().unwrap();
             log.append(&batch).unwrap();
@@ -167,9 +172,7 @@ mod tests {
     #[test]
     fn nobody_extends_the_next_segment_of_a_log_that_was_closed_badly() {
         for mode in [IoMode::Mapped, IoMode::Write] {
-            let disk = SimDisk::new(mode);
-            let options = LogDirOptions::default().disk(std::sync::Arc::new(disk.clone()));
-            let dir = LogDir::open("/data", options).unwrap();
+            let (disk, dir) = open(mode);
             let log = dir.partition("t", 0).unwrap();
             let room = log.shared.environment.space.room();
             let batch = BatchBuilder::new().record("k", "v").build().unwrap();
@@ -190,8 +193,7 @@ mod tests {
     /// goes to another one then.
     #[test]
     fn a_read_that_the_end_of_the_log_overtakes_says_that_the_log_has_ended() {
-        let options = LogDirOptions::default().disk(std::sync::Arc::new(SimDisk::new(IoMode::Mapped)));
-        let dir = LogDir::open("/data", options).unwrap();
+        let (_disk, dir) = open(IoMode::Mapped);
         let log = dir.partition("t", 0).unwrap();
         log.append(&BatchBuilder::new().record("k", "v").build().unwrap()).unwrap();
         log.shared.abandon();
@@ -204,9 +206,7 @@ mod tests {
     #[test]
     fn a_log_that_was_closed_badly_gives_its_empty_blocks_back_once() {
         for mode in [IoMode::Mapped, IoMode::Write] {
-            let disk = SimDisk::new(mode);
-            let options = LogDirOptions::default().disk(std::sync::Arc::new(disk.clone()));
-            let dir = LogDir::open("/data", options).unwrap();
+            let (disk, dir) = open(mode);
             let batch = BatchBuilder::new().record("k", "v").build().unwrap();
             let other = dir.partition("other", 0).unwrap();
             other.append(&batch).unwrap();
@@ -244,9 +244,9 @@ mod tests {
     #[test]
     fn nobody_makes_a_file_in_a_log_that_is_closed() {
         for _ in 0..50 {
-            let disk = SimDisk::new(IoMode::Write);
-            let options = LogDirOptions::default().disk(std::sync::Arc::new(disk.clone()));
-            let log = LogDir::open("/data", options).unwrap().partition("t", 0).unwrap();
+            let (disk, dir) = open(IoMode::Write);
+            let log = dir.partition("t", 0).unwrap();
+            drop(dir);
             log.append(&BatchBuilder::new().record("k", "v").build().unwrap()).unwrap();
             thread::scope(|scope| {
                 for _ in 0..4 {
