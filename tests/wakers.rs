@@ -11,6 +11,7 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -18,7 +19,8 @@ use std::time::Duration;
 use common::{batch, options, plain};
 use idemlog::sim::{Fault, Operation, SimDisk};
 use idemlog::{
-    AppendOptions, AppendOutcome, BatchBuilder, Disk, Error, IoMode, Log, LogDir, Offset, Producer, TailWait,
+    AppendOptions, AppendOutcome, BatchBuilder, Disk, Error, IoMode, Log, LogDir, Offset, Producer,
+    ProducerEpoch, Sequence, TailWait,
 };
 use parking_lot::Mutex;
 
@@ -292,4 +294,90 @@ fn a_future_may_go_with_the_waker_whose_place_is_taken() {
         done.send(()).unwrap();
     });
     assert!(is_done.recv_timeout(SOON).is_ok());
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Counts(AtomicUsize);
+
+impl Counts {
+    fn woken(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Counts {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Each append woke all who waited at the tail, and each looked and waited again: of a leader with ten thousand batches on
+/// their way to its followers, ten thousand futures for each batch.
+#[test]
+fn only_who_waits_for_what_has_come_is_woken() {
+    let (_disk, _dir, log) = open();
+    log.set_high_watermark(END);
+    let pendings = [(); 3].map(|()| log.submit(&[plain("in flight")], AppendOptions::default()).unwrap());
+    let mut replicated = pendings.map(|pending| Box::pin(pending.replicated()));
+    log.sync().unwrap();
+    let at = |offsets: i64| END + offsets;
+    let mut readable =
+        [log.readable(at(0)), log.readable(at(2)), log.readable_to_log_end(at(4))].map(Box::pin);
+    let counts: [_; 6] = std::array::from_fn(|_| Arc::new(Counts::default()));
+    let wakers: Vec<Waker> = counts.iter().map(|count| Waker::from(Arc::clone(count))).collect();
+    for (future, waker) in replicated.iter_mut().zip(&wakers[..3]) {
+        assert!(future.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    for (future, waker) in readable.iter_mut().zip(&wakers[3..]) {
+        assert!(future.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    let woken = || counts.each_ref().map(|count| count.woken());
+
+    log.append(&plain("more")).unwrap();
+    assert_eq!(woken(), [0, 0, 0, 0, 0, 0], "the fourth is in front of the offset that is waited for");
+    log.append(&plain("and more")).unwrap();
+    assert_eq!(woken(), [0, 0, 0, 0, 0, 1]);
+    log.set_high_watermark(at(1));
+    assert_eq!(woken(), [1, 0, 0, 1, 0, 1]);
+    log.set_high_watermark(at(3));
+    assert_eq!(woken(), [1, 1, 1, 1, 1, 1]);
+    for (future, waker) in replicated.iter_mut().zip(&wakers) {
+        assert!(future.as_mut().poll(&mut Context::from_waker(waker)).is_ready());
+    }
+}
+
+/// What ends a wait without anything to read: it is told to all, wherever they wait.
+#[test]
+fn who_waits_far_behind_the_log_end_is_woken_by_its_end() {
+    let (_disk, _dir, log) = open();
+    let count = Arc::new(Counts::default());
+    let waker = Waker::from(Arc::clone(&count));
+    let mut far = Box::pin(log.readable(END + 1_000));
+    assert!(far.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let waiting = log.clone();
+    let thread = std::thread::spawn(move || waiting.wait_for(END + 1_000, 4 * SOON));
+    // It waits by now, or finds the log closed.
+    std::thread::sleep(Duration::from_millis(50));
+    log.close().unwrap();
+    assert_eq!(count.woken(), 1);
+    assert!(far.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+    assert!(!thread.join().unwrap());
+}
+
+/// A deletion that went above where an open transaction begins raised the last stable offset, and told nobody.
+#[test]
+fn a_deletion_wakes_those_who_waited_for_a_transaction_that_began_below_it() {
+    let (_disk, dir, log) = open();
+    let (id, epoch) = (dir.new_producer_id().unwrap(), ProducerEpoch(0));
+    let open = BatchBuilder::new().producer(id, epoch, Sequence(0)).transactional().record(b"k", b"v");
+    log.append(&open.build().unwrap()).unwrap();
+    log.append(&plain("behind it")).unwrap();
+    let count = Arc::new(Counts::default());
+    let waker = Waker::from(Arc::clone(&count));
+    let mut committed = Box::pin(log.readable_committed(END));
+    assert!(committed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    log.delete_records(END + 1).unwrap();
+    assert_eq!(log.last_stable_offset(), END + 1);
+    assert_eq!(count.woken(), 1);
 }

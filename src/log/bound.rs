@@ -11,6 +11,17 @@ pub(super) enum Bound {
     LogEnd,
 }
 
+impl Bound {
+    pub(super) const ALL: [Self; 3] = [Self::HighWatermark, Self::LastStableOffset, Self::LogEnd];
+}
+
+/// What somebody waits for: that a bound is above an offset.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) bound: Bound,
+    pub(super) offset: Offset,
+}
+
 impl Shared {
     /// Where the bound is now. That of a poisoned log lies nowhere above its durable offset.
     #[inline]
@@ -19,6 +30,26 @@ impl Shared {
             Bound::HighWatermark => self.watermarks.high_watermark(),
             Bound::LastStableOffset => self.last_stable_offset(),
             Bound::LogEnd => self.watermarks.readable_end(),
+        }
+    }
+
+    pub(super) fn has(&self, wanted: Wanted) -> bool {
+        self.bound(wanted.bound) > wanted.offset
+    }
+
+    /// Wakes those who wait for what a bound has reached by now. Called by who has moved one; not under a lock, as wakers are
+    /// the host's.
+    #[inline]
+    pub(super) fn notify_tail(&self) {
+        self.tail.notify(|bound| self.bound(bound));
+    }
+
+    /// The same behind a sync, which may have ended the log.
+    pub(super) fn notify_behind_sync(&self) {
+        if self.commit.is_over() {
+            self.tail.notify_all();
+        } else {
+            self.notify_tail();
         }
     }
 }

@@ -316,7 +316,7 @@ impl Shared {
 
     pub(super) fn sync(&self) -> Result<()> {
         let synced = self.commit.sync(&self.watermarks, || self.sync_appended());
-        self.tail.notify();
+        self.notify_behind_sync();
         synced
     }
 

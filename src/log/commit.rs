@@ -17,11 +17,11 @@ use rustix::io::Errno;
 
 use crate::error::{Error, IoError, Result};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard};
 use crate::types::Offset;
 
 use super::gathering::Gathering;
-use super::wakers::wake_all;
+use super::wakers::{Sleeper, wake_all};
 use super::watermark::Watermarks;
 
 /// What an append waits for: the durable offset reaching `target`.
@@ -324,27 +324,11 @@ impl Commit {
 /// No target is above this.
 const EVERYBODY: Offset = Offset(i64::MAX);
 
-/// A thread that waits for a sync of somebody else's. Each has a place of its own to wait at: all are woken at once, while
-/// those who wait for the same lock would hand it from one to the next.
+/// A thread that waits for a sync of somebody else's.
 #[derive(Debug)]
 struct Follower {
     target: Offset,
-    is_released: Mutex<bool>,
-    wakeup: Condvar,
-}
-
-impl Follower {
-    fn wait(&self) {
-        let mut is_released = self.is_released.lock();
-        while !*is_released {
-            self.wakeup.wait(&mut is_released);
-        }
-    }
-
-    fn release(&self) {
-        *self.is_released.lock() = true;
-        self.wakeup.notify_all();
-    }
+    sleeper: Sleeper,
 }
 
 /// Who goes on behind a sync, or the end of the log.
@@ -356,16 +340,16 @@ struct Released {
 
 impl Released {
     fn wake(self) {
-        self.followers.iter().for_each(|follower| follower.release());
+        self.followers.iter().for_each(|follower| follower.sleeper.wake_up());
         wake_all(self.wakers.into_values());
     }
 }
 
 /// Waits until whoever syncs is through, and has released this thread.
 fn follow(state: &mut MutexGuard<'_, State>, target: Offset) {
-    let follower = Arc::new(Follower { target, is_released: Mutex::new(false), wakeup: Condvar::default() });
+    let follower = Arc::new(Follower { target, sleeper: Sleeper::default() });
     state.followers.push(Arc::clone(&follower));
-    MutexGuard::unlocked(state, || follower.wait());
+    MutexGuard::unlocked(state, || follower.sleeper.sleep());
 }
 
 /// Wakes those who wait for nothing above `durable`, and a follower to lead the others. Not under the lock, which is the

@@ -8,8 +8,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use shuttle::{check_pct, check_random, thread};
 
 use super::background::{Chore, Chores, Queue, Urgency, Worked};
+use super::bound::{Bound, Wanted};
 use super::commit::{Commit, End, Ticket};
 use super::options::Durability;
+use super::tail::Tail;
 use super::watermark::Watermarks;
 use crate::error::{Error, IoError, Result};
 use crate::sync::Mutex;
@@ -325,5 +327,39 @@ fn a_close_resolves_everybody() {
             model.commit.poll(second, &mut None, &model.watermarks, context.waker())
         }));
         assert!(matches!(polled.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(_)));
+    });
+}
+
+/// Who waits at the tail for an offset, be it a thread or a future, hears of it, whoever else waits for another one, leaves, or
+/// is told of a truncation.
+#[test]
+fn whoever_waits_at_the_tail_is_woken_when_it_has_come() {
+    fn wait(model: &Model, tail: &Tail, offset: i64) {
+        let wanted = Wanted { bound: Bound::LogEnd, offset: Offset(offset) };
+        assert!(tail.wait(wanted, None, || model.watermarks.log_end() > wanted.offset));
+    }
+    check(|| {
+        let (model, tail) = (Model::new(0), Arc::new(Tail::new()));
+        let at_tail = |act: fn(&Model, &Tail)| {
+            let tail = Arc::clone(&tail);
+            model.spawn(move |model| act(model, &tail))
+        };
+        let threads = [
+            at_tail(|model, tail| wait(model, tail, 0)),
+            at_tail(|model, tail| wait(model, tail, 1)),
+            at_tail(|_, tail| {
+                let (wanted, mut number) = (Wanted { bound: Bound::LogEnd, offset: Offset::ZERO }, None);
+                tail.register(wanted, &mut number, Waker::noop(), || false);
+                tail.forget(wanted, number);
+            }),
+            at_tail(|_, tail| tail.notify_all()),
+            at_tail(|model, tail| {
+                for number in 0..2 {
+                    model.append(number).unwrap();
+                    tail.notify(|_| model.watermarks.log_end());
+                }
+            }),
+        ];
+        join(threads);
     });
 }

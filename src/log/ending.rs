@@ -99,7 +99,7 @@ impl Shared {
     /// Has everybody who waits look whether the log has ended. Not under a lock: a waker is the host's.
     pub(super) fn tell(&self) {
         self.commit.wake_all();
-        self.tail.notify();
+        self.tail.notify_all();
     }
 
     /// Ends the log because its directory is about to go: no chore touches it afterwards. Whoever waits is told by

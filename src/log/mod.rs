@@ -311,7 +311,7 @@ impl Log {
             segments: ArcSwap::from_pointee(segments),
             watermarks,
             commit: Commit::default(),
-            tail: Tail::default(),
+            tail: Tail::new(),
             transactions,
             sealing: Mutex::default(),
             rolling: Mutex::default(),
@@ -379,7 +379,7 @@ impl Log {
         shared.options.store(Arc::clone(&appender.options));
         drop(appender);
         // Readers may see what is not durable now, or have seen it.
-        shared.tail.notify();
+        shared.notify_tail();
         if shared.admission.durability() == Durability::Synced {
             shared.request_sync();
         }
@@ -450,7 +450,7 @@ impl Log {
         // A truncation in between would leave it above the new end, and what is appended there would be seen at once.
         self.shared.watermarks.set_high_watermark(offset);
         drop(appender);
-        self.shared.tail.notify();
+        self.shared.notify_tail();
     }
 
     /// Below this offset opening reads no batch twice: everything is durable, indexed and in a snapshot.

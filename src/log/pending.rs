@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::append::{AppendOutcome, Outcomes};
+use super::bound::{Bound, Wanted};
 use super::commit::Ticket;
 use super::options::Durability;
 use super::{Replicated, Shared};
 use crate::error::{Error, Result};
+use crate::types::Offset;
 
 /// Resolves when the batches are durable; for a duplicate, when its original is. Dropping it cancels nothing.
 ///
@@ -137,6 +139,12 @@ impl Pending {
     pub(super) fn look_replicated(&self) -> Option<Result<()>> {
         let reached = self.shared.watermarks.high_watermark();
         self.placed.map_or(Some(Ok(())), |placed| self.shared.commit.look(placed, reached))
+    }
+
+    /// What [`look_replicated`](Self::look_replicated) waits for at the tail, where there is something to wait for.
+    pub(super) fn wanted_of_replicas(&self) -> Wanted {
+        let behind = self.placed.map_or(Offset(0), |placed| placed.target);
+        Wanted { bound: Bound::HighWatermark, offset: Offset(behind.0.saturating_sub(1)) }
     }
 
     /// Polls whether the batches are durable enough. Never blocks and does no I/O.

@@ -46,7 +46,9 @@ impl Replicated {
             if let Some(resolved) = self.pending.look_replicated() {
                 return resolved.map(|()| true);
             }
-            if !tail.wait(deadline, || self.pending.look_replicated().is_some()) {
+            if !tail.wait(self.pending.wanted_of_replicas(), deadline, || {
+                self.pending.look_replicated().is_some()
+            }) {
                 return Ok(false);
             }
         }
@@ -65,7 +67,8 @@ impl Future for Replicated {
                 return Poll::Ready(resolved.map(|()| pending.take_outcomes()));
             }
             let ready = || pending.look_replicated().is_some();
-            if !pending.shared().tail.register(place, context.waker(), ready) {
+            let wanted = pending.wanted_of_replicas();
+            if !pending.shared().tail.register(wanted, place, context.waker(), ready) {
                 return Poll::Pending;
             }
         }
@@ -75,8 +78,6 @@ impl Future for Replicated {
 impl Drop for Replicated {
     /// An appender need not wake who waits no longer.
     fn drop(&mut self) {
-        if let Some(place) = self.place {
-            self.pending.shared().tail.forget(place);
-        }
+        self.pending.shared().tail.forget(self.pending.wanted_of_replicas(), self.place);
     }
 }

@@ -43,7 +43,11 @@ impl Log {
     /// # Ok::<(), idemlog::Error>(())
     /// ```
     pub fn delete_records(&self, before: Offset) -> Result<Offset> {
-        self.shared.change(|| self.shared.environment.with_reserve(|| self.shared.delete_records(before)))
+        let shared = &self.shared;
+        let deleted = shared.change(|| shared.environment.with_reserve(|| shared.delete_records(before)));
+        // An open transaction may have begun below the new start, which was the last stable offset.
+        shared.notify_tail();
+        deleted
     }
 
     /// Deletes the oldest segments, as far as the log start offset and the log's options
@@ -208,7 +212,10 @@ impl Shared {
     }
 
     pub(super) fn apply_retention(&self) -> Result<usize> {
-        self.environment.with_reserve(|| self.try_apply_retention())
+        let applied = self.environment.with_reserve(|| self.try_apply_retention());
+        // As after a deletion of records.
+        self.notify_tail();
+        applied
     }
 
     fn try_apply_retention(&self) -> Result<usize> {

@@ -167,7 +167,7 @@ impl Shared {
             let _files = self.hold_files();
             self.check_not_closing().and_then(|()| truncate(&paused))
         };
-        self.tail.notify();
+        self.tail.notify_all();
         truncated
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::bound::Bound;
+use super::bound::{Bound, Wanted};
 use super::{Log, Shared};
 use crate::types::Offset;
 
@@ -76,11 +76,11 @@ impl Log {
 
     fn wait(&self, wanted: Wanted, timeout: Duration) -> bool {
         let shared = &self.shared;
-        let ready = || wanted.is_there(shared) || shared.commit.is_over();
+        let ready = || shared.has(wanted) || shared.commit.is_over();
         if !ready() {
-            shared.tail.wait(Instant::now().checked_add(timeout), ready);
+            shared.tail.wait(wanted, Instant::now().checked_add(timeout), ready);
         }
-        wanted.is_there(shared)
+        shared.has(wanted)
     }
 
     /// The same as [`wait_for`](Self::wait_for), as a future that resolves when there is something to read at `offset`,
@@ -99,19 +99,6 @@ impl Log {
     /// `offset`, whether consumers see it or not, or the log has ended.
     pub fn readable_to_log_end(&self, offset: Offset) -> TailWait {
         TailWait::new(&self.shared, Wanted { offset, bound: Bound::LogEnd })
-    }
-}
-
-/// What somebody waits for: that a bound is above an offset.
-#[derive(Clone, Copy, Debug)]
-struct Wanted {
-    offset: Offset,
-    bound: Bound,
-}
-
-impl Wanted {
-    fn is_there(self, shared: &Shared) -> bool {
-        shared.bound(self.bound) > self.offset
     }
 }
 
@@ -137,8 +124,8 @@ impl Future for TailWait {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let Self { shared, wanted, place } = &mut *self;
-        let ready = || wanted.is_there(shared) || shared.commit.is_over();
-        let is_ready = ready() || shared.tail.register(place, context.waker(), ready);
+        let ready = || shared.has(*wanted) || shared.commit.is_over();
+        let is_ready = ready() || shared.tail.register(*wanted, place, context.waker(), ready);
         if is_ready { Poll::Ready(()) } else { Poll::Pending }
     }
 }
@@ -146,8 +133,6 @@ impl Future for TailWait {
 impl Drop for TailWait {
     /// An appender need not wake who waits no longer.
     fn drop(&mut self) {
-        if let Some(place) = self.place {
-            self.shared.tail.forget(place);
-        }
+        self.shared.tail.forget(self.wanted, self.place);
     }
 }

@@ -166,7 +166,7 @@ impl Shared {
     #[inline(always)]
     fn follow_up(&self, placed: &Placed, options: AppendOptions, may_wait: bool) -> Result<Option<Ticket>> {
         if placed.is_new {
-            self.tail.notify();
+            self.notify_tail();
         }
         if let Some(base) = placed.rolled {
             self.report_roll(base);
@@ -481,7 +481,7 @@ impl Shared {
     pub(super) fn settle(&self, ticket: Option<Ticket>) -> Result<()> {
         let Some(ticket) = ticket else { return Ok(()) };
         let settled = self.commit.wait(ticket, &self.watermarks, || self.sync_appended());
-        self.tail.notify();
+        self.notify_behind_sync();
         settled
     }
 }
