@@ -617,32 +617,4 @@ mod tests {
         };
         assert_eq!(segment.summary().unwrap(), expected);
     }
-
-    /// What is written ahead is what is there, also where the writer has come meanwhile; and none of it counts as synced.
-    #[test]
-    fn blocks_that_are_written_ahead_stay_as_they_are() {
-        const BLOCKS: u64 = 1 << 20;
-        let batch = BatchBuilder::new().record(b"key", b"value").build().unwrap();
-        let end = batch.bytes().len() as u64;
-        for mode in [IoMode::Mapped, IoMode::Write] {
-            let directory = tempfile::tempdir().unwrap();
-            let path = directory.path().join("segment");
-            let (file, mut sink) =
-                LogFile::create(Arc::new(RealDisk), mode, path.clone(), BLOCKS, BLOCKS).unwrap();
-            sink.write(0, &Stamps::of(batch.header()), batch.bytes()).unwrap();
-            sink.flush(0).unwrap();
-            sink.publish(&file, end);
-            file.write_blocks(0, 10 * BLOCKS).unwrap();
-            file.write_blocks(10 * BLOCKS, 20 * BLOCKS).unwrap();
-
-            assert_eq!((file.end(), file.allocated()), (end, BLOCKS));
-            assert_eq!(file.bytes(0, end).unwrap(), batch.bytes());
-            assert!(file.is_dirty(), "only the writer's own sync says what is durable");
-            let behind = std::fs::read(&path).unwrap().split_off(end as usize);
-            assert!(behind.iter().all(|&byte| byte == 0));
-            file.remove().unwrap();
-            assert_eq!(file.write_blocks(0, BLOCKS).is_err(), mode == IoMode::Mapped, "the file is gone");
-            assert_eq!(file.bytes(0, end).unwrap(), batch.bytes());
-        }
-    }
 }
