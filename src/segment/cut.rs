@@ -1,12 +1,9 @@
 //! What is left of a segment in front of an offset.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::{BatchCursor, IndexFiller, Indexes, LogFile, Segment, Summary};
 use crate::error::Result;
-use crate::fs::missing::remove_if_present;
-use crate::fs::name::SegmentFile;
 use crate::types::Offset;
 
 /// The batches of a segment in front of the first whose last offset is the target or higher.
@@ -69,13 +66,5 @@ impl Segment {
         });
         let Prefix { indexes, summary, .. } = prefix;
         Arc::new(Self::recovered(self.base_offset, file, self.index_options, indexes, transactions, summary))
-    }
-
-    /// Removes the indexes of the segment, where there are any. The directory is not synced.
-    pub(crate) fn remove_indexes(&self, directory: &Path) -> Result<()> {
-        for file in [SegmentFile::OffsetIndex, SegmentFile::TimeIndex, SegmentFile::TransactionIndex] {
-            remove_if_present(&**self.file.disk(), &directory.join(file.name(self.base_offset)))?;
-        }
-        Ok(())
     }
 }

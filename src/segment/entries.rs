@@ -1,5 +1,4 @@
-//! What both indexes share: a list that one writer appends to while any number of readers search it, and the rule that
-//! says which batches get an entry.
+//! What both indexes share: a list that one writer appends to while any number of readers search it.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -259,33 +258,6 @@ fn new_chunk<const WORDS: usize>(chunk: usize) -> Chunk<WORDS> {
     (0..size).map(|_| [const { AtomicU64::new(u64::MAX) }; WORDS]).collect()
 }
 
-/// Which batches get an index entry: the first one behind each `interval` bytes of batches.
-///
-/// The bytes are counted after the question is answered, so the first batch of a segment never gets one: a look-up
-/// that finds nothing begins there anyway.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct IndexInterval {
-    interval: u64,
-    bytes_since_last: u64,
-}
-
-impl IndexInterval {
-    pub(crate) fn new(interval: u32) -> Self {
-        Self { interval: u64::from(interval), bytes_since_last: 0 }
-    }
-
-    /// Whether the batch of `size` bytes that comes next gets an entry. Counts its bytes.
-    #[inline]
-    pub(crate) fn take(&mut self, size: usize) -> bool {
-        let due = self.bytes_since_last > self.interval;
-        if due {
-            self.bytes_since_last = 0;
-        }
-        self.bytes_since_last += size as u64;
-        due
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -440,20 +412,5 @@ mod tests {
             scope.spawn(move || (0..COUNT as u64).all(|number| entries.push([number, !number])));
         });
         assert!(entries.iter_from(0).eq((0..COUNT as u64).map(|number| [number, !number])));
-    }
-
-    #[test]
-    fn only_the_batch_behind_more_than_an_interval_gets_an_entry() {
-        let cases: [(u32, &[usize], &[bool]); 4] = [
-            (100, &[1000, 10, 10], &[false, true, false]),
-            (100, &[100, 1, 1], &[false, false, true]),
-            (100, &[60, 60, 60, 60, 60], &[false, false, true, false, true]),
-            (0, &[1, 1, 1], &[false, true, true]),
-        ];
-        for (interval, sizes, expected) in cases {
-            let mut rule = IndexInterval::new(interval);
-            let taken: Vec<_> = sizes.iter().map(|&size| rule.take(size)).collect();
-            assert_eq!(taken, expected, "interval {interval}, sizes {sizes:?}");
-        }
     }
 }

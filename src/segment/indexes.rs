@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::Mutex;
 use arc_swap::{ArcSwapOption, Guard};
 
-use super::{IndexOptions, OffsetIndex, TimeIndex};
+use super::{IndexOptions, OffsetIndex, Segment, TimeIndex};
+use crate::error::Result;
 use crate::types::Offset;
 
 /// The sparse indexes of a segment.
@@ -173,6 +174,99 @@ impl IndexSlot {
         keeping.is_counted = false;
         if keeping.is_saved && !keeping.has_writer {
             self.loaded.store(None);
+        }
+    }
+}
+
+impl Segment {
+    /// The indexes: in memory, or loaded, or built from the log where the files are missing or do not fit it.
+    pub(crate) fn indexes(self: &Arc<Self>) -> Result<Arc<Indexes>> {
+        match &*self.indexes.load() {
+            Some(indexes) => Ok(Arc::clone(indexes)),
+            None => self.fetch_indexes(),
+        }
+    }
+
+    /// As [`indexes`](Self::indexes), to look something up: where they are in memory nobody else is told.
+    #[inline]
+    pub(super) fn look_up<T>(self: &Arc<Self>, look: impl FnOnce(&Indexes) -> T) -> Result<T> {
+        if let Some(indexes) = &*self.indexes.load() {
+            return Ok(look(indexes));
+        }
+        Ok(look(&*self.fetch_indexes()?))
+    }
+
+    #[cold]
+    fn fetch_indexes(self: &Arc<Self>) -> Result<Arc<Indexes>> {
+        Ok(match self.load_indexes() {
+            Some(loaded) => self.indexes.keep(loaded, true),
+            None => self.indexes.keep_rebuilt(self.build_indexes()?),
+        })
+    }
+
+    /// Keeps the indexes in memory, because the files are about to be replaced.
+    pub(crate) fn hold_indexes(self: &Arc<Self>) -> Result<()> {
+        self.indexes.hold(&self.indexes()?);
+        Ok(())
+    }
+
+    /// Notes that the index files are complete, and can be loaded again.
+    pub(crate) fn set_indexes_saved(&self) {
+        if let Some(indexes) = &*self.indexes.load() {
+            self.indexes.set_saved(indexes, indexes.len());
+        }
+    }
+
+    /// The memory of the indexes.
+    pub(crate) fn index_memory(&self) -> usize {
+        self.indexes.load().as_ref().map_or(0, |indexes| indexes.memory())
+    }
+
+    /// Whether the indexes were built from the log since this was asked last.
+    pub(crate) fn take_rebuilt(&self) -> bool {
+        self.indexes.take_rebuilt()
+    }
+
+    /// The memory of indexes that can be loaded again and were not counted yet; from now on they are.
+    pub(crate) fn count_indexes(&self) -> Option<usize> {
+        self.indexes.count()
+    }
+
+    /// Gives the memory of the indexes back, unless there is a writer. Who looks something up meanwhile keeps them that long.
+    pub(crate) fn release_indexes(&self) {
+        self.indexes.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Timestamp;
+
+    /// Memory was taken once for an index as dense as the interval allows, whatever the batches are like: of 64 KiB each, in
+    /// 10,000 segments of 1 GiB, that was 30 GB for entries that never came.
+    #[test]
+    fn memory_is_taken_for_as_many_entries_as_will_come_and_hardly_more() {
+        const BYTES: u64 = 512 << 20;
+        let options = IndexOptions { interval_bytes: 4096, max_bytes: 10 << 20 };
+        for (batch, is_one_time) in [(64 << 10, false), (64 << 10, true), (8 << 10, false), (BYTES, false)] {
+            let indexes = Indexes::new(Offset(0), options);
+            for number in 1..BYTES / batch {
+                assert!(indexes.offset.append(Offset(number as i64), (number * batch) as u32));
+                let timestamp = Timestamp(if is_one_time { 7 } else { number as i64 });
+                let offset = Offset(number as i64);
+                assert!(indexes.time.append(timestamp, offset, None) || is_one_time && number > 1);
+            }
+            indexes.prepare(BYTES, BYTES + (64 << 20));
+            for (room, len) in
+                [(indexes.offset.room(), indexes.offset.len()), (indexes.time.room(), indexes.time.len())]
+            {
+                let expected = len + len / 8 + 1;
+                assert!(
+                    (expected..=expected + 512).contains(&room),
+                    "{room} for {expected} of {batch} bytes"
+                );
+            }
         }
     }
 }
