@@ -281,7 +281,7 @@ fn segments(log: &Log) -> Result<Vec<SegmentState>> {
             base_offset: segment.base_offset(),
             bytes: segment.file().end(),
             next_offset: summary.next_offset,
-            largest_timestamp: summary.largest_timestamp,
+            largest_timestamp: summary.largest.timestamp,
             offset_index_entries: indexes.offset.len(),
             time_index_entries: indexes.time.len(),
             aborted: log.aborted_in(segment)?,

@@ -117,7 +117,7 @@ impl Retention {
 
     fn is_old(&self, segment: &Arc<Segment>) -> Result<bool> {
         let Some(limit) = self.ms else { return Ok(false) };
-        let newest = segment.summary()?.largest_timestamp;
+        let newest = segment.summary()?.largest.timestamp;
         Ok(newest >= Timestamp(0) && self.now.0.saturating_sub(newest.0) > limit)
     }
 }

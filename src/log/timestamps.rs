@@ -78,7 +78,7 @@ impl Shared {
         let (seen, segments) = (self.seen(), self.segments.load_full());
         for segment in seen.of(&segments) {
             let summary = segment.summary()?;
-            let is_late = summary.next_offset > seen.offsets.start && summary.largest_timestamp >= timestamp;
+            let is_late = summary.next_offset > seen.offsets.start && summary.largest.timestamp >= timestamp;
             let found = if is_late { seen.first_at(segment, timestamp)? } else { None };
             self.count_open(segment);
             if found.is_some() {
@@ -96,7 +96,7 @@ impl Shared {
         for segment in seen.of(&segments).iter().rev() {
             let is_as_late = |timestamp| latest.is_none_or(|(latest, _)| timestamp >= latest.timestamp);
             let summary = segment.summary()?;
-            let may_be = summary.next_offset > seen.offsets.start && is_as_late(summary.largest_timestamp);
+            let may_be = summary.next_offset > seen.offsets.start && is_as_late(summary.largest.timestamp);
             let found = if may_be { seen.latest_in(segment, &summary)? } else { None };
             self.count_open(segment);
             latest =
@@ -140,8 +140,8 @@ impl Seen {
 
     /// The largest timestamp in `segment`, and an offset in the first batch that has it.
     fn latest_in(&self, segment: &Arc<Segment>, summary: &Summary) -> Result<Option<OffsetAndTimestamp>> {
-        let named = self.latest_at(segment, summary.largest_timestamp_offset)?;
-        if named.is_some_and(|named| named.timestamp == summary.largest_timestamp) {
+        let named = self.latest_at(segment, summary.largest.offset)?;
+        if named.is_some_and(|named| named.timestamp == summary.largest.timestamp) {
             return Ok(named);
         }
         // Readers do not see all of it. Before the batch of an index entry all timestamps are smaller.

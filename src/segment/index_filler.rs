@@ -1,34 +1,26 @@
 //! Which batches get an entry in a segment's indexes, and what it says.
 
+use super::summary::LargestTimestamp;
 use super::{IndexOptions, Indexes, PlacedBatch, Summary};
 use crate::batch::BatchHeader;
-use crate::types::{Offset, Timestamp};
+use crate::types::Offset;
 
 /// Fills the indexes of a segment batch by batch, by Kafka's rule: an entry pair for the first batch behind each
 /// interval of bytes (`LogSegment.append`).
 #[derive(Debug)]
 pub(crate) struct IndexFiller {
     interval: IndexInterval,
-    largest_timestamp: Timestamp,
-    largest_timestamp_offset: Offset,
+    largest: LargestTimestamp,
 }
 
 impl IndexFiller {
     pub(crate) fn new(options: IndexOptions) -> Self {
-        Self {
-            interval: IndexInterval::new(options.interval_bytes),
-            largest_timestamp: Timestamp::NONE,
-            largest_timestamp_offset: Offset(-1),
-        }
+        Self { interval: IndexInterval::new(options.interval_bytes), largest: LargestTimestamp::NONE }
     }
 
     /// Goes on behind what `summary` tells, as if the last batch of that had got an entry.
     pub(crate) fn resume(options: IndexOptions, summary: &Summary) -> Self {
-        Self {
-            largest_timestamp: summary.largest_timestamp,
-            largest_timestamp_offset: summary.largest_timestamp_offset,
-            ..Self::new(options)
-        }
+        Self { largest: summary.largest, ..Self::new(options) }
     }
 
     /// Adds the batch that comes next in the log.
@@ -47,10 +39,7 @@ impl IndexFiller {
         position: u64,
     ) {
         let last_offset = header.last_offset_at(base_offset);
-        if header.max_timestamp > self.largest_timestamp {
-            self.largest_timestamp = header.max_timestamp;
-            self.largest_timestamp_offset = last_offset;
-        }
+        self.largest.add(header.max_timestamp, last_offset);
         if self.interval.take(header.size()) {
             self.append(indexes, last_offset, position);
         }
@@ -59,24 +48,21 @@ impl IndexFiller {
     /// Adds an entry pair.
     #[inline(never)]
     fn append(&self, indexes: &Indexes, last_offset: Offset, position: u64) {
-        let (position, offset) = (position as u32, self.largest_timestamp_offset);
+        let (position, LargestTimestamp { timestamp, offset }) = (position as u32, self.largest);
         indexes.offset.append(last_offset, position);
-        indexes.time.append(self.largest_timestamp, offset, (offset == last_offset).then_some(position));
+        indexes.time.append(timestamp, offset, (offset == last_offset).then_some(position));
     }
 
     /// The entry that a sealed segment's time index ends with: its largest timestamp.
     pub(crate) fn seal(&self, indexes: &Indexes) {
-        if self.largest_timestamp_offset.0 >= 0 {
-            indexes.time.append_last(self.largest_timestamp, self.largest_timestamp_offset, None);
+        let LargestTimestamp { timestamp, offset } = self.largest;
+        if offset.0 >= 0 {
+            indexes.time.append_last(timestamp, offset, None);
         }
     }
 
     pub(crate) fn summary(&self, next_offset: Offset) -> Summary {
-        Summary {
-            next_offset,
-            largest_timestamp: self.largest_timestamp,
-            largest_timestamp_offset: self.largest_timestamp_offset,
-        }
+        Summary { next_offset, largest: self.largest }
     }
 }
 

@@ -12,39 +12,44 @@ use crate::types::{Offset, Timestamp};
 pub(crate) struct Summary {
     /// The offset behind the last batch.
     pub(crate) next_offset: Offset,
-    /// The largest timestamp of a batch.
-    pub(crate) largest_timestamp: Timestamp,
-    /// The last offset of the batch that has it.
-    pub(crate) largest_timestamp_offset: Offset,
+    pub(crate) largest: LargestTimestamp,
+}
+
+/// The largest timestamp of a batch, and where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LargestTimestamp {
+    pub(crate) timestamp: Timestamp,
+    /// The last offset of the first batch that has it; -1 where none has a timestamp.
+    pub(crate) offset: Offset,
+}
+
+impl LargestTimestamp {
+    pub(super) const NONE: Self = Self { timestamp: Timestamp::NONE, offset: Offset(-1) };
+
+    /// Takes in the batch that comes next, which ends with `last_offset`.
+    #[inline]
+    pub(super) fn add(&mut self, timestamp: Timestamp, last_offset: Offset) {
+        if timestamp > self.timestamp {
+            *self = Self { timestamp, offset: last_offset };
+        }
+    }
 }
 
 impl Summary {
     pub(crate) fn empty(base_offset: Offset) -> Self {
-        Self {
-            next_offset: base_offset,
-            largest_timestamp: Timestamp::NONE,
-            largest_timestamp_offset: Offset(-1),
-        }
+        Self { next_offset: base_offset, largest: LargestTimestamp::NONE }
     }
 
     /// What the entries tell: the largest timestamp. The batches from their [`last_position`](Indexes::last_position) on
     /// are to be added.
     pub(crate) fn of_entries(base_offset: Offset, indexes: &Indexes) -> Self {
-        let none = Self::empty(base_offset);
-        let last = indexes.time.last();
-        last.map_or(none, |(largest_timestamp, largest_timestamp_offset)| Self {
-            largest_timestamp,
-            largest_timestamp_offset,
-            ..none
-        })
+        let last = indexes.time.last().map(|(timestamp, offset)| LargestTimestamp { timestamp, offset });
+        Self { next_offset: base_offset, largest: last.unwrap_or(LargestTimestamp::NONE) }
     }
 
     pub(crate) fn add(&mut self, batch: &PlacedBatch) {
         self.next_offset = batch.header.next_offset();
-        if batch.header.max_timestamp > self.largest_timestamp {
-            self.largest_timestamp = batch.header.max_timestamp;
-            self.largest_timestamp_offset = batch.header.last_offset();
-        }
+        self.largest.add(batch.header.max_timestamp, batch.header.last_offset());
     }
 }
 
@@ -56,8 +61,10 @@ impl Segment {
         }
         Ok(Summary {
             next_offset: Offset(self.next_offset.load(Ordering::Acquire)),
-            largest_timestamp: Timestamp(self.largest_timestamp.load(Ordering::Acquire)),
-            largest_timestamp_offset: Offset(self.largest_timestamp_offset.load(Ordering::Acquire)),
+            largest: LargestTimestamp {
+                timestamp: Timestamp(self.largest_timestamp.load(Ordering::Acquire)),
+                offset: Offset(self.largest_timestamp_offset.load(Ordering::Acquire)),
+            },
         })
     }
 
@@ -87,8 +94,8 @@ impl Segment {
     }
 
     pub(super) fn publish(&self, summary: &Summary) {
-        self.largest_timestamp.store(summary.largest_timestamp.0, Ordering::Release);
-        self.largest_timestamp_offset.store(summary.largest_timestamp_offset.0, Ordering::Release);
+        self.largest_timestamp.store(summary.largest.timestamp.0, Ordering::Release);
+        self.largest_timestamp_offset.store(summary.largest.offset.0, Ordering::Release);
         self.next_offset.store(summary.next_offset.0, Ordering::Release);
     }
 }
@@ -120,8 +127,7 @@ mod tests {
         segment.settle_for(&read);
         let expected = Summary {
             next_offset: Offset(50),
-            largest_timestamp: Timestamp(7),
-            largest_timestamp_offset: Offset(0),
+            largest: LargestTimestamp { timestamp: Timestamp(7), offset: Offset(0) },
         };
         assert_eq!(segment.summary().unwrap(), expected);
     }
