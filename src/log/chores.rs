@@ -374,7 +374,7 @@ impl Shared {
                 before.file().sync()?;
                 before.file().trim(|ahead| self.environment.space.give_back(ahead))?;
             }
-            segments[at].give_name(&*self.environment.disk, &self.directory)?;
+            segments[at].give_name()?;
         }
         Ok(())
     }
@@ -403,7 +403,7 @@ impl Shared {
         let Some((last, sealed)) = segments[..begun].split_last() else { return Ok(None) };
         let floor = self.recovery_floor();
         for segment in sealed.iter().rev().take_while(|segment| segment.base_offset() >= floor) {
-            segment.write_indexes(&*self.environment.disk, &self.directory)?;
+            segment.write_indexes()?;
             self.environment.held.count(segment);
         }
         Ok(Some(Arc::clone(last)))
@@ -425,7 +425,7 @@ impl Shared {
         let durable = self.watermarks.durable();
         // Also those of what was rolled since: the point moves beyond it, and nobody would write them afterwards.
         if let Some(last) = self.write_final_indexes(durable)? {
-            last.write_indexes(&*self.environment.disk, &self.directory)?;
+            last.write_indexes()?;
         }
         self.advance_recovery_point(durable)
     }

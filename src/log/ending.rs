@@ -75,7 +75,7 @@ impl Shared {
             last.file().trim(|ahead| self.environment.space.give_back(ahead))?;
         }
         if let Some(sealed) = sealed {
-            sealed.write_indexes(&*self.environment.disk, &self.directory)?;
+            sealed.write_indexes()?;
         }
         self.environment.disk.sync_directory(&self.directory).at("sync directory", &self.directory)
     }

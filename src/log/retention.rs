@@ -268,7 +268,7 @@ impl Shared {
         segment.file().let_go();
         // The indexes first: those of no segment would be taken for those of a later one with the same base.
         segment
-            .remove_indexes(&self.directory)
+            .remove_indexes()
             .and_then(|()| remove_if_present(&*self.environment.disk, &segment.file().path()))
             .inspect_err(|_| segment.file().revive())?;
         self.note_removed(segment);

@@ -274,11 +274,10 @@ impl Shared {
             last.hold_indexes()?;
             self.retire(last, shortened.file().end())?
         };
-        let disk = &*self.environment.disk;
         // Snapshots first: an opening that found the later one would ask the shortened index for markers in between.
         let ready = self
             .remove_snapshots(|offset| offset > target)
-            .and_then(|()| shortened.write_indexes(disk, &self.directory))
+            .and_then(|()| shortened.write_indexes())
             .and_then(|()| self.replace_leader_epochs(leader_epochs));
         if ready.is_err() {
             last.file().revive();
@@ -371,7 +370,7 @@ impl Shared {
         }
         segments.iter().for_each(|segment| self.let_go_of(segment));
         // Before the segments: what is left of one would be taken for that of a later segment with the same base.
-        segments.iter().try_for_each(|segment| segment.remove_indexes(&self.directory))?;
+        segments.iter().try_for_each(|segment| segment.remove_indexes())?;
         self.sync_names()?;
         segments.iter().rev().try_for_each(|segment| segment.file().remove().and_then(|()| self.sync_names()))
     }

@@ -1,14 +1,13 @@
 //! The files of a segment's indexes: written, loaded where they fit the log, and else built from it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::{BatchCursor, IndexFiller, Indexes, OffsetIndex, Segment, TimeIndex, TransactionIndex};
 use crate::batch::BatchHeader;
 use crate::error::Result;
+use crate::fs::atomic;
 use crate::fs::missing::remove_if_present;
 use crate::fs::name::SegmentFile;
-use crate::fs::{Disk, atomic};
 
 /// No transaction index is larger: room for thirty million aborted transactions in one segment.
 const MAX_TRANSACTION_INDEX: u64 = 1 << 30;
@@ -16,12 +15,9 @@ const MAX_TRANSACTION_INDEX: u64 = 1 << 30;
 impl Segment {
     /// The index files, if both are there and could belong to this log.
     pub(crate) fn load_indexes(&self) -> Option<Indexes> {
-        let path = self.file.path();
-        let directory = path.parent()?;
         let limit = u64::from(self.index_options.max_bytes).max(64 << 20);
-        let read = |file: String| self.file.disk().read(&directory.join(file), limit).ok();
-        let offset = read(SegmentFile::OffsetIndex.name(self.base_offset))?;
-        let time = read(SegmentFile::TimeIndex.name(self.base_offset))?;
+        let read = |file| self.file.disk().read(&self.path_of(file), limit).ok();
+        let (offset, time) = (read(SegmentFile::OffsetIndex)?, read(SegmentFile::TimeIndex)?);
         let max = self.index_options.max_bytes as usize;
         let offset = OffsetIndex::decode(self.base_offset, &offset, self.file.end(), max).ok()?;
         let time = TimeIndex::decode(self.base_offset, &time, max, offset.iter()).ok()?;
@@ -55,8 +51,7 @@ impl Segment {
     /// The transaction index file, if it is there and its last marker is in this log. A segment of ours has one also if
     /// it is empty; Kafka makes one at the first aborted transaction.
     pub(crate) fn load_transactions(self: &Arc<Self>) -> Option<TransactionIndex> {
-        let path = self.file.path();
-        let path = path.parent()?.join(SegmentFile::TransactionIndex.name(self.base_offset));
+        let path = self.path_of(SegmentFile::TransactionIndex);
         let bytes = self.file.disk().read(&path, MAX_TRANSACTION_INDEX).ok()?;
         let index = TransactionIndex::decode(self.base_offset, &bytes).ok()?;
         self.last_marker_fits(&index).then_some(index)
@@ -71,28 +66,29 @@ impl Segment {
     }
 
     /// Writes the index files, replacing what is there. One of aborted transactions that are not in memory is as it was.
-    pub(crate) fn write_indexes(self: &Arc<Self>, disk: &dyn Disk, directory: &Path) -> Result<()> {
+    pub(crate) fn write_indexes(self: &Arc<Self>) -> Result<()> {
         let transactions = self.transactions().map(|index| index.encode());
         if let Some(encoded) = transactions {
-            let path = directory.join(SegmentFile::TransactionIndex.name(self.base_offset));
-            atomic::replace_file(disk, &path, &encoded)?;
+            self.replace(SegmentFile::TransactionIndex, &encoded)?;
         }
         let indexes = self.indexes()?;
         let len = indexes.len();
         // Recovery resumes at the last entry of offsets with the last one of times: it must not be the older one, or a
         // larger timestamp in between is forgotten.
-        let time = directory.join(SegmentFile::TimeIndex.name(self.base_offset));
-        atomic::replace_file(disk, &time, &indexes.time.encode(0))?;
-        let offset = directory.join(SegmentFile::OffsetIndex.name(self.base_offset));
-        atomic::replace_file(disk, &offset, &indexes.offset.encode(0))?;
+        self.replace(SegmentFile::TimeIndex, &indexes.time.encode(0))?;
+        self.replace(SegmentFile::OffsetIndex, &indexes.offset.encode(0))?;
         self.indexes.set_saved(&indexes, len);
         Ok(())
     }
 
+    fn replace(&self, file: SegmentFile, bytes: &[u8]) -> Result<()> {
+        atomic::replace_file(&**self.file.disk(), &self.path_of(file), bytes)
+    }
+
     /// Removes the indexes of the segment, where there are any. The directory is not synced.
-    pub(crate) fn remove_indexes(&self, directory: &Path) -> Result<()> {
+    pub(crate) fn remove_indexes(&self) -> Result<()> {
         for file in [SegmentFile::OffsetIndex, SegmentFile::TimeIndex, SegmentFile::TransactionIndex] {
-            remove_if_present(&**self.file.disk(), &directory.join(file.name(self.base_offset)))?;
+            remove_if_present(&**self.file.disk(), &self.path_of(file))?;
         }
         Ok(())
     }
@@ -134,7 +130,7 @@ mod tests {
         let len = bytes.len() as u64;
         let file = LogFile::new(Arc::new(RealDisk), IoMode::Mapped, path, len, len);
         let segment = Arc::new(Segment::sealed(Offset(0), file, options));
-        segment.write_indexes(&RealDisk, directory.path()).unwrap();
+        segment.write_indexes().unwrap();
         let (filled, read) = (segment.build_indexes().unwrap(), segment.load_indexes().unwrap());
         let cut = read.time.truncated(Offset(30));
         let mut known = 0;

@@ -14,7 +14,7 @@ mod time_index;
 mod transaction_index;
 mod writer;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
@@ -30,9 +30,9 @@ pub(crate) use time_index::TimeIndex;
 pub(crate) use transaction_index::TransactionIndex;
 pub(crate) use writer::{Leeway, SegmentWriter};
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
+use crate::fs::Pages;
 use crate::fs::name::SegmentFile;
-use crate::fs::{Disk, Pages};
 use crate::sync::{Mutex, MutexGuard};
 use crate::types::{Offset, Timestamp};
 
@@ -128,16 +128,21 @@ impl Segment {
         self.index_options
     }
 
+    /// Where a file of the segment is, or will be.
+    fn path_of(&self, file: SegmentFile) -> PathBuf {
+        self.file.path().with_file_name(file.name(self.base_offset))
+    }
+
     pub(crate) fn is_named(&self) -> bool {
         self.named.load(Ordering::Acquire)
     }
 
     /// Gives a prepared file its name, durably. Everything in the segments before it must be durable: a crash then
     /// never leaves a hole in front of a segment with a name.
-    pub(crate) fn give_name(&self, disk: &dyn Disk, directory: &Path) -> Result<()> {
+    pub(crate) fn give_name(&self) -> Result<()> {
         if !self.is_named() {
-            self.file.rename(&directory.join(SegmentFile::Log.name(self.base_offset)))?;
-            disk.sync_directory(directory).at("sync directory", directory)?;
+            self.file.rename(&self.path_of(SegmentFile::Log))?;
+            self.file.sync_directory()?;
             self.named.store(true, Ordering::Release);
         }
         Ok(())

@@ -86,14 +86,14 @@ fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport)
     match repair {
         Repair::KeepAside { segment, from, bytes, to } => keep_aside(disk, &segment, from, from + bytes, &to),
         Repair::MoveAside { segment, to } | Repair::KeepBelowStart { segment, to } => {
-            segment.remove_indexes(directory)?;
+            segment.remove_indexes()?;
             segment.file().rename(&to)?;
             disk.sync_directory(directory).at("sync directory", directory)
         }
         Repair::KeepProducers { path, bytes } => atomic::replace_file(disk, &path, &bytes),
         Repair::Cut { segment, end } => segment.file().shorten(end),
         Repair::RemoveSegment(segment) => {
-            segment.remove_indexes(directory)?;
+            segment.remove_indexes()?;
             segment.file().remove()
         }
         Repair::Name { from, base, before } => {
@@ -138,7 +138,7 @@ fn keep_aside(disk: &dyn Disk, segment: &Segment, from: u64, end: u64, to: &Path
 
 /// Writes a segment's index files. Where that is impossible they stay in memory.
 pub(super) fn write_indexes(request: &OpenRequest, segment: &Arc<Segment>, report: &mut RecoveryReport) {
-    write(request, report, || segment.write_indexes(&*request.environment.disk, &request.directory));
+    write(request, report, || segment.write_indexes());
 }
 
 /// Writes the producers as they are at `offset`.

@@ -115,7 +115,6 @@ impl LogFile {
         let path = self.path();
         let copy = name::temporary(&path);
         self.disk.rename(&copy, &path).at("rename", &copy)?;
-        let directory = path.parent().unwrap_or(Path::new("."));
-        self.disk.sync_directory(directory).at("sync directory", directory)
+        self.sync_directory()
     }
 }

@@ -160,6 +160,13 @@ impl LogFile {
         Ok(())
     }
 
+    /// Makes the names in the file's directory durable.
+    pub(crate) fn sync_directory(&self) -> Result<()> {
+        let path = self.path();
+        let directory = path.parent().unwrap_or(Path::new("."));
+        self.disk.sync_directory(directory).at("sync directory", directory)
+    }
+
     /// Removes the name. Bytes that are mapped or open stay for those who hold them.
     pub(crate) fn remove(&self) -> Result<()> {
         let place = self.place.lock();
