@@ -17,7 +17,9 @@ use super::{Appender, Backlog, Prepared, Shared};
 use crate::error::{Error, Result};
 use crate::fs::missing::remove_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile};
-use crate::segment::{ALLOCATION_STEP_MIN, Indexes, LogFile, Segment, SegmentWriter, Sink, Summary};
+use crate::segment::{
+    ALLOCATION_STEP_MIN, Indexes, LogFile, Segment, SegmentWriter, Sink, Summary, first_behind, segment_at,
+};
 use crate::types::Offset;
 
 /// How long a worker waits before it tries again what a full disk, or a lack of descriptors, kept it from.
@@ -399,8 +401,8 @@ impl Shared {
     /// caller holds `sealing`.
     fn write_final_indexes(&self, durable: Offset) -> Result<Option<Arc<Segment>>> {
         let segments = self.segments.load_full();
-        let begun = segments.partition_point(|segment| segment.base_offset() <= durable);
-        let Some((last, sealed)) = segments[..begun].split_last() else { return Ok(None) };
+        let begun = &segments[..first_behind(&segments, durable)];
+        let Some((last, sealed)) = begun.split_last() else { return Ok(None) };
         let floor = self.recovery_floor();
         for segment in sealed.iter().rev().take_while(|segment| segment.base_offset() >= floor) {
             segment.write_indexes()?;
@@ -412,9 +414,7 @@ impl Shared {
     /// The base offset of the segment that holds the recovery point: those from here on have no final index files.
     fn recovery_floor(&self) -> Offset {
         let point = self.recovery_point();
-        let segments = self.segments.load();
-        let at = segments.partition_point(|segment| segment.base_offset() <= point);
-        at.checked_sub(1).map_or(Offset::ZERO, |at| segments[at].base_offset())
+        segment_at(&self.segments.load(), point).map_or(Offset::ZERO, |segment| segment.base_offset())
     }
 
     /// A recovery point in the middle of a segment, so that opening never has much to read.

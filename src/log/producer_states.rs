@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::fs::atomic;
 use crate::fs::name::SegmentFile;
 use crate::producer::snapshot;
-use crate::segment::Segment;
+use crate::segment::{Segment, segment_at};
 use crate::types::Offset;
 
 /// The producers of a partition as of an offset, as bytes: those of a `.snapshot` file. See
@@ -154,8 +154,7 @@ impl Shared {
 
 /// Where the batch that holds `offset` begins; `offset` itself if there is none.
 fn begin_of_batch(segments: &[Arc<Segment>], offset: Offset) -> Result<Offset> {
-    let behind = segments.partition_point(|segment| segment.base_offset() <= offset);
-    let Some(segment) = behind.checked_sub(1).map(|at| &segments[at]) else { return Ok(offset) };
+    let Some(segment) = segment_at(segments, offset) else { return Ok(offset) };
     let next = segment.cursor_at(offset)?.peek()?;
     Ok(next.map_or(offset, |batch| batch.header.base_offset.min(offset)))
 }

@@ -8,7 +8,7 @@ use super::bound::Bound;
 use super::{Log, Reader, Shared};
 use crate::batch::Batches;
 use crate::error::{CorruptionKind, Error, Result};
-use crate::segment::{BatchCursor, PlacedBatch, Segment};
+use crate::segment::{BatchCursor, PlacedBatch, Segment, segments_from};
 use crate::transaction::AbortedTransaction;
 use crate::types::Offset;
 
@@ -296,9 +296,8 @@ impl Shared {
     /// A cursor at the batch that holds `offset`, or the next one where it is in a gap. `None` at the end of the log.
     pub(super) fn cursor(&self, offset: Offset) -> Result<Option<BatchCursor>> {
         let segments = self.segments.load();
-        let first = segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1);
-        for at in first..segments.len() {
-            let mut cursor = self.cursor_in(&segments, &segments[at], offset)?;
+        for segment in segments_from(&segments, offset) {
+            let mut cursor = self.cursor_in(&segments, segment, offset)?;
             // What a truncation left room for may come where there was no batch a moment ago.
             if cursor.peek()?.is_some_and(|batch| batch.header.last_offset() >= offset) {
                 return Ok(Some(cursor));
@@ -329,8 +328,8 @@ impl Shared {
     fn check_order(&self, from: Offset) -> Result<()> {
         let batches_end = self.watermarks.batch_end_at(self.watermarks.log_end());
         let segments = self.segments.load_full();
-        let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
-        for (at, segment) in segments.iter().enumerate().skip(first) {
+        let segments = segments_from(&segments, from);
+        for (at, segment) in segments.iter().enumerate() {
             let next_base = segments.get(at + 1).map(|next| next.base_offset());
             let Some((last, expected)) = self.check_segment(segment, next_base)? else { continue };
             if next_base.is_none() && last.header.next_offset() < batches_end {

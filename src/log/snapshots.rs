@@ -16,7 +16,7 @@ use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{Access, Disk, DiskFile, IoMode, atomic, read_whole};
 use crate::producer::snapshot::{self, MAX_BYTES};
 use crate::producer::{Fate, Fold, ProducerPolicy, ProducerTable, SnapshotIdentity, TableCursor};
-use crate::segment::{BatchCursor, PlacedBatch, Segment};
+use crate::segment::{BatchCursor, PlacedBatch, Segment, first_behind, segment_at, segments_from};
 use crate::transaction::TransactionEffect;
 use crate::types::{Offset, ProducerId, Timestamp};
 
@@ -149,10 +149,10 @@ fn identity_fits(
     log_start: Offset,
 ) -> Result<bool> {
     let Some(identity) = identity else { return Ok(true) };
-    let at = segments.partition_point(|segment| segment.base_offset() <= identity.base_offset);
-    let Some(segment) = at.checked_sub(1).map(|at| &segments[at]) else { return Ok(true) };
+    let Some(segment) = segment_at(segments, identity.base_offset) else { return Ok(true) };
+    let next = segments.get(first_behind(segments, identity.base_offset));
     // What lies wholly below the log start may be left alone of the records that were deleted.
-    if segments.get(at).is_some_and(|next| next.base_offset() <= log_start) {
+    if next.is_some_and(|next| next.base_offset() <= log_start) {
         return Ok(true);
     }
     let mut cursor = BatchCursor::new(Arc::clone(segment), identity.position);
@@ -228,8 +228,7 @@ fn each_batch(
     to: Offset,
     mut each: impl FnMut(&BatchCursor, &PlacedBatch) -> Result<()>,
 ) -> Result<()> {
-    let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
-    for segment in segments[first..].iter().take_while(|segment| segment.base_offset() < to) {
+    for segment in segments_from(segments, from).iter().take_while(|segment| segment.base_offset() < to) {
         let mut cursor = if from <= segment.base_offset() {
             BatchCursor::new(Arc::clone(segment), 0)
         } else {

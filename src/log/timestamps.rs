@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Log, Shared};
 use crate::batch::{BatchHeader, DEFAULT_MAX_DECOMPRESSED, find_record};
 use crate::error::Result;
-use crate::segment::{BatchCursor, PlacedBatch, Segment, Summary};
+use crate::segment::{BatchCursor, PlacedBatch, Segment, Summary, segments_from};
 use crate::types::{Offset, Timestamp};
 
 /// An offset, and the timestamp of the record that has it.
@@ -118,9 +118,8 @@ struct Seen {
 impl Seen {
     /// The segments that readers see something of. What was deleted may be damaged.
     fn of<'a>(&self, segments: &'a [Arc<Segment>]) -> &'a [Arc<Segment>] {
-        let first = segments.partition_point(|segment| segment.base_offset() <= self.offsets.start);
-        let end = segments.partition_point(|segment| segment.base_offset() < self.offsets.end);
-        segments.get(first.saturating_sub(1)..end).unwrap_or_default()
+        let segments = segments_from(segments, self.offsets.start);
+        &segments[..segments.partition_point(|segment| segment.base_offset() < self.offsets.end)]
     }
 
     /// The first record of `segment` that is as late as `timestamp`.

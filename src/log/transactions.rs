@@ -8,7 +8,7 @@ use super::{AppendOptions, AppendOutcome, Appender, Log, Origin, Pending, Shared
 use crate::batch::{BatchBuilder, ControlRecord};
 use crate::error::{BatchError, Error, Rejection, RejectionReason, Result};
 use crate::producer::{ProducerTable, VerificationGuard};
-use crate::segment::{BatchCursor, Segment, TransactionIndex};
+use crate::segment::{BatchCursor, Segment, TransactionIndex, segments_from};
 use crate::sync::{Mutex, MutexGuard};
 use crate::transaction::{self, AbortedTransaction, TransactionEffect, TransactionVersion, Transactions};
 use crate::types::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
@@ -284,8 +284,7 @@ impl Shared {
     pub(super) fn aborted(&self, from: Offset, to: Offset) -> Result<Vec<AbortedTransaction>> {
         let mut found = Vec::new();
         let segments = self.segments.load_full();
-        let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
-        for segment in segments.iter().skip(first) {
+        for segment in segments_from(&segments, from) {
             if self.transaction_index(segment)?.collect(from, to, &mut found) {
                 break;
             }

@@ -21,7 +21,7 @@ use super::{Appender, Log, Shared};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Result};
 use crate::producer::ProducerTable;
-use crate::segment::{Prefix, Segment};
+use crate::segment::{Prefix, Segment, first_behind};
 use crate::types::Offset;
 
 impl Log {
@@ -397,9 +397,4 @@ impl Shared {
         event!(info, partition = %self.name, target = target.0, ok = removed.is_ok(), "truncated");
         removed
     }
-}
-
-/// The index of the first segment that begins behind `target`.
-fn first_behind(segments: &[Arc<Segment>], target: Offset) -> usize {
-    segments.partition_point(|segment| segment.base_offset() <= target)
 }

@@ -17,7 +17,7 @@ use crate::log::read_snapshot;
 use crate::producer::{
     ProducerBatch, ProducerInfo, ProducerPolicy, ProducerTable, SnapshotIdentity, snapshot,
 };
-use crate::segment::{BatchCursor, PlacedBatch, Segment};
+use crate::segment::{BatchCursor, PlacedBatch, Segment, segment_at};
 use crate::transaction::{AbortedTransaction, Transactions};
 use crate::types::{Offset, ProducerId, Timestamp};
 
@@ -162,8 +162,7 @@ impl Producers {
         let Some(identity) = identity.filter(|identity| identity.base_offset >= self.first) else {
             return Ok(());
         };
-        let at = self.segments.partition_point(|segment| segment.base_offset() <= identity.base_offset);
-        let Some(segment) = at.checked_sub(1).map(|at| &self.segments[at]) else { return Ok(()) };
+        let Some(segment) = segment_at(&self.segments, identity.base_offset) else { return Ok(()) };
         let found = match BatchCursor::new(Arc::clone(segment), identity.position).peek() {
             Err(Error::Corrupt(_)) => None,
             peeked => peeked?,

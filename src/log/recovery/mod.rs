@@ -31,7 +31,7 @@ use crate::error::{Corruption, CorruptionKind, Error, Result};
 use crate::fs::IoMode;
 use crate::fs::name::{PartitionFile, SegmentFile, TopicPartition};
 use crate::producer::ProducerTable;
-use crate::segment::{BatchCursor, Indexes, LogFile, PlacedBatch, Segment};
+use crate::segment::{BatchCursor, Indexes, LogFile, PlacedBatch, Segment, first_behind};
 use crate::topic_id::TopicId;
 use crate::types::{Offset, OffsetRange};
 use inventory::Inventory;
@@ -217,7 +217,7 @@ impl<'a> Recovery<'a> {
     /// always read from its last index entry on: also the end of a log that is marked clean is looked at.
     fn scan(&mut self) -> Result<()> {
         let from = self.scan_from();
-        self.untouched = self.first_touched(from);
+        self.untouched = first_behind(&self.files, from).saturating_sub(1);
         self.rebuild_missing_indexes()?;
         let checked_from = self.scan.checked_from;
         let checked =
@@ -247,11 +247,6 @@ impl<'a> Recovery<'a> {
         }
         let checked = if self.belief.clean { Offset(i64::MAX) } else { self.belief.headers_below };
         checked.min(self.scan.replay_from)
-    }
-
-    fn first_touched(&self, from: Offset) -> usize {
-        let last = self.files.len().saturating_sub(1);
-        self.files.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1).min(last)
     }
 
     /// The entries of a segment's index files that lie below what must be read.
