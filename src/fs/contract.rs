@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::disk::{Access, Disk, DiskFile, EntryKind, IoMode};
-use super::map::Pages;
+use super::pages::Pages;
 use super::real::RealDisk;
 use super::sim::SimDisk;
 

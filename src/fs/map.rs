@@ -31,84 +31,14 @@ use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw};
 
-use super::mapped::CountedMap;
-
-/// What a map over heap memory tells the disk that it belongs to. Every method has an empty default.
-///
-/// A disk of your own, for tests for instance, makes its maps with [`MapWriter::on_heap`] and learns through this
-/// trait what a real disk learns from the memory manager.
-///
-/// ```
-/// use std::sync::atomic::{AtomicUsize, Ordering};
-/// use std::sync::Arc;
-/// use idemlog::{MapObserver, MapWriter};
-///
-/// #[derive(Debug, Default)]
-/// struct Count(AtomicUsize);
-///
-/// impl MapObserver for Count {
-///     fn stored(&self, _position: usize, bytes: &[u8]) {
-///         self.0.fetch_add(bytes.len(), Ordering::Relaxed);
-///     }
-/// }
-///
-/// let count = Arc::new(Count::default());
-/// let mut writer = MapWriter::on_heap(b"", 100, count.clone())?;
-/// writer.store(0, b"seven..")?;
-/// assert_eq!(count.0.load(Ordering::Relaxed), 7);
-/// # Ok::<(), std::io::Error>(())
-/// ```
-pub trait MapObserver: Debug + Send + Sync {
-    /// `bytes` were stored at `position`.
-    fn stored(&self, position: usize, bytes: &[u8]) {
-        let _ = (position, bytes);
-    }
-
-    /// Makes the bytes in `range` durable.
-    fn sync(&self, range: Range<usize>) -> io::Result<()> {
-        let _ = range;
-        Ok(())
-    }
-
-    /// Readies `range` for storing.
-    fn populate(&self, range: Range<usize>) -> io::Result<()> {
-        let _ = range;
-        Ok(())
-    }
-}
-
-/// How much of a file the kernel takes into memory, and later writes back, as one. What [`Map::populate`] costs is the lower
-/// the more that is; what a sync writes beyond the bytes that were stored is the more.
-///
-/// ```
-/// use idemlog::{Access, Disk, Pages, RealDisk};
-///
-/// # let directory = tempfile::tempdir()?;
-/// let file = RealDisk.open(&directory.path().join("file"), Access::CreateNew)?;
-/// file.allocate(0, 1 << 20)?;
-/// let mut writer = file.map(1 << 20, 0)?;
-/// // Only ever a matter of speed: where it cannot be done, storing waits for the kernel.
-/// let _ = writer.map().populate(0..64 << 10, Pages::Small);
-///
-/// writer.store(0, b"a few bytes")?;
-/// writer.publish(11);
-/// writer.map().sync(0..11)?;
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pages {
-    /// One page of the processor: for bytes that are synced soon, a few at a time.
-    Small,
-    /// As for somebody who reads the file: up to what the device reads ahead.
-    AsRead,
-    /// 2 MiB, where the kernel has such pages: for megabytes that are written before any of them need be on the disk.
-    Large,
-}
+use super::map_count::CountedMap;
+use super::observer::MapObserver;
+use super::pages::{Pages, Populator};
 
 /// A shared mapping of a file: bytes that are published, and room behind them that only its [`MapWriter`] reaches.
 ///
@@ -132,8 +62,7 @@ pub struct Map {
     base: NonNull<u8>,
     capacity: usize,
     memory: Memory,
-    /// Whether the kernel was asked for them last.
-    has_large_pages: AtomicBool,
+    populator: Populator,
     published: CacheLine,
 }
 
@@ -163,7 +92,7 @@ impl Map {
     fn new(base: *mut u8, capacity: usize, published: usize, memory: Memory) -> io::Result<Arc<Self>> {
         let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?;
         let published = CacheLine(AtomicUsize::new(published));
-        Ok(Arc::new(Self { base, capacity, memory, has_large_pages: AtomicBool::new(false), published }))
+        Ok(Arc::new(Self { base, capacity, memory, populator: Populator::default(), published }))
     }
 
     /// The end of the bytes that may be read.
@@ -214,25 +143,9 @@ impl Map {
         let len = self.length_within_capacity(&range)?;
         match &self.memory {
             _ if len == 0 => Ok(()),
-            Memory::File(mapping, _) => {
-                self.use_large_pages(mapping, pages == Pages::Large);
-                match pages {
-                    Pages::Small => populate_one_by_one(mapping, range.start, len),
-                    Pages::AsRead | Pages::Large => populate(mapping, range.start, len),
-                }
-            }
+            Memory::File(mapping, _) => self.populator.populate(mapping, range.start, len, pages),
             Memory::Heap { observer, .. } => observer.populate(range),
         }
-    }
-
-    /// Only ever a matter of speed, as all advice is: where the kernel does not know it, pages are as it likes.
-    fn use_large_pages(&self, mapping: &MmapRaw, is_wanted: bool) {
-        #[cfg(target_os = "linux")]
-        if self.has_large_pages.swap(is_wanted, Ordering::Relaxed) != is_wanted {
-            let _ = mapping.advise(if is_wanted { Advice::HugePage } else { Advice::NoHugePage });
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = (mapping, is_wanted);
     }
 
     /// Takes the whole pages in `range` out of the mapping, until somebody touches them again; their bytes stay in the page
@@ -310,29 +223,6 @@ pub(crate) fn prefetch(bytes: &[u8], start: usize, len: usize) {
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = (bytes, start, len);
-}
-
-/// A reader that jumps about has no use for what is beside the page that it comes to, so the kernel takes each by itself. The
-/// advice is taken back: of whoever reads here later nothing is known.
-fn populate_one_by_one(mapping: &MmapRaw, start: usize, len: usize) -> io::Result<()> {
-    let _ = mapping.advise_range(Advice::Random, start, len);
-    let populated = populate(mapping, start, len);
-    let _ = mapping.advise_range(Advice::Normal, start, len);
-    populated
-}
-
-#[cfg(target_os = "linux")]
-fn populate(mapping: &MmapRaw, start: usize, len: usize) -> io::Result<()> {
-    mapping.advise_range(Advice::PopulateWrite, start, len).map_err(|error| match error.kind() {
-        // What a kernel says that does not know the advice. The range itself is valid.
-        io::ErrorKind::InvalidInput => io::ErrorKind::Unsupported.into(),
-        _ => error,
-    })
-}
-
-#[cfg(not(target_os = "linux"))]
-fn populate(_mapping: &MmapRaw, _start: usize, _len: usize) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Counts a map of a file that is to be made. Bytes behind the end of the file can be mapped but not read (SIGBUS): it must have
@@ -513,143 +403,5 @@ impl MapWriter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug)]
-    struct Nobody;
-    impl MapObserver for Nobody {}
-
-    fn writer(published: &[u8], capacity: usize) -> MapWriter {
-        MapWriter::on_heap(published, capacity, Arc::new(Nobody)).unwrap()
-    }
-
-    #[test]
-    fn what_is_stored_is_invisible_until_it_is_published() {
-        let mut writer = writer(b"old", 10);
-        writer.store(3, b"new").unwrap();
-        assert_eq!(writer.map().published(), 3);
-        assert!(writer.map().slice(0..4).is_none());
-        writer.publish(6);
-        assert_eq!(writer.map().slice(0..6).unwrap(), b"oldnew");
-    }
-
-    #[test]
-    fn a_stamp_may_be_stored_over_what_is_not_published() {
-        let mut writer = writer(b"", 10);
-        writer.store(0, b"....body").unwrap();
-        writer.store(0, b"head").unwrap();
-        writer.publish(8);
-        assert_eq!(writer.map().bytes(0..8).unwrap(), "headbody");
-    }
-
-    #[test]
-    fn a_store_outside_of_the_writers_own_part_is_refused() {
-        let mut writer = writer(b"old", 10);
-        let cases = [
-            (2, 1, "published"),
-            (4, 1, "a gap"),
-            (3, 8, "beyond the capacity"),
-            (usize::MAX, 2, "overflow"),
-        ];
-        for (position, len, why) in cases {
-            let error = writer.store(position, &vec![1; len]).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{why}");
-        }
-        writer.store(3, &[1; 7]).unwrap();
-    }
-
-    #[test]
-    #[should_panic(expected = "not within 3..=4")]
-    fn what_was_not_stored_cannot_be_published() {
-        let mut writer = writer(b"old", 10);
-        writer.store(3, b"x").unwrap();
-        writer.publish(5);
-    }
-
-    #[test]
-    #[should_panic(expected = "not within 3..=3")]
-    fn what_is_published_stays_published() {
-        writer(b"old", 10).publish(2);
-    }
-
-    #[test]
-    #[allow(clippy::reversed_empty_ranges, reason = "they must be refused, too")]
-    fn only_published_ranges_can_be_seen() {
-        let map = writer(b"0123456789", 20).map().clone();
-        for range in [0..0, 0..10, 10..10, 3..7] {
-            let expected = &b"0123456789"[range.clone()];
-            assert_eq!(map.slice(range.clone()).unwrap(), expected);
-            assert_eq!(map.bytes(range).unwrap(), expected);
-        }
-        for range in [0..11, 11..11, 7..3, usize::MAX..usize::MAX, 0..usize::MAX, 5..0] {
-            assert!(map.slice(range.clone()).is_none(), "{range:?}");
-            assert!(map.bytes(range.clone()).is_none(), "{range:?}");
-        }
-    }
-
-    #[test]
-    fn bytes_keep_the_map_alive() {
-        let writer = writer(b"still here", 20);
-        let bytes = writer.map().bytes(6..10).unwrap();
-        drop(writer);
-        assert_eq!(bytes, "here");
-        assert_eq!(bytes.slice(1..3), "er");
-    }
-
-    #[test]
-    fn the_observer_hears_of_every_store_sync_and_populate() {
-        #[derive(Debug, Default)]
-        struct Heard(parking_lot::Mutex<Vec<String>>);
-        impl MapObserver for Heard {
-            fn stored(&self, position: usize, bytes: &[u8]) {
-                self.0.lock().push(format!("stored {} at {position}", bytes.len()));
-            }
-            fn sync(&self, range: Range<usize>) -> io::Result<()> {
-                self.0.lock().push(format!("sync {range:?}"));
-                Ok(())
-            }
-            fn populate(&self, _range: Range<usize>) -> io::Result<()> {
-                Err(io::ErrorKind::StorageFull.into())
-            }
-        }
-        let heard = Arc::new(Heard::default());
-        let mut writer = MapWriter::on_heap(b"", 10, heard.clone()).unwrap();
-        writer.store(0, b"abc").unwrap();
-        writer.map().sync(0..3).unwrap();
-        writer.map().sync(3..3).unwrap();
-        assert_eq!(
-            writer.map().populate(3..10, Pages::Small).unwrap_err().kind(),
-            io::ErrorKind::StorageFull
-        );
-        assert_eq!(writer.map().sync(0..11).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-        assert_eq!(*heard.0.lock(), ["stored 3 at 0", "sync 0..3"]);
-    }
-
-    #[test]
-    fn readers_never_see_a_byte_change_while_the_writer_stores_and_publishes() {
-        let rounds = if cfg!(miri) { 30 } else { 2_000 };
-        let mut writer = writer(b"", 16 * rounds);
-        let map = writer.map().clone();
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                let map = map.clone();
-                scope.spawn(move || {
-                    while map.published() < 16 * rounds {
-                        let bytes = map.bytes(0..map.published()).unwrap();
-                        let before = bytes.to_vec();
-                        std::thread::yield_now();
-                        assert_eq!(bytes, before);
-                        assert!(bytes.iter().enumerate().all(|(at, &byte)| byte == (at / 16) as u8));
-                    }
-                });
-            }
-            for round in 0..rounds {
-                let position = 16 * round;
-                writer.store(position, b"not to be seen..").unwrap();
-                writer.store(position, &[round as u8; 16]).unwrap();
-                writer.publish(position + 16);
-            }
-        });
-    }
-}
+#[deny(unsafe_code)]
+mod tests;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::disk::{Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode};
 use super::map::{Map, MapWriter};
-use super::mapped;
+use super::map_count;
 use rustix::fs::OFlags;
 
 /// The operating system's file system.
@@ -198,7 +198,7 @@ impl DiskFile for RealFile {
     }
 
     fn is_mapped(&self) -> io::Result<bool> {
-        Ok(mapped::is_mapped(&self.0.metadata()?))
+        Ok(map_count::is_mapped(&self.0.metadata()?))
     }
 }
 

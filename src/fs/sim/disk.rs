@@ -12,7 +12,7 @@ use super::fault::{FailedSync, Fault, Operation};
 use super::state::{DirectoryId, Entry, Event, FileId, NameChange};
 use super::{Inner, Shared, SimDisk};
 use crate::fs::disk::{Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode};
-use crate::fs::map::{Map, MapObserver, MapWriter};
+use crate::fs::{Map, MapObserver, MapWriter};
 
 impl Disk for SimDisk {
     fn io_mode(&self, directory: &Path) -> io::Result<IoMode> {
