@@ -6,18 +6,16 @@
 //! - `copying`: all of them, as a host is told, in steps.
 //! - `staging`: several batches in one call.
 //! - `verification`: the transactions that a coordinator was asked about.
-//! - `snapshot`: the table as bytes; `restore`: a table of all that is in them; `fold`: newer bytes from older ones.
+//! - `snapshot`: the table as bytes, and back; newer bytes from older ones.
 //! - `policy`: what a host can choose.
 
 mod clock;
 mod copying;
 mod decision;
 mod entry;
-mod fold;
 mod index;
 mod policy;
 mod recency;
-mod restore;
 mod slab;
 pub(crate) mod snapshot;
 mod staging;
@@ -31,9 +29,8 @@ mod tests;
 pub(crate) use copying::Copying;
 pub(crate) use decision::{Context, Decision, Duplicate, Origin};
 pub use entry::{ProducerBatch, ProducerInfo};
-pub(crate) use fold::{Fate, Fold};
 pub use policy::{DuplicateCheck, ExpiryClock, FirstAppend, ProducerPolicy, SequenceRule};
-pub(crate) use snapshot::SnapshotIdentity;
+pub(crate) use snapshot::{Fate, Fold, SnapshotIdentity};
 pub(crate) use staging::Staging;
 pub(crate) use table::{PlainProducer, ProducerTable, TableCursor};
 pub use verification::VerificationGuard;

@@ -3,10 +3,10 @@
 //! The index comes first, from the ids alone: in a loop so short the processor fetches several buckets at once. Then each
 //! entry is written once, with all its links.
 
-use super::entry::{Entry, EntryView, Side, StoredBatch};
-use super::index::Index;
-use super::recency::Recency;
-use super::table::ProducerTable;
+use crate::producer::entry::{Entry, EntryView, Side, StoredBatch};
+use crate::producer::index::Index;
+use crate::producer::recency::Recency;
+use crate::producer::table::ProducerTable;
 use crate::types::{Offset, ProducerId};
 
 /// A table that is being filled.
@@ -77,9 +77,9 @@ fn order_by_recency(table: &mut ProducerTable) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::slab::NONE;
     use super::*;
     use crate::producer::ProducerPolicy;
+    use crate::producer::slab::NONE;
     use crate::types::ProducerEpoch;
 
     fn restored(ids: &[i64]) -> Option<ProducerTable> {

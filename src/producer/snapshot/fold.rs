@@ -1,15 +1,14 @@
 //! A snapshot made from the one before, of which most producers are copied as they are: only those that have appended
 //! since are looked at, which takes neither the time nor the memory of the whole table.
 
-use super::clock::to_seconds;
-use super::policy::ProducerPolicy;
-use super::snapshot::{
-    COVERED_FROM, ENTRY_SIZE, HEAD_SIZE, ROW_SIZE, Result, SnapshotIdentity, Source, Stored, Trailer,
-    decode_entry, decode_head, is_in_transaction, next, write_sources,
-};
-use super::table::ProducerTable;
+use super::read::{Trailer, decode_entry, decode_head, is_in_transaction, next};
+use super::write::{Source, Stored, write_sources};
+use super::{COVERED_FROM, ENTRY_SIZE, HEAD_SIZE, ROW_SIZE, Result, SnapshotIdentity};
 use crate::batch::layout::{read_i64, read_u32};
 use crate::error::CorruptionKind;
+use crate::producer::clock::to_seconds;
+use crate::producer::policy::ProducerPolicy;
+use crate::producer::table::ProducerTable;
 use crate::types::{Offset, ProducerId, Timestamp};
 
 /// What becomes of a producer of the snapshot before.
@@ -161,7 +160,7 @@ impl<'a> Fold<'a> {
         stored + self.producers.len() - self.forgotten.iter().filter(|&&forgotten| forgotten).count()
     }
 
-    /// Hands out the new file's bytes as [`snapshot::write`](super::snapshot::write) does.
+    /// Hands out the new file's bytes as [`write`](super::write()) does.
     pub(crate) fn write<E>(
         &self,
         identity: Option<&SnapshotIdentity>,
