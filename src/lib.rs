@@ -80,7 +80,6 @@ mod producer;
 pub mod repair;
 mod segment;
 mod sync;
-mod topic_id;
 mod transaction;
 mod types;
 pub mod verify;
@@ -111,6 +110,5 @@ pub use producer::{
     DuplicateCheck, ExpiryClock, FirstAppend, ProducerBatch, ProducerInfo, ProducerPolicy, SequenceRule,
     VerificationGuard,
 };
-pub use topic_id::TopicId;
 pub use transaction::{AbortedTransaction, TransactionVersion};
-pub use types::{LeaderEpoch, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp};
+pub use types::{LeaderEpoch, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{BatchError, Corruption, CorruptionKind, Error, IoError, Rejection, RejectionReason};
-use crate::topic_id::TopicId;
+use crate::types::TopicId;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,8 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::topic_id::TopicId;
-use crate::types::{LeaderEpoch, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp};
+use crate::types::{
+    LeaderEpoch, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId,
+};
 pub use code::ErrorCode;
 
 /// The result of every fallible call of this crate.

@@ -18,6 +18,17 @@ pub(crate) fn read_if_present(disk: &dyn Disk, path: &Path, limit: u64) -> Resul
     }
 }
 
+/// The text of a file of `limit` bytes at most; `None` if there is no such file.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`] if it is longer, or not in UTF-8; the disk's.
+pub(crate) fn read_text_if_present(disk: &dyn Disk, path: &Path, limit: u64) -> Result<Option<String>> {
+    let Some(bytes) = read_if_present(disk, path, limit)? else { return Ok(None) };
+    let not_text = |_| Error::corrupt(path, 0, CorruptionKind::Format("not text in UTF-8"));
+    String::from_utf8(bytes).map(Some).map_err(not_text)
+}
+
 /// What came of reading a file up to a limit: one that is longer is not what it should be, and the disk is in order.
 pub(crate) fn or_too_long<T>(read: io::Result<T>, path: &Path) -> Result<T> {
     match read {

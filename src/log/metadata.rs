@@ -1,13 +1,23 @@
-//! To which incarnation of its topic a partition belongs.
+//! To which incarnation of its topic a partition belongs, and the text of `partition.metadata`, which says that.
+//!
+//! ```text
+//! version: 0
+//! topic_id: AAAAAAAAAAEAAAAAAAAAAg
+//! ```
+//!
+//! Source: `PartitionMetadata` of Apache Kafka.
 
 use std::path::Path;
 
 use super::{Log, Shared};
+use crate::checkpoint;
 use crate::error::{CorruptionKind, Error, Result};
-use crate::fs::missing::read_if_present;
+use crate::fs::missing::read_text_if_present;
 use crate::fs::name::PartitionFile;
 use crate::fs::{Disk, atomic};
-use crate::topic_id::{self, TopicId};
+use crate::types::TopicId;
+
+const VERSION: i16 = 0;
 
 /// The largest file that is read.
 const MAX_METADATA: u64 = 4096;
@@ -17,11 +27,10 @@ const MAX_METADATA: u64 = 4096;
 /// # Errors
 ///
 /// [`Error::Corrupt`] for a file that says none; the disk's.
-pub(super) fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<TopicId>> {
+pub(crate) fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<TopicId>> {
     let path = directory.join(PartitionFile::Metadata.name().unwrap_or_default());
-    let Some(bytes) = read_if_present(disk, &path, MAX_METADATA)? else { return Ok(None) };
-    let text = std::str::from_utf8(&bytes).map_err(|_| CorruptionKind::Format("not text in UTF-8"));
-    text.and_then(topic_id::decode_metadata).map(Some).map_err(|kind| Error::corrupt(&path, 0, kind))
+    let Some(text) = read_text_if_present(disk, &path, MAX_METADATA)? else { return Ok(None) };
+    decode(&text).map(Some).map_err(|kind| Error::corrupt(&path, 0, kind))
 }
 
 impl Log {
@@ -45,11 +54,68 @@ impl Shared {
             None => {
                 self.check_writable()?;
                 let path = self.path(&PartitionFile::Metadata.name().unwrap_or_default());
-                let text = topic_id::encode_metadata(expected);
+                let text = encode(expected);
                 atomic::replace_file(&*self.environment.disk, &path, text.as_bytes())?;
                 let _ = self.topic_id.set(expected);
                 Ok(())
             }
+        }
+    }
+}
+
+/// The text of the file. Kafka ends it without a line end.
+fn encode(topic: TopicId) -> String {
+    format!("version: {VERSION}\ntopic_id: {topic}")
+}
+
+/// The topic's id in the file's text.
+///
+/// # Errors
+///
+/// [`CorruptionKind::Version`] for another version, [`CorruptionKind::Format`] for anything but the two lines, and for
+/// [`TopicId::ZERO`].
+fn decode(text: &str) -> Result<TopicId, CorruptionKind> {
+    let mut lines = text.lines();
+    let mut value = |key| lines.next().and_then(|line| line.strip_prefix(key));
+    let got =
+        checkpoint::field(value("version:"), "the first line of partition.metadata is not its version")?;
+    if got != VERSION {
+        return Err(CorruptionKind::Version { expected: VERSION, got });
+    }
+    let topic =
+        checkpoint::field(value("topic_id:"), "the second line of partition.metadata is not a topic id")?;
+    if topic == TopicId::ZERO || lines.next().is_some() {
+        return Err(CorruptionKind::Format("partition.metadata is not a version and the id of a topic"));
+    }
+    Ok(topic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_has_kafkas_text() {
+        let text = "version: 0\ntopic_id: AAAAAAAAAAEAAAAAAAAAAg";
+        let topic = decode(text).unwrap();
+        assert_eq!(encode(topic), text);
+        assert_eq!(decode(&format!("{text}\n")), Ok(topic));
+    }
+
+    #[test]
+    fn a_file_that_is_no_metadata_is_refused() {
+        let newer = "version: 1\ntopic_id: AAAAAAAAAAEAAAAAAAAAAg";
+        assert_eq!(decode(newer), Err(CorruptionKind::Version { expected: 0, got: 1 }));
+        let cases = [
+            "",
+            "version: 0",
+            "topic_id: AAAAAAAAAAEAAAAAAAAAAg\nversion: 0",
+            "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAA",
+            "version: 0\ntopic_id: AAAAAAAAAAEAAAAAAAAAAg\nmore",
+            "version 0\ntopic_id AAAAAAAAAAEAAAAAAAAAAg",
+        ];
+        for text in cases {
+            assert!(decode(text).is_err(), "{text:?}");
         }
     }
 }

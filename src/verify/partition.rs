@@ -10,19 +10,15 @@ use super::indexes::{self, Wrong};
 use super::producers::Producers;
 use super::walk::{Seen, Walk};
 use super::{Problem, ProblemKind, Progress, VerifyOptions, VerifyReport};
-use crate::error::{CorruptionKind, IoContext, Result};
+use crate::error::{IoContext, Result};
 use crate::fs::missing::read_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{DirectoryEntry, Disk, EntryKind, IoMode};
-use crate::log::{missing_head, segment_length};
+use crate::log::{missing_head, read_topic_id, segment_length};
 use crate::log_dir::CheckpointedState;
 use crate::segment::{IndexOptions, LogFile, Segment};
-use crate::topic_id::decode_metadata;
 use crate::transaction::AbortedTransaction;
 use crate::types::Offset;
-
-/// The largest file with a topic's id that is read.
-const MAX_METADATA: u64 = 4096;
 
 /// Nothing is written, so neither number matters.
 const INDEXES: IndexOptions = IndexOptions { interval_bytes: 4096, max_bytes: 10 << 20 };
@@ -49,7 +45,8 @@ pub(super) fn verify(
     let first = found.logs.first_key_value().map(|(&base, _)| base);
     let producers = Producers::new(disk, directory, &found.snapshots, first, segments.clone());
     let epochs = Epochs::read(&**disk, directory, report)?;
-    check_metadata(&**disk, directory, report)?;
+    // The topic's id, where one is noted, must be one.
+    report.take(read_topic_id(&**disk, directory))?;
     let orphans = found.orphans().map(|(_, base)| base).collect();
     let mut walk = Walk::new(report, progress, options.allow_gaps, orphans, checkpointed, producers, epochs);
     for (at, segment) in segments.iter().enumerate() {
@@ -295,16 +292,4 @@ fn report_wrong(
             report.note(path, position, ProblemKind::Outlived { found: Box::new(kind) });
         }
     }
-}
-
-/// The topic's id, where one is noted, must be one.
-fn check_metadata(disk: &dyn Disk, directory: &Path, report: &mut VerifyReport) -> Result<()> {
-    let path = directory.join(PartitionFile::Metadata.name().unwrap_or_default());
-    let read = read_if_present(disk, &path, MAX_METADATA);
-    let Some(Some(bytes)) = report.take(read)? else { return Ok(()) };
-    let text = std::str::from_utf8(&bytes).map_err(|_| CorruptionKind::Format("not text in UTF-8"));
-    if let Err(kind) = text.and_then(decode_metadata) {
-        report.error(&path, 0, kind);
-    }
-    Ok(())
 }

@@ -1,19 +1,9 @@
-//! The text of `partition.metadata`, which says to which incarnation of its topic a partition belongs. Pure.
-//!
-//! ```text
-//! version: 0
-//! topic_id: AAAAAAAAAAEAAAAAAAAAAg
-//! ```
-//!
-//! Source: `PartitionMetadata` and `Uuid` of Apache Kafka.
+//! The id of a topic, and its text. Source: `Uuid` of Apache Kafka.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::checkpoint;
 use crate::error::CorruptionKind;
-
-const VERSION: i16 = 0;
 
 /// Tells a topic from one of the same name that was deleted before: 16 bytes, written as Kafka writes them, in base64
 /// for URLs without padding.
@@ -78,33 +68,6 @@ fn value_of(digit: u8) -> Option<u128> {
     ALPHABET.iter().position(|&known| known == digit).map(|value| value as u128)
 }
 
-/// The text of the file. Kafka ends it without a line end.
-pub(crate) fn encode_metadata(topic: TopicId) -> String {
-    format!("version: {VERSION}\ntopic_id: {topic}")
-}
-
-/// The topic's id in the file's text.
-///
-/// # Errors
-///
-/// [`CorruptionKind::Version`] for another version, [`CorruptionKind::Format`] for anything but the two lines, and for
-/// [`TopicId::ZERO`].
-pub(crate) fn decode_metadata(text: &str) -> Result<TopicId, CorruptionKind> {
-    let mut lines = text.lines();
-    let mut value = |key| lines.next().and_then(|line| line.strip_prefix(key));
-    let got =
-        checkpoint::field(value("version:"), "the first line of partition.metadata is not its version")?;
-    if got != VERSION {
-        return Err(CorruptionKind::Version { expected: VERSION, got });
-    }
-    let topic =
-        checkpoint::field(value("topic_id:"), "the second line of partition.metadata is not a topic id")?;
-    if topic == TopicId::ZERO || lines.next().is_some() {
-        return Err(CorruptionKind::Format("partition.metadata is not a version and the id of a topic"));
-    }
-    Ok(topic)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -141,31 +104,6 @@ mod tests {
         ];
         for (text, what) in cases {
             assert!(text.parse::<TopicId>().is_err(), "{what}");
-        }
-    }
-
-    #[test]
-    fn the_file_has_kafkas_text() {
-        let text = "version: 0\ntopic_id: AAAAAAAAAAEAAAAAAAAAAg";
-        let topic = decode_metadata(text).unwrap();
-        assert_eq!(encode_metadata(topic), text);
-        assert_eq!(decode_metadata(&format!("{text}\n")), Ok(topic));
-    }
-
-    #[test]
-    fn a_file_that_is_no_metadata_is_refused() {
-        let newer = "version: 1\ntopic_id: AAAAAAAAAAEAAAAAAAAAAg";
-        assert_eq!(decode_metadata(newer), Err(CorruptionKind::Version { expected: 0, got: 1 }));
-        let cases = [
-            "",
-            "version: 0",
-            "topic_id: AAAAAAAAAAEAAAAAAAAAAg\nversion: 0",
-            "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAA",
-            "version: 0\ntopic_id: AAAAAAAAAAEAAAAAAAAAAg\nmore",
-            "version 0\ntopic_id AAAAAAAAAAEAAAAAAAAAAg",
-        ];
-        for text in cases {
-            assert!(decode_metadata(text).is_err(), "{text:?}");
         }
     }
 

@@ -1,6 +1,10 @@
-//! The numbers of a partition log, each a type of its own so that one cannot be taken for another.
+//! The numbers of a partition log and the id of a topic, each a type of its own so that one cannot be taken for another.
+
+mod topic_id;
 
 use std::fmt;
+
+pub use topic_id::TopicId;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
