@@ -63,7 +63,8 @@ pub use read::Fetched;
 pub use reader::Reader;
 pub use recovery::{BelowStart, Cut, CutReason, RecoveryReport};
 pub(crate) use recovery::{
-    OpenRequest, Recovered, is_unsupported, last_valid_batch, missing_head, recover, segment_length,
+    OpenRequest, Recovered, is_unsupported, last_valid_batch, missing_head, read_leader_epochs, recover,
+    segment_length,
 };
 pub use replicated::Replicated;
 pub(crate) use snapshots::{list as list_snapshots, read_file as read_snapshot};

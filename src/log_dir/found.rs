@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 
 use super::checkpoint::{self, OffsetsByPartition};
 use super::options::LogDirOptions;
-use crate::error::{CorruptionKind, Error, IoContext, Result};
-use crate::fs::missing::read_if_present;
+use crate::error::{Error, IoContext, Result};
+use crate::fs::missing::read_text_if_present;
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
 use crate::fs::{Disk, EntryKind, IoMode};
 use crate::log::check_ahead::HELPERS_MAX;
@@ -227,10 +227,8 @@ pub(crate) fn are_ours(recovery_points: &OffsetsByPartition, log_starts: &Offset
 
 pub(super) fn read_offsets(disk: &dyn Disk, directory: &Path, file: &str) -> Result<OffsetsByPartition> {
     let path = directory.join(file);
-    let Some(bytes) = read_if_present(disk, &path, MAX_CHECKPOINT)? else {
+    let Some(text) = read_text_if_present(disk, &path, MAX_CHECKPOINT)? else {
         return Ok(OffsetsByPartition::new());
     };
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Error::corrupt(&path, 0, CorruptionKind::Format("not text in UTF-8")))?;
-    checkpoint::decode_offsets(text).map_err(|kind| Error::corrupt(&path, 0, kind))
+    checkpoint::decode_offsets(&text).map_err(|kind| Error::corrupt(&path, 0, kind))
 }

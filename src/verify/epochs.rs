@@ -4,14 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::{ProblemKind, VerifyReport};
 use crate::epoch::LeaderEpochs;
-use crate::error::{CorruptionKind, Error, Result};
+use crate::error::Result;
 use crate::fs::Disk;
-use crate::fs::missing::read_if_present;
 use crate::fs::name::PartitionFile;
+use crate::log::read_leader_epochs;
 use crate::segment::PlacedBatch;
 use crate::types::{LeaderEpoch, Offset};
-
-const MAX_BYTES: u64 = 64 << 20;
 
 /// The history in the checkpoint file. Nothing is held against a file that is missing: opening makes it.
 #[derive(Debug)]
@@ -27,10 +25,7 @@ pub(super) struct Epochs {
 impl Epochs {
     pub(super) fn read(disk: &dyn Disk, directory: &Path, report: &mut VerifyReport) -> Result<Self> {
         let path = directory.join(PartitionFile::LeaderEpochs.name().unwrap_or_default());
-        let recorded = match report.take(read_if_present(disk, &path, MAX_BYTES))?.flatten() {
-            None => None,
-            Some(bytes) => report.take(decode(&bytes).map_err(|kind| Error::corrupt(&path, 0, kind)))?,
-        };
+        let recorded = report.take(read_leader_epochs(disk, directory))?.flatten();
         Ok(Self { path, recorded, missing: LeaderEpoch::UNKNOWN, is_wrong: false })
     }
 
@@ -61,9 +56,4 @@ impl Epochs {
             report.note(&self.path, 0, ProblemKind::LeaderEpochBeyondEnd { epoch, start, log_end });
         }
     }
-}
-
-fn decode(bytes: &[u8]) -> Result<LeaderEpochs, CorruptionKind> {
-    let text = std::str::from_utf8(bytes).map_err(|_| CorruptionKind::Format("not text in UTF-8"))?;
-    LeaderEpochs::decode(text)
 }

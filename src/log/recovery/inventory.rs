@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::epoch::LeaderEpochs;
 use crate::error::{CorruptionKind, Error, IoContext, Result};
-use crate::fs::missing::read_if_present;
+use crate::fs::missing::read_text_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{Disk, EntryKind};
 use crate::log::options::MAX_SEGMENT_BYTES;
@@ -67,7 +67,10 @@ impl Inventory {
         }
         inventory.add_orphans(directory);
         inventory.snapshots.sort_unstable_by(|a, b| b.cmp(a));
-        inventory.leader_epochs = read_leader_epochs(disk, directory)?;
+        inventory.leader_epochs = match read_leader_epochs(disk, directory) {
+            Err(Error::Corrupt(_)) => None,
+            read => read?,
+        };
         Ok(inventory)
     }
 
@@ -124,11 +127,13 @@ impl Inventory {
     }
 }
 
-fn read_leader_epochs(disk: &dyn Disk, directory: &Path) -> Result<Option<LeaderEpochs>> {
+/// The history in the checkpoint file, if there is one.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`] for a file that does not follow its format; the disk's.
+pub(crate) fn read_leader_epochs(disk: &dyn Disk, directory: &Path) -> Result<Option<LeaderEpochs>> {
     let path = directory.join(PartitionFile::LeaderEpochs.name().unwrap_or_default());
-    let decode = |bytes: Vec<u8>| LeaderEpochs::decode(std::str::from_utf8(&bytes).ok()?).ok();
-    match read_if_present(disk, &path, MAX_CHECKPOINT) {
-        Err(Error::Corrupt(_)) => Ok(None),
-        read => Ok(read?.and_then(decode)),
-    }
+    let Some(text) = read_text_if_present(disk, &path, MAX_CHECKPOINT)? else { return Ok(None) };
+    LeaderEpochs::decode(&text).map(Some).map_err(|kind| Error::corrupt(&path, 0, kind))
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub(crate) use behind::last_valid_batch;
-pub(crate) use inventory::segment_length;
+pub(crate) use inventory::{read_leader_epochs, segment_length};
 pub use report::{BelowStart, Cut, CutReason, RecoveryReport};
 pub(crate) use scan::is_unsupported;
 
