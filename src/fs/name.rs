@@ -30,10 +30,27 @@ pub(crate) mod directory_file {
     pub(crate) const RESERVE: &str = "idemlog-reserve";
 }
 
-const PREPARED: &str = "segment.prepared";
-const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
-const METADATA: &str = "partition.metadata";
-const CORRUPT: &str = ".corrupt";
+/// The files of a partition that belong to none of its segments.
+pub(crate) mod partition_file {
+    use crate::types::Offset;
+
+    /// Ours: the next segment, whose base offset is not known yet.
+    pub(crate) const PREPARED: &str = "segment.prepared";
+    /// Where each leader epoch began.
+    pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
+    /// The topic's id.
+    pub(crate) const METADATA: &str = "partition.metadata";
+    pub(super) const CORRUPT: &str = ".corrupt";
+
+    /// Ours: bytes cut out of the segment that begins at `base`, from `position` on, where so many files were kept `before`.
+    pub(crate) fn quarantined(base: Offset, position: u64, before: u64) -> String {
+        match before {
+            0 => format!("{:020}.{position}{CORRUPT}", base.0),
+            _ => format!("{:020}.{position}.{before}{CORRUPT}", base.0),
+        }
+    }
+}
+
 const TEMPORARY: &str = ".tmp";
 
 /// The files that belong to one segment, named by its base offset.
@@ -121,29 +138,12 @@ impl PartitionFile {
     /// What a file called `name` is.
     pub(crate) fn parse(name: &OsStr) -> Self {
         match name.to_str() {
-            Some(PREPARED) => Self::Prepared,
-            Some(LEADER_EPOCHS) => Self::LeaderEpochs,
-            Some(METADATA) => Self::Metadata,
+            Some(partition_file::PREPARED) => Self::Prepared,
+            Some(partition_file::LEADER_EPOCHS) => Self::LeaderEpochs,
+            Some(partition_file::METADATA) => Self::Metadata,
             Some(name) if is_temporary(name) => Self::Temporary,
             Some(name) => parse_quarantined(name).or_else(|| parse_segment(name)).unwrap_or(Self::Other),
             None => Self::Other,
-        }
-    }
-
-    /// The name of this file; `None` for kinds that have no name of their own.
-    pub(crate) fn name(self) -> Option<String> {
-        match self {
-            Self::Segment { file, base, stage } => Some(file.name(base) + stage.suffix()),
-            Self::Prepared => Some(PREPARED.to_owned()),
-            Self::LeaderEpochs => Some(LEADER_EPOCHS.to_owned()),
-            Self::Metadata => Some(METADATA.to_owned()),
-            Self::Quarantined { base, position, before: 0 } => {
-                Some(format!("{:020}.{position}{CORRUPT}", base.0))
-            }
-            Self::Quarantined { base, position, before } => {
-                Some(format!("{:020}.{position}.{before}{CORRUPT}", base.0))
-            }
-            Self::Temporary | Self::Other => None,
         }
     }
 }
@@ -163,7 +163,7 @@ fn parse_segment(name: &str) -> Option<PartitionFile> {
 }
 
 fn parse_quarantined(name: &str) -> Option<PartitionFile> {
-    let (base, place) = name.strip_suffix(CORRUPT)?.split_once('.')?;
+    let (base, place) = name.strip_suffix(partition_file::CORRUPT)?.split_once('.')?;
     let (position, before) = match place.split_once('.') {
         Some((position, before)) => (position, parse_number(before).filter(|&before| before > 0)?),
         None => (place, 0),
@@ -312,6 +312,19 @@ mod tests {
         PartitionFile::Segment { file, base: Offset(base), stage }
     }
 
+    fn built(file: PartitionFile) -> String {
+        match file {
+            PartitionFile::Segment { file, base, stage } => file.name(base) + stage.suffix(),
+            PartitionFile::Prepared => partition_file::PREPARED.to_owned(),
+            PartitionFile::LeaderEpochs => partition_file::LEADER_EPOCHS.to_owned(),
+            PartitionFile::Metadata => partition_file::METADATA.to_owned(),
+            PartitionFile::Quarantined { base, position, before } => {
+                partition_file::quarantined(base, position, before)
+            }
+            PartitionFile::Temporary | PartitionFile::Other => panic!("{file:?} has no name of its own"),
+        }
+    }
+
     #[test]
     fn names_are_built_and_parsed_alike() {
         use SegmentFile::*;
@@ -339,7 +352,7 @@ mod tests {
         ];
         for (name, file) in cases {
             assert_eq!(PartitionFile::parse(OsStr::new(name)), file, "{name}");
-            assert_eq!(file.name().as_deref(), Some(name));
+            assert_eq!(built(file), name);
         }
     }
 
@@ -379,10 +392,9 @@ mod tests {
 
     #[test]
     fn no_name_of_ours_looks_like_one_of_kafkas() {
-        let quarantined =
-            PartitionFile::Quarantined { base: Offset(0), position: 0, before: 1 }.name().unwrap();
         use directory_file::{NAMED_PRODUCERS, PRODUCER_IDS, RESERVE};
-        let ours = [PREPARED, &quarantined, PRODUCER_IDS, NAMED_PRODUCERS, RESERVE];
+        let quarantined = partition_file::quarantined(Offset(0), 0, 1);
+        let ours = [partition_file::PREPARED, &quarantined, PRODUCER_IDS, NAMED_PRODUCERS, RESERVE];
         for name in ours {
             assert!(!SegmentFile::ALL.iter().any(|file| name.ends_with(file.suffix())), "{name}");
             assert!(!["-delete", "-future", "-stray"].iter().any(|suffix| name.ends_with(suffix)), "{name}");
@@ -393,6 +405,7 @@ mod tests {
     fn a_temporary_name_is_recognised_wherever_it_stands() {
         let path = temporary(Path::new("/data/orders-0/leader-epoch-checkpoint"));
         assert_eq!(path, Path::new("/data/orders-0/leader-epoch-checkpoint.tmp"));
+        use partition_file::{LEADER_EPOCHS, METADATA};
         let names = ["00000000000000000001.log", "00000000000000000001.4.corrupt", METADATA, LEADER_EPOCHS];
         for path in names.map(|name| temporary(Path::new(name))) {
             assert_eq!(PartitionFile::parse(path.file_name().unwrap()), PartitionFile::Temporary, "{path:?}");

@@ -16,7 +16,7 @@ use super::reserve::Reserve;
 use super::{Appender, Backlog, Prepared, Shared};
 use crate::error::{Error, Result};
 use crate::fs::missing::remove_if_present;
-use crate::fs::name::{PartitionFile, SegmentFile};
+use crate::fs::name::{SegmentFile, partition_file};
 use crate::segment::{
     ALLOCATION_STEP_MIN, Indexes, LogFile, Segment, SegmentWriter, Sink, Summary, first_behind, segment_at,
 };
@@ -212,7 +212,7 @@ impl Shared {
         drop(appender);
         // The name of a prepared file is free only when the one before has got its own.
         self.name_rolled()?;
-        let path = self.path(&PartitionFile::Prepared.name().unwrap_or_default());
+        let path = self.path(partition_file::PREPARED);
         remove_if_present(&*self.environment.disk, &path)?;
         let blocks = self.blocks_of_next(is_fast);
         let made = match self.make_prepared(&path, blocks) {

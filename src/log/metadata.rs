@@ -13,7 +13,7 @@ use super::{Log, Shared};
 use crate::checkpoint;
 use crate::error::{CorruptionKind, Error, Result};
 use crate::fs::missing::read_text_if_present;
-use crate::fs::name::PartitionFile;
+use crate::fs::name::partition_file;
 use crate::fs::{Disk, atomic};
 use crate::types::TopicId;
 
@@ -28,7 +28,7 @@ const MAX_METADATA: u64 = 4096;
 ///
 /// [`Error::Corrupt`] for a file that says none; the disk's.
 pub(crate) fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<TopicId>> {
-    let path = directory.join(PartitionFile::Metadata.name().unwrap_or_default());
+    let path = directory.join(partition_file::METADATA);
     let Some(text) = read_text_if_present(disk, &path, MAX_METADATA)? else { return Ok(None) };
     decode(&text).map(Some).map_err(|kind| Error::corrupt(&path, 0, kind))
 }
@@ -53,7 +53,7 @@ impl Shared {
             Some(&got) => Err(Error::TopicId { path: self.directory.clone(), expected, got }),
             None => {
                 self.check_writable()?;
-                let path = self.path(&PartitionFile::Metadata.name().unwrap_or_default());
+                let path = self.path(partition_file::METADATA);
                 let text = encode(expected);
                 atomic::replace_file(&*self.environment.disk, &path, text.as_bytes())?;
                 let _ = self.topic_id.set(expected);

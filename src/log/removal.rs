@@ -4,7 +4,7 @@ use super::{Shared, snapshots};
 use crate::epoch::LeaderEpochs;
 use crate::error::{IoContext, Result};
 use crate::fs::atomic;
-use crate::fs::name::{PartitionFile, SegmentFile};
+use crate::fs::name::{SegmentFile, partition_file};
 use crate::segment::Segment;
 use crate::types::Offset;
 
@@ -39,7 +39,7 @@ impl Shared {
     }
 
     pub(super) fn replace_leader_epochs(&self, epochs: &LeaderEpochs) -> Result<()> {
-        let path = self.path(&PartitionFile::LeaderEpochs.name().unwrap_or_default());
+        let path = self.path(partition_file::LEADER_EPOCHS);
         atomic::replace_file(&*self.environment.disk, &path, epochs.encode().as_bytes())
     }
 }

@@ -6,7 +6,7 @@ use super::{ProblemKind, VerifyReport};
 use crate::epoch::LeaderEpochs;
 use crate::error::Result;
 use crate::fs::Disk;
-use crate::fs::name::PartitionFile;
+use crate::fs::name::partition_file;
 use crate::log::read_leader_epochs;
 use crate::segment::PlacedBatch;
 use crate::types::{LeaderEpoch, Offset};
@@ -24,7 +24,7 @@ pub(super) struct Epochs {
 
 impl Epochs {
     pub(super) fn read(disk: &dyn Disk, directory: &Path, report: &mut VerifyReport) -> Result<Self> {
-        let path = directory.join(PartitionFile::LeaderEpochs.name().unwrap_or_default());
+        let path = directory.join(partition_file::LEADER_EPOCHS);
         let recorded = report.take(read_leader_epochs(disk, directory))?.flatten();
         Ok(Self { path, recorded, missing: LeaderEpoch::UNKNOWN, is_wrong: false })
     }

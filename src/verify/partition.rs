@@ -12,7 +12,7 @@ use super::walk::{Seen, Walk};
 use super::{Problem, ProblemKind, Progress, VerifyOptions, VerifyReport};
 use crate::error::{IoContext, Result};
 use crate::fs::missing::read_if_present;
-use crate::fs::name::{PartitionFile, SegmentFile, Stage};
+use crate::fs::name::{PartitionFile, SegmentFile, Stage, partition_file};
 use crate::fs::{DirectoryEntry, Disk, EntryKind, IoMode};
 use crate::log::{missing_head, read_topic_id, segment_length};
 use crate::log_dir::CheckpointedState;
@@ -54,8 +54,7 @@ pub(super) fn verify(
         check_segment(disk, directory, segment, next_base, checkpointed, &mut walk)?;
     }
     if let Some(len) = found.prepared {
-        let name = PartitionFile::Prepared.name().unwrap_or_default();
-        walk.prepared(&whole_file(disk, directory.join(name), walk.log_end(), len))?;
+        walk.prepared(&whole_file(disk, directory.join(partition_file::PREPARED), walk.log_end(), len))?;
     }
     let (end_of_batches, filled) = (walk.log_end(), walk.filled());
     let log_end = walk.finish()?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::epoch::LeaderEpochs;
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::missing::read_text_if_present;
-use crate::fs::name::{PartitionFile, SegmentFile, Stage};
+use crate::fs::name::{PartitionFile, SegmentFile, Stage, partition_file};
 use crate::fs::{Disk, EntryKind};
 use crate::log::options::MAX_SEGMENT_BYTES;
 use crate::types::Offset;
@@ -133,7 +133,7 @@ impl Inventory {
 ///
 /// [`Error::Corrupt`] for a file that does not follow its format; the disk's.
 pub(crate) fn read_leader_epochs(disk: &dyn Disk, directory: &Path) -> Result<Option<LeaderEpochs>> {
-    let path = directory.join(PartitionFile::LeaderEpochs.name().unwrap_or_default());
+    let path = directory.join(partition_file::LEADER_EPOCHS);
     let Some(text) = read_text_if_present(disk, &path, MAX_CHECKPOINT)? else { return Ok(None) };
     LeaderEpochs::decode(&text).map(Some).map_err(|kind| Error::corrupt(&path, 0, kind))
 }

@@ -29,7 +29,7 @@ use super::snapshots::{self, Place, Snapshot};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Corruption, CorruptionKind, Error, Result};
 use crate::fs::IoMode;
-use crate::fs::name::{PartitionFile, SegmentFile, TopicPartition};
+use crate::fs::name::{SegmentFile, TopicPartition, partition_file};
 use crate::producer::ProducerTable;
 use crate::segment::{BatchCursor, Indexes, LogFile, PlacedBatch, Segment, first_behind};
 use crate::types::{Offset, OffsetRange, TopicId};
@@ -297,8 +297,7 @@ impl<'a> Recovery<'a> {
     /// Takes in a segment that was written to before it had its name, if it goes on where the log ends.
     fn adopt_prepared(&mut self) -> Result<()> {
         let Some(len) = self.inventory.prepared else { return Ok(()) };
-        let name = PartitionFile::Prepared.name().unwrap_or_default();
-        let path = self.request.directory.join(name);
+        let path = self.request.directory.join(partition_file::PREPARED);
         let log_end = self.log_end();
         let prepared = whole_file(self.request, path.clone(), log_end, len);
         match first_sound(&prepared)? {

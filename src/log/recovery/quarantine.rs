@@ -6,7 +6,7 @@ use super::OpenRequest;
 use super::behind::PIECE;
 use crate::error::{IoContext, Result};
 use crate::fs::missing::first_free;
-use crate::fs::name::PartitionFile;
+use crate::fs::name::partition_file;
 use crate::fs::{Access, Disk};
 use crate::segment::Segment;
 use crate::types::Offset;
@@ -31,8 +31,8 @@ fn first_name(
     position: u64,
     will_do: impl Fn(&Path) -> bool,
 ) -> Result<PathBuf> {
-    let name = |before| PartitionFile::Quarantined { base, position, before }.name().unwrap_or_default();
-    first_free(&*request.environment.disk, |before| request.directory.join(name(before)), will_do)
+    let path = |before| request.directory.join(partition_file::quarantined(base, position, before));
+    first_free(&*request.environment.disk, path, will_do)
 }
 
 /// Whether a file has these bytes of a segment, and no others. One that cannot be read is left alone as well.

@@ -8,7 +8,7 @@ use super::behind::PIECE;
 use super::{OpenRequest, RecoveryReport};
 use crate::epoch::LeaderEpochs;
 use crate::error::{IoContext, Result};
-use crate::fs::name::{PartitionFile, SegmentFile};
+use crate::fs::name::{SegmentFile, partition_file};
 use crate::fs::{Disk, atomic};
 use crate::producer::{ProducerTable, snapshot};
 use crate::segment::Segment;
@@ -159,7 +159,7 @@ fn snapshot_file(request: &OpenRequest, offset: Offset, producers: &ProducerTabl
 
 /// Writes the leader epochs.
 pub(super) fn write_leader_epochs(request: &OpenRequest, epochs: &LeaderEpochs, report: &mut RecoveryReport) {
-    let path = request.directory.join(PartitionFile::LeaderEpochs.name().unwrap_or_default());
+    let path = request.directory.join(partition_file::LEADER_EPOCHS);
     write(request, report, || {
         atomic::replace_file(&*request.environment.disk, &path, epochs.encode().as_bytes())
     });
