@@ -29,6 +29,61 @@ impl fmt::Display for ProblemKind {
             Self::Corrupt(kind) => kind.fmt(f),
             Self::Outlived { found } => write!(f, "{found}; the next opening puts it right"),
             Self::Unread { error } => f.write_str(error),
+            Self::UnfinishedEnd { found, log_end } => {
+                write!(f, "{found}: an unfinished end, which the next opening cuts at offset {log_end}")
+            }
+            Self::BehindUnfinishedEnd => {
+                f.write_str("it lies behind the unfinished end of the log; the next opening keeps it aside")
+            }
+            Self::EmptyBytes { bytes } => {
+                write!(f, "{bytes} empty bytes behind the last batch; the next opening gives them back")
+            }
+            Self::NotLookedAt(error) => write!(f, "not looked at: {error}"),
+            Self::NotALog
+            | Self::MissingPartition { .. }
+            | Self::PartitionGone { .. }
+            | Self::NotAFile
+            | Self::UnfinishedCompaction
+            | Self::Leftover
+            | Self::KeptAside
+            | Self::UnnamedSegment
+            | Self::PreparedSegment => self.fmt_directory(f),
+            Self::Gap { .. }
+            | Self::MissingSegment { .. }
+            | Self::LostSegment { .. }
+            | Self::Gaps { .. }
+            | Self::MissingHead { .. }
+            | Self::MissingEnd { .. }
+            | Self::BelowStart { .. }
+            | Self::BeyondSegment { .. }
+            | Self::IntoNextSegment { .. } => self.fmt_offsets(f),
+            Self::MissingIndex
+            | Self::OrphanIndex
+            | Self::HalfEntry
+            | Self::IndexPosition { .. }
+            | Self::IndexOffset { .. }
+            | Self::IndexTimestamp { .. }
+            | Self::TransactionOrder { .. }
+            | Self::WrongTransaction { .. }
+            | Self::NoAbortedTransaction { .. }
+            | Self::NoMarker { .. }
+            | Self::MissingTransactions { .. } => self.fmt_index(f),
+            Self::SnapshotBeyondEnd { .. }
+            | Self::SnapshotBatch { .. }
+            | Self::Producer { .. }
+            | Self::ForgottenProducers { .. }
+            | Self::LeaderEpoch { .. }
+            | Self::NewLeaderEpoch { .. }
+            | Self::LeaderEpochBeyondEnd { .. } => self.fmt_state(f),
+        }
+    }
+}
+
+/// By subject. Who sends a kind to one of them that has no words for it there gets its name.
+impl ProblemKind {
+    /// What lies in a directory, or should.
+    fn fmt_directory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::NotALog => {
                 f.write_str("neither a log directory nor a partition: no file of either is here")
             }
@@ -47,6 +102,13 @@ impl fmt::Display for ProblemKind {
                 f.write_str("the log goes on here; the next opening gives the file its name")
             }
             Self::PreparedSegment => f.write_str("a segment that was prepared and holds nothing of the log"),
+            other => f.write_str(other.name()),
+        }
+    }
+
+    /// Which offsets the log lacks, or has where it must not.
+    fn fmt_offsets(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Gap { expected, got } => write!(f, "a batch at offset {got} where {expected} must stand"),
             Self::MissingSegment { expected, got } => {
                 write!(f, "no segment begins at offset {expected}, the next begins at {got}")
@@ -80,16 +142,13 @@ impl fmt::Display for ProblemKind {
             Self::IntoNextSegment { last_offset } => {
                 write!(f, "the batch ends at offset {last_offset}, in the next segment")
             }
-            Self::UnfinishedEnd { found, log_end } => {
-                write!(f, "{found}: an unfinished end, which the next opening cuts at offset {log_end}")
-            }
-            Self::BehindUnfinishedEnd => {
-                f.write_str("it lies behind the unfinished end of the log; the next opening keeps it aside")
-            }
-            Self::EmptyBytes { bytes } => {
-                write!(f, "{bytes} empty bytes behind the last batch; the next opening gives them back")
-            }
-            Self::NotLookedAt(error) => write!(f, "not looked at: {error}"),
+            other => f.write_str(other.name()),
+        }
+    }
+
+    /// What an index says.
+    fn fmt_index(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::MissingIndex => f.write_str("missing; it is built again from the batches"),
             Self::OrphanIndex => f.write_str("an index of a segment that is not there"),
             Self::HalfEntry => f.write_str("the file ends inside of an entry"),
@@ -117,6 +176,13 @@ impl fmt::Display for ProblemKind {
             Self::MissingTransactions { count } => {
                 write!(f, "it lacks {count} of the transactions that were aborted in the segment")
             }
+            other => f.write_str(other.name()),
+        }
+    }
+
+    /// What is noted of producers and leaders.
+    fn fmt_state(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::SnapshotBeyondEnd { log_end } => {
                 write!(f, "it lies beyond the log, which ends at {log_end}")
             }
@@ -136,6 +202,7 @@ impl fmt::Display for ProblemKind {
             Self::LeaderEpochBeyondEnd { epoch, start, log_end } => {
                 write!(f, "leader epoch {epoch} begins at offset {start}, the log ends at {log_end}")
             }
+            other => f.write_str(other.name()),
         }
     }
 }
