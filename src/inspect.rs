@@ -40,7 +40,7 @@ pub struct InspectOptions {
     pub now: Option<Timestamp>,
     /// After how many ms by the records' timestamps a producer is forgotten, 1 and up. Default: never, as by default the time
     /// during which a partition is not open does not count for an opening.
-    pub producer_expiry: i64,
+    pub producer_expiry_ms: i64,
 }
 
 impl Default for InspectOptions {
@@ -51,7 +51,7 @@ impl Default for InspectOptions {
             log_start: None,
             high_watermark: None,
             now: None,
-            producer_expiry: i64::MAX,
+            producer_expiry_ms: i64::MAX,
         }
     }
 }
@@ -114,7 +114,7 @@ setters! { InspectOptions:
     log_start: Option<Offset>,
     high_watermark: Option<Offset>,
     now: Option<Timestamp>,
-    producer_expiry: i64,
+    producer_expiry_ms: i64,
 }
 
 /// The state of a partition.
@@ -243,7 +243,7 @@ pub fn inspect(path: impl AsRef<Path>, options: &InspectOptions) -> Result<Inspe
 fn request(path: &Path, disk: Arc<dyn Disk>, options: &InspectOptions) -> Result<OpenRequest> {
     let producers = ProducerPolicy::default()
         .expiry_clock(ExpiryClock::RecordTimestamp)
-        .expiry_ms(options.producer_expiry);
+        .expiry_ms(options.producer_expiry_ms);
     producers.validate()?;
     let around = Around::of_partition(path)?;
     let state = around.and_then(|around| around.state().ok()).unwrap_or_default();

@@ -61,7 +61,7 @@ fn options(arguments: &Arguments) -> idemlog::Result<InspectOptions> {
         .recovery_point(recovery_point)
         .log_start(log_start)
         .now(arguments.now.map(Timestamp))
-        .producer_expiry(arguments.producer_expiry.unwrap_or(i64::MAX)))
+        .producer_expiry_ms(arguments.producer_expiry.unwrap_or(i64::MAX)))
 }
 
 fn describe(state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {
