@@ -15,6 +15,8 @@ use crate::segment::Segment;
 use crate::transaction::AbortedTransaction;
 use crate::types::{LeaderEpoch, Offset, Timestamp};
 
+pub use crate::log_dir::Place;
+
 /// As what [`inspect`] opens a partition: what its log directory's checkpoints say, or would.
 ///
 /// ```
@@ -115,6 +117,32 @@ setters! { InspectOptions:
     high_watermark: Option<Offset>,
     now: Option<Timestamp>,
     producer_expiry_ms: i64,
+}
+
+/// What the directory at `path` is, as [`verify`](crate::verify::verify()) takes it; `None` if it is neither a log directory nor a
+/// partition. Changes nothing.
+///
+/// ```
+/// use idemlog::inspect::{Place, place};
+/// use idemlog::{LogDir, LogDirOptions, TopicPartition};
+///
+/// # let data = tempfile::tempdir().unwrap();
+/// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// dir.partition("orders", 0)?;
+///
+/// let partitions = vec![TopicPartition::new("orders", 0)?];
+/// assert_eq!(place(data.path())?, Some(Place::LogDirectory { partitions }));
+/// assert_eq!(place(data.path().join("orders-0"))?, Some(Place::Partition));
+/// # let elsewhere = tempfile::tempdir().unwrap();
+/// assert_eq!(place(elsewhere.path())?, None);
+/// # Ok::<(), idemlog::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// The disk's, as for a path where no directory is.
+pub fn place(path: impl AsRef<Path>) -> Result<Option<Place>> {
+    Place::of(&RealDisk, path.as_ref())
 }
 
 /// The state of a partition.

@@ -263,6 +263,18 @@ fn a_dump_ends_at_damage_and_says_where() {
     assert!(String::from_utf8_lossy(&output.stderr).contains(".log at byte "), "{output:?}");
 }
 
+/// The tool took `orders-01` for a partition, which no opening does, and sent whoever named a log directory there.
+#[test]
+fn a_log_directory_is_told_with_a_partition_that_an_opening_would_find() {
+    let data = tempfile::tempdir().unwrap();
+    open(data.path(), IoMode::Mapped).partition("orders", 1).unwrap();
+    std::fs::create_dir(data.path().join("orders-01")).unwrap();
+    let output = idemlog(&["inspect", data.path().to_str().unwrap()]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    let expected = format!("name one of its 1 partitions, such as {}/orders-1\n", data.path().display());
+    assert!(told.contains(&expected), "{told}");
+}
+
 /// `verify /etc` said that all was sound: `/etc/dbus-1` is called like a partition, and an empty one has no batches.
 #[test]
 fn a_directory_that_is_only_called_like_a_partition_is_none() {

@@ -7,6 +7,7 @@ pub(crate) mod look;
 mod named_producers;
 mod options;
 mod own_file;
+mod place;
 mod producer;
 mod producer_ids;
 mod reopening;
@@ -20,6 +21,7 @@ use std::thread::{self, JoinHandle};
 use parking_lot::{Mutex, RwLock};
 
 pub use options::LogDirOptions;
+pub use place::Place;
 pub use producer::{LastBatch, Producer};
 
 use crate::error::{CorruptionKind, Error, IoContext, Result};

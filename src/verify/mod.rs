@@ -17,10 +17,10 @@ use std::sync::Arc;
 
 use crate::error::{Error, IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition};
-use crate::fs::{Disk, EntryKind, RealDisk};
+use crate::fs::{Disk, RealDisk};
 use crate::log_dir::checkpoint::OffsetsByPartition;
 use crate::log_dir::look::{self, Around};
-use crate::log_dir::{CheckpointedState, are_ours};
+use crate::log_dir::{CheckpointedState, Place, are_ours};
 pub use kind::{ProblemKind, ProducerDifference};
 
 /// Is told how many bytes of batches were walked.
@@ -228,19 +228,16 @@ fn expect_closed(path: &Path) -> Result<()> {
 pub(crate) fn look(path: &Path, options: &VerifyOptions, progress: Progress<'_>) -> Result<VerifyReport> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let mut report = VerifyReport::default();
-    let is_log_dir = look::is_log_dir(&*disk, path)?;
-    let mut partitions = partitions_in(&*disk, path)?;
-    if !is_log_dir {
-        retain_partitions(&*disk, path, &mut partitions);
-    }
-    if !partitions.is_empty() || is_log_dir {
-        log_directory(&disk, path, &partitions, options, &mut report, progress)?;
-    } else if is_partition(&*disk, path)? {
-        report.partitions.push(path.to_owned());
-        let state = report.take(Around::of_partition(path).and_then(checkpointed_around))?;
-        partition::verify(&disk, path, options, state.unwrap_or(COPY), &mut report, progress)?;
-    } else {
-        report.error(path, 0, ProblemKind::NotALog);
+    match Place::of(&*disk, path)? {
+        Some(Place::LogDirectory { partitions }) => {
+            log_directory(&disk, path, &partitions, options, &mut report, progress)?;
+        }
+        Some(Place::Partition) => {
+            report.partitions.push(path.to_owned());
+            let state = report.take(Around::of_partition(path).and_then(checkpointed_around))?;
+            partition::verify(&disk, path, options, state.unwrap_or(COPY), &mut report, progress)?;
+        }
+        None => report.error(path, 0, ProblemKind::NotALog),
     }
     Ok(report)
 }
@@ -322,40 +319,4 @@ fn check_missing(
         }
     }
     Ok(())
-}
-
-/// The partitions in a log directory, in order.
-fn partitions_in(disk: &dyn Disk, path: &Path) -> Result<Vec<TopicPartition>> {
-    let mut partitions = Vec::new();
-    for entry in disk.list(path).at("list", path)? {
-        if entry.kind == EntryKind::Directory
-            && let PartitionDirectory::Live(name) = PartitionDirectory::parse(&entry.name)
-        {
-            partitions.push(name);
-        }
-    }
-    partitions.sort();
-    Ok(partitions)
-}
-
-/// Leaves those that are partitions also by what is in them: other directories have such names, too.
-fn retain_partitions(disk: &dyn Disk, path: &Path, partitions: &mut Vec<TopicPartition>) {
-    let mut holds = Vec::new();
-    for name in partitions.iter() {
-        // What cannot be read is not passed over.
-        holds.push(partition::holds_files(disk, &path.join(name.to_string())).unwrap_or(true));
-    }
-    let mut holds = holds.into_iter();
-    partitions.retain(|_| holds.next() == Some(true));
-}
-
-/// Whether a directory is a partition: by its files, or, before the first append, by its name in a log directory.
-fn is_partition(disk: &dyn Disk, path: &Path) -> Result<bool> {
-    if partition::holds_files(disk, path)? {
-        return Ok(true);
-    }
-    let absolute = std::path::absolute(path).at("find", path)?;
-    let is_named =
-        matches!(absolute.file_name().map(PartitionDirectory::parse), Some(PartitionDirectory::Live(_)));
-    Ok(is_named && absolute.parent().is_some_and(|parent| look::is_log_dir(disk, parent).unwrap_or(false)))
 }

@@ -106,14 +106,6 @@ fn check_reach(
     }
 }
 
-/// Whether there is any file that only a partition has.
-pub(super) fn holds_files(disk: &dyn Disk, directory: &Path) -> Result<bool> {
-    let entries = disk.list(directory).at("list", directory)?;
-    let is_ours =
-        |name| !matches!(PartitionFile::parse(name), PartitionFile::Other | PartitionFile::Temporary);
-    Ok(entries.iter().any(|entry| is_ours(&entry.name)))
-}
-
 /// Walks a segment, and holds its indexes against what is found.
 fn check_segment(
     disk: &Arc<dyn Disk>,
