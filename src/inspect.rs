@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::fs::name::{PartitionDirectory, TopicPartition};
 use crate::fs::{Disk, IoMode, RealDisk};
 use crate::log::{CorruptionPolicy, Log, LogOptions, OpenRequest, RecoveryReport, list_snapshots};
+use crate::log_dir::LogDirOptions;
 use crate::log_dir::look::{self, Around};
-use crate::log_dir::{self, LogDirOptions};
 use crate::producer::{ExpiryClock, ProducerInfo, ProducerPolicy};
 use crate::segment::Segment;
 use crate::transaction::AbortedTransaction;
@@ -280,7 +280,7 @@ fn request(path: &Path, disk: Arc<dyn Disk>, options: &InspectOptions) -> Result
     Ok(OpenRequest {
         name: name(path)?,
         directory: path.to_owned(),
-        environment: Arc::new(log_dir::environment(&directory, None, None)),
+        environment: Arc::new(directory.environment(None, None)),
         options: LogOptions::default().corruption(CorruptionPolicy::CutAndKeep).producers(producers),
         // Read, not mapped: an owner may be cutting the file.
         mode: IoMode::Write,

@@ -243,7 +243,7 @@ impl Partition {
         Ok(OpenRequest {
             name,
             directory: self.directory.clone(),
-            environment: Arc::new(log_dir::environment(&options, None, None)),
+            environment: Arc::new(options.environment(None, None)),
             options: LogOptions::default()
                 .corruption(CorruptionPolicy::CutAndKeep)
                 .producers(ProducerPolicy::remembering_all()),

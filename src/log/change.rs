@@ -3,24 +3,7 @@
 use super::Shared;
 use super::commit::End;
 use crate::error::{Error, IoError, Result};
-
-/// What is done if a panic comes through here.
-struct OnPanic<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for OnPanic<F> {
-    #[cold]
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
-
-#[inline(always)]
-pub(super) fn watched<T>(change: impl FnOnce() -> T, on_panic: impl FnMut()) -> T {
-    let watch = OnPanic(on_panic);
-    let result = change();
-    std::mem::forget(watch);
-    result
-}
+use crate::panic::watched;
 
 impl Shared {
     /// Makes a change that must be made whole. If it panics, as a disk of the host's may, nobody knows what the log has:

@@ -7,13 +7,12 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::admission::Admission;
-use super::background::{Chore, Urgency};
 use super::commit::{End, is_failed_sync};
 use super::metrics::{Counters, FailedChore, LogMetrics};
 use super::options::Durability;
 use super::pace::POPULATE_MAX;
-use super::reserve::Reserve;
 use super::{Appender, Backlog, Prepared, Shared};
+use crate::environment::{Chore, Reserve, Urgency};
 use crate::error::{Error, Result};
 use crate::fs::missing::remove_if_present;
 use crate::fs::name::{SegmentFile, partition_file};

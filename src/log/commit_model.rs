@@ -7,12 +7,12 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use shuttle::{check_pct, check_random, thread};
 
-use super::background::{Chore, Chores, Queue, Urgency, Worked};
 use super::bound::{Bound, Wanted};
 use super::commit::{Commit, End, Ticket};
 use super::options::Durability;
 use super::tail::Tail;
 use super::watermark::Watermarks;
+use crate::environment::{Chore, Chores, Queue, Urgency, Worked};
 use crate::error::{Error, IoError, Result};
 use crate::sync::Mutex;
 use crate::types::Offset;

@@ -7,17 +7,13 @@
 
 mod admission;
 mod append;
-pub(crate) mod background;
 mod bound;
 mod change;
-pub(crate) mod check_ahead;
-pub(crate) mod checkpointing;
 mod chores;
 mod commit;
 #[cfg(all(test, idemlog_shuttle))]
 mod commit_model;
 mod ending;
-pub(crate) mod environment;
 mod gathering;
 mod identity;
 mod known_producers;
@@ -33,7 +29,6 @@ mod reader;
 mod recovery;
 mod removal;
 mod replicated;
-pub(crate) mod reserve;
 mod retention;
 mod snapshots;
 mod tail;
@@ -71,6 +66,7 @@ pub(crate) use snapshots::{list as list_snapshots, read_file as read_snapshot};
 pub use timestamps::OffsetAndTimestamp;
 pub use waiting::TailWait;
 
+use crate::environment::{Chores, Environment, Urgency, Worked};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Result};
 use crate::fs::name::TopicPartition;
@@ -79,9 +75,7 @@ use crate::segment::{LogFile, Segment, SegmentWriter, Sink};
 use crate::sync::{Mutex, MutexGuard};
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId};
 use admission::Admission;
-use background::{Chores, Urgency, Worked};
 use commit::{Commit, End};
-use environment::Environment;
 use metrics::Counters;
 use pace::{Ahead, Pace};
 use tail::Tail;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::background::Chore;
 use super::options::Durability;
 use super::{Appender, Shared};
+use crate::environment::Chore;
 use crate::error::Result;
 use crate::fs::Pages;
 use crate::segment::{ALLOCATION_STEP_MIN, LogFile, Segment};

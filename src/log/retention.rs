@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use super::background::Chore;
 use super::{Log, Shared};
+use crate::environment::Chore;
 use crate::error::{Error, Result};
 use crate::fs::missing::remove_if_present;
 use crate::fs::name::SegmentFile;

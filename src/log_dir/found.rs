@@ -10,12 +10,11 @@ use parking_lot::Mutex;
 
 use super::checkpoint::{self, OffsetsByPartition};
 use super::options::LogDirOptions;
+use crate::environment::{Environment, HELPERS_MAX};
 use crate::error::{Error, IoContext, Result};
 use crate::fs::missing::read_text_if_present;
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
 use crate::fs::{Disk, EntryKind, IoMode};
-use crate::log::check_ahead::HELPERS_MAX;
-use crate::log::environment::Environment;
 use crate::log::{Log, LogOptions, OpenRequest};
 use crate::types::Offset;
 

@@ -24,14 +24,10 @@ pub use options::LogDirOptions;
 pub use place::Place;
 pub use producer::{LastBatch, Producer};
 
+use crate::environment::{Checkpointer, Environment, Fences, Queue, Reserve};
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{TopicPartition, directory_file};
 use crate::fs::{DirectoryLock, Disk, EntryKind, atomic};
-use crate::log::background::Queue;
-use crate::log::check_ahead::CheckAhead;
-use crate::log::checkpointing::{Checkpointer, Checkpointing};
-use crate::log::environment::{Environment, Fences, HeldBySegments, Removed, SpaceBudget};
-use crate::log::reserve::Reserve;
 use crate::log::{Log, LogMetrics};
 use crate::types::{ProducerId, TopicId};
 use checkpoint::OffsetsByPartition;
@@ -103,7 +99,7 @@ impl LogDir {
         let lock = if options.read_only { None } else { Some(take_lock(&*disk, &path)?) };
         let reserve =
             (!options.read_only).then(|| Reserve::new(Arc::clone(&disk), path.join(directory_file::RESERVE)));
-        let environment = Arc::new(environment(&options, lock, reserve));
+        let environment = Arc::new(options.environment(lock, reserve));
         let found = Found::in_directory(&*disk, &path)?;
         let named_producers = open_named_producers(&path, &options, &environment.fences)?;
         if !options.read_only {
@@ -547,31 +543,6 @@ fn sought(topic: &str, partition: i32) -> Result<Option<TopicPartition>> {
     match TopicPartition::new(topic, partition) {
         Err(Error::InvalidPartition { .. }) => Ok(None),
         name => name.map(Some),
-    }
-}
-
-pub(crate) fn environment(
-    options: &LogDirOptions,
-    lock: Option<DirectoryLock>,
-    reserve: Option<Reserve>,
-) -> Environment {
-    Environment {
-        disk: Arc::clone(&options.disk),
-        clock: Arc::clone(&options.clock),
-        check_ahead: CheckAhead::default(),
-        queue: Arc::new(Queue::default()),
-        lock: crate::sync::Mutex::new(lock),
-        removed: Removed::default(),
-        space: SpaceBudget::new(options.max_allocated_ahead),
-        held: if options.read_only {
-            HeldBySegments::for_reading(options.max_open_segments, options.max_index_bytes)
-        } else {
-            HeldBySegments::new(options.max_open_segments, options.max_index_bytes)
-        },
-        fences: Fences::default(),
-        read_only: options.read_only,
-        checkpoints: Checkpointing::default(),
-        reserve,
     }
 }
 

@@ -5,10 +5,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
+use crate::environment::{
+    CheckAhead, Checkpointing, Environment, Fences, HeldBySegments, Queue, Removed, Reserve, SpaceBudget,
+};
 use crate::error::{Error, Result};
 use crate::fs::name::TopicPartition;
-use crate::fs::{Disk, RealDisk};
+use crate::fs::{DirectoryLock, Disk, RealDisk};
 use crate::log::LogOptions;
+use crate::sync::Mutex;
 use crate::types::ProducerId;
 
 /// Those that the format has room for, but for the last one.
@@ -149,6 +153,28 @@ impl LogDirOptions {
         let options = self.log_for.as_ref().map_or_else(|| self.log.clone(), |log_for| log_for.0(partition));
         options.validate()?;
         Ok(options)
+    }
+
+    /// What the partitions of such a directory share, before the first of them is opened.
+    pub(crate) fn environment(&self, lock: Option<DirectoryLock>, reserve: Option<Reserve>) -> Environment {
+        Environment {
+            disk: Arc::clone(&self.disk),
+            clock: Arc::clone(&self.clock),
+            queue: Arc::new(Queue::default()),
+            check_ahead: CheckAhead::default(),
+            lock: Mutex::new(lock),
+            removed: Removed::default(),
+            space: SpaceBudget::new(self.max_allocated_ahead),
+            held: if self.read_only {
+                HeldBySegments::for_reading(self.max_open_segments, self.max_index_bytes)
+            } else {
+                HeldBySegments::new(self.max_open_segments, self.max_index_bytes)
+            },
+            fences: Fences::default(),
+            read_only: self.read_only,
+            checkpoints: Checkpointing::default(),
+            reserve,
+        }
     }
 
     /// Checks every value against its range.

@@ -14,11 +14,11 @@ use std::slice;
 
 use smallvec::SmallVec;
 
-use super::background::Chore;
 use super::commit::Ticket;
 use super::options::Durability;
 use super::{Appender, Log, Pending, Shared};
 use crate::batch::{Batch, BatchBytes};
+use crate::environment::Chore;
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, RejectionReason, Result};
 use crate::segment::{ALLOCATION_STEP_MIN, PlacedBatch, SegmentWriter, Stamps};

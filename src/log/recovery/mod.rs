@@ -21,11 +21,10 @@ pub(crate) use inventory::{read_leader_epochs, segment_length};
 pub use report::{BelowStart, Cut, CutReason, RecoveryReport};
 pub(crate) use scan::is_unsupported;
 
-use super::check_ahead::Sound;
-use super::environment::Environment;
 use super::metadata;
 use super::options::{CorruptionPolicy, LogOptions};
 use super::snapshots::{self, Place, Snapshot};
+use crate::environment::{Environment, Sound};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Corruption, CorruptionKind, Error, Result};
 use crate::fs::IoMode;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::behind::PIECE;
 use crate::batch::{BatchHeader, layout};
+use crate::environment::Sound;
 use crate::epoch::LeaderEpochs;
 use crate::error::{BatchError, Corruption, CorruptionKind, Error, Result};
-use crate::log::check_ahead::Sound;
 use crate::log::snapshots;
 use crate::producer::ProducerTable;
 use crate::segment::{BatchCursor, IndexFiller, Indexes, PlacedBatch, Segment, Summary, TransactionIndex};

@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
 
-use super::change::watched;
 use crate::error::{Error, Result};
+use crate::panic::watched;
 use crate::sync::Mutex;
 
 /// Writes the recovery points and log starts of all partitions of a directory, when it is the caller's turn.

@@ -312,7 +312,7 @@ mod tests {
     use crate::batch::{BatchBuilder, BatchHeader, layout};
     use crate::crc::crc32c;
     use crate::fs::{IoMode, RealDisk};
-    use crate::segment::LogFile;
+    use crate::segment::{IndexOptions, LogFile};
     use crate::types::Offset;
 
     /// A segment of batches of many sizes. Every seventh holds what looks like the ones behind it.
@@ -334,7 +334,8 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let len = bytes.len() as u64;
         let file = LogFile::new(Arc::new(RealDisk), IoMode::Mapped, path, len, len);
-        Arc::new(Segment::sealed(Offset(0), file, crate::log::LogOptions::default().indexes()))
+        let indexes = IndexOptions { interval_bytes: 4096, max_bytes: 10 << 20 };
+        Arc::new(Segment::sealed(Offset(0), file, indexes))
     }
 
     /// Has helpers check all pieces, then walks the batches up to the first whose CRC is wrong. How many they covered.
