@@ -7,7 +7,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
 use crate::fs::name::{PartitionDirectory, TopicPartition};
 use crate::fs::{Disk, IoMode, RealDisk};
-use crate::log::{CorruptionPolicy, Log, LogOptions, OpenRequest, RecoveryReport, list_snapshots};
+use crate::log::{
+    CheckpointedState, CorruptionPolicy, Log, LogOptions, OpenRequest, RecoveryReport, list_snapshots,
+};
 use crate::log_dir::LogDirOptions;
 use crate::log_dir::look::{self, Around};
 use crate::producer::{ExpiryClock, ProducerInfo, ProducerPolicy};
@@ -273,24 +275,32 @@ fn request(path: &Path, disk: Arc<dyn Disk>, options: &InspectOptions) -> Result
         .expiry_clock(ExpiryClock::RecordTimestamp)
         .expiry_ms(options.producer_expiry_ms);
     producers.validate()?;
-    let around = Around::of_partition(path)?;
-    let state = around.and_then(|around| around.state().ok()).unwrap_or_default();
-    let is_told = options.log_start == state.log_start && options.recovery_point == Offset::ZERO;
-    let directory = LogDirOptions::default().read_only(true).disk(disk).clock(clock(options.now));
+    let shared = LogDirOptions::default().read_only(true).disk(disk).clock(clock(options.now));
     Ok(OpenRequest {
         name: name(path)?,
         directory: path.to_owned(),
-        environment: Arc::new(directory.environment(None, None)),
+        environment: Arc::new(shared.environment(None, None)),
         options: LogOptions::default().corruption(CorruptionPolicy::CutAndKeep).producers(producers),
         // Read, not mapped: an owner may be cutting the file.
         mode: IoMode::Write,
-        recovery_point: options.recovery_point,
+        checkpointed: checkpointed(path, options)?,
+        for_repair: false,
+    })
+}
+
+/// What the host says, as if the checkpoints around the partition said it. Only they themselves tell of a log that is being
+/// emptied, by a recovery point of 0 beside its start: the host's 0 says that nothing is known.
+fn checkpointed(path: &Path, options: &InspectOptions) -> Result<CheckpointedState> {
+    let around = Around::of_partition(path)?;
+    let found = around.and_then(|around| around.state().ok()).unwrap_or_default();
+    let is_told = options.log_start == found.log_start && options.recovery_point == found.durable_below();
+    let said = Some(options.recovery_point).filter(|&point| point > Offset::ZERO);
+    Ok(CheckpointedState {
+        recovery_point: if is_told { found.recovery_point } else { said },
         log_start: options.log_start,
-        told_start: options.log_start.filter(|_| state.is_ours),
-        is_emptied: is_told && state.is_emptied(),
         high_watermark: options.high_watermark,
         clean: options.clean,
-        for_repair: false,
+        is_ours: found.is_ours,
     })
 }
 
@@ -332,5 +342,34 @@ struct StandingClock(Timestamp);
 impl Clock for StandingClock {
     fn now(&self) -> Timestamp {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_checkpoints_tell_of_a_log_that_is_being_emptied() {
+        let data = tempfile::tempdir().unwrap();
+        let partition = data.path().join("orders-0");
+        std::fs::create_dir(&partition).unwrap();
+        let write = |file: &str, offset: i64| {
+            std::fs::write(data.path().join(file), format!("0\n1\norders 0 {offset}\n")).unwrap();
+        };
+        write("log-start-offset-checkpoint", 7);
+        for (point, is_emptied) in [(0, true), (9, false)] {
+            write("recovery-point-offset-checkpoint", point);
+            let told = InspectOptions::of_partition(&partition).unwrap();
+            let as_what = |options: InspectOptions| {
+                let state = checkpointed(&partition, &options).unwrap();
+                assert_eq!(state.durable_below(), options.recovery_point);
+                state.is_emptied()
+            };
+            assert_eq!(as_what(told.clone()), is_emptied);
+            assert!(!as_what(told.clone().log_start(Some(Offset(8)))));
+            assert!(!as_what(told.clone().log_start(None)));
+            assert_eq!(as_what(told.recovery_point(Offset::ZERO)), is_emptied);
+        }
     }
 }

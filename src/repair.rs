@@ -221,10 +221,11 @@ impl Partition {
         let request = self.request(true, None)?;
         let report = log::recover(&request)?.report;
         // Where all that was durable is deleted, or about to be, it is well that nothing is left.
-        let is_deleted = request.is_emptied || request.log_start == Some(request.recovery_point);
+        let told = request.checkpointed;
+        let is_deleted = told.is_emptied() || told.log_start == Some(told.durable_below());
         match report.below_start {
             Some(_) if !is_deleted => {
-                let lowered = request.log_start;
+                let lowered = told.log_start;
                 Ok((log::recover(&self.request(true, lowered)?)?.report, lowered))
             }
             _ => Ok((report, None)),
@@ -234,11 +235,11 @@ impl Partition {
     /// As an opening has it, but that every batch is checked, and damage cut off; and that the log begins with its first segment, if
     /// its start is `lowered`.
     fn request(&self, read_only: bool, lowered: Option<Offset>) -> Result<OpenRequest> {
-        let (name, mut state) = match &self.around {
+        let (name, mut checkpointed) = match &self.around {
             Some(around) => (around.name.clone(), around.state()?),
             None => (TopicPartition::new("copy", 0)?, Default::default()),
         };
-        state.log_start = state.log_start.filter(|_| lowered.is_none());
+        checkpointed.log_start = checkpointed.log_start.filter(|_| lowered.is_none());
         let options = LogDirOptions::default().read_only(read_only).disk(Arc::clone(&self.disk));
         Ok(OpenRequest {
             name,
@@ -248,12 +249,7 @@ impl Partition {
                 .corruption(CorruptionPolicy::CutAndKeep)
                 .producers(ProducerPolicy::remembering_all()),
             mode: IoMode::Write,
-            recovery_point: state.recovery_point.unwrap_or(Offset::ZERO),
-            log_start: state.log_start,
-            told_start: state.told_start(),
-            is_emptied: state.is_emptied(),
-            high_watermark: state.high_watermark,
-            clean: state.clean,
+            checkpointed,
             for_repair: true,
         })
     }

@@ -58,7 +58,7 @@ pub use read::Fetched;
 pub use reader::Reader;
 pub use recovery::{BelowStart, Cut, CutReason, RecoveryReport};
 pub(crate) use recovery::{
-    OpenRequest, Recovered, is_unsupported, last_valid_batch, missing_head, read_leader_epochs, recover,
+    CheckpointedState, OpenRequest, Recovered, is_unsupported, last_valid_batch, read_leader_epochs, recover,
     segment_length,
 };
 pub use replicated::Replicated;
@@ -247,18 +247,19 @@ impl Log {
     /// Opens the partition in `request.directory`, recovering it.
     pub(crate) fn open(request: OpenRequest) -> Result<Self> {
         let recovered = recovery::recover(&request)?;
+        let told = request.checkpointed;
         // A new recovery point beside a start that was never taken would be taken for records that are missing.
-        let is_elsewhere = request.log_start.is_some_and(|told| told != recovered.log_start);
+        let is_elsewhere = told.log_start.is_some_and(|start| start != recovered.log_start);
         // Nor may it tell of offsets that the log has lost, when others have come in their place.
-        let is_beyond = request.high_watermark.is_some_and(|told| told > recovered.log_end);
-        if is_elsewhere || is_beyond || recovered.recovery_point != request.recovery_point {
+        let is_beyond = told.high_watermark.is_some_and(|watermark| watermark > recovered.log_end);
+        if is_elsewhere || is_beyond || recovered.recovery_point != told.durable_below() {
             request.environment.checkpoints.set_stale();
         }
         Ok(Self::assemble(request, recovered))
     }
 
     fn assemble(request: OpenRequest, recovered: Recovered) -> Self {
-        let OpenRequest { name, directory, environment, options, mode, high_watermark, .. } = request;
+        let OpenRequest { name, directory, environment, options, mode, checkpointed, .. } = request;
         let Recovered {
             segments,
             producers,
@@ -293,7 +294,7 @@ impl Log {
         let is_in_snapshot = report.snapshot == Some(log_end);
         let untouched = report.found_all_in_place() && recovery_point == log_end && is_in_snapshot;
         let watermarks = Watermarks::new(log_start, durable, log_end, options.durability);
-        watermarks.keep_checkpointed(high_watermark);
+        watermarks.keep_checkpointed(checkpointed.high_watermark);
         let shared = Arc::new_cyclic(|itself: &Weak<Shared>| Shared {
             name,
             directory,

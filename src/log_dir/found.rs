@@ -15,41 +15,17 @@ use crate::error::{Error, IoContext, Result};
 use crate::fs::missing::read_text_if_present;
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
 use crate::fs::{Disk, EntryKind, IoMode};
-use crate::log::{Log, LogOptions, OpenRequest};
-use crate::types::Offset;
+use crate::log::{CheckpointedState, Log, LogOptions, OpenRequest};
 
 /// The largest checkpoint file that is read.
 const MAX_CHECKPOINT: u64 = 1 << 30;
-
-/// What the checkpoints say about one partition.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct CheckpointedState {
-    pub(crate) recovery_point: Option<Offset>,
-    pub(crate) log_start: Option<Offset>,
-    pub(crate) high_watermark: Option<Offset>,
-    pub(crate) clean: bool,
-    /// Whether they are [`ours`](are_ours).
-    pub(crate) is_ours: bool,
-}
-
-impl CheckpointedState {
-    /// The log start offset, if it was written down before what lay in front of it was deleted.
-    pub(crate) fn told_start(&self) -> Option<Offset> {
-        self.log_start.filter(|_| self.is_ours)
-    }
-
-    /// Whether they are as they are while a log is emptied, which loses its recovery point before it is told its new start.
-    pub(crate) fn is_emptied(&self) -> bool {
-        self.told_start().is_some() && self.recovery_point == Some(Offset::ZERO)
-    }
-}
 
 pub(super) fn open_request(
     name: &TopicPartition,
     directory: PathBuf,
     options: LogOptions,
     environment: &Arc<Environment>,
-    state: CheckpointedState,
+    checkpointed: CheckpointedState,
 ) -> Result<OpenRequest> {
     let mode = match options.io_mode {
         // Whoever holds the lock may cut what is mapped without it.
@@ -63,12 +39,7 @@ pub(super) fn open_request(
         environment: Arc::clone(environment),
         options,
         mode,
-        recovery_point: state.recovery_point.unwrap_or(Offset::ZERO),
-        log_start: state.log_start,
-        told_start: state.told_start(),
-        is_emptied: state.is_emptied(),
-        high_watermark: state.high_watermark,
-        clean: state.clean,
+        checkpointed,
         for_repair: false,
     })
 }

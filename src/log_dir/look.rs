@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoint::{self, OffsetsByPartition};
-use super::found::{CheckpointedState, are_ours, read_offsets};
+use super::found::{are_ours, read_offsets};
 use super::named_producers::NamedProducers;
 use super::options::ALL_PRODUCER_IDS;
 use super::producer_ids::ProducerIds;
 use crate::error::{IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
 use crate::fs::{Disk, RealDisk, atomic, lock};
+use crate::log::CheckpointedState;
 use crate::types::Offset;
 
 /// A log directory on the real disk, and the name under which a partition lies in it.

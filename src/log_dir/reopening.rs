@@ -1,11 +1,11 @@
 //! A partition that takes nothing any more, opened again while the directory and all others stay open. It is closed for good
 //! first, as with the whole directory, and counts as one that failed until what was recovered is on the disk.
 
-use super::found::{CheckpointedState, Failed, open_request};
+use super::found::{Failed, open_request};
 use super::{Inner, LogDir, state_of};
 use crate::error::{Error, Result};
 use crate::fs::name::TopicPartition;
-use crate::log::Log;
+use crate::log::{CheckpointedState, Log};
 
 impl LogDir {
     /// Opens a partition again that takes nothing any more, and recovers it, while the directory and all others stay open: one

@@ -18,9 +18,11 @@ use std::sync::Arc;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition};
 use crate::fs::{Disk, RealDisk};
+use crate::log::CheckpointedState;
+use crate::log_dir::Place;
+use crate::log_dir::are_ours;
 use crate::log_dir::checkpoint::OffsetsByPartition;
 use crate::log_dir::look::{self, Around};
-use crate::log_dir::{CheckpointedState, Place, are_ours};
 pub use kind::{ProblemKind, ProducerDifference};
 
 /// Is told how many bytes of batches were walked.

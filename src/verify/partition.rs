@@ -14,8 +14,7 @@ use crate::error::{IoContext, Result};
 use crate::fs::missing::read_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage, partition_file};
 use crate::fs::{DirectoryEntry, Disk, EntryKind, IoMode};
-use crate::log::{missing_head, read_topic_id, segment_length};
-use crate::log_dir::CheckpointedState;
+use crate::log::{CheckpointedState, read_topic_id, segment_length};
 use crate::segment::{IndexOptions, LogFile, Segment};
 use crate::transaction::AbortedTransaction;
 use crate::types::Offset;
@@ -74,7 +73,7 @@ fn check_start(
     checkpointed: CheckpointedState,
     report: &mut VerifyReport,
 ) {
-    let point = checkpointed.recovery_point.unwrap_or(Offset::ZERO);
+    let point = checkpointed.durable_below();
     let Some(log_start) = checkpointed.log_start.filter(|&start| log_end < start) else { return };
     let below = |kept| ProblemKind::BelowStart { log_start, log_end, kept };
     if checkpointed.is_emptied() {
@@ -95,9 +94,9 @@ fn check_reach(
     checkpointed: CheckpointedState,
     report: &mut VerifyReport,
 ) {
-    let point = checkpointed.recovery_point.unwrap_or(Offset::ZERO);
+    let point = checkpointed.durable_below();
     if let Some(first) = first
-        && let Some(missing) = missing_head(first, checkpointed.told_start(), point)
+        && let Some(missing) = checkpointed.missing_head(first)
     {
         report.error(directory, 0, ProblemKind::MissingHead { expected: missing.first, got: first });
     }

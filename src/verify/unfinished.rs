@@ -1,7 +1,7 @@
 //! What a crash may have left, and no damage is: the next opening deals with it.
 
 use crate::error::Result;
-use crate::log_dir::CheckpointedState;
+use crate::log::CheckpointedState;
 use crate::types::Offset;
 
 /// How much of a log may be unfinished.

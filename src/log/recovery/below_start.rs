@@ -35,7 +35,7 @@ impl Recovery<'_> {
         self.repairs.retain(|repair| !matches!(repair, Repair::Name { .. } | Repair::Cut { .. }));
         self.report.adopted_prepared = false;
         for (at, segment) in std::mem::take(&mut self.files).into_iter().enumerate() {
-            let removal = match self.request.is_emptied || !self.holds_batches(at, &segment) {
+            let removal = match self.request.checkpointed.is_emptied() || !self.holds_batches(at, &segment) {
                 true => Repair::RemoveSegment(segment),
                 false => {
                     let to = quarantine::of_file(self.request, segment.base_offset(), 0)?;

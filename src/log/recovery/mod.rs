@@ -5,6 +5,7 @@
 
 mod behind;
 mod below_start;
+mod checkpointed;
 mod inventory;
 mod quarantine;
 mod repair;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub(crate) use behind::last_valid_batch;
+pub(crate) use checkpointed::CheckpointedState;
 pub(crate) use inventory::{read_leader_epochs, segment_length};
 pub use report::{BelowStart, Cut, CutReason, RecoveryReport};
 pub(crate) use scan::is_unsupported;
@@ -31,7 +33,7 @@ use crate::fs::IoMode;
 use crate::fs::name::{SegmentFile, TopicPartition, partition_file};
 use crate::producer::ProducerTable;
 use crate::segment::{BatchCursor, Indexes, LogFile, PlacedBatch, Segment, first_behind};
-use crate::types::{Offset, OffsetRange, TopicId};
+use crate::types::{Offset, TopicId};
 use inventory::Inventory;
 use repair::Repair;
 use scan::{Scan, ScannedSegment};
@@ -44,19 +46,16 @@ pub(crate) struct OpenRequest {
     pub(crate) environment: Arc<Environment>,
     pub(crate) options: LogOptions,
     pub(crate) mode: IoMode,
-    /// Everything below is durable, as far as is known.
-    pub(crate) recovery_point: Offset,
-    pub(crate) log_start: Option<Offset>,
-    /// The same, if it was written down before what lay in front of it was deleted.
-    pub(crate) told_start: Option<Offset>,
-    /// Whether the checkpoints are as they are while a log is emptied, whose new start is told before anything of it goes.
-    pub(crate) is_emptied: bool,
-    pub(crate) high_watermark: Option<Offset>,
-    /// Whether the directory was marked as closed cleanly.
-    pub(crate) clean: bool,
+    pub(crate) checkpointed: CheckpointedState,
     /// Whether this is a repair: every batch is checked, although it is known to be durable; and what depends on how the host
     /// wants its producers remembered, which is not known, is left to an opening.
     pub(crate) for_repair: bool,
+}
+
+impl OpenRequest {
+    fn durable_below(&self) -> Offset {
+        self.checkpointed.durable_below()
+    }
 }
 
 /// A partition as it was found.
@@ -109,9 +108,9 @@ impl Belief {
     fn of(request: &OpenRequest) -> Self {
         if request.for_repair {
             // What was deleted may be damaged, as long as it leads on to the rest.
-            Self { clean: false, headers_below: request.log_start.unwrap_or(Offset::ZERO) }
+            Self { clean: false, headers_below: request.checkpointed.log_start.unwrap_or(Offset::ZERO) }
         } else {
-            Self { clean: request.clean, headers_below: request.recovery_point }
+            Self { clean: request.checkpointed.clean, headers_below: request.durable_below() }
         }
     }
 }
@@ -177,11 +176,11 @@ impl<'a> Recovery<'a> {
             })
             .collect();
         let first = files.first().map_or(Offset::ZERO, |segment| segment.base_offset());
-        let log_start = request.log_start.unwrap_or(first).max(first);
+        let log_start = request.checkpointed.log_start.unwrap_or(first).max(first);
         let now = request.environment.clock.now();
         let mut report = RecoveryReport {
-            marked_clean: request.clean,
-            recovery_point: request.recovery_point,
+            marked_clean: request.checkpointed.clean,
+            recovery_point: request.durable_below(),
             ..RecoveryReport::default()
         };
         let (snapshot, skipped) =
@@ -351,13 +350,13 @@ impl<'a> Recovery<'a> {
     /// some just now.
     fn judge_head(&mut self) -> Result<()> {
         let Some(first) = self.files.first() else { return Ok(()) };
-        let (base, point) = (first.base_offset(), self.request.recovery_point);
-        let Some(missing) = missing_head(base, self.request.told_start, point) else { return Ok(()) };
+        let base = first.base_offset();
+        let Some(missing) = self.request.checkpointed.missing_head(base) else { return Ok(()) };
         let is_refused = self.request.options.corruption == CorruptionPolicy::Refuse;
         if is_refused && !self.request.environment.read_only {
             let kind = CorruptionKind::MissingSegment { expected: missing.first, got: base };
             let found = Corruption::new(first.file().path(), 0, kind);
-            return Err(Error::Corrupt(Corruption { below: Some(point), ..found }));
+            return Err(Error::Corrupt(Corruption { below: Some(self.request.durable_below()), ..found }));
         }
         self.report.missing_head = Some(missing);
         Ok(())
@@ -368,7 +367,7 @@ impl<'a> Recovery<'a> {
         self.close_scanned_end()?;
         let log_end = self.log_end();
         // Of what is deleted nothing can be missing: an opening that starts over may have been interrupted.
-        let is_missing = log_end.max(self.log_start) < self.request.recovery_point;
+        let is_missing = log_end.max(self.log_start) < self.request.durable_below();
         if self.report.cut.is_none() && is_missing {
             let found = self.missing_end(log_end);
             self.refuse_or_note(found, log_end, 0, 0, Vec::new())?;
@@ -390,13 +389,13 @@ impl<'a> Recovery<'a> {
         self.repairs.push(Repair::Cut { segment: Arc::clone(&segment), end });
         if behind.bytes == 0 && later.is_empty() {
             self.report.trimmed_bytes += segment.file().end() - end;
-            return if log_end < self.request.recovery_point {
+            return if log_end < self.request.durable_below() {
                 self.refuse_or_note(found, log_end, 0, 0, Vec::new())
             } else {
                 Ok(())
             };
         }
-        let keeps_all = self.request.for_repair || log_end < self.request.recovery_point;
+        let keeps_all = self.request.for_repair || log_end < self.request.durable_below();
         let mut kept = Vec::new();
         if behind.batches > 0 || (keeps_all && behind.bytes > 0) {
             let path = quarantine::of_copy(self.request, &segment, end, behind.bytes)?;
@@ -424,9 +423,9 @@ impl<'a> Recovery<'a> {
         batches: u64,
         kept: Vec<PathBuf>,
     ) -> Result<()> {
-        let is_tail = offset >= self.request.recovery_point;
+        let is_tail = offset >= self.request.durable_below();
         if !is_tail && self.request.options.corruption == CorruptionPolicy::Refuse {
-            return Err(Error::Corrupt(Corruption { below: Some(self.request.recovery_point), ..found }));
+            return Err(Error::Corrupt(Corruption { below: Some(self.request.durable_below()), ..found }));
         }
         let reason = if is_tail { CutReason::Tail } else { CutReason::Corruption };
         self.report.cut = Some(Cut { reason, found, offset, bytes, batches, kept });
@@ -439,7 +438,7 @@ impl<'a> Recovery<'a> {
             || (self.request.directory.clone(), 0),
             |last| (last.segment.file().path(), last.end),
         );
-        let kind = CorruptionKind::MissingEnd { expected: self.request.recovery_point, got: log_end };
+        let kind = CorruptionKind::MissingEnd { expected: self.request.durable_below(), got: log_end };
         Corruption::new(path, position, kind)
     }
 
@@ -481,7 +480,7 @@ impl<'a> Recovery<'a> {
         let leader_epochs = self.leader_epochs(log_end);
         self.fill_report(log_end, segments.len(), producers.len());
         // The marker of a clean end is gone by now; what it said of this log stays known.
-        let durable_below = if self.belief.clean { log_end } else { self.request.recovery_point };
+        let durable_below = if self.belief.clean { log_end } else { self.request.durable_below() };
         Ok(Recovered {
             segments,
             producers,
@@ -563,14 +562,14 @@ impl<'a> Recovery<'a> {
     /// A segment that was scanned, with its true end. What a crash may have left in memory only is made durable.
     fn final_segment(&mut self, scanned: ScannedSegment, is_last: bool) -> Result<Arc<Segment>> {
         let base = scanned.segment.base_offset();
-        let unsynced = scanned.summary.next_offset > self.request.recovery_point;
+        let unsynced = scanned.summary.next_offset > self.request.durable_below();
         let path = self.request.directory.join(SegmentFile::Log.name(base));
         let request = self.request;
         let path = if request.environment.read_only { scanned.segment.file().path() } else { path };
         let file = LogFile::new(Arc::clone(&request.environment.disk), request.mode, path, scanned.end, 0);
         // A killed process may have cut the last one without a sync: what it cut must not come back behind this opening.
         if (unsynced || (is_last && !self.belief.clean)) && !request.environment.read_only {
-            let durable = scanned.indexes.offset.lookup(request.recovery_point, |_| ());
+            let durable = scanned.indexes.offset.lookup(request.durable_below(), |_| ());
             file.sync_found(u64::from(durable.position))?;
         }
         file.mark_synced();
@@ -608,20 +607,6 @@ impl<'a> Recovery<'a> {
         report.batches_checked = self.scan.stats.batches_checked;
         report.batches_replayed = self.scan.stats.batches_replayed;
     }
-}
-
-/// The durable offsets that are missing in front of a first segment at `base`, of a log that `told_start` says the start of.
-pub(crate) fn missing_head(
-    base: Offset,
-    told_start: Option<Offset>,
-    recovery_point: Offset,
-) -> Option<OffsetRange> {
-    /// A first batch as far above the log start as that may have begun a segment of its own.
-    const FAR: i64 = 1 << 30;
-    let start = told_start?;
-    // Who empties a log to begin it at a lower offset says so before, with no recovery point, and may crash then.
-    let is_missing = start < base && start < recovery_point && base - start <= FAR;
-    is_missing.then(|| OffsetRange { first: start, last: Offset(base.0 - 1) })
 }
 
 /// The batch that a file begins with, or what is wrong with it.

@@ -70,7 +70,7 @@ pub(super) fn apply(
     mut repairs: Vec<Repair>,
     report: &mut RecoveryReport,
 ) -> Result<()> {
-    if request.environment.read_only || (request.clean && repairs.is_empty()) {
+    if request.environment.read_only || (request.checkpointed.clean && repairs.is_empty()) {
         return Ok(());
     }
     repairs.sort_by_key(Repair::turn);
