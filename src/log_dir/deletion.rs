@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use super::checkpoints::state_of;
 use super::found::Failed;
-use super::{Inner, LogDir, sought, state_of};
+use super::{Inner, LogDir, sought};
 use crate::error::{IoContext, Result};
 use crate::fs::missing::if_present;
 use crate::fs::name::{PartitionDirectory, TopicPartition};

@@ -8,17 +8,13 @@ use std::thread;
 
 use parking_lot::Mutex;
 
-use super::checkpoint::{self, OffsetsByPartition};
+use super::checkpoints::Checkpoints;
 use super::options::LogDirOptions;
 use crate::environment::{Environment, HELPERS_MAX};
 use crate::error::{Error, IoContext, Result};
-use crate::fs::missing::read_text_if_present;
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
 use crate::fs::{Disk, EntryKind, IoMode};
 use crate::log::{CheckpointedState, Log, LogOptions, OpenRequest};
-
-/// The largest checkpoint file that is read.
-const MAX_CHECKPOINT: u64 = 1 << 30;
 
 pub(super) fn open_request(
     name: &TopicPartition,
@@ -49,10 +45,7 @@ pub(super) struct Found {
     partitions: Vec<TopicPartition>,
     deleted: Vec<PathBuf>,
     clean: bool,
-    is_ours: bool,
-    recovery_points: OffsetsByPartition,
-    log_starts: OffsetsByPartition,
-    high_watermarks: OffsetsByPartition,
+    checkpoints: Checkpoints,
 }
 
 /// What opening the partitions came to.
@@ -75,17 +68,8 @@ impl Failed {
 
 impl Found {
     pub(super) fn in_directory(disk: &dyn Disk, path: &Path) -> Result<Self> {
-        let recovery_points = read_offsets(disk, path, directory_file::RECOVERY_POINTS)?;
-        let log_starts = read_offsets(disk, path, directory_file::LOG_STARTS)?;
-        let mut found = Self {
-            partitions: Vec::new(),
-            deleted: Vec::new(),
-            clean: false,
-            is_ours: are_ours(&recovery_points, &log_starts),
-            recovery_points,
-            log_starts,
-            high_watermarks: read_offsets(disk, path, directory_file::HIGH_WATERMARKS)?,
-        };
+        let checkpoints = Checkpoints::read(disk, path)?;
+        let mut found = Self { partitions: Vec::new(), deleted: Vec::new(), clean: false, checkpoints };
         for entry in disk.list(path).at("list", path)? {
             if entry.kind == EntryKind::File {
                 found.clean |= entry.name == directory_file::CLEAN_SHUTDOWN;
@@ -125,7 +109,8 @@ impl Found {
         let opened = Mutex::new(Opened::default());
         let open = || {
             while let Some(name) = self.partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let (directory, state) = (path.join(name.to_string()), self.state(name));
+                let directory = path.join(name.to_string());
+                let state = self.checkpoints.state(name, self.clean);
                 let log = options
                     .log_options(name)
                     .and_then(|options| open_request(name, directory, options, environment, state))
@@ -163,22 +148,7 @@ impl Found {
     /// The partitions that only the checkpoints tell of.
     pub(super) fn gone(&self) -> BTreeSet<TopicPartition> {
         let here: BTreeSet<_> = self.partitions.iter().collect();
-        let told = [&self.recovery_points, &self.log_starts, &self.high_watermarks];
-        told.into_iter()
-            .flat_map(|offsets| offsets.keys())
-            .filter(|name| !here.contains(name))
-            .cloned()
-            .collect()
-    }
-
-    fn state(&self, name: &TopicPartition) -> CheckpointedState {
-        CheckpointedState {
-            recovery_point: self.recovery_points.get(name).copied(),
-            log_start: self.log_starts.get(name).copied(),
-            high_watermark: self.high_watermarks.get(name).copied(),
-            clean: self.clean,
-            is_ours: self.is_ours,
-        }
+        self.checkpoints.names().filter(|name| !here.contains(name)).cloned().collect()
     }
 }
 
@@ -187,18 +157,4 @@ fn remove_deleted(disk: &dyn Disk, doomed: &Path) {
     if let Err(_error) = disk.remove_directory(doomed) {
         event!(warn, directory = %doomed.display(), error = %_error, "a deleted partition is not removed");
     }
-}
-
-/// Whether checkpoints are idemlog's own, which has the start of each log there, and writes it before it deletes what lies in front.
-/// Kafka has those alone that begin inside of a segment, and writes them afterwards.
-pub(crate) fn are_ours(recovery_points: &OffsetsByPartition, log_starts: &OffsetsByPartition) -> bool {
-    recovery_points.keys().all(|name| log_starts.contains_key(name))
-}
-
-pub(super) fn read_offsets(disk: &dyn Disk, directory: &Path, file: &str) -> Result<OffsetsByPartition> {
-    let path = directory.join(file);
-    let Some(text) = read_text_if_present(disk, &path, MAX_CHECKPOINT)? else {
-        return Ok(OffsetsByPartition::new());
-    };
-    checkpoint::decode_offsets(&text).map_err(|kind| Error::corrupt(&path, 0, kind))
 }

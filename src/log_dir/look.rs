@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::checkpoint::{self, OffsetsByPartition};
-use super::found::{are_ours, read_offsets};
+use super::checkpoints::{Checkpoints, write_offset};
 use super::named_producers::NamedProducers;
 use super::options::ALL_PRODUCER_IDS;
 use super::producer_ids::ProducerIds;
 use crate::error::{IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
-use crate::fs::{Disk, RealDisk, atomic, lock};
+use crate::fs::{Disk, RealDisk, lock};
 use crate::log::CheckpointedState;
 use crate::types::Offset;
 
@@ -37,15 +36,8 @@ impl Around {
 
     /// What the checkpoints say of the partition.
     pub(crate) fn state(&self) -> Result<CheckpointedState> {
-        let (disk, directory, name) = (&RealDisk, &self.directory, &self.name);
-        let (points, starts) = (recovery_points(disk, directory)?, log_starts(disk, directory)?);
-        Ok(CheckpointedState {
-            recovery_point: points.get(name).copied(),
-            log_start: starts.get(name).copied(),
-            high_watermark: high_watermarks(disk, directory)?.get(name).copied(),
-            clean: is_clean(disk, directory)?,
-            is_ours: are_ours(&points, &starts),
-        })
+        let checkpoints = Checkpoints::read(&RealDisk, &self.directory)?;
+        Ok(checkpoints.state(&self.name, is_clean(&RealDisk, &self.directory)?))
     }
 }
 
@@ -73,21 +65,6 @@ pub(crate) fn is_log_dir(disk: &dyn Disk, path: &Path) -> Result<bool> {
     found.try_fold(false, |any, exists| Ok(any || exists?))
 }
 
-/// The recovery points that the checkpoint file of a log directory holds.
-pub(crate) fn recovery_points(disk: &dyn Disk, path: &Path) -> Result<OffsetsByPartition> {
-    read_offsets(disk, path, directory_file::RECOVERY_POINTS)
-}
-
-/// The log start offsets.
-pub(crate) fn log_starts(disk: &dyn Disk, path: &Path) -> Result<OffsetsByPartition> {
-    read_offsets(disk, path, directory_file::LOG_STARTS)
-}
-
-/// The high watermarks.
-pub(crate) fn high_watermarks(disk: &dyn Disk, path: &Path) -> Result<OffsetsByPartition> {
-    read_offsets(disk, path, directory_file::HIGH_WATERMARKS)
-}
-
 /// Whether a log directory is marked as closed well.
 pub(crate) fn is_clean(disk: &dyn Disk, path: &Path) -> Result<bool> {
     let marker = path.join(directory_file::CLEAN_SHUTDOWN);
@@ -96,17 +73,10 @@ pub(crate) fn is_clean(disk: &dyn Disk, path: &Path) -> Result<bool> {
 
 /// Replaces the recovery point of one partition. The caller holds the lock of the directory.
 pub(crate) fn write_recovery_point(disk: &dyn Disk, around: &Around, point: Offset) -> Result<()> {
-    write_offset(disk, around, directory_file::RECOVERY_POINTS, point)
+    write_offset(disk, &around.directory, directory_file::RECOVERY_POINTS, &around.name, point)
 }
 
 /// Replaces the log start offset of one partition. The caller holds the lock of the directory.
 pub(crate) fn write_log_start(disk: &dyn Disk, around: &Around, start: Offset) -> Result<()> {
-    write_offset(disk, around, directory_file::LOG_STARTS, start)
-}
-
-fn write_offset(disk: &dyn Disk, around: &Around, file: &str, offset: Offset) -> Result<()> {
-    let mut offsets = read_offsets(disk, &around.directory, file)?;
-    offsets.insert(around.name.clone(), offset);
-    let encoded = checkpoint::encode_offsets(&offsets);
-    atomic::replace_file(disk, &around.directory.join(file), encoded.as_bytes())
+    write_offset(disk, &around.directory, directory_file::LOG_STARTS, &around.name, start)
 }

@@ -1,6 +1,6 @@
 //! Many partitions in one directory: who owns it, what is in it, and what they share.
 
-pub(crate) mod checkpoint;
+mod checkpoints;
 mod deletion;
 mod found;
 pub(crate) mod look;
@@ -30,8 +30,8 @@ use crate::fs::name::{TopicPartition, directory_file};
 use crate::fs::{DirectoryLock, Disk, EntryKind, atomic};
 use crate::log::{CheckpointedState, Log, LogMetrics};
 use crate::types::{ProducerId, TopicId};
-use checkpoint::OffsetsByPartition;
-pub(crate) use found::are_ours;
+use checkpoints::state_of;
+pub(crate) use checkpoints::{Checkpoints, OffsetsByPartition};
 use found::{Failed, Found, open_request};
 use named_producers::NamedProducers;
 use producer_ids::ProducerIds;
@@ -446,7 +446,7 @@ impl Inner {
 
     fn mark_clean(&self) -> Result<()> {
         let path = self.path.join(directory_file::CLEAN_SHUTDOWN);
-        atomic::replace_file(&*self.options.disk, &path, checkpoint::clean_shutdown(-1).as_bytes())
+        atomic::replace_file(&*self.options.disk, &path, checkpoints::clean_shutdown(-1).as_bytes())
     }
 }
 
@@ -456,55 +456,6 @@ impl Checkpointer for Inner {
         self.checkpoints().write(&*self.options.disk, &self.path)?;
         self.gone.lock().retain(|name| !gone.contains(name));
         Ok(())
-    }
-}
-
-/// What the checkpoints are to say of a partition that is open.
-fn state_of(log: &Log) -> CheckpointedState {
-    // In this order: the start never passes the recovery point, but where both are lowered.
-    let start = log.checkpointed_start();
-    CheckpointedState {
-        recovery_point: Some(log.checkpointed_recovery_point(start)),
-        log_start: Some(start),
-        high_watermark: log.high_watermark_to_checkpoint(),
-        clean: false,
-        is_ours: true,
-    }
-}
-
-/// The offsets of all partitions, as the checkpoint files have them.
-#[derive(Debug, Default)]
-struct Checkpoints {
-    recovery_points: OffsetsByPartition,
-    log_starts: OffsetsByPartition,
-    high_watermarks: OffsetsByPartition,
-}
-
-impl Checkpoints {
-    fn add(&mut self, name: &TopicPartition, state: CheckpointedState) {
-        let offsets = [
-            (&mut self.recovery_points, state.recovery_point),
-            (&mut self.log_starts, state.log_start),
-            (&mut self.high_watermarks, state.high_watermark),
-        ];
-        for (offsets, offset) in offsets {
-            offsets.extend(offset.map(|offset| (name.clone(), offset)));
-        }
-    }
-
-    /// Replaces the files. That of the high watermarks is left out where nobody has ever set one.
-    fn write(&self, disk: &dyn Disk, directory: &Path) -> Result<()> {
-        let write = |file, offsets| {
-            let encoded = checkpoint::encode_offsets(offsets);
-            atomic::replace_file(disk, &directory.join(file), encoded.as_bytes())
-        };
-        write(directory_file::RECOVERY_POINTS, &self.recovery_points)?;
-        write(directory_file::LOG_STARTS, &self.log_starts)?;
-        let path = directory.join(directory_file::HIGH_WATERMARKS);
-        if self.high_watermarks.is_empty() && !disk.exists(&path).at("look up", &path)? {
-            return Ok(());
-        }
-        write(directory_file::HIGH_WATERMARKS, &self.high_watermarks)
     }
 }
 

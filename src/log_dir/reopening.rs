@@ -1,8 +1,9 @@
 //! A partition that takes nothing any more, opened again while the directory and all others stay open. It is closed for good
 //! first, as with the whole directory, and counts as one that failed until what was recovered is on the disk.
 
+use super::checkpoints::state_of;
 use super::found::{Failed, open_request};
-use super::{Inner, LogDir, state_of};
+use super::{Inner, LogDir};
 use crate::error::{Error, Result};
 use crate::fs::name::TopicPartition;
 use crate::log::{CheckpointedState, Log};

@@ -20,9 +20,8 @@ use crate::fs::name::{PartitionDirectory, TopicPartition};
 use crate::fs::{Disk, RealDisk};
 use crate::log::CheckpointedState;
 use crate::log_dir::Place;
-use crate::log_dir::are_ours;
-use crate::log_dir::checkpoint::OffsetsByPartition;
 use crate::log_dir::look::{self, Around};
+use crate::log_dir::{Checkpoints, OffsetsByPartition};
 pub use kind::{ProblemKind, ProducerDifference};
 
 /// Is told how many bytes of batches were walked.
@@ -269,23 +268,15 @@ fn log_directory(
     for own_file in look::check_own_files(disk, path) {
         report.take(own_file)?;
     }
-    let recovery_points = report.take(look::recovery_points(&**disk, path))?.unwrap_or_default();
-    let log_starts = report.take(look::log_starts(&**disk, path))?.unwrap_or_default();
-    report.take(look::high_watermarks(&**disk, path))?;
+    let judge = |file| Ok(report.take(file)?.unwrap_or_default());
+    let checkpoints = Checkpoints::read_by(&**disk, path, judge)?;
     let clean = look::is_clean(&**disk, path)?;
-    let is_ours = are_ours(&recovery_points, &log_starts);
     let is_copy = !look::is_log_dir(&**disk, path)?;
-    check_missing(&**disk, path, partitions, &recovery_points, clean, report)?;
+    check_missing(&**disk, path, partitions, checkpoints.recovery_points(), clean, report)?;
     for name in partitions {
         let directory = path.join(name.to_string());
         report.partitions.push(directory.clone());
-        let state = CheckpointedState {
-            recovery_point: recovery_points.get(name).copied(),
-            log_start: log_starts.get(name).copied(),
-            high_watermark: None,
-            clean: clean || is_copy,
-            is_ours,
-        };
+        let state = checkpoints.state(name, clean || is_copy);
         if let Err(error) = partition::verify(disk, &directory, options, state, report, progress) {
             report.add(Severity::Unread, &directory, 0, ProblemKind::Unread { error: error.to_string() });
         }
