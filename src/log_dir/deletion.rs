@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::checkpoints::state_of;
+use super::creation::sought;
 use super::found::Failed;
-use super::{Inner, LogDir, sought};
+use super::{Inner, LogDir};
 use crate::error::{IoContext, Result};
 use crate::fs::missing::if_present;
 use crate::fs::name::{PartitionDirectory, TopicPartition};

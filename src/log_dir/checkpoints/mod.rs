@@ -1,9 +1,11 @@
 //! The checkpoint files of a log directory, which tell three offsets of each of its partitions.
 
+mod current;
 mod text;
 
 use std::path::Path;
 
+pub(super) use current::state_of;
 pub(crate) use text::OffsetsByPartition;
 pub(super) use text::clean_shutdown;
 
@@ -11,7 +13,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::fs::missing::read_text_if_present;
 use crate::fs::name::{TopicPartition, directory_file};
 use crate::fs::{Disk, atomic};
-use crate::log::{CheckpointedState, Log};
+use crate::log::CheckpointedState;
 use crate::types::Offset;
 
 /// The largest checkpoint file that is read.
@@ -94,19 +96,6 @@ impl Checkpoints {
     pub(super) fn names(&self) -> impl Iterator<Item = &TopicPartition> {
         let told = [&self.recovery_points, &self.log_starts, &self.high_watermarks];
         told.into_iter().flat_map(|offsets| offsets.keys())
-    }
-}
-
-/// What the checkpoints are to say of a partition that is open.
-pub(super) fn state_of(log: &Log) -> CheckpointedState {
-    // In this order: the start never passes the recovery point, but where both are lowered.
-    let start = log.checkpointed_start();
-    CheckpointedState {
-        recovery_point: Some(log.checkpointed_recovery_point(start)),
-        log_start: Some(start),
-        high_watermark: log.high_watermark_to_checkpoint(),
-        clean: false,
-        is_ours: true,
     }
 }
 

@@ -1,0 +1,128 @@
+//! The opening of a directory: what is taken, read, and begun, in which order.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Weak};
+use std::thread;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::found::Found;
+use super::named_producers::NamedProducers;
+use super::producer_ids::ProducerIds;
+use super::{Inner, LogDir, LogDirOptions};
+use crate::environment::{Checkpointer, Fences, Reserve};
+use crate::error::{Error, IoContext, Result};
+use crate::fs::name::{TopicPartition, directory_file};
+use crate::fs::{DirectoryLock, Disk, atomic};
+use crate::log::Log;
+
+impl LogDir {
+    /// Opens the directory, which is created if missing, and recovers every partition in it, several at a time.
+    ///
+    /// A partition that cannot be opened does not keep the others from it: [`partition`](Self::partition) returns its
+    /// error, and [`failed`](Self::failed) lists them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] if this or another process has it open, or a running Kafka; [`Error::Corrupt`] if a file that
+    /// concerns all partitions is damaged; the disk's.
+    pub fn open(path: impl AsRef<Path>, options: LogDirOptions) -> Result<Self> {
+        options.validate()?;
+        let path = path.as_ref();
+        // The host may go elsewhere; the lock is on what the path means now.
+        let path = std::path::absolute(path).at("find", path)?;
+        let disk = Arc::clone(&options.disk);
+        if !options.read_only {
+            atomic::create_directory_durably(&*disk, &path)?;
+        }
+        let lock = if options.read_only { None } else { Some(take_lock(&*disk, &path)?) };
+        let reserve =
+            (!options.read_only).then(|| Reserve::new(Arc::clone(&disk), path.join(directory_file::RESERVE)));
+        let environment = Arc::new(options.environment(lock, reserve));
+        let found = Found::in_directory(&*disk, &path)?;
+        let named_producers = open_named_producers(&path, &options, &environment.fences)?;
+        if !options.read_only {
+            found.begin(&*disk, &path)?;
+        }
+        let gone = found.gone();
+        let (partitions, failed) = found.open_partitions(&path, &options, &environment)?;
+        let named = named_producers.as_ref();
+        let producer_ids =
+            named.map(|named| open_producer_ids(&path, &options, &partitions, named)).transpose()?;
+        let inner = Arc::new(Inner {
+            path,
+            environment,
+            partitions: RwLock::new(partitions),
+            creating: Mutex::default(),
+            gone: Mutex::new(gone),
+            failed: Mutex::new(failed),
+            producer_ids,
+            named_producers,
+            closed: AtomicBool::new(false),
+            deletions: AtomicUsize::new(0),
+            threads: Mutex::default(),
+            options,
+        });
+        let dir = Self { inner };
+        dir.start()?;
+        Ok(dir)
+    }
+
+    /// Corrects the recovery points and log starts in the checkpoint files, and starts the threads that were asked for.
+    fn start(&self) -> Result<()> {
+        let inner = &self.inner;
+        let checkpointer: Weak<dyn Checkpointer> = Arc::<Inner>::downgrade(inner) as Weak<dyn Checkpointer>;
+        inner.environment.checkpoints.write_by(checkpointer);
+        if !inner.options.read_only {
+            // By the old one, what is appended behind a cut would be taken for durable, and its loss for damage.
+            inner.environment.with_reserve(|| inner.environment.checkpoints.write_if_stale())?;
+            // Where there is no room, appends see to it.
+            let _ = inner.environment.keep_reserve();
+        }
+        for number in 0..inner.options.background_threads {
+            let queue = inner.enlist();
+            let thread = thread::Builder::new()
+                .name(format!("idemlog-{number}"))
+                .spawn(move || queue.run())
+                .at("start a thread for", &inner.path)?;
+            inner.threads.lock().push(thread);
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn take_lock(disk: &dyn Disk, directory: &Path) -> Result<DirectoryLock> {
+    let path = directory.join(directory_file::LOCK);
+    disk.lock(&path).at("lock", &path)?.ok_or_else(|| Error::Locked { path: directory.to_owned() })
+}
+
+/// Reads who has come under a name, and fences all others, before any partition is opened: each raises the epochs of those
+/// whom it knows. `None` for those who only read.
+fn open_named_producers(
+    path: &Path,
+    options: &LogDirOptions,
+    fences: &Fences,
+) -> Result<Option<NamedProducers>> {
+    if options.read_only {
+        return Ok(None);
+    }
+    let named = NamedProducers::open(Arc::clone(&options.disk), path)?;
+    named.fences().for_each(|(id, epoch)| fences.raise(id, epoch));
+    Ok(Some(named))
+}
+
+/// The allocator starts above every id that a partition or a named producer has, but for those that a client made up.
+fn open_producer_ids(
+    path: &Path,
+    options: &LogDirOptions,
+    partitions: &BTreeMap<TopicPartition, Log>,
+    named: &NamedProducers,
+) -> Result<ProducerIds> {
+    let range = &options.producer_ids;
+    let named = named.fences().map(|(id, _)| id).filter(|&id| id < range.end);
+    let known =
+        partitions.values().filter_map(|log| log.highest_producer_id_below(range.end)).chain(named).max();
+    ProducerIds::open(Arc::clone(&options.disk), path, range.clone(), known)
+}
