@@ -6,8 +6,7 @@ use std::thread;
 
 use parking_lot::Mutex;
 
-use super::named_producers::NamedProducers;
-use super::producer_ids::ProducerIds;
+use super::producers::{NamedProducers, ProducerIds};
 use super::{Inner, LogDir, checkpoints};
 use crate::environment::Reserve;
 use crate::error::Result;

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoints::{Checkpoints, write_offset};
-use super::named_producers::NamedProducers;
 use super::options::ALL_PRODUCER_IDS;
-use super::producer_ids::ProducerIds;
+use super::producers::{NamedProducers, ProducerIds};
 use crate::error::{IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
 use crate::fs::{Disk, RealDisk, lock};

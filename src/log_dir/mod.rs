@@ -6,13 +6,10 @@ mod creation;
 mod deletion;
 mod found;
 pub(crate) mod look;
-mod named_producers;
 mod opening;
 mod options;
-mod own_file;
 mod place;
-mod producer;
-mod producer_ids;
+mod producers;
 mod reopening;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,18 +22,16 @@ use parking_lot::{Mutex, RwLock};
 
 pub use options::LogDirOptions;
 pub use place::Place;
-pub use producer::{LastBatch, Producer};
+pub use producers::{LastBatch, Producer};
 
 use crate::environment::{Environment, Queue};
 use crate::error::{Error, Result};
 use crate::fs::name::TopicPartition;
 use crate::log::{Log, LogMetrics};
-use crate::types::ProducerId;
 pub(crate) use checkpoints::{Checkpoints, OffsetsByPartition};
 use found::Failed;
-use named_producers::NamedProducers;
 pub(crate) use opening::take_lock;
-use producer_ids::ProducerIds;
+use producers::{NamedProducers, ProducerIds};
 
 /// A directory of partitions, owned by one process at a time. Cloning is cheap; every method may be called from any
 /// thread.
@@ -94,55 +89,6 @@ impl LogDir {
     /// the last step of a deletion failed, under the name of what is deleted.
     pub fn failed(&self) -> Vec<(TopicPartition, Error)> {
         self.inner.failed.lock().iter().map(|(name, failed)| (name.clone(), failed.error.clone())).collect()
-    }
-
-    /// A producer id that this directory never handed out before, also not before a crash, and that no partition knew when the
-    /// directory was opened. Ids of 2^62 and more that clients bring along do not count: one such client could use up all ids.
-    ///
-    /// Of other directories it knows nothing. Where partitions go from one to another, as replicas do, each needs a range of
-    /// its own, [`LogDirOptions::producer_ids`]: two producers with one id are one to a partition, which may answer the second
-    /// one's first batch as a duplicate of the first one's, and not store it.
-    ///
-    /// ```
-    /// use idemlog::{LogDir, LogDirOptions, ProducerId};
-    ///
-    /// # let data = tempfile::tempdir().unwrap();
-    /// let of_broker = |broker: i64| ProducerId(broker << 40)..ProducerId((broker + 1) << 40);
-    /// let dir = LogDir::open(data.path(), LogDirOptions::default().producer_ids(of_broker(7)))?;
-    /// assert_eq!(dir.new_producer_id()?, ProducerId(7 << 40));
-    /// # Ok::<(), idemlog::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// The disk's, when a new block of ids cannot be reserved; nothing is handed out. [`Error::ProducerIdsExhausted`] at the end
-    /// of the range.
-    pub fn new_producer_id(&self) -> Result<ProducerId> {
-        self.check_open()?;
-        self.inner.producer_ids.as_ref().ok_or_else(|| self.read_only())?.next()
-    }
-
-    /// The producer of a name: the same id every time, with a higher epoch at every call. From the moment this returns
-    /// the one before is refused in every partition, also after a restart. After epoch 32,766 comes a new id. The name is kept for good; what
-    /// the producer stored last is forgotten in a partition like that of every other
-    /// ([`expiry_ms`](crate::ProducerPolicy)).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidOption`] for a name that is not 1 to 249 bytes long; [`Error::ProducerNamesExhausted`] for a new name where
-    /// there are two million; the disk's. No epoch was used up then, or one that nobody has.
-    pub fn producer(&self, name: &str) -> Result<Producer> {
-        self.check_open()?;
-        let named = self.inner.named_producers.as_ref().ok_or_else(|| self.read_only())?;
-        let next = named.next_incarnation(name, || self.new_producer_id())?;
-        // The directory's fences first: a partition that does not know the producer yet asks them, as does one that is made behind
-        // the look at which there are.
-        next.fences().for_each(|(id, epoch)| self.inner.environment.fences.raise(id, epoch));
-        let partitions: Vec<Log> = self.inner.partitions.read().values().cloned().collect();
-        for (id, epoch) in next.fences() {
-            partitions.iter().for_each(|log| log.fence(id, epoch));
-        }
-        Ok(Producer::new(next.id, next.epoch))
     }
 
     fn read_only(&self) -> Error {

@@ -1,6 +1,5 @@
 //! The opening of a directory: what is taken, read, and begun, in which order.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Weak};
@@ -9,14 +8,12 @@ use std::thread;
 use parking_lot::{Mutex, RwLock};
 
 use super::found::Found;
-use super::named_producers::NamedProducers;
-use super::producer_ids::ProducerIds;
+use super::producers::{open_named_producers, open_producer_ids};
 use super::{Inner, LogDir, LogDirOptions};
-use crate::environment::{Checkpointer, Fences, Reserve};
+use crate::environment::{Checkpointer, Reserve};
 use crate::error::{Error, IoContext, Result};
-use crate::fs::name::{TopicPartition, directory_file};
+use crate::fs::name::directory_file;
 use crate::fs::{DirectoryLock, Disk, atomic};
-use crate::log::Log;
 
 impl LogDir {
     /// Opens the directory, which is created if missing, and recovers every partition in it, several at a time.
@@ -96,33 +93,4 @@ impl LogDir {
 pub(crate) fn take_lock(disk: &dyn Disk, directory: &Path) -> Result<DirectoryLock> {
     let path = directory.join(directory_file::LOCK);
     disk.lock(&path).at("lock", &path)?.ok_or_else(|| Error::Locked { path: directory.to_owned() })
-}
-
-/// Reads who has come under a name, and fences all others, before any partition is opened: each raises the epochs of those
-/// whom it knows. `None` for those who only read.
-fn open_named_producers(
-    path: &Path,
-    options: &LogDirOptions,
-    fences: &Fences,
-) -> Result<Option<NamedProducers>> {
-    if options.read_only {
-        return Ok(None);
-    }
-    let named = NamedProducers::open(Arc::clone(&options.disk), path)?;
-    named.fences().for_each(|(id, epoch)| fences.raise(id, epoch));
-    Ok(Some(named))
-}
-
-/// The allocator starts above every id that a partition or a named producer has, but for those that a client made up.
-fn open_producer_ids(
-    path: &Path,
-    options: &LogDirOptions,
-    partitions: &BTreeMap<TopicPartition, Log>,
-    named: &NamedProducers,
-) -> Result<ProducerIds> {
-    let range = &options.producer_ids;
-    let named = named.fences().map(|(id, _)| id).filter(|&id| id < range.end);
-    let known =
-        partitions.values().filter_map(|log| log.highest_producer_id_below(range.end)).chain(named).max();
-    ProducerIds::open(Arc::clone(&options.disk), path, range.clone(), known)
 }
