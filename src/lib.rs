@@ -34,7 +34,8 @@
 //! # Ok::<(), idemlog::Error>(())
 //! ```
 //!
-//! Read on in [`manual`]: the format, idempotence, what survives which crash, and recovery.
+//! Read on in [`manual`]: the format, idempotence, durability, reading, what survives what, recovery, transactions, replication
+//! and operations.
 
 #[cfg(windows)]
 compile_error!(

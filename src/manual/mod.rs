@@ -8,6 +8,7 @@
 //! * [`recovery`]: what opening does, step by step, and how to read its report.
 //! * [`transactions`]: what is decided, who may see it, and how to end one.
 //! * [`replication`]: following another log, taking back what it does not have, and deleting what is old.
+//! * [`operations`]: what to size, what to watch, and what to do when something breaks.
 //!
 //! These words are used in one meaning each:
 //!
@@ -49,3 +50,6 @@ pub mod transactions {}
 
 #[doc = include_str!("replication.md")]
 pub mod replication {}
+
+#[doc = include_str!("operations.md")]
+pub mod operations {}
