@@ -122,7 +122,9 @@ impl Error {
             Self::InvalidBatch(error) => error.code(),
             Self::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             Self::InvalidTopic { .. } => ErrorCode::InvalidTopic,
-            Self::Truncated | Self::Closed | Self::StaleLeaderEpoch { .. } => ErrorCode::NotLeaderOrFollower,
+            Self::Truncated | Self::Closed | Self::Closing | Self::StaleLeaderEpoch { .. } => {
+                ErrorCode::NotLeaderOrFollower
+            }
             Self::InDoubt => ErrorCode::RequestTimedOut,
             Self::Gone | Self::InvalidPartition { .. } => ErrorCode::UnknownTopicOrPartition,
             Self::Exists { .. } => ErrorCode::TopicAlreadyExists,

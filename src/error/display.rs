@@ -48,6 +48,9 @@ impl fmt::Display for Error {
                 "the log was closed, deleted or poisoned before the batch was known to be durable; send it again after reopening",
             ),
             Self::Closed => f.write_str("the log is closed"),
+            Self::Closing => {
+                f.write_str("the directory is being closed already, by a call that waits for this thread")
+            }
             Self::Gone => f.write_str("the partition was deleted"),
             Self::NoSyncer => f.write_str(
                 "nobody syncs this log, so awaiting would never end: ask for background threads (LogDirOptions::background_threads), \

@@ -90,6 +90,8 @@ pub enum Error {
     InDoubt,
     /// The log or its directory was closed by this process.
     Closed,
+    /// The directory is being closed by a call that waits for the thread on which it is to be closed again, as by a waker.
+    Closing,
     /// The partition was deleted.
     Gone,
     /// A [`Pending`](crate::Pending) was awaited where no background thread would sync. The batches are stored, and durable with

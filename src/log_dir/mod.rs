@@ -15,7 +15,7 @@ mod reopening;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::fs::name::TopicPartition;
 use crate::log::{Log, LogMetrics};
 pub(crate) use checkpoints::{Checkpoints, OffsetsByPartition};
+use closing::Closing;
 use found::Failed;
 pub(crate) use opening::take_lock;
 use producers::{NamedProducers, ProducerIds};
@@ -69,7 +70,7 @@ struct Inner {
     failed: Mutex<BTreeMap<TopicPartition, Failed>>,
     producer_ids: Option<ProducerIds>,
     named_producers: Option<NamedProducers>,
-    closed: AtomicBool,
+    closing: Closing,
     deletions: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -96,7 +97,7 @@ impl LogDir {
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.inner.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+        if self.inner.closing.has_begun() { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// Works in the background until the directory is closed: prepares pages and segments, writes snapshots, and syncs

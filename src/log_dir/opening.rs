@@ -1,12 +1,13 @@
 //! The opening of a directory: what is taken, read, and begun, in which order.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::thread;
 
 use parking_lot::{Mutex, RwLock};
 
+use super::closing::Closing;
 use super::found::Found;
 use super::producers::{open_named_producers, open_producer_ids};
 use super::{Inner, LogDir, LogDirOptions};
@@ -57,7 +58,7 @@ impl LogDir {
             failed: Mutex::new(failed),
             producer_ids,
             named_producers,
-            closed: AtomicBool::new(false),
+            closing: Closing::default(),
             deletions: AtomicUsize::new(0),
             threads: Mutex::default(),
             options,
