@@ -112,6 +112,24 @@ fn an_index_that_is_let_go_is_whole_for_those_who_are_just_looking() {
     }
 }
 
+/// Behind an opening a roll sealed a segment that nobody had appended to without the entry for its latest batch, which Kafka looks
+/// for there.
+#[test]
+fn a_segment_that_is_rolled_behind_an_opening_has_the_last_entry_of_its_time_index() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let open = || LogDir::open(data.path(), bounded(mode)).unwrap();
+        let dir = open();
+        fill(&dir.partition("orders", 0).unwrap(), 1);
+        dir.close().unwrap();
+        let dir = open();
+        let log = dir.partition("orders", 0).unwrap();
+        log.roll().unwrap();
+        let lengths: Vec<_> = files(&log, "timeindex").iter().map(|path| path.metadata().unwrap().len()).collect();
+        assert_eq!(lengths, [12], "{mode:?}");
+    }
+}
+
 /// What the files lack is built from the log again, once.
 #[test]
 fn an_index_whose_file_went_bad_after_it_was_let_go_is_built_again() {

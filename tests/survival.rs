@@ -460,6 +460,31 @@ fn what_comes_behind_a_gap_is_acknowledged_when_its_segment_has_a_name() {
     }
 }
 
+/// What a write that failed had left was sealed with its segment by a roll, as long as nobody had opened it for appending again.
+/// A process that was killed before that was trimmed lost what came behind it: the next opening found the batch that had failed
+/// where the next segment began.
+#[test]
+fn what_a_failed_write_left_is_cut_before_a_roll() {
+    for mode in MODES {
+        let Before { disk, dir, log, .. } = before(mode);
+        log.set_options((*log.options()).clone().durability(Durability::Buffered)).unwrap();
+        log.append(&next()).unwrap();
+        disk.inject(Fault::nth(Operation::Write, 1).halfway());
+        let two = ["one", "two"].map(|value| BatchBuilder::new().record("k", value).build().unwrap());
+        let failed = log.submit(&two, AppendOptions::default()).map(drop);
+        assert_eq!(failed.is_err(), mode == IoMode::Write);
+        // Nothing is cut.
+        disk.inject(Fault::nth(Operation::SetLen, 1).forever());
+        let _ = log.roll();
+        disk.clear_faults();
+        log.append(&batch(8, 0, 0, 1)).unwrap();
+        let expected = stored(&log);
+        drop((log, dir)); // killed
+        let (_dir, log) = open(&disk, mode).unwrap();
+        assert_eq!(stored(&log), expected, "{mode:?}");
+    }
+}
+
 /// The next blocks were asked for by the 4 MiB, or by the 16 for a segment, and where there was no room for so many, no batch was
 /// taken: a third of the disk was free.
 #[test]

@@ -295,15 +295,22 @@ impl Shared {
         if is_empty() {
             return Ok(());
         }
-        self.prepare()?;
-        let mut appender = self.appender.lock();
-        if appender.closing {
-            return Err(Error::Closed);
-        }
-        let base = self.watermarks.log_end();
-        let prepared = appender.prepared.take_if(|_| !is_empty());
-        let rolled = prepared.map(|prepared| self.activate(&mut appender, prepared, base));
-        drop(appender);
+        let (base, rolled) = loop {
+            // What is rolled ends with what its writer has published: a write that failed, and took the writer along, may have
+            // left something behind that.
+            self.open_writer(0)?;
+            self.prepare()?;
+            let mut appender = self.appender.lock();
+            if appender.closing {
+                return Err(Error::Closed);
+            }
+            if appender.writer.is_none() && !is_empty() {
+                continue;
+            }
+            let base = self.watermarks.log_end();
+            let prepared = appender.prepared.take_if(|_| !is_empty());
+            break (base, prepared.map(|prepared| self.activate(&mut appender, prepared, base)));
+        };
         if rolled.is_some() {
             self.report_roll(base);
         }

@@ -27,10 +27,11 @@ impl Shared {
 
     /// Ends a log to which nothing was done since a clean opening, or may be done, if it is one.
     fn end_untouched(&self) {
-        let _rolling = self.rolling.lock();
+        // Held without touching them.
+        let _files = (self.sealing.lock(), self.rolling.lock());
         let is_untouched = self.environment.read_only || self.untouched.load(Ordering::Acquire);
         if is_untouched && !self.commit.is_over() {
-            self.end_quietly(End::Closed);
+            self.let_go_and_end(&mut self.appender.lock());
         }
     }
 
@@ -49,9 +50,13 @@ impl Shared {
         if let Err(error) = finished {
             let _ = self.badly_closed.set(Box::new(error));
         }
-        // An appender may be about to allocate, and where that fails to cut, or a reader to map: the files may be another owner's
-        // then.
-        self.let_go_of_files(&mut appender, |segment| {
+        self.let_go_and_end(&mut appender);
+    }
+
+    /// Closes the log for good. The caller holds the files: an appender may be about to allocate, and where that fails to cut, or
+    /// a reader to map, and they may be another owner's then.
+    fn let_go_and_end(&self, appender: &mut Appender) {
+        self.let_go_of_files(appender, |segment| {
             segment.file().let_go();
             self.environment.space.give_back(segment.file().give_up_ahead());
         });
@@ -134,10 +139,12 @@ impl Drop for Shared {
 mod tests {
     use std::sync::Arc;
     use std::thread;
+    use std::time::Duration;
 
     use crate::error::Error;
     use crate::fs::sim::{Fault, Operation, SimDisk};
     use crate::fs::{Disk, IoMode};
+    use crate::segment::Segment;
     use crate::{BatchBuilder, LogDir, LogDirOptions, Offset};
 
     fn open(mode: IoMode) -> (SimDisk, LogDir) {
@@ -200,6 +207,31 @@ mod tests {
         let segment = log.shared.segments.load()[0].clone();
         let read = log.shared.in_present_log(Offset(0), || segment.file().bytes(0, 1));
         assert!(matches!(read, Err(Error::Gone)), "{read:?}");
+    }
+
+    /// A log that nobody had touched kept its files when it was closed: a reader that was about to map one did so when another
+    /// owner had cut it in place, and the process got a signal.
+    #[test]
+    fn nobody_maps_a_file_of_a_log_that_was_closed_untouched() {
+        for mode in [IoMode::Mapped, IoMode::Write] {
+            let (disk, dir) = open(mode);
+            let batch = BatchBuilder::new().record("k", "v").build().unwrap();
+            dir.partition("t", 0).unwrap().append(&batch).unwrap();
+            dir.close().unwrap();
+            let dir = LogDir::open("/data", LogDirOptions::default().disk(Arc::new(disk))).unwrap();
+            let log = dir.partition("t", 0).unwrap();
+            let segment = log.shared.segments.load()[0].clone();
+            let sealing = log.shared.sealing.lock();
+            thread::scope(|scope| {
+                let closed = scope.spawn(|| dir.close());
+                thread::sleep(Duration::from_millis(20));
+                assert!(!closed.is_finished(), "{mode:?}: somebody is at the files");
+                drop(sealing);
+                closed.join().unwrap().unwrap();
+            });
+            let read = segment.file().bytes(0, 1);
+            assert!(matches!(&read, Err(error) if Segment::is_gone(error)), "{mode:?}: {read:?}");
+        }
     }
 
     /// A close that failed gave the blocks ahead of the appender back to the budget twice, and another partition's with them.

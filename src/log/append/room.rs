@@ -75,7 +75,8 @@ impl Shared {
     /// last offset is too far from the base.
     fn must_roll(&self, appender: &Appender, demand: Demand, now: Timestamp) -> Result<bool, Need> {
         let Some(writer) = &appender.writer else {
-            return if self.last_segment_takes_more() { Err(Need::Writer(0)) } else { Ok(true) };
+            // Also where the last segment is full: nobody but its writer sees that it ends with what was published.
+            return if self.segments.load().is_empty() { Ok(true) } else { Err(Need::Writer(0)) };
         };
         let base = writer.segment().base_offset();
         if demand.last_offset > last_offset_from(base) {
@@ -85,14 +86,6 @@ impl Shared {
             && (writer.position() + demand.bytes > u64::from(appender.options.segment_bytes)
                 || writer.age(demand.timestamp, now) > appender.options.segment_ms
                 || writer.indexes_are_full()))
-    }
-
-    /// Without a writer: whether the last segment is one that appends may go on in.
-    fn last_segment_takes_more(&self) -> bool {
-        self.segments
-            .load()
-            .last()
-            .is_some_and(|last| last.file().end() < u64::from(self.options().segment_bytes))
     }
 
     /// Makes what an append found missing that did not wait for it.
