@@ -468,16 +468,18 @@ fn what_a_failed_write_left_is_cut_before_a_roll() {
     for mode in MODES {
         let Before { disk, dir, log, .. } = before(mode);
         log.set_options((*log.options()).clone().durability(Durability::Buffered)).unwrap();
+        log.roll().unwrap();
         log.append(&next()).unwrap();
         disk.inject(Fault::nth(Operation::Write, 1).halfway());
-        let two = ["one", "two"].map(|value| BatchBuilder::new().record("k", value).build().unwrap());
+        let two = [batch(8, 0, 0, 1), batch(8, 0, 1, 1)];
         let failed = log.submit(&two, AppendOptions::default()).map(drop);
         assert_eq!(failed.is_err(), mode == IoMode::Write);
+        disk.clear_faults();
         // Nothing is cut.
         disk.inject(Fault::nth(Operation::SetLen, 1).forever());
         let _ = log.roll();
         disk.clear_faults();
-        log.append(&batch(8, 0, 0, 1)).unwrap();
+        log.append(&batch(9, 0, 0, 1)).unwrap();
         let expected = stored(&log);
         drop((log, dir)); // killed
         let (_dir, log) = open(&disk, mode).unwrap();
