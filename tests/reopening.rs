@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{MODES, batch, options, stored};
 use idemlog::sim::{FailedSync, Fault, Oldest, Operation, SimDisk};
-use idemlog::{Disk, Error, IoMode, Log, LogDir, LogDirOptions, Offset, ProducerEpoch};
+use idemlog::{CorruptionKind, Disk, Error, IoMode, Log, LogDir, LogDirOptions, Offset, ProducerEpoch};
 
 const MARKER: &str = "/data/.kafka_cleanshutdown";
 
@@ -213,5 +213,76 @@ fn a_partition_is_opened_again_once_however_many_ask() {
             });
             assert!(dir.find("t", 0).unwrap().is_none());
         }
+    }
+}
+
+/// A partition whose directory had vanished from a directory that was closed well, by a volume that was not there or by a hand,
+/// came back empty, and nobody was told; its followers truncated what they had.
+#[test]
+fn a_partition_that_vanished_is_refused_until_it_is_back_or_deleted() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let [here, away] = ["t-0", "elsewhere"].map(|name| data.path().join("data").join(name));
+        let open = || LogDir::open(data.path().join("data"), options(mode)).unwrap();
+        let dir = open();
+        dir.partition("empty", 0).unwrap();
+        append(&dir.partition("t", 0).unwrap(), 0).unwrap();
+        append(&dir.partition("u", 0).unwrap(), 0).unwrap();
+        dir.close().unwrap();
+        std::fs::rename(&here, &away).unwrap();
+        std::fs::remove_dir_all(data.path().join("data/empty-0")).unwrap();
+        // Also the opening behind it finds that.
+        for _ in 0..2 {
+            let dir = open();
+            let is_missing = |answer: Result<Log, Error>| {
+                let Err(Error::Corrupt(found)) = answer else { panic!("{answer:?}") };
+                let recovery_point = Offset(1);
+                assert_eq!(found.kind, CorruptionKind::MissingPartition { recovery_point }, "{mode:?}");
+                assert_eq!(found.path, here);
+            };
+            is_missing(dir.partition("t", 0));
+            is_missing(dir.create_partition("t", 0));
+            is_missing(dir.reopen_partition("t", 0));
+            assert_eq!(dir.failed().len(), 1, "{mode:?}");
+            assert_eq!(dir.partition("empty", 0).unwrap().log_end_offset(), Offset(0), "nothing was lost");
+            dir.delete_partition("empty", 0).unwrap();
+            dir.close().unwrap();
+        }
+        let dir = open();
+        std::fs::rename(&away, &here).unwrap();
+        assert_once(&dir.reopen_partition("t", 0).unwrap(), 1);
+        dir.close().unwrap();
+
+        std::fs::rename(&here, &away).unwrap();
+        let dir = open();
+        assert!(dir.delete_partition("t", 0).unwrap());
+        dir.close().unwrap();
+        let dir = open();
+        assert_eq!((dir.failed().len(), dir.find("t", 0).unwrap().is_none()), (0, true), "{mode:?}");
+        assert_eq!(dir.partition("t", 0).unwrap().log_end_offset(), Offset(0));
+        assert_once(&dir.partition("u", 0).unwrap(), 1);
+    }
+}
+
+/// A deletion that a crash cuts short, behind the rename and in front of the checkpoint, is no loss, and neither is what Kafka is moving
+/// here under a longer name.
+#[test]
+fn a_partition_that_was_being_deleted_or_moved_is_not_missed() {
+    for mode in MODES {
+        let disk = disk(mode);
+        let dir = before(&disk, mode);
+        dir.partition("t", 1).unwrap().close().unwrap();
+        let begun = disk.crash_points();
+        dir.delete_partition("t", 0).unwrap();
+        for point in begun..disk.crash_points() {
+            for image in disk.images(point, 4, 7) {
+                let dir = LogDir::open("/data", on(&image, mode)).unwrap();
+                assert!(dir.failed().is_empty(), "{mode:?} {point}: {:?}", dir.failed());
+            }
+        }
+        dir.close().unwrap();
+        let moved = format!("/data/t-1.{}-future", "0".repeat(32));
+        disk.rename("/data/t-1".as_ref(), moved.as_ref()).unwrap();
+        assert!(LogDir::open("/data", on(&disk, mode)).unwrap().failed().is_empty(), "{mode:?}");
     }
 }

@@ -133,6 +133,10 @@ impl fmt::Display for CorruptionKind {
             Self::MissingEnd { expected, got } => {
                 write!(f, "the log ends at offset {got}; up to {expected} it was durable")
             }
+            Self::MissingPartition { recovery_point } => write!(
+                f,
+                "the partition is missing, up to offset {recovery_point} it was durable; bring its directory back and open it again, or delete it"
+            ),
             Self::Format(problem) => f.write_str(problem),
         }
     }

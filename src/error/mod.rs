@@ -262,6 +262,13 @@ pub enum CorruptionKind {
         /// The log end offset found.
         got: Offset,
     },
+    /// A partition of which the checkpoints of a log directory tell that was closed well has no directory: it was taken away or lost.
+    /// Bring it back, and open it ([`LogDir::reopen_partition`](crate::LogDir::reopen_partition)), or delete it
+    /// ([`LogDir::delete_partition`](crate::LogDir::delete_partition)).
+    MissingPartition {
+        /// Up to here it was durable.
+        recovery_point: Offset,
+    },
     /// A text or table file that does not follow its format, in words.
     Format(&'static str),
 }

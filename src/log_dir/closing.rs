@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::found::Failed;
 use super::producers::{NamedProducers, ProducerIds};
 use super::{Inner, LogDir, checkpoints};
 use crate::environment::Reserve;
@@ -179,7 +180,9 @@ impl Inner {
             return Ok(());
         }
         self.environment.checkpoints.write()?;
-        if closed.is_ok() && self.failed.lock().is_empty() { self.mark_clean() } else { Ok(()) }
+        // Of one that is missing the next opening is to find the same.
+        let others_closed_well = || self.failed.lock().values().all(Failed::is_missing);
+        if closed.is_ok() && others_closed_well() { self.mark_clean() } else { Ok(()) }
     }
 
     fn mark_clean(&self) -> Result<()> {

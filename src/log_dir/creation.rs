@@ -17,7 +17,8 @@ impl LogDir {
     ///
     /// [`Error::InvalidTopic`] for a name that Kafka would refuse; [`Error::InvalidPartition`] for a number below 0;
     /// [`Error::InvalidOption`] for options of [`log_for`](crate::LogDirOptions::log_for) that cannot work; what kept the partition from
-    /// opening, or its deletion from ending; the disk's.
+    /// opening, or its deletion from ending; [`CorruptionKind::MissingPartition`] where its directory has vanished since the log
+    /// directory was closed well; the disk's.
     pub fn partition(&self, topic: &str, partition: i32) -> Result<Log> {
         let name = TopicPartition::new(topic, partition)?;
         if let Some(log) = self.existing(&name)? {

@@ -1,6 +1,7 @@
 //! What lies in a log directory, and how its partitions are opened.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,10 +12,11 @@ use parking_lot::Mutex;
 use super::checkpoints::Checkpoints;
 use super::options::LogDirOptions;
 use crate::environment::{Environment, HELPERS_MAX};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
 use crate::fs::{Disk, EntryKind, IoMode};
 use crate::log::{CheckpointedState, Log, LogOptions, OpenRequest};
+use crate::types::Offset;
 
 pub(super) fn open_request(
     name: &TopicPartition,
@@ -44,6 +46,8 @@ pub(super) fn open_request(
 pub(super) struct Found {
     partitions: Vec<TopicPartition>,
     deleted: Vec<PathBuf>,
+    /// What else lies there, by name.
+    others: Vec<OsString>,
     clean: bool,
     checkpoints: Checkpoints,
 }
@@ -64,23 +68,34 @@ impl Failed {
     pub(super) fn new(error: Error, state: CheckpointedState) -> Self {
         Self { error, state, doomed: None }
     }
+
+    /// Whether there is no directory of that name. Nothing of the partition is left to be closed badly.
+    pub(super) fn is_missing(&self) -> bool {
+        let Error::Corrupt(corruption) = &self.error else { return false };
+        matches!(corruption.kind, CorruptionKind::MissingPartition { .. })
+    }
 }
 
 impl Found {
     pub(super) fn in_directory(disk: &dyn Disk, path: &Path) -> Result<Self> {
         let checkpoints = Checkpoints::read(disk, path)?;
-        let mut found = Self { partitions: Vec::new(), deleted: Vec::new(), clean: false, checkpoints };
+        let (partitions, deleted, others) = (Vec::new(), Vec::new(), Vec::new());
+        let mut found = Self { partitions, deleted, others, clean: false, checkpoints };
         for entry in disk.list(path).at("list", path)? {
             if entry.kind == EntryKind::File {
                 found.clean |= entry.name == directory_file::CLEAN_SHUTDOWN;
             }
             if entry.kind == EntryKind::Directory {
                 match PartitionDirectory::parse(&entry.name) {
-                    PartitionDirectory::Live(partition) => found.partitions.push(partition),
+                    PartitionDirectory::Live(partition) => {
+                        found.partitions.push(partition);
+                        continue;
+                    }
                     PartitionDirectory::Deleted => found.deleted.push(path.join(&entry.name)),
                     PartitionDirectory::Future | PartitionDirectory::Stray | PartitionDirectory::Other => {}
                 }
             }
+            found.others.push(entry.name);
         }
         Ok(found)
     }
@@ -145,10 +160,39 @@ impl Found {
         options.recovery_thread_count().min(self.partitions.len() * to_a_partition)
     }
 
-    /// The partitions that only the checkpoints tell of.
-    pub(super) fn gone(&self) -> BTreeSet<TopicPartition> {
+    /// The partitions that only the checkpoints tell of: those that are gone, and those that did not go by a deletion, as a directory
+    /// that was closed well tells of none that was deleted.
+    pub(super) fn absent(&self, path: &Path) -> (BTreeSet<TopicPartition>, BTreeMap<TopicPartition, Failed>) {
         let here: BTreeSet<_> = self.partitions.iter().collect();
-        self.checkpoints.names().filter(|name| !here.contains(name)).cloned().collect()
+        let (mut gone, mut missing) = (BTreeSet::new(), BTreeMap::new());
+        for name in self.checkpoints.names().filter(|name| !here.contains(name)) {
+            let state = self.checkpoints.state(name, self.clean);
+            let lost = self.durable_part(name, state);
+            match lost {
+                Some(recovery_point) if self.clean => {
+                    let kind = CorruptionKind::MissingPartition { recovery_point };
+                    let error = Error::corrupt(&path.join(name.to_string()), 0, kind);
+                    missing.insert(name.clone(), Failed::new(error, state));
+                }
+                _ => {
+                    if let Some(_point) = lost {
+                        event!(warn, partition = %name, recovery_point = _point.0, "not there: deleted right before a crash, or lost");
+                    }
+                    gone.insert(name.clone());
+                }
+            }
+        }
+        (gone, missing)
+    }
+
+    /// Up to where a partition without a directory was durable, if anything of it was, and Kafka is not moving it here, under a
+    /// longer name.
+    fn durable_part(&self, name: &TopicPartition, state: CheckpointedState) -> Option<Offset> {
+        let longer = format!("{name}.");
+        let is_moved = || self.others.iter().any(|other| other.to_string_lossy().starts_with(&longer));
+        // A log whose records are all deleted begins where they ended.
+        let has_begun = |&point: &Offset| point.max(state.log_start.unwrap_or_default()) > Offset::ZERO;
+        state.recovery_point.filter(has_begun).filter(|_| !is_moved())
     }
 }
 

@@ -86,7 +86,8 @@ impl LogDir {
         self.inner.partitions.read().keys().cloned().collect()
     }
 
-    /// The partitions that did not open, and why, and those whose deletion failed. Their files are as they were, or, where only
+    /// The partitions that did not open, and why, those that are [missing](crate::CorruptionKind::MissingPartition), and those whose
+    /// deletion failed. Their files are as they were, or, where only
     /// the last step of a deletion failed, under the name of what is deleted.
     pub fn failed(&self) -> Vec<(TopicPartition, Error)> {
         self.inner.failed.lock().iter().map(|(name, failed)| (name.clone(), failed.error.clone())).collect()

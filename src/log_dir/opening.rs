@@ -44,8 +44,9 @@ impl LogDir {
         if !options.read_only {
             found.begin(&*disk, &path)?;
         }
-        let gone = found.gone();
-        let (partitions, failed) = found.open_partitions(&path, &options, &environment)?;
+        let (gone, missing) = found.absent(&path);
+        let (partitions, mut failed) = found.open_partitions(&path, &options, &environment)?;
+        failed.extend(missing);
         let named = named_producers.as_ref();
         let producer_ids =
             named.map(|named| open_producer_ids(&path, &options, &partitions, named)).transpose()?;

@@ -1,10 +1,12 @@
 //! A partition that takes nothing any more, opened again while the directory and all others stay open. It is closed for good
 //! first, as with the whole directory, and counts as one that failed until what was recovered is on the disk.
 
+use std::path::Path;
+
 use super::checkpoints::state_of;
 use super::found::{Failed, open_request};
 use super::{Inner, LogDir};
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::fs::name::TopicPartition;
 use crate::log::{CheckpointedState, Log};
 
@@ -77,9 +79,19 @@ impl Inner {
         }
     }
 
+    /// Whether the directory of a partition that was missing is there.
+    fn expect_back(&self, name: &TopicPartition, directory: &Path) -> Result<()> {
+        let is_here = self.options.disk.exists(directory).at("look up", directory)?;
+        match self.failed.lock().get(name) {
+            Some(failed) if failed.is_missing() && !is_here => Err(failed.error.clone()),
+            _ => Ok(()),
+        }
+    }
+
     /// Opens a partition that failed. The caller has the turn to create.
     fn reopen(&self, name: &TopicPartition, state: CheckpointedState) -> Result<Log> {
         let directory = self.path.join(name.to_string());
+        self.expect_back(name, &directory)?;
         let options = self.options.log_options(name)?;
         let log = Log::open(open_request(name, directory, options, &self.environment, state)?)?;
         let recovered = state_of(&log);
