@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use common::{TestClock, batch, options, plain, small};
+use common::{MODES, TestClock, batch, open, options, plain, small};
 use idemlog::sim::{Fault, Operation, SimDisk};
 use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{
@@ -588,4 +588,30 @@ fn who_is_known_all_the_time_is_told_once_whatever_happens_meanwhile() {
         }
         is_over.store(true, Ordering::Relaxed);
     });
+}
+
+/// A partition that came from elsewhere under an open directory knew ids which that directory then gave out once more: the first
+/// batch of a new client was answered as a duplicate, and not stored. And so it was where peers knew what an empty disk did not.
+#[test]
+fn an_id_that_a_partition_brings_along_or_peers_know_is_not_given_out() {
+    for mode in MODES {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let dir = open(other.path(), mode);
+        dir.partition("t", 0).unwrap().append(&batch(5, 0, 0, 1)).unwrap();
+        dir.close().unwrap();
+        let dir = open(one.path(), mode);
+        std::fs::rename(other.path().join("t-0"), one.path().join("t-0")).unwrap();
+        dir.partition("t", 0).unwrap();
+        assert_eq!(dir.new_producer_id().unwrap(), ProducerId(6), "{mode:?}");
+
+        dir.pass_producer_id(ProducerId(5_000)).unwrap();
+        drop(dir); // killed
+        let options = options(mode).producer_ids(ProducerId(0)..ProducerId(10_000));
+        let dir = LogDir::open(one.path(), options).unwrap();
+        assert_eq!(dir.new_producer_id().unwrap(), ProducerId(5_001), "{mode:?}");
+        for id in [4, 10_000, i64::MAX] {
+            dir.pass_producer_id(ProducerId(id)).unwrap();
+        }
+        assert_eq!(dir.new_producer_id().unwrap(), ProducerId(5_002), "{mode:?}");
+    }
 }

@@ -118,6 +118,8 @@ impl LogDir {
         atomic::create_level(&*inner.options.disk, &directory)?;
         let state = CheckpointedState::default();
         let log = Log::open(open_request(&name, directory, options, &inner.environment, state)?)?;
+        // Its directory may have been there, from elsewhere.
+        inner.pass_ids_of(&log);
         inner.partitions.write().insert(name, log.clone());
         Ok(log)
     }

@@ -98,15 +98,12 @@ impl Inner {
         self.failed.lock().entry(name.clone()).and_modify(|failed| failed.state = recovered);
         // By the old one, what is appended behind a cut would be taken for durable, and its loss for damage.
         self.environment.with_reserve(|| self.environment.checkpoints.write())?;
+        self.pass_ids_of(&log);
         let (mut failed, mut partitions) = (self.failed.lock(), self.partitions.write());
         // Whoever was fenced since it was opened was fenced in the partitions that are here.
         log.raise_fences();
         failed.remove(name);
         partitions.insert(name.clone(), log.clone());
-        drop((failed, partitions));
-        if let Some(ids) = &self.producer_ids {
-            ids.pass(log.highest_producer_id_below(self.options.producer_ids.end));
-        }
         Ok(log)
     }
 }

@@ -85,7 +85,7 @@ impl ProducerIds {
             if end <= reserved.next {
                 return Err(Error::ProducerIdsExhausted);
             }
-            atomic::replace_file(&*self.disk, &self.path, &KIND.encode(&end.to_be_bytes()))?;
+            self.write(end)?;
             reserved.end = end;
         }
         let id = ProducerId(reserved.next);
@@ -98,6 +98,32 @@ impl ProducerIds {
         let mut reserved = self.reserved.lock();
         let behind_known = known.map_or(0, |known| known.0.saturating_add(1));
         reserved.next = reserved.next.max(behind_known);
+    }
+
+    /// The same for one of the range that the host has heard of elsewhere, durably: the next opening is not told of it.
+    ///
+    /// # Errors
+    ///
+    /// The disk's. [`Error::Closed`] after [`leave`](Self::leave).
+    pub(crate) fn pass_durably(&self, known: ProducerId) -> Result<()> {
+        let mut reserved = self.reserved.lock();
+        if reserved.has_left {
+            return Err(Error::Closed);
+        }
+        let next = known.0.saturating_add(1);
+        if known < self.end && next > reserved.end {
+            self.write(next)?;
+            reserved.end = next;
+        }
+        if known < self.end {
+            reserved.next = reserved.next.max(next);
+        }
+        Ok(())
+    }
+
+    /// Says that all below `end` are reserved.
+    fn write(&self, end: i64) -> Result<()> {
+        atomic::replace_file(&*self.disk, &self.path, &KIND.encode(&end.to_be_bytes()))
     }
 
     /// Waits for who is about to get an id. Nobody gets one any more.

@@ -14,7 +14,7 @@ pub(super) use ids::ProducerIds;
 pub(super) use named::NamedProducers;
 pub use producer::{LastBatch, Producer};
 
-use super::{LogDir, LogDirOptions};
+use super::{Inner, LogDir, LogDirOptions};
 use crate::environment::Fences;
 use crate::error::Result;
 use crate::fs::name::TopicPartition;
@@ -48,6 +48,31 @@ impl LogDir {
         self.inner.producer_ids.as_ref().ok_or_else(|| self.read_only())?.next()
     }
 
+    /// Gives out no producer id up to `known` any more, also after a restart: for a host that hears from the peers of a directory which
+    /// of its ids their partitions know. An empty disk in the place of one that was lost begins its range anew, and its partitions
+    /// come to know the ids that were given out before only when they have been filled again. An id that is not in the directory's
+    /// [range](LogDirOptions::producer_ids) changes nothing.
+    ///
+    /// A range that was never used is safer: it does not depend on what the peers still know.
+    ///
+    /// ```
+    /// use idemlog::{LogDir, LogDirOptions, ProducerId};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// dir.pass_producer_id(ProducerId(41))?;
+    /// assert_eq!(dir.new_producer_id()?, ProducerId(42));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The disk's: it may be given out still. [`Error::Closed`](crate::Error::Closed); [`Error::ReadOnly`](crate::Error::ReadOnly).
+    pub fn pass_producer_id(&self, known: ProducerId) -> Result<()> {
+        self.check_open()?;
+        self.inner.producer_ids.as_ref().ok_or_else(|| self.read_only())?.pass_durably(known)
+    }
+
     /// The producer of a name: the same id every time, with a higher epoch at every call. From the moment this returns
     /// the one before is refused in every partition, also after a restart. After epoch 32,766 comes a new id. The name is kept for good; what
     /// the producer stored last is forgotten in a partition like that of every other
@@ -70,6 +95,15 @@ impl LogDir {
             partitions.iter().for_each(|log| log.fence(id, epoch));
         }
         Ok(Producer::new(next.id, next.epoch))
+    }
+}
+
+impl Inner {
+    /// Gives out no id that a partition knows which has just been opened. Before anybody else sees it.
+    pub(super) fn pass_ids_of(&self, log: &Log) {
+        if let Some(ids) = &self.producer_ids {
+            ids.pass(log.highest_producer_id_below(self.options.producer_ids.end));
+        }
     }
 }
 
