@@ -6,12 +6,17 @@
 )]
 
 mod common;
+#[path = "common/gate.rs"]
+mod gate;
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use common::{MODES, batch, change, open, options, stored};
+use gate::GatedDisk;
 use idemlog::sim::{Fault, Oldest, Operation, SimDisk};
 use idemlog::{Disk, Error, IoMode, LogDir, Offset};
 
@@ -114,5 +119,40 @@ fn a_partition_that_did_not_open_can_be_deleted() {
         another.append(&batch(2, 0, 0, 1)).unwrap();
         dir.close().unwrap();
         assert_eq!(stored(&open(data.path(), mode).partition("t", 0).unwrap()).len(), 1);
+    }
+}
+
+/// While the directory of a partition got its new name, which takes a slow disk seconds, nobody could look for any other.
+#[test]
+fn a_deletion_that_takes_long_holds_up_nobody_who_looks_for_another_partition() {
+    const SOON: Duration = Duration::from_secs(30);
+    for mode in MODES {
+        let gated = GatedDisk::new(&SimDisk::new(mode));
+        let dir = LogDir::open("/data", options(mode).disk(gated.clone())).unwrap();
+        for topic in ["t", "other"] {
+            dir.partition(topic, 0).unwrap().append(&batch(1, 0, 0, 1)).unwrap();
+        }
+        let gate = gated.close_before_for("t-0", SOON);
+        std::thread::scope(|scope| {
+            let deletion = scope.spawn(|| dir.delete_partition("t", 0));
+            gate.wait();
+            let (looks, has_looked) = channel();
+            let looking = dir.clone();
+            scope.spawn(move || {
+                let other = looking.find("other", 0).unwrap().unwrap();
+                other.append(&batch(1, 0, 1, 1)).unwrap();
+                assert!(matches!(looking.find("t", 0), Err(Error::Gone)), "{mode:?}");
+                assert_eq!((looking.failed().len(), looking.partitions().len()), (0, 1), "{mode:?}");
+                assert_eq!(looking.metrics().producers, 1, "{mode:?}");
+                looks.send(()).unwrap();
+            });
+            let looked = has_looked.recv_timeout(SOON / 6);
+            // Who wants to have it waits for the end of the deletion.
+            let anew = scope.spawn(|| dir.partition("t", 0).unwrap().log_end_offset());
+            gate.open();
+            assert!(deletion.join().unwrap().unwrap());
+            assert_eq!(anew.join().unwrap(), Offset(0), "{mode:?}");
+            looked.unwrap();
+        });
     }
 }

@@ -251,3 +251,39 @@ impl Counters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use crate::fs::IoMode;
+    use crate::fs::sim::SimDisk;
+    use crate::{LogDir, LogDirOptions};
+
+    /// The sum of all partitions was taken with their list held, for which a creation waits, and behind it everybody: for as long as
+    /// one append lock was held. A producer with a new name waited for every one of those locks, to fence nobody.
+    #[test]
+    fn who_waits_for_one_partition_keeps_nobody_from_another() {
+        let options = LogDirOptions::default().disk(Arc::new(SimDisk::new(IoMode::Write)));
+        let dir = LogDir::open("/data", options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let held = log.shared.appender.lock();
+        thread::scope(|scope| {
+            let counted = scope.spawn(|| dir.metrics());
+            thread::sleep(Duration::from_millis(20));
+            let (done, is_done) = channel();
+            let creating = dir.clone();
+            scope.spawn(move || {
+                let made = creating.partition("other", 0).map(drop);
+                done.send(made.and_then(|()| creating.producer("new").map(drop))).unwrap();
+            });
+            let made = is_done.recv_timeout(Duration::from_secs(5));
+            drop(held);
+            made.unwrap().unwrap();
+            counted.join().unwrap();
+        });
+    }
+}

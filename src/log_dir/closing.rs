@@ -127,7 +127,7 @@ impl Inner {
     fn close_all(&self, pause: Duration) -> Result<()> {
         // Whoever creates or deletes a partition finishes first, and nobody begins any more.
         drop(self.creating.lock());
-        let partitions: Vec<Log> = self.partitions.read().values().cloned().collect();
+        let partitions = self.logs();
         let (next, failed) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
         let pace = Pace { began: Instant::now(), pause, written: AtomicU64::new(0) };
         let close = || {

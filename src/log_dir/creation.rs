@@ -21,8 +21,11 @@ impl LogDir {
     /// directory was closed well; the disk's.
     pub fn partition(&self, topic: &str, partition: i32) -> Result<Log> {
         let name = TopicPartition::new(topic, partition)?;
-        if let Some(log) = self.existing(&name)? {
-            return Ok(log);
+        match self.existing(&name) {
+            Ok(Some(log)) => return Ok(log),
+            // It may just be deleted, and is made anew behind that.
+            Ok(None) | Err(Error::Gone) => {}
+            Err(error) => return Err(error),
         }
         let _turn = self.inner.creating.lock();
         match self.existing(&name)? {
@@ -88,7 +91,7 @@ impl LogDir {
     /// # Errors
     ///
     /// [`Error::InvalidTopic`] for a name that Kafka would refuse; what kept the partition from opening, or its deletion
-    /// from ending.
+    /// from ending; [`Error::Gone`] in the middle of one.
     pub fn find(&self, topic: &str, partition: i32) -> Result<Option<Log>> {
         self.check_open()?;
         sought(topic, partition)?.map_or(Ok(None), |name| self.existing(&name))

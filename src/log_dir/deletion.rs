@@ -8,10 +8,11 @@ use super::checkpoints::state_of;
 use super::creation::sought;
 use super::found::Failed;
 use super::{Inner, LogDir};
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::fs::missing::if_present;
 use crate::fs::name::{PartitionDirectory, TopicPartition};
 use crate::log::Log;
+use crate::panic::watched;
 
 impl LogDir {
     /// Deletes a partition, also one that [did not open](Self::failed): handles answer [`Error::Gone`](crate::Error::Gone) from
@@ -39,45 +40,61 @@ impl LogDir {
 
     /// Deletes the partition. Nobody who waits for its log, if it is open, is told.
     fn delete(&self, name: &TopicPartition, abandoned: &mut Option<Log>) -> Result<bool> {
+        let Some(doomed) = self.take_out(name, abandoned)? else { return Ok(false) };
+        // Of a large partition this takes long, and nobody else looks at that name.
+        if_present(self.inner.options.disk.remove_directory(&doomed)).at("remove", &doomed)?;
+        Ok(true)
+    }
+
+    /// Takes a partition out of the directory, durably. Returns where its files are then; `None` if there is none.
+    fn take_out(&self, name: &TopicPartition, abandoned: &mut Option<Log>) -> Result<Option<PathBuf>> {
         let inner = &self.inner;
         let _turn = inner.creating.lock();
         self.check_open()?;
         *abandoned = inner.partitions.read().get(name).cloned();
         // Waits for work of the partition that may itself wait to look at the partitions.
         abandoned.iter().for_each(Log::abandon);
-        let Some(doomed) = inner.take_out(name)? else { return Ok(false) };
+        let Some(doomed) = inner.begin_deletion(name) else { return Ok(None) };
+        let rename = || inner.rename_durably(&inner.path.join(name.to_string()), &doomed);
+        let renamed = watched(rename, || inner.end_deletion(name, Some(&Error::Gone)));
+        inner.end_deletion(name, renamed.as_ref().err());
+        renamed?;
         inner.environment.checkpoints.set_stale();
-        if_present(inner.options.disk.remove_directory(&doomed)).at("remove", &doomed)?;
-        Ok(true)
+        Ok(Some(doomed))
     }
 }
 
 impl Inner {
-    /// Takes a partition out of the directory, durably. Returns where its files are then; `None` if there is none.
-    fn take_out(&self, name: &TopicPartition) -> Result<Option<PathBuf>> {
+    /// Notes that a partition is being deleted. Which name its directory gets; `None` if there is none. The caller has the turn
+    /// to create.
+    fn begin_deletion(&self, name: &TopicPartition) -> Option<PathBuf> {
         let (mut failed, mut partitions) = (self.failed.lock(), self.partitions.write());
-        if !partitions.contains_key(name) && !failed.contains_key(name) {
-            return Ok(None);
+        if let Some(log) = partitions.remove(name) {
+            failed.insert(name.clone(), Failed::new(Error::Gone, state_of(&log)));
         }
+        let going = failed.get_mut(name)?;
+        going.is_going = true;
         // An earlier try may have given it the name already.
-        let earlier = failed.get(name).and_then(|failed| failed.doomed.clone());
-        let doomed =
-            earlier.unwrap_or_else(|| self.path.join(PartitionDirectory::deleted(name, self.unique(name))));
-        let renamed = self.rename_durably(&self.path.join(name.to_string()), &doomed);
-        let log = partitions.remove(name);
-        match &renamed {
-            Ok(()) => {
+        let doomed = || self.path.join(PartitionDirectory::deleted(name, self.unique(name)));
+        Some(going.doomed.get_or_insert_with(doomed).clone())
+    }
+
+    /// Notes what a deletion came to.
+    fn end_deletion(&self, name: &TopicPartition, error: Option<&Error>) {
+        let mut failed = self.failed.lock();
+        match (error, failed.get_mut(name)) {
+            (None, _) => {
                 failed.remove(name);
                 self.gone.lock().insert(name.clone());
             }
-            Err(error) => {
-                if let Some(log) = log {
-                    failed.insert(name.clone(), Failed::new(error.clone(), state_of(&log)));
+            (Some(error), Some(left)) => {
+                left.is_going = false;
+                if matches!(left.error, Error::Gone) {
+                    left.error = error.clone();
                 }
-                failed.entry(name.clone()).and_modify(|failed| failed.doomed = Some(doomed.clone()));
             }
+            (Some(_), None) => {}
         }
-        renamed.map(|()| Some(doomed))
     }
 
     fn rename_durably(&self, directory: &Path, doomed: &Path) -> Result<()> {

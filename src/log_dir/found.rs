@@ -62,11 +62,13 @@ pub(super) struct Failed {
     pub(super) state: CheckpointedState,
     /// The name that its directory was to get, and may have, where its deletion failed.
     pub(super) doomed: Option<PathBuf>,
+    /// Whether it is being deleted just now.
+    pub(super) is_going: bool,
 }
 
 impl Failed {
     pub(super) fn new(error: Error, state: CheckpointedState) -> Self {
-        Self { error, state, doomed: None }
+        Self { error, state, doomed: None, is_going: false }
     }
 
     /// Whether there is no directory of that name. Nothing of the partition is left to be closed badly.

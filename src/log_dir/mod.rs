@@ -60,7 +60,7 @@ struct Inner {
     path: PathBuf,
     options: LogDirOptions,
     environment: Arc<Environment>,
-    /// Held while partitions are deleted; appends and reads do not come by here.
+    /// Held for a look, or to change the list, and for nothing that is slow; appends and reads do not come by here.
     partitions: RwLock<BTreeMap<TopicPartition, Log>>,
     /// One partition is created at a time.
     creating: Mutex<()>,
@@ -90,7 +90,9 @@ impl LogDir {
     /// deletion failed. Their files are as they were, or, where only
     /// the last step of a deletion failed, under the name of what is deleted.
     pub fn failed(&self) -> Vec<(TopicPartition, Error)> {
-        self.inner.failed.lock().iter().map(|(name, failed)| (name.clone(), failed.error.clone())).collect()
+        let failed = self.inner.failed.lock();
+        let stay = failed.iter().filter(|(_, failed)| !failed.is_going);
+        stay.map(|(name, failed)| (name.clone(), failed.error.clone())).collect()
     }
 
     fn read_only(&self) -> Error {
@@ -115,8 +117,7 @@ impl LogDir {
     /// The first partition's that failed; the others were looked at all the same.
     pub fn apply_retention(&self) -> Result<usize> {
         self.check_open()?;
-        let partitions: Vec<Log> = self.inner.partitions.read().values().cloned().collect();
-        let deleted: Vec<Result<usize>> = partitions.iter().map(Log::apply_retention).collect();
+        let deleted: Vec<Result<usize>> = self.inner.logs().iter().map(Log::apply_retention).collect();
         deleted.into_iter().sum()
     }
 
@@ -125,13 +126,19 @@ impl LogDir {
     /// [`failed`](Self::failed).
     pub fn metrics(&self) -> LogMetrics {
         let mut sum = LogMetrics::default();
-        self.inner.partitions.read().values().for_each(|log| sum.add(&log.metrics()));
+        // Each of them waits for an append: not while a creation or deletion waits for the list.
+        self.inner.logs().iter().for_each(|log| sum.add(&log.metrics()));
         sum.pinned_bytes = self.inner.environment.removed.pinned_bytes();
         sum
     }
 }
 
 impl Inner {
+    /// The logs of the partitions that are open, in order, for who takes longer than the list may be held.
+    fn logs(&self) -> Vec<Log> {
+        self.partitions.read().values().cloned().collect()
+    }
+
     /// Counts a worker who will run the queue.
     fn enlist(&self) -> Arc<Queue> {
         let queue = &self.environment.queue;

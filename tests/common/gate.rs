@@ -40,7 +40,7 @@ impl GatedDisk {
         Arc::new(Self { disk: disk.clone(), closed: Mutex::default() })
     }
 
-    /// Holds up whoever is the next to make a file of this name, before it is made.
+    /// Holds up whoever is the next to make a file of this name, before it is made, or to give a directory of this name another.
     pub fn close_before(&self, file: &'static str) -> Gate {
         self.close_before_for(file, PATIENCE)
     }
@@ -94,6 +94,9 @@ impl Disk for GatedDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.pass(to);
+        if self.disk.kind(from)? == Some(EntryKind::Directory) {
+            self.pass(from);
+        }
         self.disk.rename(from, to)
     }
 

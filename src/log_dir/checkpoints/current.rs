@@ -19,14 +19,15 @@ impl Inner {
     /// What the checkpoints are to say. Of the partitions that failed it stays: damage below a recovery point that was
     /// forgotten would be taken for an unfinished end, and cut.
     fn checkpoints(&self) -> Checkpoints {
+        let (failed, logs): (Vec<_>, Vec<Log>) = {
+            let (failed, partitions) = (self.failed.lock(), self.partitions.read());
+            let failed = failed.iter().map(|(name, failed)| (name.clone(), failed.state));
+            (failed.collect(), partitions.values().cloned().collect())
+        };
+        // Not under the locks, for which everybody waits who looks for a partition.
         let mut checkpoints = Checkpoints::default();
-        let (failed, partitions) = (self.failed.lock(), self.partitions.read());
-        for (name, failed) in failed.iter() {
-            checkpoints.add(name, failed.state);
-        }
-        for (name, log) in partitions.iter() {
-            checkpoints.add(name, state_of(log));
-        }
+        failed.iter().for_each(|(name, state)| checkpoints.add(name, *state));
+        logs.iter().for_each(|log| checkpoints.add(log.name(), state_of(log)));
         checkpoints
     }
 }

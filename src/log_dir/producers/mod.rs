@@ -19,7 +19,7 @@ use crate::environment::Fences;
 use crate::error::Result;
 use crate::fs::name::TopicPartition;
 use crate::log::Log;
-use crate::types::ProducerId;
+use crate::types::{ProducerEpoch, ProducerId};
 
 impl LogDir {
     /// A producer id that this directory never handed out before, also not before a crash, and that no partition knew when the
@@ -90,9 +90,9 @@ impl LogDir {
         // The directory's fences first: a partition that does not know the producer yet asks them, as does one that is made behind
         // the look at which there are.
         next.fences().for_each(|(id, epoch)| self.inner.environment.fences.raise(id, epoch));
-        let partitions: Vec<Log> = self.inner.partitions.read().values().cloned().collect();
-        for (id, epoch) in next.fences() {
-            partitions.iter().for_each(|log| log.fence(id, epoch));
+        // Of a new id, at epoch 0, there is nobody to refuse in any of them.
+        for (id, epoch) in next.fences().filter(|&(_, epoch)| epoch > ProducerEpoch(0)) {
+            self.inner.logs().iter().for_each(|log| log.fence(id, epoch));
         }
         Ok(Producer::new(next.id, next.epoch))
     }
