@@ -132,6 +132,7 @@ impl Error {
             Self::Corrupt(_)
             | Self::Io(_)
             | Self::Locked { .. }
+            | Self::NotALogDir { .. }
             | Self::Poisoned(_)
             | Self::ReadOnly { .. } => ErrorCode::KafkaStorageError,
             Self::UnknownTopicId => ErrorCode::UnknownTopicId,

@@ -17,6 +17,12 @@ impl fmt::Display for Error {
                 "{} is in use by another owner (this process, another one, or a running Kafka); close it first",
                 path.display()
             ),
+            Self::NotALogDir { path } => write!(
+                f,
+                "{} is no log directory: none of .lock, .kafka_cleanshutdown and recovery-point-offset-checkpoint is there; \
+                 mount its volume, or open it without must_exist to begin a new one",
+                path.display()
+            ),
             Self::Poisoned(cause) => write!(
                 f,
                 "an earlier sync failed ({cause}); nothing more is taken, open the partition again to recover"

@@ -42,6 +42,11 @@ pub enum Error {
     /// An earlier sync of this partition failed. Appends are refused, and reads where nothing is to be read, as nothing will
     /// come; opening it again recovers ([`LogDir::reopen_partition`](crate::LogDir::reopen_partition)).
     Poisoned(IoError),
+    /// The directory to open is no log directory, and [must be one](crate::LogDirOptions::must_exist): its volume may not be mounted.
+    NotALogDir {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The offset asked for lies outside of the log.
     OffsetOutOfRange {
         /// The offset asked for.

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::closing::Closing;
 use super::found::Found;
+use super::look::is_log_dir;
 use super::producers::{open_named_producers, open_producer_ids};
 use super::{Inner, LogDir, LogDirOptions};
 use crate::environment::{Checkpointer, Reserve};
@@ -24,6 +25,7 @@ impl LogDir {
     ///
     /// # Errors
     ///
+    /// [`Error::NotALogDir`] if it [must exist](LogDirOptions::must_exist) and is none, in which nothing was made then;
     /// [`Error::Locked`] if this or another process has it open, or a running Kafka; [`Error::Corrupt`] if a file that
     /// concerns all partitions is damaged; the disk's.
     pub fn open(path: impl AsRef<Path>, options: LogDirOptions) -> Result<Self> {
@@ -32,6 +34,9 @@ impl LogDir {
         // The host may go elsewhere; the lock is on what the path means now.
         let path = std::path::absolute(path).at("find", path)?;
         let disk = Arc::clone(&options.disk);
+        if options.must_exist && !is_log_dir(&*disk, &path)? {
+            return Err(Error::NotALogDir { path });
+        }
         if !options.read_only {
             atomic::create_directory_durably(&*disk, &path)?;
         }

@@ -63,6 +63,22 @@ pub struct LogDirOptions {
     /// [`IoMode::Write`](crate::IoMode), as whoever has the lock may cut what is mapped, and keeps 256 segments open at most.
     /// Default: false.
     pub read_only: bool,
+    /// Opens only what is a log directory already, and makes none: for a host that knows the directory to be there, as on every
+    /// start but the first. Else a volume that is not mounted would be an empty directory of the file system below it, and get a
+    /// log directory without any partition. Default: false.
+    ///
+    /// ```
+    /// use idemlog::{Error, LogDir, LogDirOptions};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let known = LogDirOptions::default().must_exist(true);
+    /// assert!(matches!(LogDir::open(data.path(), known.clone()), Err(Error::NotALogDir { .. })));
+    ///
+    /// LogDir::open(data.path(), LogDirOptions::default())?.close()?; // the first start
+    /// LogDir::open(data.path(), known)?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub must_exist: bool,
     /// The ids that [`LogDir::new_producer_id`](crate::LogDir::new_producer_id) gives out, the end exclusive. **Two directories of
     /// one cluster must have ranges that do not meet**, whether they are of one broker or of several: a partition that is copied
     /// to the other directory takes along what it knows of its producers, and would take the first batches of another client
@@ -97,6 +113,7 @@ impl Default for LogDirOptions {
             max_open_segments: 16_384,
             max_index_bytes: 512 << 20,
             read_only: false,
+            must_exist: false,
             producer_ids: ALL_PRODUCER_IDS,
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
@@ -113,6 +130,7 @@ setters! { LogDirOptions:
     max_open_segments: usize,
     max_index_bytes: usize,
     read_only: bool,
+    must_exist: bool,
     producer_ids: Range<ProducerId>,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,

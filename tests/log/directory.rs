@@ -1,6 +1,6 @@
 //! The directory: its owner, and partitions that are deleted.
 
-use idemlog::{Error, LogDir, Offset};
+use idemlog::{Error, IoMode, LogDir, Offset};
 
 use crate::common::{MODES, batch, open, options};
 
@@ -70,4 +70,22 @@ fn a_deleted_partition_is_gone_for_its_handles_and_can_come_again() {
         drop(dir);
         assert_eq!(open(data.path(), mode).partitions().len(), 1);
     }
+}
+
+/// A volume that was not mounted was an empty directory, which got a log directory without any partition.
+#[test]
+fn a_directory_that_must_exist_is_not_made() {
+    let volume = tempfile::tempdir().unwrap();
+    let known = || options(IoMode::Mapped).must_exist(true);
+    for path in [volume.path().to_owned(), volume.path().join("data")] {
+        for options in [known(), known().read_only(true)] {
+            let refused = LogDir::open(&path, options).unwrap_err();
+            assert!(matches!(&refused, Error::NotALogDir { path: named } if *named == path), "{refused}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(volume.path()).unwrap().count(), 0);
+
+    drop(LogDir::open(volume.path(), options(IoMode::Mapped)).unwrap());
+    LogDir::open(volume.path(), known()).unwrap().close().unwrap();
+    LogDir::open(volume.path(), known()).unwrap();
 }
