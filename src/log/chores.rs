@@ -132,7 +132,7 @@ impl Shared {
             self.report("seal", self.seal_rolled());
         }
         if requested.includes(Chore::Checkpoint) {
-            self.report("checkpoint", self.checkpoint());
+            self.report("checkpoint", self.checkpoint_appended());
         }
         if requested.includes(Chore::Expire) {
             self.expire_producers();

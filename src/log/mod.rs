@@ -9,6 +9,7 @@ mod admission;
 mod append;
 mod bound;
 mod change;
+mod checkpointing;
 mod chores;
 mod commit;
 #[cfg(all(test, idemlog_shuttle))]

@@ -1,9 +1,8 @@
 //! The end of a directory: every partition is closed, and what others may own from then on is left alone.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::found::Failed;
 use super::producers::{NamedProducers, ProducerIds};
-use super::{Inner, LogDir, checkpoints};
+use super::{Inner, LogDir, checkpoints, several};
 use crate::environment::Reserve;
 use crate::error::{Error, IoError, Result};
 use crate::fs::atomic;
@@ -64,9 +63,12 @@ impl Closing {
         state.outcome.clone()
     }
 
-    /// Has the closing wait for the calling thread, too.
+    /// Notes that the closing waits for the calling thread, too.
     fn take_part(&self) {
-        self.state.lock().threads.push(thread::current().id());
+        let (this, mut state) = (thread::current().id(), self.state.lock());
+        if !state.threads.contains(&this) {
+            state.threads.push(this);
+        }
     }
 
     fn end(&self, outcome: Result<()>) {
@@ -127,33 +129,15 @@ impl Inner {
     fn close_all(&self, pause: Duration) -> Result<()> {
         // Whoever creates or deletes a partition finishes first, and nobody begins any more.
         drop(self.creating.lock());
-        let partitions = self.logs();
-        let (next, failed) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
         let pace = Pace { began: Instant::now(), pause, written: AtomicU64::new(0) };
-        let close = || {
-            while let at = next.fetch_add(1, Ordering::Relaxed)
-                && let Some(log) = partitions.get(at)
-            {
-                if let Err(error) = close_one(log) {
-                    failed.lock().insert(at, error);
-                }
-                if pace.is_time() {
-                    self.write_stale_checkpoints();
-                }
+        several::each(&self.logs(), self.options.closing_thread_count(), |log| {
+            self.closing.take_part();
+            let closed = close_one(log);
+            if pace.is_time() {
+                self.write_stale_checkpoints();
             }
-        };
-        thread::scope(|scope| {
-            for _ in 1..self.options.closing_thread_count().min(partitions.len()) {
-                let take_part = || {
-                    self.closing.take_part();
-                    close();
-                };
-                // Without it the others do its work.
-                let _ = thread::Builder::new().spawn_scoped(scope, take_part);
-            }
-            close();
-        });
-        failed.into_inner().pop_first().map_or(Ok(()), |(_, error)| Err(error))
+            closed
+        })
     }
 
     /// Writes down how far the partitions have come that are closed. What fails here is done at the end, whose error counts.

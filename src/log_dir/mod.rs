@@ -11,6 +11,7 @@ mod options;
 mod place;
 mod producers;
 mod reopening;
+mod several;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -119,6 +120,38 @@ impl LogDir {
         self.check_open()?;
         let deleted: Vec<Result<usize>> = self.inner.logs().iter().map(Log::apply_retention).collect();
         deleted.into_iter().sum()
+    }
+
+    /// A [checkpoint](Log::checkpoint) of every partition, several at a time ([`recovery_threads`](LogDirOptions::recovery_threads)): a
+    /// kill from here on has the next opening read only what is appended later.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// log.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+    /// dir.checkpoint()?;
+    /// assert_eq!(log.recovery_point(), Offset(1));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The first partition's that failed; the others have got theirs all the same. Those that were [closed](Log::close) need none.
+    /// [`Error::ReadOnly`]; [`Error::Closed`]; the disk's.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.check_open()?;
+        let inner = &self.inner;
+        if inner.options.read_only {
+            return Err(self.read_only());
+        }
+        let is_open = |log: &Log| !matches!(log.ended(), Some(Error::Closed | Error::Gone));
+        let logs: Vec<Log> = inner.logs().into_iter().filter(is_open).collect();
+        let moved = several::each(&logs, inner.options.closing_thread_count(), Log::checkpoint_untold);
+        let written = inner.environment.checkpoints.settle();
+        moved.and(written)
     }
 
     /// The sum of the counters of all partitions that are open. Those of one that is deleted, or opened again, leave the sum, which

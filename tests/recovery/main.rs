@@ -10,6 +10,7 @@ mod beginning;
 mod common;
 mod cutting;
 mod files;
+mod interval;
 mod kept;
 mod limits;
 mod readers;
