@@ -1,8 +1,21 @@
-//! Checkpoints that somebody asks for: the recovery point comes to the log end, and the next opening
+//! Checkpoints that somebody asks for, or that an opening calls for: the recovery point comes to the log end, and the next opening
 //! has next to nothing to read.
 
-use super::{Log, Shared};
+use super::{Log, LogOptions, RecoveryReport, Shared};
+use crate::environment::Chore;
 use crate::error::Result;
+
+/// How many bytes an opening counts as appended since the last checkpoint: what it has read, which the next one reads again unless there
+/// is another before. From a quarter of the interval on it calls for one: an idle partition comes to it, too, and crashes in a row
+/// have no opening read more and more.
+pub(super) fn bytes_behind(report: &RecoveryReport, options: &LogOptions) -> u64 {
+    let interval = options.snapshot_interval_bytes;
+    match report.bytes_read {
+        _ if report.marked_clean => 0,
+        read if read > interval / 4 => interval.max(read),
+        read => read,
+    }
+}
 
 impl Log {
     /// Has the next opening read next to nothing of what was appended so far, as a [`close`](Self::close) does, while the log goes on:
@@ -50,6 +63,14 @@ impl Log {
 }
 
 impl Shared {
+    /// Asks for a checkpoint that an opening calls for. Without workers the next append comes to it.
+    pub(super) fn request_due_checkpoint(&self) {
+        let is_due = self.appender.lock().since_checkpoint >= self.options().snapshot_interval_bytes;
+        if is_due && !self.environment.read_only {
+            self.request(Chore::Checkpoint);
+        }
+    }
+
     /// A checkpoint of what was appended so far. What is appended from here on counts for the next one.
     pub(super) fn checkpoint_appended(&self) -> Result<()> {
         self.appender.lock().since_checkpoint = 0;

@@ -286,7 +286,7 @@ impl Log {
             leader_epoch,
             verifications: Verifications::default(),
             pace: Pace::default(),
-            since_checkpoint: 0,
+            since_checkpoint: checkpointing::bytes_behind(&report, &options),
             filled: 0,
             expired_at: environment.clock.recently(),
             retained_at: environment.clock.recently(),
@@ -324,6 +324,7 @@ impl Log {
             itself: itself.clone(),
         });
         shared.count_all_open();
+        shared.request_due_checkpoint();
         let log = Self { shared };
         log.raise_fences();
         log

@@ -92,7 +92,8 @@ pub struct LogOptions {
     /// How many appends may wait for a sync before `submit` waits. Default: 65,536.
     pub max_pending: u64,
     /// The bytes of batches after which the producers are written to a snapshot and the recovery point moves on, which
-    /// bounds what opening must read. Default: 256 MiB.
+    /// bounds what opening must read: what an opening behind a crash has read counts, and a quarter of the interval is enough for it
+    /// to be due then. Default: 256 MiB.
     pub snapshot_interval_bytes: u64,
     /// How often, in ms, appends look for idle producers to forget, 1 and up. Default: 10 minutes.
     pub expiry_interval_ms: i64,

@@ -1,6 +1,7 @@
 //! How much an opening reads: what the interval of snapshots promises, whatever happened before.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use idemlog::sim::SimDisk;
 use idemlog::{IoMode, LogDir, LogDirOptions, LogOptions};
@@ -12,6 +13,42 @@ const INTERVAL: u64 = 16 << 10;
 fn on(disk: &SimDisk, mode: IoMode) -> LogDirOptions {
     let log: LogOptions = small(mode).segment_bytes(1 << 20).snapshot_interval_bytes(INTERVAL);
     LogDirOptions::default().log(log).disk(Arc::new(disk.clone()))
+}
+
+/// An opening left the recovery point where it was, and counted the bytes to the next one from nothing: who was killed again and
+/// again before the interval was full read all of the segment in the end.
+#[test]
+fn openings_of_a_log_that_is_killed_again_and_again_read_no_more_each_time() {
+    for mode in MODES {
+        let disk = SimDisk::new(mode);
+        for round in 0..20 {
+            let dir = LogDir::open("/data", on(&disk, mode)).unwrap();
+            let log = dir.partition("t", 0).unwrap();
+            let read = log.recovery().bytes_read;
+            assert!(read < 2 * INTERVAL, "{mode:?} {round}: {read}");
+            (0..25).for_each(|at| drop(log.append(&batch(7, 0, 4 * (round * 25 + at), 4)).unwrap()));
+        } // killed
+    }
+}
+
+/// And so did a partition that nobody appends to, at every opening.
+#[test]
+fn an_idle_partition_that_took_long_to_open_does_not_again() {
+    for mode in MODES {
+        let disk = SimDisk::new(mode);
+        let dir = LogDir::open("/data", on(&disk, mode)).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        (0..30).for_each(|at| drop(log.append(&batch(7, 0, 4 * at, 4)).unwrap()));
+        drop((log, dir)); // killed
+        let dir = LogDir::open("/data", on(&disk, mode).background_threads(1)).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        assert!(log.recovery().bytes_read > INTERVAL / 4);
+        let began = Instant::now();
+        while log.recovery_point() < log.log_end_offset() {
+            assert!(began.elapsed() < Duration::from_secs(30), "{mode:?}");
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// A partition that is slow came to a checkpoint after months.
