@@ -12,17 +12,12 @@ impl fmt::Display for Error {
             Self::InvalidBatch(error) => write!(f, "invalid batch: {error}"),
             Self::Corrupt(corruption) => corruption.fmt(f),
             Self::Io(error) => error.fmt(f),
-            Self::Locked { path } => write!(
-                f,
-                "{} is in use by another owner (this process, another one, or a running Kafka); close it first",
-                path.display()
-            ),
-            Self::NotALogDir { path } => write!(
-                f,
-                "{} is no log directory: none of .lock, .kafka_cleanshutdown and recovery-point-offset-checkpoint is there; \
-                 mount its volume, or open it without must_exist to begin a new one",
-                path.display()
-            ),
+            Self::Locked { .. }
+            | Self::NotALogDir { .. }
+            | Self::NotEmpty { .. }
+            | Self::TopicId { .. }
+            | Self::Exists { .. }
+            | Self::ReadOnly { .. } => self.fmt_place(f),
             Self::Poisoned(cause) => write!(
                 f,
                 "an earlier sync failed ({cause}); nothing more is taken, open the partition again to recover"
@@ -33,17 +28,9 @@ impl fmt::Display for Error {
             Self::UnexpectedOffset { expected, got } => {
                 write!(f, "what is replicated begins at offset {got}, the log ends at {expected}")
             }
-            Self::NotEmpty { path } => {
-                write!(f, "the log in {} is not empty: truncate it fully first", path.display())
-            }
             Self::StaleLeaderEpoch { latest, got } => {
                 write!(f, "leader epoch {got} is over, the log is at {latest} already")
             }
-            Self::TopicId { path, expected, got } => write!(
-                f,
-                "{} belongs to the topic with id {got}, not {expected}: one of the same name was deleted and created again",
-                path.display()
-            ),
             Self::UnknownTopicId => write!(
                 f,
                 "topic id {}: it stands for an id that is not known, and no partition belongs to it",
@@ -72,7 +59,6 @@ impl fmt::Display for Error {
             Self::InvalidOption { option, expected, got } => {
                 write!(f, "option {option} must be {expected}, not {got}")
             }
-            Self::Exists { path } => write!(f, "{} exists already", path.display()),
             Self::InvalidTopic { topic, expected } => write!(f, "topic name {topic:?}: {expected}"),
             Self::InvalidPartition { got } => write!(f, "partition {got}: it must be 0 or higher"),
             Self::ProducerIdsExhausted => f.write_str("no producer id is left to give out"),
@@ -81,7 +67,37 @@ impl fmt::Display for Error {
                 f.write_str("no sequence is left in this partition: go on under another name")
             }
             Self::OffsetsExhausted => f.write_str("the log has too few offsets left for the batch"),
+        }
+    }
+}
+
+impl Error {
+    /// What is said of a directory.
+    fn fmt_place(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked { path } => write!(
+                f,
+                "{} is in use by another owner (this process, another one, or a running Kafka); close it first",
+                path.display()
+            ),
+            Self::NotALogDir { path } => write!(
+                f,
+                "{} is no log directory: none of .lock, .kafka_cleanshutdown and recovery-point-offset-checkpoint is there; \
+                 mount its volume, or open it without must_exist to begin a new one",
+                path.display()
+            ),
+            Self::NotEmpty { path } => {
+                write!(f, "the log in {} is not empty: truncate it fully first", path.display())
+            }
+            Self::TopicId { path, expected, got } => write!(
+                f,
+                "{} belongs to the topic with id {got}, not {expected}: one of the same name was deleted and created again",
+                path.display()
+            ),
+            Self::Exists { path } => write!(f, "{} exists already", path.display()),
             Self::ReadOnly { path } => write!(f, "{} is open for reading only", path.display()),
+            // None of these.
+            other => write!(f, "{other:?}"),
         }
     }
 }

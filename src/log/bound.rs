@@ -47,6 +47,7 @@ impl Shared {
     /// The same behind a sync, which may have ended the log.
     pub(super) fn notify_behind_sync(&self) {
         if self.commit.is_over() {
+            self.report_poison();
             self.tail.notify_all();
         } else {
             self.notify_tail();

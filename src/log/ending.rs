@@ -103,8 +103,18 @@ impl Shared {
 
     /// Has everybody who waits look whether the log has ended. Not under a lock: a waker is the host's.
     pub(super) fn tell(&self) {
+        self.report_poison();
         self.commit.wake_all();
         self.tail.notify_all();
+    }
+
+    /// Tells the host's subscriber of the poison, if there is any, once. Not under a lock.
+    pub(super) fn report_poison(&self) {
+        if let Some(End::Poisoned(_cause)) = self.commit.end()
+            && !self.poison_reported.swap(true, Ordering::Relaxed)
+        {
+            event!(error, partition = %self.name, error = %_cause, "poisoned");
+        }
     }
 
     /// Ends the log because its directory is about to go: no chore touches it afterwards. Whoever waits is told by

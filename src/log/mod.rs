@@ -132,6 +132,8 @@ struct Shared {
     untouched: AtomicBool,
     /// Why the closing did not leave everything on the disk.
     badly_closed: OnceLock<Box<Error>>,
+    /// Whether an event has told of the poison.
+    poison_reported: AtomicBool,
     chores: Chores,
     /// What an append found missing last that did not wait for it.
     needed: Mutex<Option<Need>>,
@@ -314,6 +316,7 @@ impl Log {
             rolling: Mutex::default(),
             untouched: AtomicBool::new(untouched),
             badly_closed: OnceLock::new(),
+            poison_reported: AtomicBool::new(false),
             chores: Chores::default(),
             needed: Mutex::default(),
             ahead: Mutex::default(),

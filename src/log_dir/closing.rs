@@ -113,6 +113,7 @@ impl LogDir {
         if let Some(outcome) = inner.closing.begin(background) {
             return outcome;
         }
+        let started = Instant::now();
         let closed = unpanicking(&inner.path, || inner.close_all(CHECKPOINT_PAUSE));
         inner.let_go_of_threads();
         let written = unpanicking(&inner.path, || inner.write_end(&closed));
@@ -120,6 +121,7 @@ impl LogDir {
         inner.leave_to_the_next_owner();
         *inner.environment.lock.lock() = None;
         inner.closing.end(closed.clone());
+        inner.report_end(&closed, started.elapsed());
         closed
     }
 }
@@ -167,6 +169,19 @@ impl Inner {
         // Of one that is missing the next opening is to find the same.
         let others_closed_well = || self.failed.lock().values().all(Failed::is_missing);
         if closed.is_ok() && others_closed_well() { self.mark_clean() } else { Ok(()) }
+    }
+
+    /// Tells the host's subscriber what the closing came to.
+    fn report_end(&self, closed: &Result<()>, _elapsed: Duration) {
+        let _directory = self.path.display();
+        match closed {
+            Ok(()) => {
+                event!(info, directory = %_directory, elapsed = ?_elapsed, "log directory closed");
+            }
+            Err(_error) => {
+                event!(warn, directory = %_directory, elapsed = ?_elapsed, error = %_error, "log directory closed badly");
+            }
+        }
     }
 
     fn mark_clean(&self) -> Result<()> {

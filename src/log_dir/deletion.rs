@@ -35,6 +35,15 @@ impl LogDir {
         let mut abandoned = None;
         let deleted = self.delete(&name, &mut abandoned);
         abandoned.iter().for_each(Log::tell);
+        match &deleted {
+            Ok(true) => {
+                event!(info, partition = %name, "partition deleted");
+            }
+            Ok(false) => {}
+            Err(_error) => {
+                event!(warn, partition = %name, error = %_error, "a deletion failed");
+            }
+        }
         deleted
     }
 

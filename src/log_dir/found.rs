@@ -132,6 +132,9 @@ impl Found {
                     .log_options(name)
                     .and_then(|options| open_request(name, directory, options, environment, state))
                     .and_then(Log::open);
+                if let Err(error) = &log {
+                    report_unopened(name, error);
+                }
                 let mut opened = opened.lock();
                 match log {
                     Ok(log) => drop(opened.0.insert(name.clone(), log)),
@@ -174,6 +177,7 @@ impl Found {
                 Some(recovery_point) if self.clean => {
                     let kind = CorruptionKind::MissingPartition { recovery_point };
                     let error = Error::corrupt(&path.join(name.to_string()), 0, kind);
+                    report_unopened(name, &error);
                     missing.insert(name.clone(), Failed::new(error, state));
                 }
                 _ => {
@@ -196,6 +200,11 @@ impl Found {
         let has_begun = |&point: &Offset| point.max(state.log_start.unwrap_or_default()) > Offset::ZERO;
         state.recovery_point.filter(has_begun).filter(|_| !is_moved())
     }
+}
+
+/// Tells the host's subscriber of a partition that did not open.
+pub(super) fn report_unopened(_name: &TopicPartition, _error: &Error) {
+    event!(error, partition = %_name, error = %_error, "did not open");
 }
 
 /// Removes what a deletion has left. What cannot be removed is in nobody's way, and the next opening tries again.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::thread;
+use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -30,6 +31,7 @@ impl LogDir {
     /// concerns all partitions is damaged; the disk's.
     pub fn open(path: impl AsRef<Path>, options: LogDirOptions) -> Result<Self> {
         options.validate()?;
+        let _started = Instant::now();
         let path = path.as_ref();
         // The host may go elsewhere; the lock is on what the path means now.
         let path = std::path::absolute(path).at("find", path)?;
@@ -71,6 +73,14 @@ impl LogDir {
         });
         let dir = Self { inner };
         dir.start()?;
+        event!(
+            info,
+            directory = %dir.path().display(),
+            partitions = dir.partitions().len(),
+            failed = dir.failed().len(),
+            elapsed = ?_started.elapsed(),
+            "log directory opened"
+        );
         Ok(dir)
     }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::checkpoints::state_of;
-use super::found::{Failed, open_request};
+use super::found::{Failed, open_request, report_unopened};
 use super::{Inner, LogDir};
 use crate::error::{Error, IoContext, Result};
 use crate::fs::name::TopicPartition;
@@ -53,6 +53,7 @@ impl LogDir {
         self.check_open()?;
         let state = inner.set_apart(&name)?;
         inner.reopen(&name, state).inspect_err(|error| {
+            report_unopened(&name, error);
             inner.failed.lock().entry(name.clone()).and_modify(|failed| failed.error = error.clone());
         })
     }

@@ -26,7 +26,9 @@ fn openings_of_a_log_that_is_killed_again_and_again_read_no_more_each_time() {
             let log = dir.partition("t", 0).unwrap();
             let read = log.recovery().bytes_read;
             assert!(read < 2 * INTERVAL, "{mode:?} {round}: {read}");
-            (0..25).for_each(|at| drop(log.append(&batch(7, 0, 4 * (round * 25 + at), 4)).unwrap()));
+            (0..25).for_each(|at| {
+                assert!(!log.append(&batch(7, 0, 4 * (round * 25 + at), 4)).unwrap().is_duplicate());
+            });
         } // killed
     }
 }
@@ -38,7 +40,7 @@ fn an_idle_partition_that_took_long_to_open_does_not_again() {
         let disk = SimDisk::new(mode);
         let dir = LogDir::open("/data", on(&disk, mode)).unwrap();
         let log = dir.partition("t", 0).unwrap();
-        (0..30).for_each(|at| drop(log.append(&batch(7, 0, 4 * at, 4)).unwrap()));
+        (0..30).for_each(|at| assert!(!log.append(&batch(7, 0, 4 * at, 4)).unwrap().is_duplicate()));
         drop((log, dir)); // killed
         let dir = LogDir::open("/data", on(&disk, mode).background_threads(1)).unwrap();
         let log = dir.partition("t", 0).unwrap();
@@ -58,7 +60,7 @@ fn a_checkpoint_that_is_asked_for_leaves_the_next_opening_nothing_to_read() {
         let disk = SimDisk::new(mode);
         let dir = LogDir::open("/data", on(&disk, mode)).unwrap();
         let logs = [0, 1].map(|partition| dir.partition("t", partition).unwrap());
-        logs.iter().for_each(|log| drop(log.append(&batch(7, 0, 0, 4)).unwrap()));
+        logs.iter().for_each(|log| assert!(!log.append(&batch(7, 0, 0, 4)).unwrap().is_duplicate()));
         dir.checkpoint().unwrap();
         logs[1].append(&batch(7, 0, 4, 4)).unwrap();
         logs[1].checkpoint().unwrap();

@@ -80,6 +80,8 @@ pub(crate) struct Recovered {
 /// format. The disk's errors, where the log cannot be read, or a cut cannot be made durable.
 pub(crate) fn recover(request: &OpenRequest) -> Result<Recovered> {
     let started = Instant::now();
+    // Before anything is read: a sector that cannot be is a signal where it is mapped, and nobody would know in which partition.
+    event!(debug, partition = %request.name, directory = %request.directory.display(), "opening");
     let mut belief = Belief::of(request);
     let recovery = loop {
         let recovery = Recovery::read(request, belief)?;
@@ -90,7 +92,11 @@ pub(crate) fn recover(request: &OpenRequest) -> Result<Recovered> {
     };
     let mut recovered = recovery.finish()?;
     recovered.report.elapsed = started.elapsed();
-    event!(info, partition = %request.name, report = %recovered.report, "opened");
+    if recovered.report.cut.is_some() {
+        event!(warn, partition = %request.name, report = %recovered.report, "opened, and cut");
+    } else {
+        event!(info, partition = %request.name, report = %recovered.report, "opened");
+    }
     Ok(recovered)
 }
 
