@@ -32,7 +32,7 @@ pub(crate) struct ProducerIds {
     reserved: Mutex<Reserved>,
 }
 
-/// The ids that are reserved and not given out: [`next`, `end`).
+/// The ids that are reserved and not given out: [`next`, `end`), none where they have met. The file says `end`.
 #[derive(Debug)]
 struct Reserved {
     next: i64,
@@ -64,7 +64,7 @@ impl ProducerIds {
         }
         let behind_known = known.map_or(0, |known| known.0.saturating_add(1));
         let next = stored.max(behind_known).max(range.start.0);
-        let reserved = Mutex::new(Reserved { next, end: next, has_left: false });
+        let reserved = Mutex::new(Reserved { next, end: stored, has_left: false });
         Ok(Self { disk, path, end: range.end, reserved })
     }
 
@@ -110,14 +110,15 @@ impl ProducerIds {
         if reserved.has_left {
             return Err(Error::Closed);
         }
-        let next = known.0.saturating_add(1);
-        if known < self.end && next > reserved.end {
+        if known >= self.end {
+            return Ok(());
+        }
+        let next = known.0 + 1;
+        if next > reserved.end {
             self.write(next)?;
             reserved.end = next;
         }
-        if known < self.end {
-            reserved.next = reserved.next.max(next);
-        }
+        reserved.next = reserved.next.max(next);
         Ok(())
     }
 
