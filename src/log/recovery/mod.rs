@@ -1,6 +1,6 @@
 //! Opening a partition: what is there, what of it is valid, and what must be put right.
 //!
-//! Reading comes first and changes nothing; the outcome is a state in memory and a list of repairs. A log that is
+//! Reading comes first and changes nothing; the outcome is a state in memory and a list of changes to the disk. A log that is
 //! opened for reading only stops there.
 
 mod behind;
@@ -35,7 +35,7 @@ use crate::producer::ProducerTable;
 use crate::segment::{BatchCursor, Indexes, LogFile, PlacedBatch, Segment, first_behind};
 use crate::types::{Offset, TopicId};
 use inventory::Inventory;
-use repair::Repair;
+use repair::Change;
 use scan::{Scan, ScannedSegment};
 
 /// Which partition to open, and what the checkpoints of its directory say about it.
@@ -128,7 +128,7 @@ struct Recovery<'a> {
     /// How many of the files, from the first, are sound without a scan.
     untouched: usize,
     snapshot: Option<Offset>,
-    repairs: Vec<Repair>,
+    changes: Vec<Change>,
     /// Whether all that is left is deleted, and removed.
     starts_over: bool,
     topic_id: Option<TopicId>,
@@ -191,7 +191,7 @@ impl<'a> Recovery<'a> {
         let epochs = inventory.leader_epochs.clone().unwrap_or_default();
         let scan = Scan::new(belief.headers_below, replay_from, log_start, producers, epochs, now);
         let snapshot = (replay_from > Offset::ZERO).then_some(replay_from);
-        let repairs = inventory.leftovers.iter().cloned().map(Repair::Remove).collect();
+        let changes = inventory.leftovers.iter().cloned().map(Change::Remove).collect();
         let scanned = Vec::new();
         Ok(Self {
             request,
@@ -203,7 +203,7 @@ impl<'a> Recovery<'a> {
             scanned,
             untouched: 0,
             snapshot,
-            repairs,
+            changes,
             starts_over: false,
             topic_id,
             report,
@@ -279,7 +279,7 @@ impl<'a> Recovery<'a> {
                 Ok(_) => {
                     segment.file().release();
                     self.report.indexes_rebuilt.push(segment.base_offset());
-                    self.repairs.push(Repair::WriteIndexes(segment));
+                    self.changes.push(Change::WriteIndexes(segment));
                 }
                 Err(Error::Corrupt(_)) if is_deleted => {}
                 Err(Error::Corrupt(_)) => {
@@ -310,7 +310,7 @@ impl<'a> Recovery<'a> {
         self.close_scanned_end()?;
         let scanned = self.scan.segment(&prepared, None, None, Sound::NOTHING)?;
         let before = self.scanned.iter().map(|scanned| Arc::clone(&scanned.segment)).collect();
-        self.repairs.push(Repair::Name { from: path, base: log_end, before });
+        self.changes.push(Change::Name { from: path, base: log_end, before });
         self.files.push(prepared);
         self.scanned.push(scanned);
         self.report.adopted_prepared = true;
@@ -322,14 +322,14 @@ impl<'a> Recovery<'a> {
     fn pass_over(&mut self, prepared: &Arc<Segment>, found: Corruption) -> Result<()> {
         let behind = behind::behind(prepared, 0)?;
         if behind.batches == 0 {
-            self.repairs.push(Repair::Remove(prepared.file().path()));
+            self.changes.push(Change::Remove(prepared.file().path()));
             return Ok(());
         }
         self.close_scanned_end()?;
         let offset = self.log_end();
         // What was kept of a segment at the same offset has the position at which it was cut, which is lower.
         let to = quarantine::of_file(self.request, offset, prepared.file().end())?;
-        self.repairs.push(Repair::MoveAside { segment: Arc::clone(prepared), to: to.clone() });
+        self.changes.push(Change::MoveAside { segment: Arc::clone(prepared), to: to.clone() });
         let none = Cut { reason: CutReason::Tail, found, offset, bytes: 0, batches: 0, kept: Vec::new() };
         let cut = self.report.cut.get_or_insert(none);
         cut.bytes += behind.bytes;
@@ -386,7 +386,7 @@ impl<'a> Recovery<'a> {
         let behind = behind::behind(&segment, end)?;
         let later = self.files.split_off(self.untouched + self.scanned.len());
         let log_end = self.log_end();
-        self.repairs.push(Repair::Cut { segment: Arc::clone(&segment), end });
+        self.changes.push(Change::Cut { segment: Arc::clone(&segment), end });
         if behind.bytes == 0 && later.is_empty() {
             self.report.trimmed_bytes += segment.file().end() - end;
             return if log_end < self.request.durable_below() {
@@ -400,7 +400,7 @@ impl<'a> Recovery<'a> {
         if behind.batches > 0 || (keeps_all && behind.bytes > 0) {
             let path = quarantine::of_copy(self.request, &segment, end, behind.bytes)?;
             kept.push(path.clone());
-            self.repairs.push(Repair::KeepAside { segment, from: end, bytes: behind.bytes, to: path });
+            self.changes.push(Change::KeepAside { segment, from: end, bytes: behind.bytes, to: path });
         }
         let bytes = behind.bytes + later.iter().map(|segment| segment.file().end()).sum::<u64>();
         let mut batches = behind.batches;
@@ -409,7 +409,7 @@ impl<'a> Recovery<'a> {
             batches += behind::behind(&segment, 0)?.batches;
             let to = quarantine::of_file(self.request, segment.base_offset(), 0)?;
             kept.push(to.clone());
-            self.repairs.push(Repair::MoveAside { segment, to });
+            self.changes.push(Change::MoveAside { segment, to });
         }
         self.refuse_or_note(found, log_end, bytes, batches, kept)
     }
@@ -498,9 +498,9 @@ impl<'a> Recovery<'a> {
     fn repair(&mut self, log_end: Offset, producers: &ProducerTable) -> Result<()> {
         self.remove_snapshots(log_end);
         if self.starts_over {
-            self.repairs.push(Repair::keep_producers(self.request, log_end, producers));
+            self.changes.push(Change::keep_producers(self.request, log_end, producers));
         }
-        repair::apply(self.request, std::mem::take(&mut self.repairs), &mut self.report)
+        repair::apply(self.request, std::mem::take(&mut self.changes), &mut self.report)
     }
 
     /// Drops the snapshots that were passed over, and those behind the end of the log.
@@ -509,7 +509,7 @@ impl<'a> Recovery<'a> {
         let behind = behind.map(|&offset| self.request.directory.join(SegmentFile::Snapshot.name(offset)));
         let passed_over = self.report.snapshots_skipped.iter().map(|(path, _)| path.clone());
         let doomed: BTreeSet<PathBuf> = behind.chain(passed_over).collect();
-        self.repairs.extend(doomed.into_iter().map(Repair::Remove));
+        self.changes.extend(doomed.into_iter().map(Change::Remove));
     }
 
     /// Those that were not scanned and stay.
