@@ -159,7 +159,7 @@ pub(crate) enum Chore {
     /// Names, indexes and a snapshot for what was rolled.
     Seal = 8,
     /// A snapshot and a recovery point in the middle of a segment.
-    Checkpoint = 16,
+    Snapshot = 16,
     /// Idle producers forgotten.
     Expire = 32,
     /// Old segments deleted.

@@ -131,8 +131,8 @@ impl Shared {
         if requested.includes(Chore::Seal) {
             self.report("seal", self.seal_rolled());
         }
-        if requested.includes(Chore::Checkpoint) {
-            self.report("checkpoint", self.checkpoint());
+        if requested.includes(Chore::Snapshot) {
+            self.report("snapshot", self.take_snapshot());
         }
         if requested.includes(Chore::Expire) {
             self.expire_producers();
@@ -286,7 +286,7 @@ impl Shared {
         }
         appender.writer = Some(writer);
         self.restart_pace(appender);
-        appender.since_checkpoint = 0;
+        appender.since_snapshot = 0;
     }
 
     pub(super) fn roll(&self) -> Result<()> {
@@ -416,8 +416,8 @@ impl Shared {
         segment_at(&self.segments.load(), point).map_or(Offset::ZERO, |segment| segment.base_offset())
     }
 
-    /// A recovery point in the middle of a segment, so that opening never has much to read.
-    pub(super) fn checkpoint(&self) -> Result<()> {
+    /// A snapshot and a recovery point in the middle of a segment, so that opening never has much to read.
+    pub(super) fn take_snapshot(&self) -> Result<()> {
         self.seal_rolled()?;
         let _sealing = self.sealing.lock();
         self.commit.check()?;

@@ -14,7 +14,7 @@ impl Shared {
         self.appender.lock().closing = true;
         self.end_untouched();
         if !self.is_closed() {
-            let written = self.whole(|| self.checkpoint());
+            let written = self.whole(|| self.take_snapshot());
             self.whole(|| self.end_closed(written));
         }
         self.tell();
@@ -34,7 +34,7 @@ impl Shared {
         }
     }
 
-    /// Ends a log whose last checkpoint came to `written`. A failure is remembered: the directory is not to be marked clean. The
+    /// Ends a log whose last snapshot came to `written`. A failure is remembered: the directory is not to be marked clean. The
     /// files are held until the log has ended, so that nobody makes another one in between.
     fn end_closed(&self, written: Result<()>) {
         // Nor is anybody still at a sync: if it fails, it writes once more.
@@ -58,7 +58,7 @@ impl Shared {
         self.end_quietly(End::Closed);
     }
 
-    /// Leaves nothing to do for the next opening. The caller holds the files, and has written a checkpoint.
+    /// Leaves nothing to do for the next opening. The caller holds the files, and has taken a snapshot.
     fn finish(&self) -> Result<()> {
         self.commit.check()?;
         let mut appender = self.appender.lock();
@@ -223,7 +223,7 @@ mod tests {
         }
     }
 
-    /// A roll that came in behind a close's last checkpoint left the directory marked clean with a segment that nobody had
+    /// A roll that came in behind a close's last snapshot left the directory marked clean with a segment that nobody had
     /// trimmed, and another with indexes and no name.
     #[test]
     fn nobody_rolls_a_log_that_is_closing() {

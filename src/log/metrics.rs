@@ -118,7 +118,7 @@ pub struct LogMetrics {
 pub struct FailedChore {
     /// The partition for which it was done.
     pub partition: TopicPartition,
-    /// What it was, in a word or two: `retention`, `seal`, `checkpoint`.
+    /// What it was, in a word or two: `retention`, `seal`, `snapshot`.
     pub chore: &'static str,
     /// The text of the error.
     pub error: String,

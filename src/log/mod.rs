@@ -164,7 +164,7 @@ struct Appender {
     /// Whether there is a gap in front of the writer's segment, or in it, and the segment had no name yet at the last look.
     behind_gap: bool,
     /// Bytes appended since the last snapshot.
-    since_checkpoint: u64,
+    since_snapshot: u64,
     /// Bytes appended since the space budget was told: all partitions count in it, so it is told in steps.
     filled: u64,
     /// When idle producers were last looked for.
@@ -285,7 +285,7 @@ impl Log {
             leader_epoch,
             verifications: Verifications::default(),
             pace: Pace::default(),
-            since_checkpoint: 0,
+            since_snapshot: 0,
             filled: 0,
             expired_at: environment.clock.recently(),
             retained_at: environment.clock.recently(),

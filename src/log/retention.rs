@@ -128,7 +128,7 @@ impl Shared {
         self.check_deletion(before)?;
         if before > self.recovery_point().max(self.watermarks.log_start()) {
             // The log may not come to end below its start.
-            self.checkpoint()?;
+            self.take_snapshot()?;
         }
         let _files = self.hold_files();
         self.check_not_closing()?;

@@ -399,7 +399,7 @@ impl Shared {
     fn count(&self, appender: &mut Appender, batches: u64, bytes: u64) {
         self.counters.appended_batches.add_locked(batches);
         self.counters.appended_bytes.add_locked(bytes);
-        appender.since_checkpoint += bytes;
+        appender.since_snapshot += bytes;
         appender.filled += bytes;
         if appender.filled >= ALLOCATION_STEP_MIN {
             self.environment.space.give_back(std::mem::take(&mut appender.filled));
@@ -448,10 +448,10 @@ impl Shared {
                 self.request(Chore::Prepare);
             }
         }
-        let checkpoint = appender.since_checkpoint >= appender.options.snapshot_interval_bytes;
-        if checkpoint {
-            appender.since_checkpoint = 0;
-            self.request(Chore::Checkpoint);
+        let snapshot = appender.since_snapshot >= appender.options.snapshot_interval_bytes;
+        if snapshot {
+            appender.since_snapshot = 0;
+            self.request(Chore::Snapshot);
         }
         let expire = is_time(&mut appender.expired_at, appender.options.expiry_interval_ms, now);
         if expire {
@@ -463,7 +463,7 @@ impl Shared {
         }
         let retain = is_time(&mut appender.retained_at, appender.options.retention_interval_ms, now)
             && self.request_due_retention();
-        checkpoint || expire || epochs || retain
+        snapshot || expire || epochs || retain
     }
 
     /// Up to which position of the segment no append has [`request_chores`](Self::request_chores) ask for pages or for the
