@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use super::commit::End;
-use super::{Appender, Prepared, Shared};
+use super::rolling::Prepared;
+use super::{Appender, Shared};
 use crate::error::{IoContext, Result};
 use crate::segment::{Segment, SegmentWriter};
 

@@ -30,6 +30,8 @@ mod recovery;
 mod removal;
 mod replicated;
 mod retention;
+mod rolling;
+mod sealing;
 mod snapshots;
 mod tail;
 mod timestamps;
@@ -69,15 +71,16 @@ pub use waiting::TailWait;
 use crate::environment::{Chores, Environment, Urgency, Worked};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Result};
-use crate::fs::name::TopicPartition;
+use crate::fs::name::{SegmentFile, TopicPartition};
 use crate::producer::{ProducerTable, Verifications};
-use crate::segment::{LogFile, Segment, SegmentWriter, Sink};
+use crate::segment::{Segment, SegmentWriter};
 use crate::sync::{Mutex, MutexGuard};
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId};
 use admission::Admission;
 use commit::{Commit, End};
 use metrics::Counters;
 use pace::{Ahead, Pace};
+use rolling::Prepared;
 use tail::Tail;
 use transactions::UnstableTransactions;
 use watermark::Watermarks;
@@ -182,13 +185,6 @@ struct HeldFiles<'a> {
     _rolling: MutexGuard<'a, ()>,
 }
 
-/// An empty segment file that has blocks and no name yet.
-#[derive(Debug)]
-struct Prepared {
-    file: LogFile,
-    sink: Sink,
-}
-
 /// How much of what the counters say was appended is durable.
 #[derive(Debug, Default)]
 struct Backlog {
@@ -220,6 +216,11 @@ impl Shared {
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
+    }
+
+    /// The name of a segment's file in this partition.
+    fn segment_path(&self, file: SegmentFile, base: Offset) -> PathBuf {
+        self.directory.join(file.name(base))
     }
 
     fn recovery_point(&self) -> Offset {
@@ -555,27 +556,6 @@ impl Log {
     /// Counters and state, for an operator.
     pub fn metrics(&self) -> LogMetrics {
         self.shared.metrics()
-    }
-
-    /// Makes everything appended so far durable.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Poisoned`](crate::Error::Poisoned) when the sync fails: what the disk has is unknown, the log takes
-    /// nothing more, and opening it again recovers. [`Error::Io`](crate::Error::Io) where only the way to the sync
-    /// failed (a file that cannot be opened or named): the log goes on, and the next sync tries again.
-    /// [`Error::Closed`](crate::Error::Closed), [`Error::Gone`](crate::Error::Gone).
-    pub fn sync(&self) -> Result<()> {
-        self.shared.sync()
-    }
-
-    /// Starts a new segment at the log end offset, unless the active one is empty.
-    ///
-    /// # Errors
-    ///
-    /// The disk's, when the new segment's file cannot be made; nothing is changed.
-    pub fn roll(&self) -> Result<()> {
-        self.shared.change(|| self.shared.roll())
     }
 
     /// Closes the log: everything durable, indexes and a snapshot written, so that the next opening has nothing to do.
