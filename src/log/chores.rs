@@ -1,15 +1,11 @@
 //! What happens beside the append path: asked for by whoever sees that it is due, and done by background threads or an appender.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use super::admission::Admission;
-use super::commit::End;
-use super::metrics::{Counters, FailedChore, LogMetrics};
-use super::options::Durability;
-use super::{Backlog, Shared};
+use super::Shared;
+use super::metrics::FailedChore;
 use crate::environment::{Chore, Urgency};
 use crate::error::{Error, Result};
 
@@ -26,30 +22,6 @@ impl Wake for SyncLater {
             // The last worker has left meanwhile, and futures count on one.
             shared.commit.wake_all();
         }
-    }
-}
-
-impl Backlog {
-    /// The bound that is exceeded, if one is.
-    #[inline]
-    pub(super) fn exceeds(&self, counters: &Counters, admission: &Admission) -> Option<&'static str> {
-        if admission.durability() == Durability::Buffered { None } else { self.exceeded(counters, admission) }
-    }
-
-    fn exceeded(&self, counters: &Counters, admission: &Admission) -> Option<&'static str> {
-        let behind =
-            |appended: u64, durable: &AtomicU64| appended.saturating_sub(durable.load(Ordering::Relaxed));
-        if behind(counters.appended_bytes.get(), &self.durable_bytes) >= admission.max_unsynced_bytes() {
-            return Some("max_unsynced_bytes");
-        }
-        let batches = behind(counters.appended_batches.get(), &self.durable_batches);
-        (batches >= admission.max_pending()).then_some("max_pending")
-    }
-
-    /// So much of what was appended is durable.
-    pub(super) fn raise(&self, bytes: u64, batches: u64) {
-        self.durable_bytes.fetch_max(bytes, Ordering::Relaxed);
-        self.durable_batches.fetch_max(batches, Ordering::Relaxed);
     }
 }
 
@@ -159,23 +131,5 @@ impl Shared {
     pub(super) fn write_leader_epochs(&self) -> Result<()> {
         let epochs = self.appender.lock().leader_epochs.clone();
         self.replace_leader_epochs(&epochs)
-    }
-
-    pub(super) fn metrics(&self) -> LogMetrics {
-        let mut metrics = self.counters.read(self.watermarks.log_end(), self.watermarks.durable());
-        let segments = self.segments.load();
-        metrics.segments = segments.len() as u64;
-        metrics.allocated_bytes = segments.iter().map(|segment| segment.file().allocated()).sum();
-        metrics.used_bytes = segments.iter().map(|segment| segment.file().end()).sum();
-        metrics.maps = segments.iter().filter(|segment| segment.file().is_mapped()).count() as u64;
-        metrics.index_bytes = segments.iter().map(|segment| segment.index_memory() as u64).sum();
-        if let Some(End::Poisoned(cause)) = self.commit.end() {
-            (metrics.poisoned, metrics.poison) = (1, Some(cause.to_string()));
-        }
-        let appender = self.appender.lock();
-        metrics.producers = appender.producers.len() as u64;
-        metrics.producer_evictions = appender.producers.evictions();
-        metrics.producer_expiries = appender.producers.expiries();
-        metrics
     }
 }

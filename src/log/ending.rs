@@ -1,11 +1,11 @@
-//! The end of a log: closed, deleted, poisoned, or dropped.
+//! The end of a log, closed, deleted, poisoned, or dropped; and who is refused because of it.
 
 use std::sync::atomic::Ordering;
 
 use super::commit::End;
 use super::rolling::Prepared;
 use super::{Appender, Shared};
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::segment::{Segment, SegmentWriter};
 
 impl Shared {
@@ -87,6 +87,24 @@ impl Shared {
         let space = &self.environment.space;
         space.give_back(std::mem::take(&mut appender.filled));
         appender.prepared.take().inspect(|prepared| space.give_back(prepared.file.allocated()))
+    }
+
+    pub(super) fn check_writable(&self) -> Result<()> {
+        self.check_not_read_only()?;
+        self.commit.check()
+    }
+
+    pub(super) fn check_not_read_only(&self) -> Result<()> {
+        if self.environment.read_only {
+            return Err(Error::ReadOnly { path: self.directory.clone() });
+        }
+        Ok(())
+    }
+
+    /// Refuses when the log has ended or is about to. The caller holds the files, which a close needs as well.
+    pub(super) fn check_not_closing(&self) -> Result<()> {
+        self.commit.check()?;
+        if self.appender.lock().closing { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// Ends the log; whoever waits is told by [`tell`](Self::tell).

@@ -7,6 +7,7 @@
 
 mod admission;
 mod append;
+mod backlog;
 mod bound;
 mod change;
 mod chores;
@@ -42,7 +43,7 @@ mod wakers;
 mod watermark;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
@@ -77,6 +78,7 @@ use crate::segment::{Segment, SegmentWriter};
 use crate::sync::{Mutex, MutexGuard};
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId};
 use admission::Admission;
+use backlog::Backlog;
 use commit::{Commit, End};
 use metrics::Counters;
 use pace::{Ahead, Pace};
@@ -183,13 +185,6 @@ struct Appender {
 struct HeldFiles<'a> {
     _sealing: MutexGuard<'a, ()>,
     _rolling: MutexGuard<'a, ()>,
-}
-
-/// How much of what the counters say was appended is durable.
-#[derive(Debug, Default)]
-struct Backlog {
-    durable_bytes: AtomicU64,
-    durable_batches: AtomicU64,
 }
 
 impl Appender {
@@ -551,11 +546,6 @@ impl Log {
     /// The same for all that the directory refuses.
     pub(crate) fn raise_fences(&self) {
         self.shared.environment.fences.raise_in(&mut self.shared.appender.lock().producers);
-    }
-
-    /// Counters and state, for an operator.
-    pub fn metrics(&self) -> LogMetrics {
-        self.shared.metrics()
     }
 
     /// Closes the log: everything durable, indexes and a snapshot written, so that the next opening has nothing to do.

@@ -107,24 +107,6 @@ struct Remainder {
 }
 
 impl Shared {
-    pub(super) fn check_writable(&self) -> Result<()> {
-        self.check_not_read_only()?;
-        self.commit.check()
-    }
-
-    pub(super) fn check_not_read_only(&self) -> Result<()> {
-        if self.environment.read_only {
-            return Err(Error::ReadOnly { path: self.directory.clone() });
-        }
-        Ok(())
-    }
-
-    /// Refuses when the log has ended or is about to. The caller holds the files, which a close needs as well.
-    pub(super) fn check_not_closing(&self) -> Result<()> {
-        self.commit.check()?;
-        if self.appender.lock().closing { Err(Error::Closed) } else { Ok(()) }
-    }
-
     fn check_target(&self, got: Offset) -> Result<()> {
         self.check_writable()?;
         let end = self.watermarks.log_end();
