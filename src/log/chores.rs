@@ -121,15 +121,4 @@ impl Shared {
             self.counters.failed(FailedChore { partition, chore, error: error.to_string(), at });
         }
     }
-
-    fn write_leader_epochs_now(&self) -> Result<()> {
-        let _sealing = self.sealing.lock();
-        self.commit.check()?;
-        self.write_leader_epochs()
-    }
-
-    pub(super) fn write_leader_epochs(&self) -> Result<()> {
-        let epochs = self.appender.lock().leader_epochs.clone();
-        self.replace_leader_epochs(&epochs)
-    }
 }

@@ -19,6 +19,7 @@ mod gathering;
 mod identity;
 mod known_producers;
 mod latencies;
+mod leader_epochs;
 mod metadata;
 mod metrics;
 mod options;
@@ -180,23 +181,39 @@ struct Appender {
     closing: bool,
 }
 
+impl Appender {
+    /// That of a log that was just opened: whatever it needs for an append is made by the first one.
+    fn new(
+        options: Arc<LogOptions>,
+        producers: ProducerTable,
+        leader_epochs: LeaderEpochs,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            options,
+            writer: None,
+            prepared: None,
+            producers,
+            leader_epoch: leader_epochs.latest().map_or(LeaderEpoch(0), |(epoch, _)| epoch),
+            leader_epochs,
+            epochs_untold: false,
+            verifications: Verifications::default(),
+            pace: Pace::default(),
+            behind_gap: false,
+            since_snapshot: 0,
+            filled: 0,
+            expired_at: now,
+            retained_at: now,
+            closing: false,
+        }
+    }
+}
+
 /// `sealing` and `rolling`.
 #[derive(Debug)]
 struct HeldFiles<'a> {
     _sealing: MutexGuard<'a, ()>,
     _rolling: MutexGuard<'a, ()>,
-}
-
-impl Appender {
-    /// The highest leader epoch in the log.
-    fn latest_epoch(&self) -> LeaderEpoch {
-        self.leader_epochs.latest().map_or(LeaderEpoch::UNKNOWN, |(epoch, _)| epoch)
-    }
-
-    /// What the next batch is stamped with at least: recovery takes none behind one of a higher leader epoch.
-    fn lowest_next_epoch(&self) -> LeaderEpoch {
-        self.leader_epoch.max(self.latest_epoch())
-    }
 }
 
 impl Shared {
@@ -267,26 +284,10 @@ impl Log {
             topic_id,
             report,
         } = recovered;
-        let leader_epoch = leader_epochs.latest().map_or(LeaderEpoch(0), |(epoch, _)| epoch);
         let transactions = UnstableTransactions::of(&producers);
         let options = Arc::new(options);
-        let appender = Appender {
-            options: Arc::clone(&options),
-            writer: None,
-            prepared: None,
-            producers,
-            leader_epochs,
-            epochs_untold: false,
-            behind_gap: false,
-            leader_epoch,
-            verifications: Verifications::default(),
-            pace: Pace::default(),
-            since_snapshot: 0,
-            filled: 0,
-            expired_at: environment.clock.recently(),
-            retained_at: environment.clock.recently(),
-            closing: false,
-        };
+        let now = environment.clock.recently();
+        let appender = Appender::new(Arc::clone(&options), producers, leader_epochs, now);
         let is_in_snapshot = report.snapshot == Some(log_end);
         let untouched = report.found_all_in_place() && recovery_point == log_end && is_in_snapshot;
         let watermarks = Watermarks::new(log_start, durable, log_end, options.durability);
@@ -403,103 +404,9 @@ impl Log {
         self.shared.watermarks.durable()
     }
 
-    /// Below this offset readers see everything: the durable offset under [`Durability::Synced`] (or what they saw before the
-    /// log came to be), the log end offset under [`Durability::Buffered`], or what [`set_high_watermark`](Self::set_high_watermark) said.
-    pub fn high_watermark(&self) -> Offset {
-        self.shared.watermarks.high_watermark()
-    }
-
-    /// The high watermark in the checkpoint that the log was opened with, within the log's bounds. `None` if there is none.
-    ///
-    /// It is never applied by itself. A host that replicates the log passes it to
-    /// [`set_high_watermark`](Self::set_high_watermark); it is written to the checkpoint again from then on, whenever the
-    /// recovery points are, and at a close.
-    ///
-    /// ```
-    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
-    ///
-    /// # let data = tempfile::tempdir().unwrap();
-    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
-    /// let log = dir.partition("orders", 0)?;
-    /// log.append(&BatchBuilder::new().record(b"k1", b"v").record(b"k2", b"v").build()?)?;
-    /// log.set_high_watermark(Offset(1));
-    /// dir.close()?;
-    ///
-    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
-    /// let log = dir.partition("orders", 0)?;
-    /// assert_eq!(log.high_watermark(), Offset(2));
-    /// assert_eq!(log.checkpointed_high_watermark(), Some(Offset(1)));
-    /// # Ok::<(), idemlog::Error>(())
-    /// ```
-    pub fn checkpointed_high_watermark(&self) -> Option<Offset> {
-        self.shared.watermarks.checkpointed_high_watermark()
-    }
-
-    /// Takes over the high watermark: from the first call on it is what the host says, as a host does that replicates
-    /// the log. Never above the log end offset at this moment.
-    pub fn set_high_watermark(&self, offset: Offset) {
-        let appender = self.shared.appender.lock();
-        // A truncation in between would leave it above the new end, and what is appended there would be seen at once.
-        self.shared.watermarks.set_high_watermark(offset);
-        drop(appender);
-        self.shared.notify_tail();
-    }
-
     /// Below this offset opening reads no batch twice: everything is durable, indexed and in a snapshot.
     pub fn recovery_point(&self) -> Offset {
         self.shared.recovery_point()
-    }
-
-    /// The leader epoch that appended batches are stamped with: the highest in the log at first, 0 in a new one.
-    pub fn leader_epoch(&self) -> LeaderEpoch {
-        self.shared.appender.lock().leader_epoch
-    }
-
-    /// Leads the partition in `epoch` from now on, as a new leader does before it takes or answers anything: appended batches
-    /// are stamped with it, and the epochs before it end at the log end offset, also while no batch is stored
-    /// ([`end_offset_for_epoch`](Self::end_offset_for_epoch)). A lower one than before is ignored.
-    ///
-    /// On the disk its first batch tells of it: after an opening who leads says it again.
-    pub fn set_leader_epoch(&self, epoch: LeaderEpoch) {
-        let mut appender = self.shared.appender.lock();
-        appender.leader_epoch = appender.leader_epoch.max(epoch);
-    }
-
-    /// Where each leader epoch began, oldest first.
-    pub fn leader_epochs(&self) -> Vec<(LeaderEpoch, Offset)> {
-        self.shared.appender.lock().leader_epochs.entries().to_vec()
-    }
-
-    /// Where the largest leader epoch that is not above `epoch` ends in this log, exclusive: what a leader answers a
-    /// follower that asks for the end of its own latest epoch, to find where the two logs part. The latest epoch ends at
-    /// the log end offset: that of the last batch, or the [`leader_epoch`](Self::leader_epoch) above it, which begins
-    /// there as long as it has no batch. `None` for one above it. Source: `OffsetsForLeaderEpoch`, KIP-101, KIP-279.
-    ///
-    /// ```
-    /// use idemlog::{BatchBuilder, LeaderEpoch, LogDir, LogDirOptions, Offset};
-    ///
-    /// # let data = tempfile::tempdir().unwrap();
-    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
-    /// let log = dir.partition("orders", 0)?;
-    /// for epoch in [1, 4] {
-    ///     log.set_leader_epoch(LeaderEpoch(epoch));
-    ///     log.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
-    /// }
-    /// assert_eq!(log.end_offset_for_epoch(LeaderEpoch(2)), Some((LeaderEpoch(1), Offset(1))));
-    /// assert_eq!(log.end_offset_for_epoch(LeaderEpoch(4)), Some((LeaderEpoch(4), Offset(2))));
-    ///
-    /// log.set_leader_epoch(LeaderEpoch(6)); // elected again, nothing stored since
-    /// assert_eq!(log.end_offset_for_epoch(LeaderEpoch(5)), Some((LeaderEpoch(4), Offset(2))));
-    /// # Ok::<(), idemlog::Error>(())
-    /// ```
-    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        let appender = self.shared.appender.lock();
-        appender.leader_epochs.end_offset_for(epoch, self.shared.watermarks.log_end(), appender.leader_epoch)
-    }
-
-    /// The leader epoch of the batch at `offset`, as far as the history goes back.
-    pub fn epoch_of_offset(&self, offset: Offset) -> Option<LeaderEpoch> {
-        self.shared.appender.lock().leader_epochs.epoch_for_offset(offset)
     }
 
     /// The log start offset for the checkpoint.
@@ -512,11 +419,6 @@ impl Log {
     pub(crate) fn checkpointed_recovery_point(&self, start: Offset) -> Offset {
         let point = self.shared.recovery_point();
         if point < start { Offset::ZERO } else { point }
-    }
-
-    /// The high watermark for the checkpoint, if it is to have one.
-    pub(crate) fn high_watermark_to_checkpoint(&self) -> Option<Offset> {
-        self.shared.watermarks.high_watermark_to_checkpoint()
     }
 
     /// The segments, oldest first.

@@ -153,18 +153,6 @@ impl Shared {
         truncated
     }
 
-    /// A new leader's epoch may begin where the log ends, with no batch of it.
-    fn forget_epochs_behind_the_end(&self) -> Result<()> {
-        let mut appender = self.appender.lock();
-        let mut epochs = appender.leader_epochs.clone();
-        epochs.truncate_from_end(self.watermarks.log_end());
-        if epochs != appender.leader_epochs {
-            self.replace_leader_epochs(&epochs)?;
-            appender.leader_epochs = epochs;
-        }
-        Ok(())
-    }
-
     /// The caller holds the files, and the log reaches beyond `target`.
     fn truncate_segments(&self, paused: &Paused<'_>, target: Offset) -> Result<()> {
         let remainder = self.remainder(target)?;
