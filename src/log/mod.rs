@@ -17,7 +17,6 @@ mod commit_model;
 mod ending;
 mod gathering;
 mod identity;
-mod known_producers;
 mod latencies;
 mod leader_epochs;
 mod metadata;
@@ -25,7 +24,7 @@ mod metrics;
 mod options;
 mod pace;
 mod pending;
-mod producer_states;
+mod producers;
 mod read;
 mod reader;
 mod recovery;
@@ -34,7 +33,6 @@ mod replicated;
 mod retention;
 mod rolling;
 mod sealing;
-mod snapshots;
 mod tail;
 mod timestamps;
 mod transactions;
@@ -57,7 +55,8 @@ pub(crate) use metadata::read as read_topic_id;
 pub use metrics::{FailedChore, LogMetrics};
 pub use options::{CorruptionPolicy, Durability, LogOptions};
 pub use pending::Pending;
-pub use producer_states::ProducerStates;
+pub use producers::ProducerStates;
+pub(crate) use producers::snapshots::{list as list_snapshots, read_file as read_snapshot};
 pub use read::Fetched;
 pub use reader::Reader;
 pub use recovery::{BelowStart, Cut, CutReason, RecoveryReport};
@@ -66,7 +65,6 @@ pub(crate) use recovery::{
     segment_length,
 };
 pub use replicated::Replicated;
-pub(crate) use snapshots::{list as list_snapshots, read_file as read_snapshot};
 pub use timestamps::OffsetAndTimestamp;
 pub use waiting::TailWait;
 
@@ -77,7 +75,7 @@ use crate::fs::name::{SegmentFile, TopicPartition};
 use crate::producer::{ProducerTable, Verifications};
 use crate::segment::{Segment, SegmentWriter};
 use crate::sync::{Mutex, MutexGuard};
-use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId};
+use crate::types::{LeaderEpoch, Offset, Timestamp, TopicId};
 use admission::Admission;
 use backlog::Backlog;
 use commit::{Commit, End};
@@ -424,30 +422,6 @@ impl Log {
     /// The segments, oldest first.
     pub(crate) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
         self.shared.segments.load_full()
-    }
-
-    /// The highest producer id below `end`, and below 2^62, that this partition has known, or knows if it has known higher ones.
-    pub(crate) fn highest_producer_id_below(&self, end: ProducerId) -> Option<ProducerId> {
-        let appender = self.shared.appender.lock();
-        let highest = appender.producers.highest_id()?;
-        if highest < end { Some(highest) } else { appender.producers.ids().filter(|&id| id < end).max() }
-    }
-
-    /// Forgets the producers that were idle for too long, and of those above the budget whom it may; a few at a time, with the
-    /// append lock free in between. Also happens on its own, every [`LogOptions::expiry_interval_ms`] at the most while there
-    /// are appends.
-    pub fn expire_producers(&self) {
-        self.shared.expire_producers();
-    }
-
-    /// Refuses `id` with an epoch below `epoch` from now on.
-    pub(crate) fn fence(&self, id: ProducerId, epoch: ProducerEpoch) {
-        self.shared.appender.lock().producers.raise_epoch(id, epoch);
-    }
-
-    /// The same for all that the directory refuses.
-    pub(crate) fn raise_fences(&self) {
-        self.shared.environment.fences.raise_in(&mut self.shared.appender.lock().producers);
     }
 
     /// Closes the log: everything durable, indexes and a snapshot written, so that the next opening has nothing to do.

@@ -1,6 +1,7 @@
 //! What truncation and retention share: files that leave the log while readers may still hold them.
 
-use super::{Shared, snapshots};
+use super::Shared;
+use super::producers::snapshots;
 use crate::error::{IoContext, Result};
 use crate::fs::name::SegmentFile;
 use crate::segment::Segment;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::snapshots;
+use super::producers::snapshots;
 use super::{AppendOptions, AppendOutcome, Appender, Log, Origin, Pending, Shared};
 use crate::batch::{BatchBuilder, ControlRecord};
 use crate::error::{BatchError, Error, Rejection, RejectionReason, Result};

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::commit::{End, Paused, cause};
-use super::snapshots::Snapshot;
+use super::producers::snapshots::Snapshot;
 use super::{Appender, Log, Shared};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Result};
@@ -346,12 +346,9 @@ impl Shared {
     }
 
     /// Goes on with what is left. Under the append lock.
-    fn install(&self, appender: &mut Appender, segments: Vec<Arc<Segment>>, mut producers: ProducerTable) {
-        producers.succeed(&appender.producers);
-        self.environment.fences.raise_in(&mut producers);
-        appender.producers = producers;
-        // Whoever no longer finds a marker that was cut finds its transaction open.
-        self.reset_transactions(&appender.producers);
+    fn install(&self, appender: &mut Appender, segments: Vec<Arc<Segment>>, producers: ProducerTable) {
+        // Before the segments: whoever no longer finds a marker that was cut finds its transaction open.
+        self.replace_producers(appender, producers);
         self.segments.store(Arc::new(segments));
         self.restart_pace(appender);
         self.backlog.raise(self.counters.appended_bytes.get(), self.counters.appended_batches.get());

@@ -10,7 +10,7 @@ use super::{Recovered, Recovery, load_snapshot, whole_file};
 use crate::epoch::LeaderEpochs;
 use crate::error::Result;
 use crate::fs::name::SegmentFile;
-use crate::log::snapshots::Snapshot;
+use crate::log::producers::snapshots::Snapshot;
 use crate::producer::ProducerTable;
 use crate::segment::{LogFile, Segment};
 use crate::types::Offset;

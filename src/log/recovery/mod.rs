@@ -27,7 +27,7 @@ pub(crate) use scan::is_unsupported;
 
 use super::metadata;
 use super::options::LogOptions;
-use super::snapshots::{self, Place, Snapshot};
+use super::producers::snapshots::{self, Place, Snapshot};
 use crate::environment::Environment;
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Result};

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Log, Shared};
 use crate::error::{Error, Result};
 use crate::fs::atomic;
 use crate::fs::name::SegmentFile;
+use crate::log::{Log, Shared};
 use crate::producer::snapshot;
 use crate::segment::{Segment, segment_at};
 use crate::types::Offset;
@@ -118,10 +118,7 @@ impl Shared {
         let (segments, now) = (self.segments.load_full(), self.now());
         let offset = begin_of_batch(&segments, got)?;
         let known = self.complete_snapshot(&segments, offset, now)?;
-        let mut producers = known.replay(&segments, offset, now)?.producers;
-        self.count_all_open();
-        let forgotten = self.forgotten(producers.ids_at_rest());
-        producers.retain(|id| !forgotten.contains(&id));
+        let producers = self.replay_known(known, &segments, offset, now)?.producers;
         Ok(ProducerStates { offset, bytes: snapshot::encode(&producers, None) })
     }
 
@@ -144,10 +141,7 @@ impl Shared {
         producers.evict_excess(usize::MAX, now);
         let encoded = snapshot::encode(&producers, None);
         atomic::replace_file(&*self.environment.disk, &path, &encoded)?;
-        self.reset_transactions(&producers);
-        producers.succeed(&appender.producers);
-        self.environment.fences.raise_in(&mut producers);
-        appender.producers = producers;
+        self.replace_producers(&mut appender, producers);
         Ok(())
     }
 }
