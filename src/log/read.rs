@@ -293,9 +293,12 @@ impl Shared {
         if start <= got { Ok(()) } else { self.check_range(got) }
     }
 
-    /// A cursor at the batch that holds `offset`, or the next one where it is in a gap. `None` at the end of the log.
+    /// A cursor at the batch that holds `offset`, or the next one where it is in a gap. `None` at the end of the log;
+    /// [`Error::OffsetOutOfRange`] where it was deleted.
     pub(super) fn cursor(&self, offset: Offset) -> Result<Option<BatchCursor>> {
         let segments = self.segments.load();
+        // Behind that look: the log start offset rises before a segment goes, and the first one left is not the next one then.
+        self.check_not_deleted(offset)?;
         for segment in segments_from(&segments, offset) {
             let mut cursor = self.cursor_in(&segments, segment, offset)?;
             // What a truncation left room for may come where there was no batch a moment ago.
@@ -400,5 +403,37 @@ impl Shared {
     /// Counts the segments that were opened beside the readers.
     pub(super) fn count_all_open(&self) {
         self.segments.load().iter().for_each(|segment| self.count_open(segment));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::error::Error;
+    use crate::fs::IoMode;
+    use crate::fs::sim::SimDisk;
+    use crate::{BatchBuilder, LogDir, LogDirOptions, Offset};
+
+    /// Retention came in between the look at the log start and the one at the segments: a read went on with the first batch that
+    /// was left, as if there had been nothing before it, and so did a reader.
+    #[test]
+    fn who_is_overtaken_by_retention_is_told_so_and_does_not_go_on_behind_it() {
+        let options = LogDirOptions::default().disk(Arc::new(SimDisk::new(IoMode::Mapped)));
+        let dir = LogDir::open("/data", options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        for _ in 0..3 {
+            log.append(&BatchBuilder::new().record("k", "v").build().unwrap()).unwrap();
+            log.roll().unwrap();
+        }
+        let (shared, generation) = (&log.shared, log.shared.commit.generation());
+        shared.check_range(Offset(1)).unwrap();
+        log.delete_records(Offset(2)).unwrap();
+        assert_eq!(log.apply_retention().unwrap(), 2);
+        let is_told =
+            |error| matches!(error, Error::OffsetOutOfRange { got: Offset(1), start: Offset(2), .. });
+        assert!(shared.batches(Offset(1), Offset(3), 1 << 20, generation).is_err_and(is_told));
+        assert!(shared.cursor(Offset(1)).is_err_and(is_told));
+        assert!(shared.cursor(Offset(2)).unwrap().is_some());
     }
 }

@@ -267,10 +267,7 @@ impl Reader {
     #[cold]
     fn find_next(&mut self) -> Result<()> {
         let (shared, next) = (&self.shared, self.next);
-        self.cursor = shared.in_present_log(next, || {
-            shared.check_not_deleted(next)?;
-            shared.cursor(next)
-        })?;
+        self.cursor = shared.in_present_log(next, || shared.cursor(next))?;
         Ok(())
     }
 }
