@@ -32,8 +32,9 @@ use crate::types::Offset;
 pub struct Fetched {
     /// The batches' bytes; empty at the end of the log. The first batch may begin below the offset asked for.
     pub bytes: Bytes,
-    /// Where to go on: the offset behind the last batch, or the one asked for where there is none. Below the high watermark (or
-    /// what else the read went up to) there is more, which did not fit, or lies in the next segment.
+    /// Where to go on: the offset behind the last batch. Where there is none, the one asked for; or what the read went up to, if a
+    /// [truncation](Log::truncate_to) inside of a batch has left no records before it. Below the high watermark (or what else the
+    /// read went up to) there is more, which did not fit, lies in the next segment, or is a batch that ends above it.
     pub next_offset: Offset,
     /// The log start offset at the time.
     pub log_start: Offset,
@@ -275,10 +276,18 @@ impl Shared {
                 return Ok((bytes, next_offset));
             }
         }
-        self.check_end(from, limit, generation)?;
-        // Who waits for more would be told at once to wait no longer, again and again.
+        Ok((Bytes::new(), self.end_at(from, limit, generation)?))
+    }
+
+    /// Where to go on who finds nothing in [`from`, `limit`): as long as it is below the limit, who waits for more would be told
+    /// at once to wait no longer, again and again. Fails where nothing can come, or something should be there.
+    pub(super) fn end_at(&self, from: Offset, limit: Offset, generation: u64) -> Result<Offset> {
+        let is_behind_all = self.watermarks.batch_end_at(limit) <= from;
+        if !is_behind_all {
+            self.check_end(from, limit, generation)?;
+        }
         self.commit.check()?;
-        Ok((Bytes::new(), from))
+        Ok(if is_behind_all { from.max(limit) } else { from })
     }
 
     /// Refuses an offset that the log does not reach to.
@@ -312,10 +321,7 @@ impl Shared {
     /// Whether readers may find nothing in [`from`, `limit`), with nothing truncated since `generation`: the log may have
     /// a hole there, or the limit lie inside of a batch. The base offset of a batch is not covered by its CRC, so one that
     /// lies elsewhere than it says is known only by its neighbours.
-    pub(super) fn check_end(&self, from: Offset, limit: Offset, generation: u64) -> Result<()> {
-        if self.watermarks.batch_end_at(limit) <= from {
-            return Ok(());
-        }
+    fn check_end(&self, from: Offset, limit: Offset, generation: u64) -> Result<()> {
         let next = self.cursor(from)?.map(|mut cursor| cursor.peek()).transpose()?.flatten();
         let log_end = self.watermarks.log_end();
         if next.is_some_and(|next| next.header.base_offset <= from && next.header.next_offset() <= log_end) {
