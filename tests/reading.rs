@@ -309,6 +309,39 @@ fn who_went_behind_a_gap_stays_there_when_the_log_is_truncated_into_it() {
     }
 }
 
+/// A log without transactions was searched for aborted ones to its end at each read: every later segment's index
+/// was opened, and where there is none, as in what Kafka wrote, its batches were read.
+#[test]
+fn a_read_of_committed_records_looks_for_aborted_transactions_only_where_there_are_transactions() {
+    for mode in MODES {
+        let disk = SimDisk::new(mode);
+        let options = options(mode).disk(Arc::new(disk.clone()));
+        let dir = LogDir::open("/data", options.clone()).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        for sequence in 0..60 {
+            log.append(&batch(1, 0, 3 * sequence, 3)).unwrap();
+        }
+        assert!(log.metrics().segments > 4);
+        dir.close().unwrap();
+        drop((dir, log));
+
+        let dir = LogDir::open("/data", options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let calls = |read: Read| {
+            let count = || Operation::ALL.map(|operation| disk.calls(operation));
+            let (before, fetched) = (count(), read(&log, Offset(0)).unwrap());
+            (std::array::from_fn::<_, 15, _>(|at| count()[at] - before[at]), fetched)
+        };
+        let [plain, committed]: [Read; 2] =
+            [|log, from| log.read(from, 300), |log, from| log.read_committed(from, 300)];
+        // Opens the segment.
+        calls(plain);
+        let ((expected, all), (calls, committed)) = (calls(plain), calls(committed));
+        assert!(committed.bytes == all.bytes && committed.aborted.is_empty());
+        assert_eq!(calls, expected, "{mode:?}");
+    }
+}
+
 /// A fetch that had no room left read a batch for each partition that it then dropped.
 #[test]
 fn a_read_of_no_bytes_tells_the_offsets_and_looks_at_no_batch() {

@@ -42,8 +42,11 @@ pub struct Fetched {
     pub high_watermark: Offset,
     /// The last stable offset at the time.
     pub last_stable: Offset,
-    /// Of [`Log::read_committed`]: the aborted transactions among the batches, whose data the consumer leaves out.
+    /// Of [`Log::read_committed`]: the aborted transactions among the batches, whose data the consumer leaves out. None where no
+    /// batch belongs to a transaction.
     pub aborted: Vec<AbortedTransaction>,
+    /// Whether any of the batches does.
+    is_transactional: bool,
 }
 
 impl Fetched {
@@ -128,7 +131,8 @@ impl Log {
         loop {
             let generation = shared.commit.generation();
             let mut fetched = shared.fetch(from, max_bytes, Bound::LastStableOffset)?;
-            if fetched.bytes.is_empty() {
+            if !fetched.is_transactional {
+                // Nothing to look for, all through the rest of the log.
                 return Ok(fetched);
             }
             let end = fetched.next_offset;
@@ -159,11 +163,26 @@ pub(super) fn misplaced(segment: &Segment, position: u64, got: Offset, expected:
     Error::corrupt(&segment.file().path(), position, CorruptionKind::BaseOffset { expected, got })
 }
 
-/// The bytes of the batches at the cursor that lie below `limit` and fit into `max_bytes`, the first in any case; and the
-/// offset behind them.
-fn take_batches(mut cursor: BatchCursor, limit: Offset, max_bytes: usize) -> Result<(Bytes, Offset)> {
+/// What a read takes.
+#[derive(Debug)]
+struct Taken {
+    bytes: Bytes,
+    /// Where to go on.
+    next_offset: Offset,
+    /// Whether any of it belongs to a transaction.
+    is_transactional: bool,
+}
+
+impl Taken {
+    fn nothing(next_offset: Offset) -> Self {
+        Self { bytes: Bytes::new(), next_offset, is_transactional: false }
+    }
+}
+
+/// The batches at the cursor that lie below `limit` and fit into `max_bytes`, the first in any case.
+fn take_batches(mut cursor: BatchCursor, limit: Offset, max_bytes: usize) -> Result<Taken> {
     let start = cursor.position();
-    let (mut end, mut next_offset) = (start, Offset(-1));
+    let (mut end, mut next_offset, mut is_transactional) = (start, Offset(-1), false);
     while let Some(batch) = cursor.peek()? {
         let behind = batch.end();
         let fits = behind - start <= max_bytes as u64 || end == start;
@@ -174,12 +193,13 @@ fn take_batches(mut cursor: BatchCursor, limit: Offset, max_bytes: usize) -> Res
             return Err(misplaced(cursor.segment(), batch.position, batch.header.base_offset, next_offset));
         }
         (end, next_offset) = (behind, batch.header.next_offset());
+        is_transactional |= batch.header.is_transactional();
         if end - start >= max_bytes as u64 {
             break;
         }
         cursor.skip(&batch);
     }
-    Ok((cursor.into_bytes(start, end)?, next_offset))
+    Ok(Taken { bytes: cursor.into_bytes(start, end)?, next_offset, is_transactional })
 }
 
 impl Shared {
@@ -253,30 +273,33 @@ impl Shared {
                 Bound::LogEnd => self.watermarks.readable_end(),
             };
             self.check_range(from)?;
-            let (bytes, next_offset) = match max_bytes {
-                0 => (Bytes::new(), from),
+            let Taken { bytes, next_offset, is_transactional } = match max_bytes {
+                0 => Taken::nothing(from),
                 _ => self.batches(from, limit, max_bytes, generation)?,
             };
-            Ok(Fetched { bytes, next_offset, log_start, high_watermark, last_stable, aborted: Vec::new() })
+            let aborted = Vec::new();
+            Ok(Fetched {
+                bytes,
+                next_offset,
+                log_start,
+                high_watermark,
+                last_stable,
+                aborted,
+                is_transactional,
+            })
         })
     }
 
-    /// The batches in [`from`, `limit`) that lie in one segment, and the offset behind them.
-    fn batches(
-        &self,
-        from: Offset,
-        limit: Offset,
-        max_bytes: usize,
-        generation: u64,
-    ) -> Result<(Bytes, Offset)> {
+    /// The batches in [`from`, `limit`) that lie in one segment.
+    fn batches(&self, from: Offset, limit: Offset, max_bytes: usize, generation: u64) -> Result<Taken> {
         let found = if from < limit { self.cursor(from)? } else { None };
         if let Some(cursor) = found {
-            let (bytes, next_offset) = take_batches(cursor, limit, max_bytes)?;
-            if !bytes.is_empty() {
-                return Ok((bytes, next_offset));
+            let taken = take_batches(cursor, limit, max_bytes)?;
+            if !taken.bytes.is_empty() {
+                return Ok(taken);
             }
         }
-        Ok((Bytes::new(), self.end_at(from, limit, generation)?))
+        Ok(Taken::nothing(self.end_at(from, limit, generation)?))
     }
 
     /// Where to go on who finds nothing in [`from`, `limit`): as long as it is below the limit, who waits for more would be told
