@@ -18,7 +18,7 @@ use super::commit::Ticket;
 use super::options::Durability;
 use super::{Appender, Log, Pending, Shared};
 use crate::batch::{Batch, BatchBytes};
-use crate::environment::Chore;
+use crate::environment::{Chore, Urgency};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, RejectionReason, Result};
 use crate::segment::{ALLOCATION_STEP_MIN, PlacedBatch, SegmentWriter, Stamps};
@@ -205,14 +205,14 @@ impl Shared {
         });
         if matches!(&placed, Err(Error::Rejected(refused)) if refused.reason == RejectionReason::ProducerBudget)
         {
-            self.let_time_pass();
+            self.let_time_pass(may_wait);
         }
         placed
     }
 
     /// Where nothing but refusals happens, nobody else would come to see that producers have become idle.
     #[cold]
-    fn let_time_pass(&self) {
+    fn let_time_pass(&self, may_wait: bool) {
         let mut appender = self.lock_appender();
         let now = self.now();
         appender.producers.observe(now);
@@ -221,9 +221,10 @@ impl Shared {
         drop(appender);
         if is_due {
             self.request(Chore::Expire);
-            if !self.environment.queue.has_workers() {
-                self.whole(|| self.do_chores());
-            }
+        }
+        // Also what one has asked for that may not wait.
+        if may_wait && self.chores.stand(Urgency::Slow) && !self.environment.queue.has_workers() {
+            self.whole(|| self.do_chores());
         }
     }
 
