@@ -179,7 +179,8 @@ mod tests {
             log.append(&batch).unwrap_err();
             dir.close().unwrap_err();
             let allocated = disk.calls(Operation::Allocate);
-            log.shared.allocate(1 << 20).unwrap();
+            let active = log.shared.segments.load_full()[0].clone();
+            log.shared.allocate_in(active.file(), 1 << 20).unwrap();
             // Nor in the segment that was prepared, whose name may be that of another's.
             log.shared.extend_prepared(1 << 20).unwrap_err();
             assert_eq!(disk.calls(Operation::Allocate), allocated, "{mode:?}");

@@ -36,12 +36,6 @@ impl Log {
 }
 
 impl Shared {
-    /// Gives the active segment blocks up to `end` at least.
-    pub(super) fn allocate(&self, end: u64) -> Result<()> {
-        let Some(segment) = self.segments.load().last().cloned() else { return Ok(()) };
-        self.allocate_in(segment.file(), end)
-    }
-
     /// Gives a file blocks up to `end` at least, and counts them.
     pub(super) fn allocate_in(&self, file: &LogFile, end: u64) -> Result<()> {
         self.environment.keep_reserve()?;
@@ -155,6 +149,8 @@ impl Shared {
         let is_first = segments.is_empty();
         segments.push(segment);
         self.segments.store(Arc::new(segments));
+        // What was missing in the segment before.
+        *self.needed.lock() = None;
         // Behind that: a worker that is at once at it would find nothing to seal.
         if !is_first {
             self.request(Chore::Seal);
