@@ -285,6 +285,40 @@ fn who_stands_in_front_of_a_gap_at_the_log_end_goes_on_and_waits_behind_it() {
     assert_eq!(log.read(Offset(5), 1 << 20).unwrap().next_offset, behind, "where the high watermark stays");
 }
 
+/// A follower asks for what comes behind its own log end, which a read of nothing does not move.
+#[test]
+fn who_waits_in_front_of_a_gap_at_the_log_end_is_told_of_what_comes_behind_it() {
+    let data = tempfile::tempdir().unwrap();
+    let (_dir, log) = common::truncated_inside_a_batch(data.path());
+    let is_there = |from| {
+        [
+            log.wait_for(from, Duration::ZERO),
+            log.wait_for_committed(from, Duration::ZERO),
+            log.wait_for_log_end(from, Duration::ZERO),
+        ]
+    };
+    assert_eq!(is_there(Offset(4)), [true; 3]);
+    for from in 5..=8 {
+        assert_eq!(is_there(Offset(from)), [false; 3], "{from}");
+    }
+    let (woken, mut readable) = (Arc::default(), pin!(log.readable_to_log_end(Offset(5))));
+    assert!(poll(readable.as_mut(), &woken).is_pending());
+    log.set_high_watermark(Offset(6));
+    log.set_high_watermark(Offset(8));
+    assert!(poll(readable.as_mut(), &woken).is_pending());
+    thread::scope(|scope| {
+        let wait = scope.spawn(|| log.wait_for_log_end(Offset(6), LONG));
+        thread::sleep(Duration::from_millis(20));
+        assert!(!wait.is_finished());
+        log.append(&plain("behind the gap")).unwrap();
+        assert!(wait.join().unwrap());
+    });
+    assert!(woken.0.load(Ordering::Relaxed) > 0 && poll(readable.as_mut(), &woken).is_ready());
+    assert_eq!(is_there(Offset(5)), [false, false, true]);
+    log.set_high_watermark(Offset(9));
+    assert_eq!(is_there(Offset(5)), [true; 3]);
+}
+
 /// As everybody who was above what a truncation took: it goes on where the log has come as far again.
 #[test]
 fn who_went_behind_a_gap_stays_there_when_the_log_is_truncated_into_it() {

@@ -194,7 +194,7 @@ impl Watermarks {
     }
 
     /// The end of the last batch that lies below `point`, which is that of a batch or a log end: what a recovery point
-    /// may be. Opening the log finds its end there, if nothing comes behind.
+    /// may be, and below which readers find all there is. Opening the log finds its end there, if nothing comes behind.
     pub(crate) fn batch_end_at(&self, point: Offset) -> Offset {
         let (last_batch_end, end) = *self.gap.lock();
         if last_batch_end < point && point <= end { last_batch_end } else { point }
