@@ -99,7 +99,8 @@ pub enum Error {
     Unsettled,
     /// A bound was reached and the caller asked not to wait.
     WouldBlock {
-        /// The option that sets the bound; or `room`, where the log must first make some for more batches.
+        /// The option that sets the bound, `max_unsynced_bytes` or `max_pending`; or `room`, where the log must first make some for
+        /// more batches.
         bound: &'static str,
     },
     /// An option has a value that cannot work.
@@ -128,7 +129,7 @@ pub enum Error {
         /// The number.
         got: i32,
     },
-    /// All 2^63-1 producer ids were given out.
+    /// No id is left in the directory's range, [`producer_ids`](crate::LogDirOptions::producer_ids).
     ProducerIdsExhausted,
     /// The directory knows as many producers with a name as it may, two million; those go on.
     ProducerNamesExhausted,
@@ -429,9 +430,13 @@ pub struct WindowBounds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectionReason {
-    /// The batch begins above the next sequence: one before it is missing.
+    /// The batch begins above the next sequence, or above the one with which the transaction begins that is being verified
+    /// ([`Log::begin_verification`](crate::Log::begin_verification)): one before it is missing. Or it is the first of an unknown
+    /// producer in an epoch that such a transaction begins
+    /// ([`TransactionVersion::V2`](crate::TransactionVersion)), and does not begin at 0.
     Gap,
-    /// The batch covers sequences that are stored, without being one of the stored batches.
+    /// The batch covers sequences that are stored, without being one of the stored batches; or, under
+    /// [`SequenceRule::Increasing`](crate::SequenceRule::Increasing), it runs past 2^31-1.
     Overlap,
     /// The batch is stored, or was skipped, but lies before the batches still remembered.
     OlderThanWindow,

@@ -402,7 +402,7 @@ impl Log {
         self.shared.watermarks.durable()
     }
 
-    /// Below this offset opening reads no batch twice: everything is durable, indexed and in a snapshot.
+    /// An opening after a crash reads from here on: everything below is durable, indexed and in a snapshot.
     pub fn recovery_point(&self) -> Offset {
         self.shared.recovery_point()
     }
@@ -425,13 +425,16 @@ impl Log {
     }
 
     /// Closes the log: everything durable, indexes and a snapshot written, so that the next opening has nothing to do.
-    /// Handles and readers get [`Error::Closed`](crate::Error::Closed) afterwards, for good, and so does who asks the directory for
-    /// the partition; slices stay. [`LogDir::reopen_partition`](crate::LogDir::reopen_partition) opens it again, as does the next
-    /// opening of the directory.
+    /// Handles and readers get [`Error::Closed`](crate::Error::Closed) afterwards, for good; slices stay. The directory goes on
+    /// answering with such a handle. [`LogDir::reopen_partition`](crate::LogDir::reopen_partition) opens the partition again, as
+    /// does the next opening of the directory. A call for a log that is closed answers as the first one did.
+    ///
+    /// A crash before it returns takes nothing that was durable: the next opening recovers.
     ///
     /// # Errors
     ///
-    /// The disk's. The log is closed all the same, and the next opening recovers what was not finished.
+    /// The disk's; [`Error::Poisoned`](crate::Error::Poisoned) for a log that is. The log is closed all the same, and the next
+    /// opening recovers what was not finished.
     pub fn close(&self) -> Result<()> {
         self.shared.close()
     }

@@ -87,9 +87,11 @@ pub struct LogOptions {
     pub verify_transactions: bool,
     /// Who counts as a duplicate, as unknown, as expired.
     pub producers: ProducerPolicy,
-    /// How many appended bytes may wait for a sync before `submit` waits. Default: 64 MiB.
+    /// How many bytes of batches may be not durable yet before the next append waits for a sync, 1 and up;
+    /// [`try_submit`](crate::Log::try_submit) is refused in place of waiting. A [`Durability::Buffered`] log has no such bound.
+    /// Default: 64 MiB.
     pub max_unsynced_bytes: u64,
-    /// How many appends may wait for a sync before `submit` waits. Default: 65,536.
+    /// The same in batches, 1 and up. Default: 65,536.
     pub max_pending: u64,
     /// The bytes of batches after which the producers are written to a snapshot and the recovery point moves on, which
     /// bounds what opening must read. Default: 256 MiB.

@@ -25,11 +25,16 @@ pub(super) struct Prepared {
 }
 
 impl Log {
-    /// Starts a new segment at the log end offset, unless the active one is empty.
+    /// Starts a new segment at the log end offset, unless the active one is empty, and seals the one before: syncs it, and writes
+    /// its indexes and a snapshot of the producers, behind which the [recovery point](Self::recovery_point) follows.
+    ///
+    /// A crash before it returns takes nothing that was durable; the new segment is there or not.
     ///
     /// # Errors
     ///
-    /// The disk's, when the new segment's file cannot be made; nothing is changed.
+    /// The disk's: where the new segment's file could not be made, nothing is changed; else the new segment is begun, appends go
+    /// on in it, and the one before is sealed later. But where a sync failed, in this call or before, the log is poisoned
+    /// ([`Error::Poisoned`]) and takes nothing more. [`Error::Closed`], [`Error::Gone`], [`Error::ReadOnly`].
     pub fn roll(&self) -> Result<()> {
         self.shared.change(|| self.shared.roll())
     }

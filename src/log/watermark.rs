@@ -235,7 +235,11 @@ impl Log {
     }
 
     /// Takes over the high watermark: from the first call on it is what the host says, as a host does that replicates
-    /// the log. Never above the log end offset at this moment.
+    /// the log. Taken within the log's bounds at this moment, from the log start offset to the log end offset; a lower one than
+    /// before is taken, too.
+    ///
+    /// It is written with the next checkpoint, and at a close: a crash leaves the one written last, which
+    /// [`checkpointed_high_watermark`](Self::checkpointed_high_watermark) hands out behind the next opening.
     pub fn set_high_watermark(&self, offset: Offset) {
         let appender = self.shared.appender.lock();
         // A truncation in between would leave it above the new end, and what is appended there would be seen at once.

@@ -16,7 +16,8 @@ use crate::log::Log;
 
 impl LogDir {
     /// Closes every partition, several at a time ([`recovery_threads`](crate::LogDirOptions::recovery_threads)), and marks the directory
-    /// clean if all of them closed well, so that the next opening reads next to nothing. Other handles get [`Error::Closed`](crate::Error::Closed) afterwards.
+    /// clean if all of them closed well, and none is among those that [`failed`](Self::failed), so that the next opening reads next to
+    /// nothing. Other handles get [`Error::Closed`](crate::Error::Closed) afterwards.
     ///
     /// # Errors
     ///

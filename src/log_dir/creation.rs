@@ -11,7 +11,11 @@ use crate::log::{CheckpointedState, Log};
 use crate::types::TopicId;
 
 impl LogDir {
-    /// The log of a partition, which is created if missing.
+    /// The log of a partition, which is created if missing, unless the directory is
+    /// [`read_only`](crate::LogDirOptions::read_only). A new one is durable when this returns; a crash before may leave it or not.
+    ///
+    /// Of a partition that was [closed](Log::close) or is poisoned it is the handle that says so:
+    /// [`reopen_partition`](Self::reopen_partition) opens it again.
     ///
     /// # Errors
     ///

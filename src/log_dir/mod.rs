@@ -80,7 +80,8 @@ impl LogDir {
         &self.inner.path
     }
 
-    /// The partitions that are open, in order.
+    /// The partitions that were opened or created, in order, also those closed or poisoned since. What did not open is in
+    /// [`failed`](Self::failed).
     pub fn partitions(&self) -> Vec<TopicPartition> {
         self.inner.partitions.read().keys().cloned().collect()
     }
@@ -118,7 +119,7 @@ impl LogDir {
         deleted.into_iter().sum()
     }
 
-    /// The sum of the counters of all partitions that are open. Those of one that is deleted, or opened again, leave the sum, which
+    /// The sum of the counters of all [`partitions`](Self::partitions). Those of one that is deleted, or opened again, leave the sum, which
     /// is then less than before: for rates over such a time take each partition's own. What did not open is in
     /// [`failed`](Self::failed).
     pub fn metrics(&self) -> LogMetrics {

@@ -66,8 +66,10 @@ pub struct LogDirOptions {
     /// The ids that [`LogDir::new_producer_id`](crate::LogDir::new_producer_id) gives out, the end exclusive. **Two directories of
     /// one cluster must have ranges that do not meet**, whether they are of one broker or of several: a partition that is copied
     /// to the other directory takes along what it knows of its producers, and would take the first batches of another client
-    /// with the id of one of them for duplicates, and not store them. A host may give a directory another range when it
-    /// has used up its own. Default: all there are, from 0 on, for a directory that shares partitions with none.
+    /// with the id of one of them for duplicates, and not store them. From 0 up, and not empty. A host may give a directory another
+    /// range when it has used up its own, above it: of one that ends below an id that was reserved before it is not known which of
+    /// its ids were given out, and the directory does not open ([`Error::InvalidOption`](crate::Error::InvalidOption)). Default: all
+    /// there are, from 0 on, for a directory that shares partitions with none.
     pub producer_ids: Range<ProducerId>,
     /// The file system. Default: the operating system's.
     pub disk: Arc<dyn Disk>,

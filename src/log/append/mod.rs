@@ -117,12 +117,31 @@ impl Log {
     /// the disk, and leaves chores to others. What is left is a copy into memory, or in [`IoMode::Write`](crate::IoMode) one write
     /// into the page cache; and a sync where a follower's batch comes behind a gap, as for `submit`.
     ///
+    /// ```
+    /// use idemlog::{AppendOptions, BatchBuilder, Error, LogDir, LogDirOptions};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// let (batches, options) = ([BatchBuilder::new().record(b"k", b"v").build()?], AppendOptions::default());
+    ///
+    /// let refused = log.try_submit(&batches, options).unwrap_err();
+    /// assert!(matches!(refused, Error::WouldBlock { bound: "room" })); // there is no segment yet
+    /// let first = log.submit(&batches, options)?; // on a thread that may block
+    /// let second = log.try_submit(&batches, options)?;
+    /// second.wait()?; // as for `submit`
+    /// assert!(first.is_durable());
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::WouldBlock`] where too much is not durable, or the log has to make room first: blocks, the next segment, or its
     /// first append since it was opened. Nothing is stored, and background threads are asked for what is missing: try again a
     /// little later, or `submit` on a thread that may block. Without background threads somebody must do that, or
-    /// [`sync`](Self::sync), before more is taken.
+    /// [`sync`](Self::sync), before more is taken. On a full disk it is `WouldBlock` each time: `submit` returns the disk's error,
+    /// and where background threads try to make the room, [`LogMetrics::last_failed_chore`](crate::LogMetrics) has it. Else as
+    /// `submit`.
     pub fn try_submit<B: BatchBytes>(&self, batches: &[Batch<B>], options: AppendOptions) -> Result<Pending> {
         self.submit_within(&lend(batches), options, false)
     }

@@ -102,8 +102,8 @@ impl Producer {
         })
     }
 
-    /// Stores the records that `batch` holds, under the next sequences of this producer, and waits until they are
-    /// durable. What `batch` says about a producer is replaced.
+    /// Stores the records that `batch` holds, under the next sequences of this producer, and waits until they are as durable
+    /// as the log's [`Durability`](crate::Durability) says. What `batch` says about a producer is replaced.
     ///
     /// # Errors
     ///
