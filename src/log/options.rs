@@ -61,15 +61,15 @@ pub struct LogOptions {
     pub segment_bytes: u32,
     /// The age in ms at which a segment is rolled, by the timestamps of its batches, 1 and up. Default: 7 days.
     pub segment_ms: i64,
-    /// The size in bytes at which an index is full, 24 and up. Default: 10 MiB.
+    /// The size in bytes at which an index is full, and its segment is rolled, 24 to 2 GiB - 1. Default: 10 MiB.
     pub segment_index_bytes: u32,
-    /// The bytes of batches between two index entries. Default: 4,096.
+    /// The bytes of batches between two index entries, 1 and up. Default: 4,096.
     pub index_interval_bytes: u32,
-    /// The largest batch taken from a client, in bytes. Default: 1 MiB + 12, as in Kafka.
+    /// The largest batch taken, but for replicated ones, in bytes, 61 to 2 GiB - 1. Default: 1 MiB + 12, as in Kafka.
     pub max_batch_bytes: u32,
     /// How closely a client's batch is looked at. Default: [`RecordCheck::Full`].
     pub record_check: RecordCheck,
-    /// What a client's batch may decompress to, in bytes. Default: [`DEFAULT_MAX_DECOMPRESSED`](crate::DEFAULT_MAX_DECOMPRESSED),
+    /// What a client's batch may decompress to, in bytes, 0 and up. Default: [`DEFAULT_MAX_DECOMPRESSED`](crate::DEFAULT_MAX_DECOMPRESSED),
     /// which a look-up by time allows for in any case.
     pub max_decompressed_bytes: usize,
     /// Whose timestamps batches have: their producers' (the default), or the log's own. The log's are written into each
@@ -94,12 +94,12 @@ pub struct LogOptions {
     /// The same in batches, 1 and up. Default: 65,536.
     pub max_pending: u64,
     /// The bytes of batches after which the producers are written to a snapshot and the recovery point moves on, which
-    /// bounds what opening must read. Default: 256 MiB.
+    /// bounds what opening must read, 1 and up. Default: 256 MiB.
     pub snapshot_interval_bytes: u64,
     /// How often, in ms, appends look for idle producers to forget, 1 and up. Default: 10 minutes.
     pub expiry_interval_ms: i64,
     /// The bytes that the log keeps at least: while it would still have as many without its oldest segment, that segment is
-    /// deleted. Default: `None`, all.
+    /// deleted, 0 and up. Default: `None`, all.
     pub retention_bytes: Option<u64>,
     /// The age in ms, by its largest timestamp, from which on a segment is deleted, 0 and up. Default: `None`, any age.
     pub retention_ms: Option<i64>,
