@@ -42,7 +42,8 @@ impl Log {
     /// opening it may have to read more, and a high watermark that the host set is lowered. Where something was, the log
     /// ends at `target` and is poisoned: opening it again recovers, and finds the log end there or above. Where the
     /// disk may say already that an emptied log begins at `target`, and does not let that be taken back, it is poisoned, too.
-    /// [`Error::Closed`] also when the [`LogDir`](crate::LogDir) has no handle any more.
+    /// [`Error::Closed`] also when the [`LogDir`](crate::LogDir) has no handle any more; [`Error::Poisoned`], [`Error::Gone`],
+    /// [`Error::ReadOnly`].
     ///
     /// ```
     /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};

@@ -19,6 +19,8 @@ impl LogDir {
     /// clean if all of them closed well, and none is among those that [`failed`](Self::failed), so that the next opening reads next to
     /// nothing. Other handles get [`Error::Closed`](crate::Error::Closed) afterwards.
     ///
+    /// A crash before it returns takes nothing that was durable: the next opening recovers, unless the directory is marked already.
+    ///
     /// # Errors
     ///
     /// The first partition's that did not close well; the directory is closed all the same, not marked clean, and the next

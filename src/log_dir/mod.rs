@@ -100,8 +100,27 @@ impl LogDir {
         if self.inner.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Works in the background until the directory is closed: prepares pages and segments, writes snapshots, and syncs
-    /// for futures. For hosts that bring their own threads; each call takes one.
+    /// Works in the background: prepares pages and segments, writes snapshots, and syncs for futures. For hosts that bring their
+    /// own threads; each call takes one, and blocks until the directory is [closed](Self::close) and what was asked for is done.
+    /// Where there are no other threads, awaiting a [`Pending`](crate::Pending) is [`Error::NoSyncer`] until one has come in here.
+    ///
+    /// The handle by which it is called keeps the directory open: only a close ends it, dropping all others does not.
+    ///
+    /// ```
+    /// use std::thread;
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let for_thread = dir.clone();
+    /// let background = thread::spawn(move || for_thread.run_background());
+    ///
+    /// let log = dir.partition("orders", 0)?;
+    /// log.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+    /// dir.close()?;
+    /// background.join().unwrap(); // the close has let it go
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
     pub fn run_background(&self) {
         self.inner.enlist().run();
     }
@@ -109,9 +128,13 @@ impl LogDir {
     /// Deletes the oldest segments of every partition, as far as its options want. Returns how many. Also happens on its
     /// own, every [`retention_interval_ms`](crate::LogOptions::retention_interval_ms) at the most while there are appends.
     ///
+    /// A crash in the middle leaves each partition as [`Log::apply_retention`](crate::Log::apply_retention) says.
+    ///
     /// # Errors
     ///
-    /// The first partition's that failed; the others were looked at all the same.
+    /// [`Error::Closed`] if the directory is; else that of the first partition that failed, as of
+    /// [`Log::apply_retention`](crate::Log::apply_retention), and one that is closed or poisoned fails, too. The others were looked
+    /// at all the same.
     pub fn apply_retention(&self) -> Result<usize> {
         self.check_open()?;
         let partitions: Vec<Log> = self.inner.partitions.read().values().cloned().collect();

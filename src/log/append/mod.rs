@@ -63,7 +63,8 @@ impl Log {
     /// [`Error::Io`] for a full disk: unchanged, and appends go on when there is room; where only the way to the sync
     /// failed (a file that cannot be opened or named), stored and not durable yet: sending it again tells.
     /// [`Error::Poisoned`] after a failed sync. [`Error::OffsetsExhausted`] at the last offset there is.
-    /// [`Error::InDoubt`], [`Error::Truncated`]: stored, but not known to be durable.
+    /// [`Error::InDoubt`], [`Error::Truncated`]: stored, but not known to be durable. [`Error::Closed`], [`Error::Gone`],
+    /// [`Error::ReadOnly`]; [`Error::Corrupt`] where the first append since the opening finds its segment damaged: unchanged.
     #[inline]
     pub fn append<B: BatchBytes>(&self, batch: &Batch<B>) -> Result<AppendOutcome> {
         self.append_lent(&batch.lend())
@@ -105,10 +106,15 @@ impl Log {
     /// chores when they are due: snapshots, indexes, retention. And a follower's batch behind a gap is synced at once if its
     /// segment has no name yet.
     ///
+    /// A crash of the process leaves the batches; one of the machine, before the `Pending` has resolved, a part of what was
+    /// appended since the last sync, from the front, each batch whole. Sending them again tells.
+    ///
     /// # Errors
     ///
     /// As [`append`](Self::append), but for what can happen while waiting; and [`Error::StaleLeaderEpoch`] for an
-    /// [`AppendOptions::leader_epoch`] that is over, with nothing stored and no duplicate answered.
+    /// [`AppendOptions::leader_epoch`] that is over, with nothing stored and no duplicate answered. Of replicated batches
+    /// ([`Origin::Replication`]) [`Error::UnexpectedOffset`] where one begins below the log end offset or the batch before it, and
+    /// [`Error::StaleLeaderEpoch`] where its leader epoch is lower; nothing is stored.
     pub fn submit<B: BatchBytes>(&self, batches: &[Batch<B>], options: AppendOptions) -> Result<Pending> {
         self.submit_within(&lend(batches), options, true)
     }

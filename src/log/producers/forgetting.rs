@@ -14,7 +14,8 @@ const LOOK_UPS: usize = 32;
 impl Log {
     /// Forgets the producers that were idle for too long, and of those above the budget whom it may; a few at a time, with the
     /// append lock free in between. Also happens on its own, every
-    /// [`LogOptions::expiry_interval_ms`](crate::LogOptions::expiry_interval_ms) at the most while there are appends.
+    /// [`LogOptions::expiry_interval_ms`](crate::LogOptions::expiry_interval_ms) at the most while there are appends. The disk has
+    /// it with the next snapshot: after a crash before that they are known again.
     pub fn expire_producers(&self) {
         self.shared.expire_producers();
     }

@@ -75,7 +75,8 @@ impl Log {
     }
 
     /// Takes over what another replica knew of its producers at the offset where this log begins. The log must be empty
-    /// ([`truncate_fully`](Self::truncate_fully) makes it so) and begin at that offset. Durable when it returns.
+    /// ([`truncate_fully`](Self::truncate_fully) makes it so) and begin at that offset. Durable when it returns; a crash before
+    /// leaves the producers of before, or those imported.
     ///
     /// ```
     /// use idemlog::{AppendOptions, BatchBuilder, LogDir, LogDirOptions, Origin, ProducerEpoch, Sequence};
@@ -98,9 +99,9 @@ impl Log {
     /// # Errors
     ///
     /// [`Error::NotEmpty`] if there is a segment, also if all of its records are deleted; [`Error::UnexpectedOffset`] if the
-    /// log begins elsewhere; [`Error::Corrupt`] for bytes that are no
-    /// snapshot. The log is as it was. The disk's: it goes on with the producers that it knew, but the next opening, and what is
-    /// written of producers until then, may know the imported ones. Import them again, or empty the log.
+    /// log begins elsewhere; [`Error::Corrupt`] for bytes that are no snapshot; [`Error::Poisoned`], [`Error::Closed`],
+    /// [`Error::Gone`], [`Error::ReadOnly`]. The log is as it was. The disk's: it goes on with the producers that it knew, but the
+    /// next opening, and what is written of producers until then, may know the imported ones. Import them again, or empty the log.
     pub fn import_producers(&self, states: &ProducerStates) -> Result<()> {
         self.shared.change(|| self.shared.import_producers(states))
     }
