@@ -88,7 +88,8 @@ pub enum Error {
     Truncated,
     /// The log was closed, deleted or poisoned while the append waited: it may be durable or not.
     InDoubt,
-    /// The log or its directory was closed by this process.
+    /// The log or its directory was closed by this process; or all handles of the [`LogDir`](crate::LogDir) are dropped, and the
+    /// call must write the directory's checkpoints.
     Closed,
     /// The partition was deleted.
     Gone,
@@ -112,7 +113,7 @@ pub enum Error {
         /// What came.
         got: String,
     },
-    /// The partition to create is there.
+    /// The partition to create is there, or the one to open again is open and takes appends.
     Exists {
         /// Its directory.
         path: PathBuf,
@@ -409,9 +410,10 @@ pub struct Rejection {
     pub last_sequence: Sequence,
     /// The producer's current epoch in this partition, if it is known.
     pub current_epoch: Option<ProducerEpoch>,
-    /// The sequence that would have been accepted.
+    /// The sequence at which the producer goes on here. `None` for one that is [`Fenced`](RejectionReason::Fenced), for a marker,
+    /// and where none is known.
     pub expected: Option<Sequence>,
-    /// The batches still recognised as duplicates.
+    /// The batches still recognised as duplicates. `None` if there are none.
     pub window: Option<WindowBounds>,
 }
 

@@ -87,7 +87,8 @@ pub struct LogMetrics {
     pub pinned_bytes: u64,
     /// Segments mapped.
     pub maps: u64,
-    /// Bytes of memory that indexes take, bounded by [`LogDirOptions::max_index_bytes`](crate::LogDirOptions::max_index_bytes).
+    /// Bytes of memory that indexes take. [`LogDirOptions::max_index_bytes`](crate::LogDirOptions::max_index_bytes) bounds those of
+    /// sealed segments, over all partitions.
     pub index_bytes: u64,
     /// Indexes that did not fit their log and were built again.
     pub indexes_rebuilt: u64,

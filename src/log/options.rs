@@ -22,7 +22,8 @@ pub enum Durability {
     /// The death of the process, of the machine, and the loss of power: acknowledged when the disk has it.
     #[default]
     Synced,
-    /// The death of the process: acknowledged when the operating system has it.
+    /// The death of the process: acknowledged when the operating system has it. That of the machine may take what was appended
+    /// since the last sync, from the end.
     Buffered,
 }
 
@@ -107,7 +108,7 @@ pub struct LogOptions {
     pub retention_interval_ms: i64,
     /// What to do with damage that no crash explains. Default: [`CorruptionPolicy::Refuse`].
     pub corruption: CorruptionPolicy,
-    /// How bytes reach the file. Default: `None`, by the kind of the file system.
+    /// How bytes reach the file. Default: `None`, by the kind of the file system ([`IoMode`]).
     pub io_mode: Option<IoMode>,
 }
 

@@ -61,7 +61,7 @@ impl Pending {
         &self.outcomes
     }
 
-    /// Whether it has resolved well, without waiting.
+    /// Whether it has resolved well, without waiting: of a [`Buffered`](Durability::Buffered) append it has from the beginning.
     pub fn is_durable(&self) -> bool {
         self.ticket.is_none_or(|ticket| {
             matches!(self.shared.commit.look(ticket, self.shared.watermarks.durable()), Some(Ok(())))

@@ -72,7 +72,7 @@ impl Log {
         self.shared.last_stable_offset()
     }
 
-    /// Where the oldest open transaction begins.
+    /// Where the oldest open transaction begins. `None` if none is open.
     pub fn first_undecided_offset(&self) -> Option<Offset> {
         self.shared.transactions.oldest().map(|(first, _)| first)
     }

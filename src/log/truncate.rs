@@ -63,7 +63,7 @@ impl Log {
         self.shared.change(|| self.shared.truncate_to(target))
     }
 
-    /// Empties the log and begins it at `new_start`, which may lie anywhere, also above the log end offset. Producers and
+    /// Empties the log and begins it at `new_start`, from 0 up, which may also lie above the log end offset. Producers and
     /// leader epochs are forgotten.
     ///
     /// A crash leaves the log empty at `new_start`, or some of what it held, up to some batch.

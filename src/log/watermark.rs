@@ -202,8 +202,9 @@ impl Watermarks {
 }
 
 impl Log {
-    /// Below this offset readers see everything: the durable offset under [`Durability::Synced`] (or what they saw before the
-    /// log came to be), the log end offset under [`Durability::Buffered`], or what [`set_high_watermark`](Self::set_high_watermark) said.
+    /// Below this offset readers see everything: the durable offset under [`Durability::Synced`] (or what they saw already when the
+    /// log came to be so), the log end offset under [`Durability::Buffered`], or what
+    /// [`set_high_watermark`](Self::set_high_watermark) said.
     pub fn high_watermark(&self) -> Offset {
         self.shared.watermarks.high_watermark()
     }

@@ -37,7 +37,8 @@ use producers::{NamedProducers, ProducerIds};
 /// thread.
 ///
 /// Dropping the last handle neither blocks nor marks the directory clean: the next opening recovers, as after a crash.
-/// [`close`](Self::close) leaves it nothing to do.
+/// [`close`](Self::close) leaves it nothing to do. A [`Log`] outlives the handles: it goes on, and keeps the directory locked, but
+/// background threads leave, and a call that must write the directory's checkpoints is [`Error::Closed`].
 ///
 /// ```
 /// use idemlog::{BatchBuilder, LogDir, LogDirOptions};

@@ -81,6 +81,24 @@ impl Log {
     /// The same for several batches, which are judged one after the other: duplicates are answered, new ones stored,
     /// and if one is refused, none is stored. Readers see all of them at once; a crash may leave a prefix.
     ///
+    /// ```
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset, ProducerEpoch, Sequence};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let (log, id) = (dir.partition("orders", 0)?, dir.new_producer_id()?);
+    /// let batch = |sequence| {
+    ///     BatchBuilder::new().producer(id, ProducerEpoch(0), Sequence(sequence)).record(b"k", b"v").build()
+    /// };
+    /// log.append(&batch(0)?)?;
+    /// let outcomes = log.append_all(&[batch(0)?, batch(1)?])?; // the first one comes again
+    /// assert!(outcomes[0].is_duplicate() && !outcomes[1].is_duplicate());
+    ///
+    /// assert!(log.append_all(&[batch(2)?, batch(9)?]).is_err()); // a gap: neither is stored
+    /// assert_eq!(log.log_end_offset(), Offset(2));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`append`](Self::append); all batches together may not be larger than a segment, nor take more than 2^31

@@ -17,7 +17,7 @@ use crate::types::{Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence};
 ///
 /// Made by [`LogDir::producer`](crate::LogDir::producer). A batch whose append failed stays with the producer until
 /// [`retry`](Self::retry) has stored it, or it is refused; until then the partition takes no other batch from it, since
-/// that would get the same sequence.
+/// that would get the same sequence. Any thread may call it; its appends to one partition wait for each other.
 ///
 /// ```
 /// use idemlog::{BatchBuilder, LogDir, LogDirOptions};
