@@ -178,7 +178,7 @@ pub struct Inspection {
     pub last_stable: Offset,
     /// Where the oldest open transaction begins.
     pub first_undecided: Option<Offset>,
-    /// Below this offset opening reads no batch twice.
+    /// An opening after a crash reads from here on: everything below is durable, indexed and in a snapshot.
     pub recovery_point: Offset,
     /// The segments, oldest first.
     pub segments: Vec<SegmentState>,

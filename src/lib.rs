@@ -34,8 +34,25 @@
 //! # Ok::<(), idemlog::Error>(())
 //! ```
 //!
-//! Read on in [`manual`]: the format, idempotence, durability, reading, what survives what, recovery, transactions, replication
-//! and operations.
+//! # Where to begin
+//!
+//! * [`LogDir`] is a directory of partitions that one process has open, [`Log`] one partition: append, read, wait for more, delete.
+//! * [`BatchBuilder`] makes a batch out of records; [`Batches`] finds those of a client in its bytes.
+//! * [`LogDir::producer`] is for a program that is its own client: it numbers the batches and sends them again.
+//! * [`LogDirOptions`], [`LogOptions`] and [`ProducerPolicy`] are all options, each with its range and default.
+//! * [`Error::code`] is what to answer a client of Kafka's protocol with.
+//! * [`manual`] has the chapters behind all that: the format, idempotence, durability, reading, what survives what, recovery,
+//!   transactions, replication and operations; and what each word means.
+//!
+//! # What it runs on
+//!
+//! Linux first; other Unix without memory maps; not Windows. Calls block, unless they say otherwise; what can be awaited needs no
+//! particular runtime. No thread is started in the background that the host did not ask for
+//! ([`LogDirOptions::background_threads`]).
+//!
+//! The codecs `gzip`, `snappy`, `lz4` and `zstd` are cargo features, all on by default: without one, a batch that is compressed so
+//! is refused where its records must be read. `tracing` tells the host's subscriber of openings, rolls and failures; `cli` is for
+//! the command-line tool `idemlog`.
 
 #[cfg(windows)]
 compile_error!(

@@ -15,10 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use common::{MODES, batch, open, options, small, stored};
+use common::{MODES, TestClock, batch, open, options, small, stored};
 use gate::GatedDisk;
 use idemlog::sim::{Fault, Operation, SimDisk};
-use idemlog::{AppendOptions, Durability, Error, IoMode, Log, LogDir, Offset};
+use idemlog::{
+    AppendOptions, Durability, Error, IoMode, Log, LogDir, Offset, Pending, ProducerPolicy, RejectionReason,
+};
 
 fn become_as_durable_as(log: &Log, durability: Durability) {
     log.set_options((*log.options()).clone().durability(durability)).unwrap();
@@ -271,6 +273,34 @@ fn try_submit_leaves_the_disk_to_others() {
         }
         assert_eq!(log.log_end_offset(), Offset(200));
         assert!((2..100).contains(&refusals), "{refusals}");
+    }
+}
+
+/// At a partition's budget of producers it forgot idle ones in the middle of the call, and wrote what else was due: snapshots,
+/// indexes, with their syncs.
+#[test]
+fn try_submit_leaves_the_disk_to_others_also_where_it_is_refused() {
+    for mode in MODES {
+        let (disk, clock) = (SimDisk::new(mode), TestClock::at(1_000_000_000));
+        let producers = ProducerPolicy::default().budget(2).eviction_min_idle_ms(i64::MAX).expiry_ms(1_000);
+        let logs = small(mode).snapshot_interval_bytes(300).producers(producers);
+        let options = options(mode).log(logs).disk(Arc::new(disk.clone())).clock(clock.clone());
+        let dir = LogDir::open("/data", options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        log.append(&batch(1, 0, 0, 1)).unwrap();
+        // Asks for a snapshot.
+        drop(log.try_submit(&[batch(2, 0, 0, 3)], AppendOptions::default()).unwrap());
+        let is_refused = |outcome: Result<Pending, Error>| matches!(outcome, Err(Error::Rejected(refused)) if refused.reason == RejectionReason::ProducerBudget);
+        clock.advance(3_600_000);
+        let calls = || Operation::ALL.map(|operation| disk.calls(operation));
+        let before = calls();
+        for _ in 0..3 {
+            assert!(is_refused(log.try_submit(&[batch(9, 0, 0, 1)], AppendOptions::default())), "{mode:?}");
+        }
+        assert_eq!(calls(), before, "{mode:?}");
+        assert!(is_refused(log.submit(&[batch(9, 0, 0, 1)], AppendOptions::default())), "{mode:?}");
+        assert_ne!(calls(), before, "who may wait does what was asked for");
+        drop(log.try_submit(&[batch(9, 0, 0, 1)], AppendOptions::default()).unwrap());
     }
 }
 

@@ -71,6 +71,23 @@ fn a_snapshot_that_cannot_be_written_by_a_background_thread_is_counted() {
     }
 }
 
+/// It was called a checkpoint, which is a file of offsets: whoever looked for what was wrong looked at those.
+#[test]
+fn a_snapshot_that_fails_in_the_middle_of_a_segment_is_called_one() {
+    for mode in MODES {
+        let disk = SimDisk::new(mode);
+        let log = small(mode).snapshot_interval_bytes(100);
+        let dir =
+            LogDir::open("/data", LogDirOptions::default().log(log).disk(Arc::new(disk.clone()))).unwrap();
+        let log = dir.partition("orders", 0).unwrap();
+        disk.inject(Fault::nth(Operation::Rename, 1).forever().errno(Fault::ENOSPC).on(".snapshot/"));
+        append(&log, &"x".repeat(100));
+        let failed = log.metrics().last_failed_chore.unwrap();
+        assert_eq!(failed.chore, "snapshot");
+        assert!(failed.error.starts_with("rename /data/orders-0/"), "{}", failed.error);
+    }
+}
+
 /// `LogDir::failed` tells of partitions that did not open; of one that takes nothing any more nothing told but its appends.
 #[test]
 fn a_poisoned_log_says_so_and_why_and_its_directory_how_many_there_are() {

@@ -20,7 +20,7 @@ use common::{MODES, batch, open, options, plain, small, stored};
 use idemlog::sim::{Fault, Oldest, Operation, SimDisk};
 use idemlog::{
     AppendOptions, BatchBuilder, Compression, Durability, Error, Fetched, IoMode, LeaderEpoch, Log, LogDir,
-    Offset, Origin, RecordBuilder, RecordCheck, Result, Timestamp, TimestampType, UncheckedBatch,
+    Offset, Origin, Reader, RecordBuilder, RecordCheck, Result, Timestamp, TimestampType, UncheckedBatch,
 };
 
 /// Longer than anything takes that does not hang.
@@ -250,6 +250,129 @@ fn a_read_says_where_to_go_on() {
         }
         assert_eq!(log.read(Offset(169), 1 << 20).unwrap().next_offset, Offset(169));
         assert_eq!(log.read(Offset(175), 1 << 20).unwrap().next_offset, Offset(175));
+    }
+}
+
+/// A truncation inside of a batch leaves the last one ending in front of the log end, and no records between them. Who stood there
+/// was sent back to where it stood, and told by every wait that there was something to read: it went round and round.
+#[test]
+fn who_stands_in_front_of_a_gap_at_the_log_end_goes_on_and_waits_behind_it() {
+    let data = tempfile::tempdir().unwrap();
+    let (_dir, log) = common::truncated_inside_a_batch(data.path());
+    assert_eq!((log.log_end_offset(), log.high_watermark()), (Offset(8), Offset(8)));
+    let reads = [READS[0], READS[1], |log, from| log.read_to_log_end(from, 1 << 20)];
+    for from in 5..=8 {
+        for read in reads {
+            let fetched = read(&log, Offset(from)).unwrap();
+            assert!(fetched.bytes.is_empty() && fetched.next_offset == Offset(8), "{from}: {fetched:?}");
+        }
+        let reader = log.reader(Offset(from)).unwrap();
+        for mut reader in [reader.clone(), reader.clone().to_log_end(), reader.committed()] {
+            assert!(reader.next().is_none() && reader.position() == Offset(8), "{from}: {reader:?}");
+            assert!(!log.wait_for(reader.position(), Duration::ZERO));
+        }
+    }
+    log.set_high_watermark(Offset(6));
+    assert_eq!(log.read(Offset(5), 1 << 20).unwrap().next_offset, Offset(6), "no further than it may see");
+    assert_eq!(log.read(Offset(7), 1 << 20).unwrap().next_offset, Offset(7));
+    log.set_high_watermark(Offset(8));
+
+    let behind = log.append(&plain("behind the gap")).unwrap().base_offset();
+    for from in [5, 6, 8] {
+        let fetched = log.read_to_log_end(Offset(from), 1 << 20).unwrap();
+        assert_eq!((fetched.batches().count(), fetched.next_offset), (1, behind + 1), "{from}");
+    }
+    assert_eq!(log.read(Offset(5), 1 << 20).unwrap().next_offset, behind, "where the high watermark stays");
+}
+
+/// A follower asks for what comes behind its own log end, which a read of nothing does not move.
+#[test]
+fn who_waits_in_front_of_a_gap_at_the_log_end_is_told_of_what_comes_behind_it() {
+    let data = tempfile::tempdir().unwrap();
+    let (_dir, log) = common::truncated_inside_a_batch(data.path());
+    let is_there = |from| {
+        [
+            log.wait_for(from, Duration::ZERO),
+            log.wait_for_committed(from, Duration::ZERO),
+            log.wait_for_log_end(from, Duration::ZERO),
+        ]
+    };
+    assert_eq!(is_there(Offset(4)), [true; 3]);
+    for from in 5..=8 {
+        assert_eq!(is_there(Offset(from)), [false; 3], "{from}");
+    }
+    let (woken, mut readable) = (Arc::default(), pin!(log.readable_to_log_end(Offset(5))));
+    assert!(poll(readable.as_mut(), &woken).is_pending());
+    log.set_high_watermark(Offset(6));
+    log.set_high_watermark(Offset(8));
+    assert!(poll(readable.as_mut(), &woken).is_pending());
+    thread::scope(|scope| {
+        let wait = scope.spawn(|| log.wait_for_log_end(Offset(6), LONG));
+        thread::sleep(Duration::from_millis(20));
+        assert!(!wait.is_finished());
+        log.append(&plain("behind the gap")).unwrap();
+        assert!(wait.join().unwrap());
+    });
+    assert!(woken.0.load(Ordering::Relaxed) > 0 && poll(readable.as_mut(), &woken).is_ready());
+    assert_eq!(is_there(Offset(5)), [false, false, true]);
+    log.set_high_watermark(Offset(9));
+    assert_eq!(is_there(Offset(5)), [true; 3]);
+}
+
+/// As everybody who was above what a truncation took: it goes on where the log has come as far again.
+#[test]
+fn who_went_behind_a_gap_stays_there_when_the_log_is_truncated_into_it() {
+    for held in [false, true] {
+        let data = tempfile::tempdir().unwrap();
+        let (_dir, log) = common::truncated_inside_a_batch(data.path());
+        let mut readers = [Offset(0), Offset(5)].map(|from| log.reader(from).unwrap());
+        let batches: Vec<_> = readers.iter_mut().flat_map(Iterator::by_ref).map(Result::unwrap).collect();
+        assert_eq!(batches.len(), 1);
+        let batches = held.then_some(batches);
+        assert!(log.truncate_to(Offset(6)).unwrap());
+        assert_eq!(log.read(Offset(5), 1 << 20).unwrap().next_offset, Offset(6));
+        for offset in 6..=8 {
+            assert!(readers.iter_mut().all(|reader| reader.next().is_none()), "{offset}");
+            assert_eq!(log.append(&plain("in the gap")).unwrap().base_offset(), Offset(offset));
+        }
+        for reader in &mut readers {
+            let next = reader.next().unwrap().unwrap();
+            assert_eq!((next.header().base_offset, Reader::position(reader)), (Offset(8), Offset(9)));
+        }
+        drop(batches);
+    }
+}
+
+/// A log without transactions was searched for aborted ones to its end at each read: every later segment's index
+/// was opened, and where there is none, as in what Kafka wrote, its batches were read.
+#[test]
+fn a_read_of_committed_records_looks_for_aborted_transactions_only_where_there_are_transactions() {
+    for mode in MODES {
+        let disk = SimDisk::new(mode);
+        let options = options(mode).disk(Arc::new(disk.clone()));
+        let dir = LogDir::open("/data", options.clone()).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        for sequence in 0..60 {
+            log.append(&batch(1, 0, 3 * sequence, 3)).unwrap();
+        }
+        assert!(log.metrics().segments > 4);
+        dir.close().unwrap();
+        drop((dir, log));
+
+        let dir = LogDir::open("/data", options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let calls = |read: Read| {
+            let count = || Operation::ALL.map(|operation| disk.calls(operation));
+            let (before, fetched) = (count(), read(&log, Offset(0)).unwrap());
+            (std::array::from_fn::<_, 15, _>(|at| count()[at] - before[at]), fetched)
+        };
+        let [plain, committed]: [Read; 2] =
+            [|log, from| log.read(from, 300), |log, from| log.read_committed(from, 300)];
+        // Opens the segment.
+        calls(plain);
+        let ((expected, all), (calls, committed)) = (calls(plain), calls(committed));
+        assert!(committed.bytes == all.bytes && committed.aborted.is_empty());
+        assert_eq!(calls, expected, "{mode:?}");
     }
 }
 

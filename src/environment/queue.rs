@@ -8,6 +8,9 @@ use std::sync::Weak;
 use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use crate::sync::{Condvar, Mutex};
 
+/// How many quick chores a worker that is alone does before one that is slow.
+const QUICK_IN_A_ROW: u32 = 64;
+
 /// Who has chores.
 pub(crate) trait Worked: Debug + Send + Sync {
     /// Does everything of this kind that was asked for so far. If it panics, the panic goes no further than to the worker.
@@ -23,7 +26,8 @@ pub(crate) enum Urgency {
     Slow,
 }
 
-/// Partitions that have chores, in the order in which they asked.
+/// Partitions that have chores, in the order in which they asked, the quick ones first as long as slow ones come as well: a
+/// synced log with a busy appender always has a quick one, and what is never sealed and never deleted fills the disk.
 ///
 /// Where there are two workers or more, one of them is always free of slow chores: a fast appender would come to pages
 /// that nobody has populated while all of them write snapshots.
@@ -41,20 +45,27 @@ struct State {
     slow: VecDeque<Weak<dyn Worked>>,
     /// How many workers are at slow chores.
     slow_workers: usize,
+    /// How many quick ones were taken since the last slow one.
+    quick_in_a_row: u32,
     closed: bool,
 }
 
 impl State {
+    /// Of two workers or more, one is at slow chores as long as there are any; one that is alone is from time to time.
     fn pop(&mut self, workers: usize) -> Option<(Weak<dyn Worked>, Urgency)> {
-        if let Some(partition) = self.quick.pop_front() {
-            return Some((partition, Urgency::Quick));
+        let may_be_slow = self.slow_workers + 1 < workers.max(2);
+        let is_slow_due = self.slow_workers == 0 && (workers > 1 || self.quick_in_a_row >= QUICK_IN_A_ROW);
+        if may_be_slow
+            && (is_slow_due || self.quick.is_empty())
+            && let Some(partition) = self.slow.pop_front()
+        {
+            self.slow_workers += 1;
+            self.quick_in_a_row = 0;
+            return Some((partition, Urgency::Slow));
         }
-        if self.slow_workers + 1 >= workers.max(2) {
-            return None;
-        }
-        let partition = self.slow.pop_front()?;
-        self.slow_workers += 1;
-        Some((partition, Urgency::Slow))
+        let partition = self.quick.pop_front()?;
+        self.quick_in_a_row = self.quick_in_a_row.saturating_add(1);
+        Some((partition, Urgency::Quick))
     }
 }
 
@@ -159,7 +170,7 @@ pub(crate) enum Chore {
     /// Names, indexes and a snapshot for what was rolled.
     Seal = 8,
     /// A snapshot and a recovery point in the middle of a segment.
-    Checkpoint = 16,
+    Snapshot = 16,
     /// Idle producers forgotten.
     Expire = 32,
     /// Old segments deleted.
@@ -223,6 +234,7 @@ impl Requested {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::thread;
     use std::time::Duration;
@@ -293,5 +305,71 @@ mod tests {
         queue.close();
         queue.run();
         assert_eq!(seen.try_iter().collect::<Vec<_>>(), [Urgency::Quick, Urgency::Slow, Urgency::Slow]);
+    }
+    /// Has more quick chores whenever one is done, as a synced log with a busy appender.
+    #[derive(Debug)]
+    struct Busy {
+        queue: Arc<Queue>,
+        itself: Weak<Self>,
+        slow: Sender<()>,
+        is_over: AtomicBool,
+    }
+
+    impl Worked for Busy {
+        fn work(&self, urgency: Urgency) {
+            match urgency {
+                Urgency::Slow => self.slow.send(()).unwrap(),
+                Urgency::Quick if self.is_over.load(Ordering::Relaxed) => {}
+                Urgency::Quick => self.queue.push(self.itself.clone(), Urgency::Quick),
+            }
+        }
+    }
+
+    /// With more busy partitions than workers there was always something quick to do: nothing was sealed, no recovery point
+    /// moved and no old segment went, until the disk was full.
+    #[test]
+    fn slow_chores_come_where_quick_ones_never_end() {
+        for workers in [1, 2, 3] {
+            let (queue, (slow, came)) = (Arc::new(Queue::default()), channel());
+            let busy: Vec<_> = (0..2 * workers)
+                .map(|_| {
+                    Arc::new_cyclic(|itself| Busy {
+                        queue: Arc::clone(&queue),
+                        itself: Weak::clone(itself),
+                        slow: slow.clone(),
+                        is_over: AtomicBool::new(false),
+                    })
+                })
+                .collect();
+            (0..workers).for_each(|_| queue.enlist());
+            let push = |urgency| busy.iter().for_each(|one| queue.push(one.itself.clone(), urgency));
+            push(Urgency::Quick);
+            let came = thread::scope(|scope| {
+                (0..workers).for_each(|_| drop(scope.spawn(|| queue.run())));
+                push(Urgency::Slow);
+                let came = busy.iter().filter(|_| came.recv_timeout(SOON).is_ok()).count();
+                busy.iter().for_each(|one| one.is_over.store(true, Ordering::Relaxed));
+                queue.close();
+                came
+            });
+            assert_eq!(came, busy.len(), "{workers} workers");
+        }
+    }
+
+    /// Who waits for quick ones would notice a slow one in between.
+    #[test]
+    fn a_worker_that_is_alone_does_many_quick_chores_before_a_slow_one() {
+        let mut state = State::default();
+        let nobody = || Weak::<Partition>::new() as Weak<dyn Worked>;
+        (0..100).for_each(|_| state.quick.push_back(nobody()));
+        (0..2).for_each(|_| state.slow.push_back(nobody()));
+        let order: Vec<_> = std::iter::from_fn(|| {
+            let (_, urgency) = state.pop(1)?;
+            state.slow_workers = 0;
+            Some(urgency)
+        })
+        .collect();
+        let slow: Vec<_> = (0..order.len()).filter(|&at| order[at] == Urgency::Slow).collect();
+        assert_eq!(slow, [64, 101]);
     }
 }

@@ -93,7 +93,8 @@ pub enum Error {
     Truncated,
     /// The log was closed, deleted or poisoned while the append waited: it may be durable or not.
     InDoubt,
-    /// The log or its directory was closed by this process.
+    /// The log or its directory was closed by this process; or all handles of the [`LogDir`](crate::LogDir) are dropped, and the
+    /// call must write the directory's checkpoints.
     Closed,
     /// The directory is being closed by a call that waits for the thread on which it is to be closed again, as by a waker.
     Closing,
@@ -106,7 +107,8 @@ pub enum Error {
     Unsettled,
     /// A bound was reached and the caller asked not to wait.
     WouldBlock {
-        /// The option that sets the bound; or `room`, where the log must first make some for more batches.
+        /// The option that sets the bound, `max_unsynced_bytes` or `max_pending`; or `room`, where the log must first make some for
+        /// more batches.
         bound: &'static str,
     },
     /// An option has a value that cannot work.
@@ -118,7 +120,7 @@ pub enum Error {
         /// What came.
         got: String,
     },
-    /// The partition to create is there.
+    /// The partition to create is there, or the one to open again is open and takes appends.
     Exists {
         /// Its directory.
         path: PathBuf,
@@ -135,7 +137,7 @@ pub enum Error {
         /// The number.
         got: i32,
     },
-    /// All 2^63-1 producer ids were given out.
+    /// No id is left in the directory's range, [`producer_ids`](crate::LogDirOptions::producer_ids).
     ProducerIdsExhausted,
     /// The directory knows as many producers with a name as it may, two million; those go on.
     ProducerNamesExhausted,
@@ -422,9 +424,10 @@ pub struct Rejection {
     pub last_sequence: Sequence,
     /// The producer's current epoch in this partition, if it is known.
     pub current_epoch: Option<ProducerEpoch>,
-    /// The sequence that would have been accepted.
+    /// The sequence at which the producer goes on here. `None` for one that is [`Fenced`](RejectionReason::Fenced), for a marker,
+    /// and where none is known.
     pub expected: Option<Sequence>,
-    /// The batches still recognised as duplicates.
+    /// The batches still recognised as duplicates. `None` if there are none.
     pub window: Option<WindowBounds>,
 }
 
@@ -443,9 +446,13 @@ pub struct WindowBounds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectionReason {
-    /// The batch begins above the next sequence: one before it is missing.
+    /// The batch begins above the next sequence, or above the one with which the transaction begins that is being verified
+    /// ([`Log::begin_verification`](crate::Log::begin_verification)): one before it is missing. Or it is the first of an unknown
+    /// producer in an epoch that such a transaction begins
+    /// ([`TransactionVersion::V2`](crate::TransactionVersion)), and does not begin at 0.
     Gap,
-    /// The batch covers sequences that are stored, without being one of the stored batches.
+    /// The batch covers sequences that are stored, without being one of the stored batches; or, under
+    /// [`SequenceRule::Increasing`](crate::SequenceRule::Increasing), it runs past 2^31-1.
     Overlap,
     /// The batch is stored, or was skipped, but lies before the batches still remembered.
     OlderThanWindow,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::map::{Map, MapWriter};
 
-/// How a segment's bytes reach its file.
+/// How a segment's bytes reach its file. Unless [`LogOptions::io_mode`](crate::LogOptions::io_mode) says it, on Linux
+/// `Mapped` on ext4, xfs and tmpfs; `Write` everywhere else.
 ///
 /// ```
 /// use idemlog::IoMode;

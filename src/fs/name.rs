@@ -211,6 +211,10 @@ pub struct TopicPartition {
 impl TopicPartition {
     /// Names a partition. The rules for a topic are Kafka's: 1 to 249 ASCII letters, digits, '.', '_' and '-', and
     /// neither "." nor "..". A partition is 0 or higher.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidTopic`], [`Error::InvalidPartition`].
     pub fn new(topic: impl Into<String>, partition: i32) -> Result<Self> {
         let topic = topic.into();
         if let Some(expected) = broken_rule(&topic) {

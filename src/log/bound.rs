@@ -33,8 +33,11 @@ impl Shared {
         }
     }
 
+    /// Whether there is what somebody waits for. In the gap that a truncation inside of a batch has left in front of a bound there
+    /// is nothing: who asks from before it, as a follower does by its own log end, waits for what comes behind.
     pub(super) fn has(&self, wanted: Wanted) -> bool {
-        self.bound(wanted.bound) > wanted.offset
+        let reached = self.bound(wanted.bound);
+        reached > wanted.offset && self.watermarks.batch_end_at(reached) > wanted.offset
     }
 
     /// Wakes those who wait for what a bound has reached by now. Called by who has moved one; not under a lock, as wakers are

@@ -1,11 +1,11 @@
-//! Checkpoints that somebody asks for, or that an opening calls for: the recovery point comes to the log end, and the next opening
+//! Checkpoints that somebody asks for, and snapshots that an opening calls for: the recovery point comes to the log end, and the next opening
 //! has next to nothing to read.
 
 use super::{Log, LogOptions, RecoveryReport, Shared};
 use crate::environment::Chore;
 use crate::error::Result;
 
-/// How many bytes an opening counts as appended since the last checkpoint: what it has read, which the next one reads again unless there
+/// How many bytes an opening counts as appended since the last snapshot: what it has read, which the next one reads again unless there
 /// is another before. From a quarter of the interval on it calls for one: an idle partition comes to it, too, and crashes in a row
 /// have no opening read more and more.
 pub(super) fn bytes_behind(report: &RecoveryReport, options: &LogOptions) -> u64 {
@@ -55,7 +55,7 @@ impl Log {
         let shared = &self.shared;
         shared.check_writable()?;
         if shared.recovery_point() < shared.watermarks.log_end() {
-            shared.change(|| shared.checkpoint_appended())
+            shared.change(|| shared.snapshot_appended())
         } else {
             Ok(())
         }
@@ -63,17 +63,17 @@ impl Log {
 }
 
 impl Shared {
-    /// Asks for a checkpoint that an opening calls for. Without workers the next append comes to it.
-    pub(super) fn request_due_checkpoint(&self) {
-        let is_due = self.appender.lock().since_checkpoint >= self.options().snapshot_interval_bytes;
+    /// Asks for a snapshot that an opening calls for. Without workers the next append comes to it.
+    pub(super) fn request_due_snapshot(&self) {
+        let is_due = self.appender.lock().since_snapshot >= self.options().snapshot_interval_bytes;
         if is_due && !self.environment.read_only {
-            self.request(Chore::Checkpoint);
+            self.request(Chore::Snapshot);
         }
     }
 
-    /// A checkpoint of what was appended so far. What is appended from here on counts for the next one.
-    pub(super) fn checkpoint_appended(&self) -> Result<()> {
-        self.appender.lock().since_checkpoint = 0;
-        self.checkpoint()
+    /// A snapshot of what was appended so far, and the recovery point behind it. What is appended from here on counts for the next one.
+    pub(super) fn snapshot_appended(&self) -> Result<()> {
+        self.appender.lock().since_snapshot = 0;
+        self.take_snapshot()
     }
 }

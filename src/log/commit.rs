@@ -246,6 +246,11 @@ impl Commit {
         watermarks: &Watermarks,
         waker: &Waker,
     ) -> Poll<Result<()>> {
+        if let Some(result) = self.look(ticket, watermarks.durable()) {
+            return Poll::Ready(result);
+        }
+        // Not under the lock: a clone is the host's, may panic, and may call the log.
+        let waker = waker.clone();
         let mut state = self.state.lock();
         if let Some(result) = state.resolve(ticket, watermarks.durable()) {
             return Poll::Ready(result);
@@ -254,7 +259,7 @@ impl Commit {
             state.next_waker += 1;
             state.next_waker
         });
-        let replaced = state.wakers.insert((ticket.target, number), waker.clone());
+        let replaced = state.wakers.insert((ticket.target, number), waker);
         // Before the waker, with which what it would have woken may go.
         drop(state);
         drop(replaced);

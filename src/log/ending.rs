@@ -1,10 +1,11 @@
-//! The end of a log: closed, deleted, poisoned, or dropped.
+//! The end of a log, closed, deleted, poisoned, or dropped; and who is refused because of it.
 
 use std::sync::atomic::Ordering;
 
 use super::commit::End;
-use super::{Appender, Prepared, Shared};
-use crate::error::{IoContext, Result};
+use super::rolling::Prepared;
+use super::{Appender, Shared};
+use crate::error::{Error, IoContext, Result};
 use crate::segment::{Segment, SegmentWriter};
 
 impl Shared {
@@ -14,7 +15,7 @@ impl Shared {
         self.appender.lock().closing = true;
         self.end_untouched();
         if !self.is_closed() {
-            let written = self.whole(|| self.checkpoint());
+            let written = self.whole(|| self.take_snapshot());
             self.whole(|| self.end_closed(written));
         }
         self.tell();
@@ -35,7 +36,7 @@ impl Shared {
         }
     }
 
-    /// Ends a log whose last checkpoint came to `written`. A failure is remembered: the directory is not to be marked clean. The
+    /// Ends a log whose last snapshot came to `written`. A failure is remembered: the directory is not to be marked clean. The
     /// files are held until the log has ended, so that nobody makes another one in between.
     fn end_closed(&self, written: Result<()>) {
         // Nor is anybody still at a sync: if it fails, it writes once more.
@@ -63,7 +64,7 @@ impl Shared {
         self.end_quietly(End::Closed);
     }
 
-    /// Leaves nothing to do for the next opening. The caller holds the files, and has written a checkpoint.
+    /// Leaves nothing to do for the next opening. The caller holds the files, and has taken a snapshot.
     fn finish(&self) -> Result<()> {
         self.commit.check()?;
         let mut appender = self.appender.lock();
@@ -91,6 +92,24 @@ impl Shared {
         let space = &self.environment.space;
         space.give_back(std::mem::take(&mut appender.filled));
         appender.prepared.take().inspect(|prepared| space.give_back(prepared.file.allocated()))
+    }
+
+    pub(super) fn check_writable(&self) -> Result<()> {
+        self.check_not_read_only()?;
+        self.commit.check()
+    }
+
+    pub(super) fn check_not_read_only(&self) -> Result<()> {
+        if self.environment.read_only {
+            return Err(Error::ReadOnly { path: self.directory.clone() });
+        }
+        Ok(())
+    }
+
+    /// Refuses when the log has ended or is about to. The caller holds the files, which a close needs as well.
+    pub(super) fn check_not_closing(&self) -> Result<()> {
+        self.commit.check()?;
+        if self.appender.lock().closing { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// Ends the log; whoever waits is told by [`tell`](Self::tell).
@@ -177,7 +196,8 @@ mod tests {
             log.append(&batch).unwrap_err();
             dir.close().unwrap_err();
             let allocated = disk.calls(Operation::Allocate);
-            log.shared.allocate(1 << 20).unwrap();
+            let active = log.shared.segments.load_full()[0].clone();
+            log.shared.allocate_in(active.file(), 1 << 20).unwrap();
             // Nor in the segment that was prepared, whose name may be that of another's.
             log.shared.extend_prepared(1 << 20).unwrap_err();
             assert_eq!(disk.calls(Operation::Allocate), allocated, "{mode:?}");
@@ -265,7 +285,7 @@ mod tests {
         }
     }
 
-    /// A roll that came in behind a close's last checkpoint left the directory marked clean with a segment that nobody had
+    /// A roll that came in behind a close's last snapshot left the directory marked clean with a segment that nobody had
     /// trimmed, and another with indexes and no name.
     #[test]
     fn nobody_rolls_a_log_that_is_closing() {

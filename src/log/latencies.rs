@@ -58,7 +58,7 @@ impl Latencies {
     }
 
     /// Below which bound that part of all was, such as 0.99; zero where there was nothing. What took longer than the last bound
-    /// counts as twice that.
+    /// counts as twice that. A part above 1 is taken for all.
     ///
     /// ```
     /// use std::time::Duration;
@@ -66,7 +66,8 @@ impl Latencies {
     /// assert_eq!(idemlog::Latencies::default().quantile(0.5), Duration::ZERO);
     /// ```
     pub fn quantile(&self, quantile: f64) -> Duration {
-        let wanted = (self.count() as f64 * quantile).ceil() as u64;
+        let count = self.count();
+        let wanted = ((count as f64 * quantile).ceil() as u64).min(count);
         let mut seen = 0;
         for (bucket, count) in self.counts.iter().enumerate() {
             seen += count;
@@ -144,6 +145,17 @@ mod tests {
         assert_eq!(latencies.quantile(0.5), Duration::from_micros(128));
         assert_eq!(latencies.quantile(0.999), Duration::from_micros(8192));
         assert_eq!((latencies.count(), latencies.sum()), (100, Duration::from_micros(14_900)));
+    }
+
+    /// 99 for 0.99 was answered with zero, as if nothing had taken any time.
+    #[test]
+    fn a_quantile_above_all_is_the_slowest() {
+        let latencies = LatencyCounters::default();
+        [100, 5000].map(Duration::from_micros).into_iter().for_each(|took| latencies.record(took));
+        let latencies = latencies.read();
+        for (quantile, expected) in [(1.0, 8192), (1.5, 8192), (99.0, 8192), (0.0, 128), (-1.0, 128)] {
+            assert_eq!(latencies.quantile(quantile), Duration::from_micros(expected), "{quantile}");
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::commit::End;
 use super::latencies::{Latencies, LatencyCounters};
+use super::{Log, Shared};
 use crate::error::RejectionReason;
 use crate::fs::name::TopicPartition;
 use crate::sync::Mutex;
@@ -85,7 +87,8 @@ pub struct LogMetrics {
     pub pinned_bytes: u64,
     /// Segments mapped.
     pub maps: u64,
-    /// Bytes of memory that indexes take, bounded by [`LogDirOptions::max_index_bytes`](crate::LogDirOptions::max_index_bytes).
+    /// Bytes of memory that indexes take. [`LogDirOptions::max_index_bytes`](crate::LogDirOptions::max_index_bytes) bounds those of
+    /// sealed segments, over all partitions.
     pub index_bytes: u64,
     /// Indexes that did not fit their log and were built again.
     pub indexes_rebuilt: u64,
@@ -118,7 +121,7 @@ pub struct LogMetrics {
 pub struct FailedChore {
     /// The partition for which it was done.
     pub partition: TopicPartition,
-    /// What it was, in a word or two: `retention`, `seal`, `checkpoint`.
+    /// What it was, in a word or two: `retention`, `seal`, `snapshot`.
     pub chore: &'static str,
     /// The text of the error.
     pub error: String,
@@ -249,6 +252,33 @@ impl Counters {
             last_failed_chore: self.last_failed_chore.lock().clone(),
             ..LogMetrics::default()
         }
+    }
+}
+
+impl Log {
+    /// Counters and state, for an operator.
+    pub fn metrics(&self) -> LogMetrics {
+        self.shared.metrics()
+    }
+}
+
+impl Shared {
+    fn metrics(&self) -> LogMetrics {
+        let mut metrics = self.counters.read(self.watermarks.log_end(), self.watermarks.durable());
+        let segments = self.segments.load();
+        metrics.segments = segments.len() as u64;
+        metrics.allocated_bytes = segments.iter().map(|segment| segment.file().allocated()).sum();
+        metrics.used_bytes = segments.iter().map(|segment| segment.file().end()).sum();
+        metrics.maps = segments.iter().filter(|segment| segment.file().is_mapped()).count() as u64;
+        metrics.index_bytes = segments.iter().map(|segment| segment.index_memory() as u64).sum();
+        if let Some(End::Poisoned(cause)) = self.commit.end() {
+            (metrics.poisoned, metrics.poison) = (1, Some(cause.to_string()));
+        }
+        let appender = self.appender.lock();
+        metrics.producers = appender.producers.len() as u64;
+        metrics.producer_evictions = appender.producers.evictions();
+        metrics.producer_expiries = appender.producers.expiries();
+        metrics
     }
 }
 

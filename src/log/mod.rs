@@ -7,6 +7,7 @@
 
 mod admission;
 mod append;
+mod backlog;
 mod bound;
 mod change;
 mod checkpointing;
@@ -17,21 +18,22 @@ mod commit_model;
 mod ending;
 mod gathering;
 mod identity;
-mod known_producers;
 mod latencies;
+mod leader_epochs;
 mod metadata;
 mod metrics;
 mod options;
 mod pace;
 mod pending;
-mod producer_states;
+mod producers;
 mod read;
 mod reader;
 mod recovery;
 mod removal;
 mod replicated;
 mod retention;
-mod snapshots;
+mod rolling;
+mod sealing;
 mod tail;
 mod timestamps;
 mod transactions;
@@ -41,7 +43,7 @@ mod wakers;
 mod watermark;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
@@ -54,7 +56,8 @@ pub(crate) use metadata::read as read_topic_id;
 pub use metrics::{FailedChore, LogMetrics};
 pub use options::{CorruptionPolicy, Durability, LogOptions};
 pub use pending::Pending;
-pub use producer_states::ProducerStates;
+pub use producers::ProducerStates;
+pub(crate) use producers::snapshots::{list as list_snapshots, read_file as read_snapshot};
 pub use read::Fetched;
 pub use reader::Reader;
 pub use recovery::{BelowStart, Cut, CutReason, RecoveryReport};
@@ -63,22 +66,23 @@ pub(crate) use recovery::{
     segment_length,
 };
 pub use replicated::Replicated;
-pub(crate) use snapshots::{list as list_snapshots, read_file as read_snapshot};
 pub use timestamps::OffsetAndTimestamp;
 pub use waiting::TailWait;
 
 use crate::environment::{Chores, Environment, Urgency, Worked};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Result};
-use crate::fs::name::TopicPartition;
+use crate::fs::name::{SegmentFile, TopicPartition};
 use crate::producer::{ProducerTable, Verifications};
-use crate::segment::{LogFile, Segment, SegmentWriter, Sink};
+use crate::segment::{Segment, SegmentWriter};
 use crate::sync::{Mutex, MutexGuard};
-use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId};
+use crate::types::{LeaderEpoch, Offset, Timestamp, TopicId};
 use admission::Admission;
+use backlog::Backlog;
 use commit::{Commit, End};
 use metrics::Counters;
 use pace::{Ahead, Pace};
+use rolling::Prepared;
 use tail::Tail;
 use transactions::UnstableTransactions;
 use watermark::Watermarks;
@@ -167,7 +171,7 @@ struct Appender {
     /// Whether there is a gap in front of the writer's segment, or in it, and the segment had no name yet at the last look.
     behind_gap: bool,
     /// Bytes appended since the last snapshot.
-    since_checkpoint: u64,
+    since_snapshot: u64,
     /// Bytes appended since the space budget was told: all partitions count in it, so it is told in steps.
     filled: u64,
     /// When idle producers were last looked for.
@@ -178,37 +182,39 @@ struct Appender {
     closing: bool,
 }
 
+impl Appender {
+    /// That of a log that was just opened: whatever it needs for an append is made by the first one.
+    fn new(
+        options: Arc<LogOptions>,
+        producers: ProducerTable,
+        leader_epochs: LeaderEpochs,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            options,
+            writer: None,
+            prepared: None,
+            producers,
+            leader_epoch: leader_epochs.latest().map_or(LeaderEpoch(0), |(epoch, _)| epoch),
+            leader_epochs,
+            epochs_untold: false,
+            verifications: Verifications::default(),
+            pace: Pace::default(),
+            behind_gap: false,
+            since_snapshot: 0,
+            filled: 0,
+            expired_at: now,
+            retained_at: now,
+            closing: false,
+        }
+    }
+}
+
 /// `sealing` and `rolling`.
 #[derive(Debug)]
 struct HeldFiles<'a> {
     _sealing: MutexGuard<'a, ()>,
     _rolling: MutexGuard<'a, ()>,
-}
-
-/// An empty segment file that has blocks and no name yet.
-#[derive(Debug)]
-struct Prepared {
-    file: LogFile,
-    sink: Sink,
-}
-
-/// How much of what the counters say was appended is durable.
-#[derive(Debug, Default)]
-struct Backlog {
-    durable_bytes: AtomicU64,
-    durable_batches: AtomicU64,
-}
-
-impl Appender {
-    /// The highest leader epoch in the log.
-    fn latest_epoch(&self) -> LeaderEpoch {
-        self.leader_epochs.latest().map_or(LeaderEpoch::UNKNOWN, |(epoch, _)| epoch)
-    }
-
-    /// What the next batch is stamped with at least: recovery takes none behind one of a higher leader epoch.
-    fn lowest_next_epoch(&self) -> LeaderEpoch {
-        self.leader_epoch.max(self.latest_epoch())
-    }
 }
 
 impl Shared {
@@ -223,6 +229,11 @@ impl Shared {
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
+    }
+
+    /// The name of a segment's file in this partition.
+    fn segment_path(&self, file: SegmentFile, base: Offset) -> PathBuf {
+        self.directory.join(file.name(base))
     }
 
     fn recovery_point(&self) -> Offset {
@@ -274,26 +285,11 @@ impl Log {
             topic_id,
             report,
         } = recovered;
-        let leader_epoch = leader_epochs.latest().map_or(LeaderEpoch(0), |(epoch, _)| epoch);
         let transactions = UnstableTransactions::of(&producers);
         let options = Arc::new(options);
-        let appender = Appender {
-            options: Arc::clone(&options),
-            writer: None,
-            prepared: None,
-            producers,
-            leader_epochs,
-            epochs_untold: false,
-            behind_gap: false,
-            leader_epoch,
-            verifications: Verifications::default(),
-            pace: Pace::default(),
-            since_checkpoint: checkpointing::bytes_behind(&report, &options),
-            filled: 0,
-            expired_at: environment.clock.recently(),
-            retained_at: environment.clock.recently(),
-            closing: false,
-        };
+        let now = environment.clock.recently();
+        let mut appender = Appender::new(Arc::clone(&options), producers, leader_epochs, now);
+        appender.since_snapshot = checkpointing::bytes_behind(&report, &options);
         let is_in_snapshot = report.snapshot == Some(log_end);
         let untouched = report.found_all_in_place() && recovery_point == log_end && is_in_snapshot;
         let watermarks = Watermarks::new(log_start, durable, log_end, options.durability);
@@ -327,7 +323,7 @@ impl Log {
             itself: itself.clone(),
         });
         shared.count_all_open();
-        shared.request_due_checkpoint();
+        shared.request_due_snapshot();
         let log = Self { shared };
         log.raise_fences();
         log
@@ -412,103 +408,9 @@ impl Log {
         self.shared.watermarks.durable()
     }
 
-    /// Below this offset readers see everything: the durable offset under [`Durability::Synced`] (or what they saw before the
-    /// log came to be), the log end offset under [`Durability::Buffered`], or what [`set_high_watermark`](Self::set_high_watermark) said.
-    pub fn high_watermark(&self) -> Offset {
-        self.shared.watermarks.high_watermark()
-    }
-
-    /// The high watermark in the checkpoint that the log was opened with, within the log's bounds. `None` if there is none.
-    ///
-    /// It is never applied by itself. A host that replicates the log passes it to
-    /// [`set_high_watermark`](Self::set_high_watermark); it is written to the checkpoint again from then on, whenever the
-    /// recovery points are, and at a close.
-    ///
-    /// ```
-    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
-    ///
-    /// # let data = tempfile::tempdir().unwrap();
-    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
-    /// let log = dir.partition("orders", 0)?;
-    /// log.append(&BatchBuilder::new().record(b"k1", b"v").record(b"k2", b"v").build()?)?;
-    /// log.set_high_watermark(Offset(1));
-    /// dir.close()?;
-    ///
-    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
-    /// let log = dir.partition("orders", 0)?;
-    /// assert_eq!(log.high_watermark(), Offset(2));
-    /// assert_eq!(log.checkpointed_high_watermark(), Some(Offset(1)));
-    /// # Ok::<(), idemlog::Error>(())
-    /// ```
-    pub fn checkpointed_high_watermark(&self) -> Option<Offset> {
-        self.shared.watermarks.checkpointed_high_watermark()
-    }
-
-    /// Takes over the high watermark: from the first call on it is what the host says, as a host does that replicates
-    /// the log. Never above the log end offset at this moment.
-    pub fn set_high_watermark(&self, offset: Offset) {
-        let appender = self.shared.appender.lock();
-        // A truncation in between would leave it above the new end, and what is appended there would be seen at once.
-        self.shared.watermarks.set_high_watermark(offset);
-        drop(appender);
-        self.shared.notify_tail();
-    }
-
-    /// Below this offset opening reads no batch twice: everything is durable, indexed and in a snapshot.
+    /// An opening after a crash reads from here on: everything below is durable, indexed and in a snapshot.
     pub fn recovery_point(&self) -> Offset {
         self.shared.recovery_point()
-    }
-
-    /// The leader epoch that appended batches are stamped with: the highest in the log at first, 0 in a new one.
-    pub fn leader_epoch(&self) -> LeaderEpoch {
-        self.shared.appender.lock().leader_epoch
-    }
-
-    /// Leads the partition in `epoch` from now on, as a new leader does before it takes or answers anything: appended batches
-    /// are stamped with it, and the epochs before it end at the log end offset, also while no batch is stored
-    /// ([`end_offset_for_epoch`](Self::end_offset_for_epoch)). A lower one than before is ignored.
-    ///
-    /// On the disk its first batch tells of it: after an opening who leads says it again.
-    pub fn set_leader_epoch(&self, epoch: LeaderEpoch) {
-        let mut appender = self.shared.appender.lock();
-        appender.leader_epoch = appender.leader_epoch.max(epoch);
-    }
-
-    /// Where each leader epoch began, oldest first.
-    pub fn leader_epochs(&self) -> Vec<(LeaderEpoch, Offset)> {
-        self.shared.appender.lock().leader_epochs.entries().to_vec()
-    }
-
-    /// Where the largest leader epoch that is not above `epoch` ends in this log, exclusive: what a leader answers a
-    /// follower that asks for the end of its own latest epoch, to find where the two logs part. The latest epoch ends at
-    /// the log end offset: that of the last batch, or the [`leader_epoch`](Self::leader_epoch) above it, which begins
-    /// there as long as it has no batch. `None` for one above it. Source: `OffsetsForLeaderEpoch`, KIP-101, KIP-279.
-    ///
-    /// ```
-    /// use idemlog::{BatchBuilder, LeaderEpoch, LogDir, LogDirOptions, Offset};
-    ///
-    /// # let data = tempfile::tempdir().unwrap();
-    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
-    /// let log = dir.partition("orders", 0)?;
-    /// for epoch in [1, 4] {
-    ///     log.set_leader_epoch(LeaderEpoch(epoch));
-    ///     log.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
-    /// }
-    /// assert_eq!(log.end_offset_for_epoch(LeaderEpoch(2)), Some((LeaderEpoch(1), Offset(1))));
-    /// assert_eq!(log.end_offset_for_epoch(LeaderEpoch(4)), Some((LeaderEpoch(4), Offset(2))));
-    ///
-    /// log.set_leader_epoch(LeaderEpoch(6)); // elected again, nothing stored since
-    /// assert_eq!(log.end_offset_for_epoch(LeaderEpoch(5)), Some((LeaderEpoch(4), Offset(2))));
-    /// # Ok::<(), idemlog::Error>(())
-    /// ```
-    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        let appender = self.shared.appender.lock();
-        appender.leader_epochs.end_offset_for(epoch, self.shared.watermarks.log_end(), appender.leader_epoch)
-    }
-
-    /// The leader epoch of the batch at `offset`, as far as the history goes back.
-    pub fn epoch_of_offset(&self, offset: Offset) -> Option<LeaderEpoch> {
-        self.shared.appender.lock().leader_epochs.epoch_for_offset(offset)
     }
 
     /// The log start offset for the checkpoint.
@@ -523,74 +425,22 @@ impl Log {
         if point < start { Offset::ZERO } else { point }
     }
 
-    /// The high watermark for the checkpoint, if it is to have one.
-    pub(crate) fn high_watermark_to_checkpoint(&self) -> Option<Offset> {
-        self.shared.watermarks.high_watermark_to_checkpoint()
-    }
-
     /// The segments, oldest first.
     pub(crate) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
         self.shared.segments.load_full()
     }
 
-    /// The highest producer id below `end`, and below 2^62, that this partition has known, or knows if it has known higher ones.
-    pub(crate) fn highest_producer_id_below(&self, end: ProducerId) -> Option<ProducerId> {
-        let appender = self.shared.appender.lock();
-        let highest = appender.producers.highest_id()?;
-        if highest < end { Some(highest) } else { appender.producers.ids().filter(|&id| id < end).max() }
-    }
-
-    /// Forgets the producers that were idle for too long, and of those above the budget whom it may; a few at a time, with the
-    /// append lock free in between. Also happens on its own, every [`LogOptions::expiry_interval_ms`] at the most while there
-    /// are appends.
-    pub fn expire_producers(&self) {
-        self.shared.expire_producers();
-    }
-
-    /// Refuses `id` with an epoch below `epoch` from now on.
-    pub(crate) fn fence(&self, id: ProducerId, epoch: ProducerEpoch) {
-        self.shared.appender.lock().producers.raise_epoch(id, epoch);
-    }
-
-    /// The same for all that the directory refuses.
-    pub(crate) fn raise_fences(&self) {
-        self.shared.environment.fences.raise_in(&mut self.shared.appender.lock().producers);
-    }
-
-    /// Counters and state, for an operator.
-    pub fn metrics(&self) -> LogMetrics {
-        self.shared.metrics()
-    }
-
-    /// Makes everything appended so far durable.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Poisoned`](crate::Error::Poisoned) when the sync fails: what the disk has is unknown, the log takes
-    /// nothing more, and opening it again recovers. [`Error::Io`](crate::Error::Io) where only the way to the sync
-    /// failed (a file that cannot be opened or named): the log goes on, and the next sync tries again.
-    /// [`Error::Closed`](crate::Error::Closed), [`Error::Gone`](crate::Error::Gone).
-    pub fn sync(&self) -> Result<()> {
-        self.shared.sync()
-    }
-
-    /// Starts a new segment at the log end offset, unless the active one is empty.
-    ///
-    /// # Errors
-    ///
-    /// The disk's, when the new segment's file cannot be made; nothing is changed.
-    pub fn roll(&self) -> Result<()> {
-        self.shared.change(|| self.shared.roll())
-    }
-
     /// Closes the log: everything durable, indexes and a snapshot written, so that the next opening has nothing to do.
-    /// Handles and readers get [`Error::Closed`](crate::Error::Closed) afterwards, for good, and so does who asks the directory for
-    /// the partition; slices stay. [`LogDir::reopen_partition`](crate::LogDir::reopen_partition) opens it again, as does the next
-    /// opening of the directory.
+    /// Handles and readers get [`Error::Closed`](crate::Error::Closed) afterwards, for good; slices stay. The directory goes on
+    /// answering with such a handle. [`LogDir::reopen_partition`](crate::LogDir::reopen_partition) opens the partition again, as
+    /// does the next opening of the directory. A call for a log that is closed answers as the first one did.
+    ///
+    /// A crash before it returns takes nothing that was durable: the next opening recovers.
     ///
     /// # Errors
     ///
-    /// The disk's. The log is closed all the same, and the next opening recovers what was not finished.
+    /// The disk's; [`Error::Poisoned`](crate::Error::Poisoned) for a log that is. The log is closed all the same, and the next
+    /// opening recovers what was not finished.
     pub fn close(&self) -> Result<()> {
         self.shared.close()
     }

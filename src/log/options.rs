@@ -22,7 +22,8 @@ pub enum Durability {
     /// The death of the process, of the machine, and the loss of power: acknowledged when the disk has it.
     #[default]
     Synced,
-    /// The death of the process: acknowledged when the operating system has it.
+    /// The death of the process: acknowledged when the operating system has it. That of the machine may take what was appended
+    /// since the last sync, from the end.
     Buffered,
 }
 
@@ -61,15 +62,15 @@ pub struct LogOptions {
     pub segment_bytes: u32,
     /// The age in ms at which a segment is rolled, by the timestamps of its batches, 1 and up. Default: 7 days.
     pub segment_ms: i64,
-    /// The size in bytes at which an index is full, 24 and up. Default: 10 MiB.
+    /// The size in bytes at which an index is full, and its segment is rolled, 24 to 2 GiB - 1. Default: 10 MiB.
     pub segment_index_bytes: u32,
-    /// The bytes of batches between two index entries. Default: 4,096.
+    /// The bytes of batches between two index entries, 1 and up. Default: 4,096.
     pub index_interval_bytes: u32,
-    /// The largest batch taken from a client, in bytes. Default: 1 MiB + 12, as in Kafka.
+    /// The largest batch taken, but for replicated ones, in bytes, 61 to 2 GiB - 1. Default: 1 MiB + 12, as in Kafka.
     pub max_batch_bytes: u32,
     /// How closely a client's batch is looked at. Default: [`RecordCheck::Full`].
     pub record_check: RecordCheck,
-    /// What a client's batch may decompress to, in bytes. Default: [`DEFAULT_MAX_DECOMPRESSED`](crate::DEFAULT_MAX_DECOMPRESSED),
+    /// What a client's batch may decompress to, in bytes, 0 and up. Default: [`DEFAULT_MAX_DECOMPRESSED`](crate::DEFAULT_MAX_DECOMPRESSED),
     /// which a look-up by time allows for in any case.
     pub max_decompressed_bytes: usize,
     /// Whose timestamps batches have: their producers' (the default), or the log's own. The log's are written into each
@@ -87,18 +88,20 @@ pub struct LogOptions {
     pub verify_transactions: bool,
     /// Who counts as a duplicate, as unknown, as expired.
     pub producers: ProducerPolicy,
-    /// How many appended bytes may wait for a sync before `submit` waits. Default: 64 MiB.
+    /// How many bytes of batches may be not durable yet before the next append waits for a sync, 1 and up;
+    /// [`try_submit`](crate::Log::try_submit) is refused in place of waiting. A [`Durability::Buffered`] log has no such bound.
+    /// Default: 64 MiB.
     pub max_unsynced_bytes: u64,
-    /// How many appends may wait for a sync before `submit` waits. Default: 65,536.
+    /// The same in batches, 1 and up. Default: 65,536.
     pub max_pending: u64,
     /// The bytes of batches after which the producers are written to a snapshot and the recovery point moves on, which
-    /// bounds what opening must read: what an opening behind a crash has read counts, and a quarter of the interval is enough for it
-    /// to be due then. Default: 256 MiB.
+    /// bounds what opening must read, 1 and up: what an opening behind a crash has read counts, and a quarter of the interval is
+    /// enough for it to be due then. Default: 256 MiB.
     pub snapshot_interval_bytes: u64,
     /// How often, in ms, appends look for idle producers to forget, 1 and up. Default: 10 minutes.
     pub expiry_interval_ms: i64,
     /// The bytes that the log keeps at least: while it would still have as many without its oldest segment, that segment is
-    /// deleted. Default: `None`, all.
+    /// deleted, 0 and up. Default: `None`, all.
     pub retention_bytes: Option<u64>,
     /// The age in ms, by its largest timestamp, from which on a segment is deleted, 0 and up. Default: `None`, any age.
     pub retention_ms: Option<i64>,
@@ -106,7 +109,7 @@ pub struct LogOptions {
     pub retention_interval_ms: i64,
     /// What to do with damage that no crash explains. Default: [`CorruptionPolicy::Refuse`].
     pub corruption: CorruptionPolicy,
-    /// How bytes reach the file. Default: `None`, by the kind of the file system.
+    /// How bytes reach the file. Default: `None`, by the kind of the file system ([`IoMode`]).
     pub io_mode: Option<IoMode>,
 }
 

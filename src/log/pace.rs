@@ -83,7 +83,7 @@ struct Unjudged {
 }
 
 impl Unjudged {
-    /// The size of the syncs, once there are enough: one may be a roll's, or a checkpoint's, and come at any place.
+    /// The size of the syncs, once there are enough: one may be a roll's, or a snapshot's, and come at any place.
     fn judge(&mut self, bytes: u64, syncs: u64) -> Option<SyncSize> {
         self.bytes += bytes;
         self.syncs += syncs;
@@ -311,7 +311,7 @@ mod tests {
         };
         assert_eq!(size_after(1, 64 << 10, 1), SyncSize::Large, "a roll's");
         assert_eq!(size_after(255, 1 << 20, 0), SyncSize::Large);
-        assert_eq!(size_after(1, 1 << 20, 1), SyncSize::Large, "a checkpoint's");
+        assert_eq!(size_after(1, 1 << 20, 1), SyncSize::Large, "a snapshot's");
         assert_eq!(size_after(16, 1 << 20, 1), SyncSize::Medium);
         assert_eq!(size_after(15, 1 << 20, 0), SyncSize::Medium, "between two syncs");
         assert_eq!(size_after(2, 64 << 10, 64), SyncSize::Small);

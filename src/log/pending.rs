@@ -16,7 +16,8 @@ use crate::types::Offset;
 ///
 /// Block on it with [`wait`](Self::wait), or await it: then somebody else must sync, a thread of
 /// [`LogDirOptions::background_threads`](crate::LogDirOptions) or one in
-/// [`LogDir::run_background`](crate::LogDir::run_background).
+/// [`LogDir::run_background`](crate::LogDir::run_background). Where there is none, awaiting batches that are not durable yet is
+/// [`Error::NoSyncer`]: they stay stored, and the next sync is theirs, too. Else it resolves as `wait` does.
 ///
 /// ```
 /// use idemlog::{AppendOptions, BatchBuilder, LogDir, LogDirOptions};
@@ -60,7 +61,7 @@ impl Pending {
         &self.outcomes
     }
 
-    /// Whether it has resolved well, without waiting.
+    /// Whether it has resolved well, without waiting: of a [`Buffered`](Durability::Buffered) append it has from the beginning.
     pub fn is_durable(&self) -> bool {
         self.ticket.is_none_or(|ticket| {
             matches!(self.shared.commit.look(ticket, self.shared.watermarks.durable()), Some(Ok(())))

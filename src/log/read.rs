@@ -32,8 +32,9 @@ use crate::types::Offset;
 pub struct Fetched {
     /// The batches' bytes; empty at the end of the log. The first batch may begin below the offset asked for.
     pub bytes: Bytes,
-    /// Where to go on: the offset behind the last batch, or the one asked for where there is none. Below the high watermark (or
-    /// what else the read went up to) there is more, which did not fit, or lies in the next segment.
+    /// Where to go on: the offset behind the last batch. Where there is none, the one asked for; or what the read went up to, if a
+    /// [truncation](Log::truncate_to) inside of a batch has left no records before it. Below the high watermark (or what else the
+    /// read went up to) there is more, which did not fit, lies in the next segment, or is a batch that ends above it.
     pub next_offset: Offset,
     /// The log start offset at the time.
     pub log_start: Offset,
@@ -41,8 +42,11 @@ pub struct Fetched {
     pub high_watermark: Offset,
     /// The last stable offset at the time.
     pub last_stable: Offset,
-    /// Of [`Log::read_committed`]: the aborted transactions among the batches, whose data the consumer leaves out.
+    /// Of [`Log::read_committed`]: the aborted transactions among the batches, whose data the consumer leaves out. None where no
+    /// batch belongs to a transaction.
     pub aborted: Vec<AbortedTransaction>,
+    /// Whether any of the batches does.
+    is_transactional: bool,
 }
 
 impl Fetched {
@@ -127,7 +131,8 @@ impl Log {
         loop {
             let generation = shared.commit.generation();
             let mut fetched = shared.fetch(from, max_bytes, Bound::LastStableOffset)?;
-            if fetched.bytes.is_empty() {
+            if !fetched.is_transactional {
+                // Nothing to look for, all through the rest of the log.
                 return Ok(fetched);
             }
             let end = fetched.next_offset;
@@ -158,11 +163,26 @@ pub(super) fn misplaced(segment: &Segment, position: u64, got: Offset, expected:
     Error::corrupt(&segment.file().path(), position, CorruptionKind::BaseOffset { expected, got })
 }
 
-/// The bytes of the batches at the cursor that lie below `limit` and fit into `max_bytes`, the first in any case; and the
-/// offset behind them.
-fn take_batches(mut cursor: BatchCursor, limit: Offset, max_bytes: usize) -> Result<(Bytes, Offset)> {
+/// What a read takes.
+#[derive(Debug)]
+struct Taken {
+    bytes: Bytes,
+    /// Where to go on.
+    next_offset: Offset,
+    /// Whether any of it belongs to a transaction.
+    is_transactional: bool,
+}
+
+impl Taken {
+    fn nothing(next_offset: Offset) -> Self {
+        Self { bytes: Bytes::new(), next_offset, is_transactional: false }
+    }
+}
+
+/// The batches at the cursor that lie below `limit` and fit into `max_bytes`, the first in any case.
+fn take_batches(mut cursor: BatchCursor, limit: Offset, max_bytes: usize) -> Result<Taken> {
     let start = cursor.position();
-    let (mut end, mut next_offset) = (start, Offset(-1));
+    let (mut end, mut next_offset, mut is_transactional) = (start, Offset(-1), false);
     while let Some(batch) = cursor.peek()? {
         let behind = batch.end();
         let fits = behind - start <= max_bytes as u64 || end == start;
@@ -173,12 +193,13 @@ fn take_batches(mut cursor: BatchCursor, limit: Offset, max_bytes: usize) -> Res
             return Err(misplaced(cursor.segment(), batch.position, batch.header.base_offset, next_offset));
         }
         (end, next_offset) = (behind, batch.header.next_offset());
+        is_transactional |= batch.header.is_transactional();
         if end - start >= max_bytes as u64 {
             break;
         }
         cursor.skip(&batch);
     }
-    Ok((cursor.into_bytes(start, end)?, next_offset))
+    Ok(Taken { bytes: cursor.into_bytes(start, end)?, next_offset, is_transactional })
 }
 
 impl Shared {
@@ -252,33 +273,44 @@ impl Shared {
                 Bound::LogEnd => self.watermarks.readable_end(),
             };
             self.check_range(from)?;
-            let (bytes, next_offset) = match max_bytes {
-                0 => (Bytes::new(), from),
+            let Taken { bytes, next_offset, is_transactional } = match max_bytes {
+                0 => Taken::nothing(from),
                 _ => self.batches(from, limit, max_bytes, generation)?,
             };
-            Ok(Fetched { bytes, next_offset, log_start, high_watermark, last_stable, aborted: Vec::new() })
+            let aborted = Vec::new();
+            Ok(Fetched {
+                bytes,
+                next_offset,
+                log_start,
+                high_watermark,
+                last_stable,
+                aborted,
+                is_transactional,
+            })
         })
     }
 
-    /// The batches in [`from`, `limit`) that lie in one segment, and the offset behind them.
-    fn batches(
-        &self,
-        from: Offset,
-        limit: Offset,
-        max_bytes: usize,
-        generation: u64,
-    ) -> Result<(Bytes, Offset)> {
+    /// The batches in [`from`, `limit`) that lie in one segment.
+    fn batches(&self, from: Offset, limit: Offset, max_bytes: usize, generation: u64) -> Result<Taken> {
         let found = if from < limit { self.cursor(from)? } else { None };
         if let Some(cursor) = found {
-            let (bytes, next_offset) = take_batches(cursor, limit, max_bytes)?;
-            if !bytes.is_empty() {
-                return Ok((bytes, next_offset));
+            let taken = take_batches(cursor, limit, max_bytes)?;
+            if !taken.bytes.is_empty() {
+                return Ok(taken);
             }
         }
-        self.check_end(from, limit, generation)?;
-        // Who waits for more would be told at once to wait no longer, again and again.
+        Ok(Taken::nothing(self.end_at(from, limit, generation)?))
+    }
+
+    /// Where to go on who finds nothing in [`from`, `limit`): as long as it is below the limit, who waits for more would be told
+    /// at once to wait no longer, again and again. Fails where nothing can come, or something should be there.
+    pub(super) fn end_at(&self, from: Offset, limit: Offset, generation: u64) -> Result<Offset> {
+        let is_behind_all = self.watermarks.batch_end_at(limit) <= from;
+        if !is_behind_all {
+            self.check_end(from, limit, generation)?;
+        }
         self.commit.check()?;
-        Ok((Bytes::new(), from))
+        Ok(if is_behind_all { from.max(limit) } else { from })
     }
 
     /// Refuses an offset that the log does not reach to.
@@ -293,9 +325,12 @@ impl Shared {
         if start <= got { Ok(()) } else { self.check_range(got) }
     }
 
-    /// A cursor at the batch that holds `offset`, or the next one where it is in a gap. `None` at the end of the log.
+    /// A cursor at the batch that holds `offset`, or the next one where it is in a gap. `None` at the end of the log;
+    /// [`Error::OffsetOutOfRange`] where it was deleted.
     pub(super) fn cursor(&self, offset: Offset) -> Result<Option<BatchCursor>> {
         let segments = self.segments.load();
+        // Behind that look: the log start offset rises before a segment goes, and the first one left is not the next one then.
+        self.check_not_deleted(offset)?;
         for segment in segments_from(&segments, offset) {
             let mut cursor = self.cursor_in(&segments, segment, offset)?;
             // What a truncation left room for may come where there was no batch a moment ago.
@@ -309,10 +344,7 @@ impl Shared {
     /// Whether readers may find nothing in [`from`, `limit`), with nothing truncated since `generation`: the log may have
     /// a hole there, or the limit lie inside of a batch. The base offset of a batch is not covered by its CRC, so one that
     /// lies elsewhere than it says is known only by its neighbours.
-    pub(super) fn check_end(&self, from: Offset, limit: Offset, generation: u64) -> Result<()> {
-        if self.watermarks.batch_end_at(limit) <= from {
-            return Ok(());
-        }
+    fn check_end(&self, from: Offset, limit: Offset, generation: u64) -> Result<()> {
         let next = self.cursor(from)?.map(|mut cursor| cursor.peek()).transpose()?.flatten();
         let log_end = self.watermarks.log_end();
         if next.is_some_and(|next| next.header.base_offset <= from && next.header.next_offset() <= log_end) {
@@ -400,5 +432,37 @@ impl Shared {
     /// Counts the segments that were opened beside the readers.
     pub(super) fn count_all_open(&self) {
         self.segments.load().iter().for_each(|segment| self.count_open(segment));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::error::Error;
+    use crate::fs::IoMode;
+    use crate::fs::sim::SimDisk;
+    use crate::{BatchBuilder, LogDir, LogDirOptions, Offset};
+
+    /// Retention came in between the look at the log start and the one at the segments: a read went on with the first batch that
+    /// was left, as if there had been nothing before it, and so did a reader.
+    #[test]
+    fn who_is_overtaken_by_retention_is_told_so_and_does_not_go_on_behind_it() {
+        let options = LogDirOptions::default().disk(Arc::new(SimDisk::new(IoMode::Mapped)));
+        let dir = LogDir::open("/data", options).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        for _ in 0..3 {
+            log.append(&BatchBuilder::new().record("k", "v").build().unwrap()).unwrap();
+            log.roll().unwrap();
+        }
+        let (shared, generation) = (&log.shared, log.shared.commit.generation());
+        shared.check_range(Offset(1)).unwrap();
+        log.delete_records(Offset(2)).unwrap();
+        assert_eq!(log.apply_retention().unwrap(), 2);
+        let is_told =
+            |error| matches!(error, Error::OffsetOutOfRange { got: Offset(1), start: Offset(2), .. });
+        assert!(shared.batches(Offset(1), Offset(3), 1 << 20, generation).is_err_and(is_told));
+        assert!(shared.cursor(Offset(1)).is_err_and(is_told));
+        assert!(shared.cursor(Offset(2)).unwrap().is_some());
     }
 }

@@ -180,8 +180,7 @@ impl Reader {
         while self.next < limit {
             let from = self.next;
             let Some(position) = self.pass_next(limit)? else {
-                self.check_end(limit, generation)?;
-                break;
+                return self.end_at(limit, generation).map(|()| None);
             };
             let left_out = self.leaves_out(position, limit, generation);
             if !left_out.inspect_err(|_| (self.next, self.cursor) = (from, None))? {
@@ -210,10 +209,16 @@ impl Reader {
         }
     }
 
-    /// Whether it is right that there is no batch before the limit.
+    /// Moves on where it is right that there is no batch before the limit, and will be none.
     #[cold]
-    fn check_end(&self, limit: Offset, generation: u64) -> Result<()> {
-        self.shared.in_present_log(self.next, || self.shared.check_end(self.next, limit, generation))
+    fn end_at(&mut self, limit: Offset, generation: u64) -> Result<()> {
+        let (shared, next) = (&self.shared, self.next);
+        let end = shared.in_present_log(next, || shared.end_at(next, limit, generation))?;
+        if end > next {
+            // The cursor stands where batches may come that the reader does not want: another truncation may end in between.
+            (self.next, self.cursor) = (end, None);
+        }
+        Ok(())
     }
 
     /// Whether the reader does not want the batch, at which all transactions below `limit` are decided.
@@ -267,10 +272,7 @@ impl Reader {
     #[cold]
     fn find_next(&mut self) -> Result<()> {
         let (shared, next) = (&self.shared, self.next);
-        self.cursor = shared.in_present_log(next, || {
-            shared.check_not_deleted(next)?;
-            shared.cursor(next)
-        })?;
+        self.cursor = shared.in_present_log(next, || shared.cursor(next))?;
         Ok(())
     }
 }

@@ -1,10 +1,9 @@
 //! What truncation and retention share: files that leave the log while readers may still hold them.
 
-use super::{Shared, snapshots};
-use crate::epoch::LeaderEpochs;
+use super::Shared;
+use super::producers::snapshots;
 use crate::error::{IoContext, Result};
-use crate::fs::atomic;
-use crate::fs::name::{SegmentFile, partition_file};
+use crate::fs::name::SegmentFile;
 use crate::segment::Segment;
 use crate::types::Offset;
 
@@ -36,10 +35,5 @@ impl Shared {
             disk.remove_file(&path).at("remove", &path)?;
         }
         if doomed.is_empty() { Ok(()) } else { self.sync_names() }
-    }
-
-    pub(super) fn replace_leader_epochs(&self, epochs: &LeaderEpochs) -> Result<()> {
-        let path = self.path(partition_file::LEADER_EPOCHS);
-        atomic::replace_file(&*self.environment.disk, &path, epochs.encode().as_bytes())
     }
 }

@@ -11,8 +11,8 @@ use crate::error::Result;
 /// Resolves when the batches of an append are on all replicas that the host counts: the high watermark has passed them, and
 /// they are as durable here as was asked. See [`Pending::replicated`].
 ///
-/// Block on it with [`wait`](Self::wait), or await it: then somebody else must sync, as for a [`Pending`]. Dropping it cancels
-/// nothing.
+/// Block on it with [`wait`](Self::wait), or await it: then somebody else must sync, as for a [`Pending`], or it is
+/// [`Error::NoSyncer`](crate::Error::NoSyncer). Dropping it cancels nothing.
 #[derive(Debug)]
 #[must_use = "the batches are stored, but not known to be replicated until this resolves"]
 pub struct Replicated {

@@ -25,8 +25,9 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// [`Error::OffsetOutOfRange`] above the high watermark, and for a negative offset; nothing is changed. The disk's: the records may be gone for
-    /// readers and come back after a crash.
+    /// [`Error::OffsetOutOfRange`] above the high watermark, and for a negative offset; [`Error::Poisoned`], [`Error::Gone`],
+    /// [`Error::ReadOnly`]; nothing is changed. [`Error::Closed`], also when the [`LogDir`](crate::LogDir) has no handle any more,
+    /// and the disk's: the records may be gone for readers and come back after a crash.
     ///
     /// ```
     /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
@@ -58,9 +59,13 @@ impl Log {
     /// Also happens on its own, every [`retention_interval_ms`](crate::LogOptions::retention_interval_ms) at the most while
     /// there are appends, and after a roll.
     ///
+    /// A crash in the middle leaves the log as it was, or beginning behind all that was to go; files that are left of that go with
+    /// a later call.
+    ///
     /// # Errors
     ///
-    /// The disk's. The log is sound: what could not be removed is removed by a later call or after an opening.
+    /// The disk's; [`Error::Closed`], also when the [`LogDir`](crate::LogDir) has no handle any more. The log is sound: what could
+    /// not be removed is removed by a later call or after an opening. [`Error::Poisoned`], [`Error::Gone`], [`Error::ReadOnly`].
     ///
     /// ```
     /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, LogOptions};
@@ -128,7 +133,7 @@ impl Shared {
         self.check_deletion(before)?;
         if before > self.recovery_point().max(self.watermarks.log_start()) {
             // The log may not come to end below its start.
-            self.checkpoint()?;
+            self.take_snapshot()?;
         }
         let _files = self.hold_files();
         self.check_not_closing()?;

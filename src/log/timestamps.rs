@@ -22,6 +22,21 @@ pub struct OffsetAndTimestamp {
 impl Log {
     /// The first record whose timestamp is `timestamp` or later, among those that readers see. `None` if there is none.
     ///
+    /// ```
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset, RecordBuilder, Timestamp};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// # let log = dir.partition("orders", 0)?;
+    /// let record = |timestamp| RecordBuilder::new().timestamp(Timestamp(timestamp)).value("v");
+    /// log.append(&BatchBuilder::new().push(record(7)).push(record(9)).push(record(8)).build()?)?;
+    ///
+    /// let found = log.offset_for_timestamp(Timestamp(8))?.unwrap();
+    /// assert_eq!((found.offset, found.timestamp), (Offset(1), Timestamp(9))); // by offset, not by time
+    /// assert_eq!(log.offset_for_timestamp(Timestamp(10))?, None);
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Corrupt`](crate::Error::Corrupt) where a batch on the way cannot be read;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::snapshots;
+use super::producers::snapshots;
 use super::{AppendOptions, AppendOutcome, Appender, Log, Origin, Pending, Shared};
 use crate::batch::{BatchBuilder, ControlRecord};
 use crate::error::{BatchError, Error, Rejection, RejectionReason, Result};
@@ -72,7 +72,7 @@ impl Log {
         self.shared.last_stable_offset()
     }
 
-    /// Where the oldest open transaction begins.
+    /// Where the oldest open transaction begins. `None` if none is open.
     pub fn first_undecided_offset(&self) -> Option<Offset> {
         self.shared.transactions.oldest().map(|(first, _)| first)
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::commit::{End, Paused, cause};
-use super::snapshots::Snapshot;
+use super::producers::snapshots::Snapshot;
 use super::{Appender, Log, Shared};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, Result};
@@ -42,7 +42,8 @@ impl Log {
     /// opening it may have to read more, and a high watermark that the host set is lowered. Where something was, the log
     /// ends at `target` and is poisoned: opening it again recovers, and finds the log end there or above. Where the
     /// disk may say already that an emptied log begins at `target`, and does not let that be taken back, it is poisoned, too.
-    /// [`Error::Closed`] also when the [`LogDir`](crate::LogDir) has no handle any more.
+    /// [`Error::Closed`] also when the [`LogDir`](crate::LogDir) has no handle any more; [`Error::Poisoned`], [`Error::Gone`],
+    /// [`Error::ReadOnly`].
     ///
     /// ```
     /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
@@ -62,7 +63,7 @@ impl Log {
         self.shared.change(|| self.shared.truncate_to(target))
     }
 
-    /// Empties the log and begins it at `new_start`, which may lie anywhere, also above the log end offset. Producers and
+    /// Empties the log and begins it at `new_start`, from 0 up, which may also lie above the log end offset. Producers and
     /// leader epochs are forgotten.
     ///
     /// A crash leaves the log empty at `new_start`, or some of what it held, up to some batch.
@@ -107,24 +108,6 @@ struct Remainder {
 }
 
 impl Shared {
-    pub(super) fn check_writable(&self) -> Result<()> {
-        self.check_not_read_only()?;
-        self.commit.check()
-    }
-
-    pub(super) fn check_not_read_only(&self) -> Result<()> {
-        if self.environment.read_only {
-            return Err(Error::ReadOnly { path: self.directory.clone() });
-        }
-        Ok(())
-    }
-
-    /// Refuses when the log has ended or is about to. The caller holds the files, which a close needs as well.
-    pub(super) fn check_not_closing(&self) -> Result<()> {
-        self.commit.check()?;
-        if self.appender.lock().closing { Err(Error::Closed) } else { Ok(()) }
-    }
-
     fn check_target(&self, got: Offset) -> Result<()> {
         self.check_writable()?;
         let end = self.watermarks.log_end();
@@ -169,18 +152,6 @@ impl Shared {
         };
         self.tail.notify_all();
         truncated
-    }
-
-    /// A new leader's epoch may begin where the log ends, with no batch of it.
-    fn forget_epochs_behind_the_end(&self) -> Result<()> {
-        let mut appender = self.appender.lock();
-        let mut epochs = appender.leader_epochs.clone();
-        epochs.truncate_from_end(self.watermarks.log_end());
-        if epochs != appender.leader_epochs {
-            self.replace_leader_epochs(&epochs)?;
-            appender.leader_epochs = epochs;
-        }
-        Ok(())
     }
 
     /// The caller holds the files, and the log reaches beyond `target`.
@@ -376,12 +347,9 @@ impl Shared {
     }
 
     /// Goes on with what is left. Under the append lock.
-    fn install(&self, appender: &mut Appender, segments: Vec<Arc<Segment>>, mut producers: ProducerTable) {
-        producers.succeed(&appender.producers);
-        self.environment.fences.raise_in(&mut producers);
-        appender.producers = producers;
-        // Whoever no longer finds a marker that was cut finds its transaction open.
-        self.reset_transactions(&appender.producers);
+    fn install(&self, appender: &mut Appender, segments: Vec<Arc<Segment>>, producers: ProducerTable) {
+        // Before the segments: whoever no longer finds a marker that was cut finds its transaction open.
+        self.replace_producers(appender, producers);
         self.segments.store(Arc::new(segments));
         self.restart_pace(appender);
         self.backlog.raise(self.counters.appended_bytes.get(), self.counters.appended_batches.get());

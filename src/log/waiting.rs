@@ -11,7 +11,8 @@ use crate::types::Offset;
 
 impl Log {
     /// Waits until [`high_watermark`](Self::high_watermark) is above `offset`, at most for `timeout`. `false`: it is
-    /// not yet. Returns at once when the log ends (closed, deleted, poisoned).
+    /// not yet. Returns at once when the log ends (closed, deleted, poisoned). Where a [truncation](Self::truncate_to) inside of
+    /// a batch has left no records from `offset` to the high watermark, it waits for what comes behind.
     ///
     /// Who has to wait sleeps for some 70 us before it asks to be woken: to wake somebody costs an append a call of the
     /// kernel, and at the tail of a busy log the next batch is there by then. [`readable`](Self::readable) is woken at once.

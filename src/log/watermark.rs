@@ -8,6 +8,7 @@
 //!  durable offset: everything below survives the loss of power; anywhere up to the log end
 //! ```
 
+use super::Log;
 use super::options::Durability;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -193,10 +194,64 @@ impl Watermarks {
     }
 
     /// The end of the last batch that lies below `point`, which is that of a batch or a log end: what a recovery point
-    /// may be. Opening the log finds its end there, if nothing comes behind.
+    /// may be, and below which readers find all there is. Opening the log finds its end there, if nothing comes behind.
     pub(crate) fn batch_end_at(&self, point: Offset) -> Offset {
         let (last_batch_end, end) = *self.gap.lock();
         if last_batch_end < point && point <= end { last_batch_end } else { point }
+    }
+}
+
+impl Log {
+    /// Below this offset readers see everything: the durable offset under [`Durability::Synced`] (or what they saw already when the
+    /// log came to be so), the log end offset under [`Durability::Buffered`], or what
+    /// [`set_high_watermark`](Self::set_high_watermark) said.
+    pub fn high_watermark(&self) -> Offset {
+        self.shared.watermarks.high_watermark()
+    }
+
+    /// The high watermark in the checkpoint that the log was opened with, within the log's bounds. `None` if there is none.
+    ///
+    /// It is never applied by itself. A host that replicates the log passes it to
+    /// [`set_high_watermark`](Self::set_high_watermark); it is written to the checkpoint again from then on, whenever the
+    /// recovery points are, and at a close.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// log.append(&BatchBuilder::new().record(b"k1", b"v").record(b"k2", b"v").build()?)?;
+    /// log.set_high_watermark(Offset(1));
+    /// dir.close()?;
+    ///
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// assert_eq!(log.high_watermark(), Offset(2));
+    /// assert_eq!(log.checkpointed_high_watermark(), Some(Offset(1)));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    pub fn checkpointed_high_watermark(&self) -> Option<Offset> {
+        self.shared.watermarks.checkpointed_high_watermark()
+    }
+
+    /// Takes over the high watermark: from the first call on it is what the host says, as a host does that replicates
+    /// the log. Taken within the log's bounds at this moment, from the log start offset to the log end offset; a lower one than
+    /// before is taken, too.
+    ///
+    /// It is written with the next checkpoint, and at a close: a crash leaves the one written last, which
+    /// [`checkpointed_high_watermark`](Self::checkpointed_high_watermark) hands out behind the next opening.
+    pub fn set_high_watermark(&self, offset: Offset) {
+        let appender = self.shared.appender.lock();
+        // A truncation in between would leave it above the new end, and what is appended there would be seen at once.
+        self.shared.watermarks.set_high_watermark(offset);
+        drop(appender);
+        self.shared.notify_tail();
+    }
+
+    /// The high watermark for the checkpoint, if it is to have one.
+    pub(crate) fn high_watermark_to_checkpoint(&self) -> Option<Offset> {
+        self.shared.watermarks.high_watermark_to_checkpoint()
     }
 }
 

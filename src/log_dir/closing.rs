@@ -79,11 +79,13 @@ impl Closing {
 
 impl LogDir {
     /// Closes every partition, several at a time ([`recovery_threads`](crate::LogDirOptions::recovery_threads)), and marks the directory
-    /// clean if all of them closed well, so that the next opening reads next to nothing. Other handles get [`Error::Closed`] afterwards.
+    /// clean if all of them closed well, and none is among those that [`failed`](Self::failed) but for a
+    /// [missing](crate::CorruptionKind::MissingPartition) one, so that the next opening reads next to nothing. Other handles get
+    /// [`Error::Closed`] afterwards.
     ///
     /// Up to where each partition is on the disk is written down also where others did not close well, and about every second
-    /// while they are closed: after a crash in the middle, or a kill, the next opening reads little of those that were closed by
-    /// then.
+    /// while they are closed. A crash before it returns takes nothing that was durable: the next opening recovers, unless the directory
+    /// is marked already, and reads little of the partitions that were closed by then.
     ///
     /// Called again, it answers the same, and while another thread is at it, waits for that: whoever has an answer may exit.
     ///

@@ -11,14 +11,19 @@ use crate::log::{CheckpointedState, Log};
 use crate::types::TopicId;
 
 impl LogDir {
-    /// The log of a partition, which is created if missing.
+    /// The log of a partition, which is created if missing, unless the directory is
+    /// [`read_only`](crate::LogDirOptions::read_only). A new one is durable when this returns; a crash before may leave it or not.
+    ///
+    /// Of a partition that was [closed](Log::close) or is poisoned it is the handle that says so:
+    /// [`reopen_partition`](Self::reopen_partition) opens it again.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidTopic`] for a name that Kafka would refuse; [`Error::InvalidPartition`] for a number below 0;
-    /// [`Error::InvalidOption`] for options of [`log_for`](crate::LogDirOptions::log_for) that cannot work; what kept the partition from
-    /// opening, or its deletion from ending; [`CorruptionKind::MissingPartition`] where its directory has vanished since the log
-    /// directory was closed well; the disk's.
+    /// [`Error::InvalidOption`] for options of [`log_for`](crate::LogDirOptions::log_for) that cannot work; [`Error::ReadOnly`] where
+    /// one would have to be created in a directory that is; [`Error::Corrupt`] if a file or a link has its name, or where its directory
+    /// [has vanished](CorruptionKind::MissingPartition) since the log directory was closed well; what kept the partition from
+    /// opening, or its deletion from ending; [`Error::Closed`] if the directory is; the disk's.
     pub fn partition(&self, topic: &str, partition: i32) -> Result<Log> {
         let name = TopicPartition::new(topic, partition)?;
         match self.existing(&name) {
@@ -34,8 +39,8 @@ impl LogDir {
         }
     }
 
-    /// Creates a partition that must not be there yet. One that a call before a crash, or one that failed, has begun may be
-    /// there after the next opening.
+    /// Creates a partition that must not be there yet. It is durable when this returns. One that a call before a crash, or one
+    /// that failed, has begun may be there after the next opening.
     ///
     /// ```
     /// use idemlog::{ErrorCode, LogDir, LogDirOptions};
@@ -60,7 +65,8 @@ impl LogDir {
         }
     }
 
-    /// [`partition`](Self::partition) of the topic with this id, which is noted in the partition, durably, if it has none.
+    /// [`partition`](Self::partition) of the topic with this id, which is noted in the partition, durably, if it has none. A crash
+    /// before it returns may leave the partition without the id, or none.
     ///
     /// ```
     /// use idemlog::{Error, LogDir, LogDirOptions, TopicId};
@@ -76,7 +82,8 @@ impl LogDir {
     /// # Errors
     ///
     /// [`Error::TopicId`] if it belongs to another topic of the same name; [`Error::UnknownTopicId`] for [`TopicId::ZERO`], by which
-    /// nothing is made: who does not know the id calls [`partition`](Self::partition). Else as there.
+    /// nothing is made: who does not know the id calls [`partition`](Self::partition). [`Error::ReadOnly`], [`Error::Poisoned`] and
+    /// [`Error::Closed`] of a partition in which the id would have to be noted. Else as there.
     pub fn partition_of(&self, id: TopicId, topic: &str, partition: i32) -> Result<Log> {
         if id == TopicId::ZERO {
             return Err(Error::UnknownTopicId);
@@ -91,7 +98,7 @@ impl LogDir {
     /// # Errors
     ///
     /// [`Error::InvalidTopic`] for a name that Kafka would refuse; what kept the partition from opening, or its deletion
-    /// from ending; [`Error::Gone`] in the middle of one.
+    /// from ending; [`Error::Gone`] in the middle of one; [`Error::Closed`] if the directory is.
     pub fn find(&self, topic: &str, partition: i32) -> Result<Option<Log>> {
         self.check_open()?;
         sought(topic, partition)?.map_or(Ok(None), |name| self.existing(&name))

@@ -21,7 +21,26 @@ impl LogDir {
     /// The directory is renamed first, so that a crash leaves the partition whole or deleted; what was not removed yet is
     /// removed by the next opening.
     ///
+    /// ```
+    /// use idemlog::{BatchBuilder, Error, LogDir, LogDirOptions, Offset};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// let batch = BatchBuilder::new().record(b"key", b"value").build()?;
+    /// log.append(&batch)?;
+    /// assert!(dir.delete_partition("orders", 0)?);
+    ///
+    /// assert!(matches!(log.append(&batch), Err(Error::Gone)));
+    /// assert!(!dir.delete_partition("orders", 0)?); // there is none any more
+    /// assert_eq!(dir.partition("orders", 0)?.log_end_offset(), Offset(0)); // another one
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
     /// # Errors
+    ///
+    /// [`Error::InvalidTopic`](crate::Error::InvalidTopic) for a name that Kafka would refuse;
+    /// [`Error::Closed`](crate::Error::Closed), [`Error::ReadOnly`](crate::Error::ReadOnly) if the directory is.
     ///
     /// The disk's. If the partition is not deleted, or may come back after a crash, it is among those that
     /// [`failed`](Self::failed) from now on, and the call can be made again; else only its files could not be removed.

@@ -39,7 +39,8 @@ use producers::{NamedProducers, ProducerIds};
 /// thread.
 ///
 /// Dropping the last handle neither blocks nor marks the directory clean: the next opening recovers, as after a crash.
-/// [`close`](Self::close) leaves it nothing to do.
+/// [`close`](Self::close) leaves it nothing to do. A [`Log`] outlives the handles: it goes on, and keeps the directory locked, but
+/// background threads leave, and a call that must write the directory's checkpoints is [`Error::Closed`].
 ///
 /// ```
 /// use idemlog::{BatchBuilder, LogDir, LogDirOptions};
@@ -82,7 +83,8 @@ impl LogDir {
         &self.inner.path
     }
 
-    /// The partitions that are open, in order.
+    /// The partitions that were opened or created, in order, also those closed or poisoned since. What did not open is in
+    /// [`failed`](Self::failed).
     pub fn partitions(&self) -> Vec<TopicPartition> {
         self.inner.partitions.read().keys().cloned().collect()
     }
@@ -104,8 +106,27 @@ impl LogDir {
         if self.inner.closing.has_begun() { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Works in the background until the directory is closed: prepares pages and segments, writes snapshots, and syncs
-    /// for futures. For hosts that bring their own threads; each call takes one.
+    /// Works in the background: prepares pages and segments, writes snapshots, and syncs for futures. For hosts that bring their
+    /// own threads; each call takes one, and blocks until the directory is [closed](Self::close) and what was asked for is done.
+    /// Where there are no other threads, awaiting a [`Pending`](crate::Pending) is [`Error::NoSyncer`] until one has come in here.
+    ///
+    /// The handle by which it is called keeps the directory open: only a close ends it, dropping all others does not.
+    ///
+    /// ```
+    /// use std::thread;
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let for_thread = dir.clone();
+    /// let background = thread::spawn(move || for_thread.run_background());
+    ///
+    /// let log = dir.partition("orders", 0)?;
+    /// log.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+    /// dir.close()?;
+    /// background.join().unwrap(); // the close has let it go
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
     pub fn run_background(&self) {
         self.inner.enlist().run();
     }
@@ -113,9 +134,13 @@ impl LogDir {
     /// Deletes the oldest segments of every partition, as far as its options want. Returns how many. Also happens on its
     /// own, every [`retention_interval_ms`](crate::LogOptions::retention_interval_ms) at the most while there are appends.
     ///
+    /// A crash in the middle leaves each partition as [`Log::apply_retention`](crate::Log::apply_retention) says.
+    ///
     /// # Errors
     ///
-    /// The first partition's that failed; the others were looked at all the same.
+    /// [`Error::Closed`] if the directory is; else that of the first partition that failed, as of
+    /// [`Log::apply_retention`](crate::Log::apply_retention), and one that is closed or poisoned fails, too. The others were looked
+    /// at all the same.
     pub fn apply_retention(&self) -> Result<usize> {
         self.check_open()?;
         let deleted: Vec<Result<usize>> = self.inner.logs().iter().map(Log::apply_retention).collect();
@@ -154,7 +179,7 @@ impl LogDir {
         moved.and(written)
     }
 
-    /// The sum of the counters of all partitions that are open. Those of one that is deleted, or opened again, leave the sum, which
+    /// The sum of the counters of all [`partitions`](Self::partitions). Those of one that is deleted, or opened again, leave the sum, which
     /// is then less than before: for rates over such a time take each partition's own. What did not open is in
     /// [`failed`](Self::failed).
     pub fn metrics(&self) -> LogMetrics {

@@ -19,16 +19,18 @@ use crate::fs::name::directory_file;
 use crate::fs::{DirectoryLock, Disk, atomic};
 
 impl LogDir {
-    /// Opens the directory, which is created if missing, and recovers every partition in it, several at a time.
+    /// Opens the directory, which is created if missing (unless it is opened
+    /// [`read_only`](LogDirOptions::read_only)), and recovers every partition in it, several at a time.
     ///
     /// A partition that cannot be opened does not keep the others from it: [`partition`](Self::partition) returns its
     /// error, and [`failed`](Self::failed) lists them.
     ///
     /// # Errors
     ///
-    /// [`Error::NotALogDir`] if it [must exist](LogDirOptions::must_exist) and is none, in which nothing was made then;
-    /// [`Error::Locked`] if this or another process has it open, or a running Kafka; [`Error::Corrupt`] if a file that
-    /// concerns all partitions is damaged; the disk's.
+    /// [`Error::InvalidOption`] for a value that cannot work, and for [`producer_ids`](LogDirOptions::producer_ids) that end below
+    /// an id that was reserved before; [`Error::NotALogDir`] if it [must exist](LogDirOptions::must_exist) and is none, and nothing is
+    /// made then; [`Error::Locked`] if this or another process has it open, or a running Kafka;
+    /// [`Error::Corrupt`] if a file that concerns all partitions is damaged; the disk's, also where a thread cannot be started.
     pub fn open(path: impl AsRef<Path>, options: LogDirOptions) -> Result<Self> {
         options.validate()?;
         let _started = Instant::now();

@@ -36,28 +36,28 @@ pub(crate) const ALL_PRODUCER_IDS: Range<ProducerId> = ProducerId(0)..ProducerId
 pub struct LogDirOptions {
     /// How each partition stores its batches, where [`log_for`](Self::log_for) does not say it for each.
     pub log: LogOptions,
-    /// How many threads prepare pages and segments ahead of the appenders, write snapshots, and sync for futures.
+    /// How many threads prepare pages and segments ahead of the appenders, write snapshots, and sync for futures, 0 to 1,024.
     /// Of two or more, one is always free of what takes long. Each syncs one partition at a time, so that is also how many
     /// partitions sync for futures at once. Default: 0, the engine starts no thread; the appender does
     /// that work itself when it comes to it, and awaiting a [`Pending`](crate::Pending) is an error, unless the host has
     /// threads in [`LogDir::run_background`](crate::LogDir::run_background).
     pub background_threads: usize,
     /// How many threads recover partitions while the directory opens. One that finds none left checks the CRCs of another's
-    /// segments ahead. As many close partitions while the directory closes. At most 1,024. Default: 0, as many as there are cores;
+    /// segments ahead. As many close partitions while the directory closes. 0 to 1,024. Default: 0, as many as there are cores;
     /// and 16 to close, which is mostly waiting for the disk, and shares what the file system writes for each.
     pub recovery_threads: usize,
     /// How many bytes of disk may be allocated ahead of the appenders, over all partitions; beyond it, each partition
-    /// gets 64 KiB at a time. Default: 4 GiB.
+    /// gets 64 KiB at a time. 0 and up. Default: 4 GiB.
     pub max_allocated_ahead: u64,
     /// How many sealed segments may stay mapped or open at a time. In [`IoMode::Write`](crate::IoMode) each takes a descriptor:
-    /// choose fewer than the process may have. Default: 16,384.
+    /// choose fewer than the process may have. 1 and up. Default: 16,384.
     pub max_open_segments: usize,
     /// How many bytes of memory the indexes of sealed segments may take, over all partitions. Beyond it those go first that were
     /// loaded first, and are read from their files again when somebody looks for an offset or a time in them. The segment read
     /// last stays in any case, and what no file has: the indexes of each partition's active segment, of sealed ones until their files
     /// are written, and those that were built because a file was missing or damaged. A segment takes up to 24 bytes for each
     /// [`index_interval_bytes`](crate::LogOptions::index_interval_bytes) of it, or for each batch where those are larger: at 4096
-    /// bytes 6 MiB for 1 GiB. Default: 512 MiB.
+    /// bytes 6 MiB for 1 GiB. 0 and up. Default: 512 MiB.
     pub max_index_bytes: usize,
     /// Opens for reading only: takes no lock, changes nothing, keeps in memory what recovery would write. Reads as in
     /// [`IoMode::Write`](crate::IoMode), as whoever has the lock may cut what is mapped, and keeps 256 segments open at most.
@@ -82,9 +82,13 @@ pub struct LogDirOptions {
     /// The ids that [`LogDir::new_producer_id`](crate::LogDir::new_producer_id) gives out, the end exclusive. **Two directories of
     /// one cluster must have ranges that do not meet**, whether they are of one broker or of several: a partition that is copied
     /// to the other directory takes along what it knows of its producers, and would take the first batches of another client
-    /// with the id of one of them for duplicates, and not store them. **A directory that was lost, and begins again empty, gets a range
-    /// that was never used**, or is told what its peers know ([`pass_producer_id`](crate::LogDir::pass_producer_id)). A host may give a directory another range when it
-    /// has used up its own. Default: all there are, from 0 on, for a directory that shares partitions with none.
+    /// with the id of one of them for duplicates, and not store them. **A directory that was lost, and begins again empty, gets a
+    /// range that was never used**, or is told what its peers know ([`pass_producer_id`](crate::LogDir::pass_producer_id)).
+    ///
+    /// From 0 up, and not empty. A host may give a directory another
+    /// range when it has used up its own, above it: of one that ends below an id that was reserved before it is not known which of
+    /// its ids were given out, and the directory does not open ([`Error::InvalidOption`](crate::Error::InvalidOption)). Default: all
+    /// there are, from 0 on, for a directory that shares partitions with none.
     pub producer_ids: Range<ProducerId>,
     /// The file system. Default: the operating system's.
     pub disk: Arc<dyn Disk>,

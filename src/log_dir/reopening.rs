@@ -37,7 +37,8 @@ impl LogDir {
     /// # Errors
     ///
     /// [`Error::Exists`] if it is open and takes appends; [`Error::Gone`] if there is no such partition; the first error of a
-    /// deletion that is to be called again; [`Error::ReadOnly`] if the directory is; else what keeps the partition from
+    /// deletion that is to be called again; [`Error::InvalidTopic`], [`Error::InvalidPartition`] for a name that no partition has;
+    /// [`Error::Closed`], [`Error::ReadOnly`] if the directory is; else what keeps the partition from
     /// opening. It is among those that [`failed`](Self::failed) then, and the call can be made again.
     pub fn reopen_partition(&self, topic: &str, partition: i32) -> Result<Log> {
         let name = TopicPartition::new(topic, partition)?;

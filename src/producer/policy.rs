@@ -97,13 +97,13 @@ pub struct ProducerPolicy {
     /// How many batches of each producer are recognised when they are sent again, 1 to 64. Default: 5, what a Kafka
     /// client may have in flight.
     pub window: u8,
-    /// Default: [`SequenceRule::Contiguous`].
+    /// Which sequences a batch may have behind those already stored. Default: [`SequenceRule::Contiguous`].
     pub sequence_rule: SequenceRule,
-    /// Default: [`FirstAppend::RequireZeroInNewLog`].
+    /// With which sequence an unknown producer may begin. Default: [`FirstAppend::RequireZeroInNewLog`].
     pub first_append: FirstAppend,
-    /// Default: [`DuplicateCheck::Sequences`].
+    /// What makes a batch the same as a stored one. Default: [`DuplicateCheck::Sequences`].
     pub duplicate_check: DuplicateCheck,
-    /// Default: [`ExpiryClock::HostTime`].
+    /// By which clock an idle producer expires. Default: [`ExpiryClock::HostTime`].
     pub expiry_clock: ExpiryClock,
     /// After how many idle ms a producer is forgotten, 1 and up. Default: 86,400,000, a day.
     pub expiry_ms: i64,

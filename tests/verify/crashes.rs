@@ -98,8 +98,8 @@ fn without_a_checkpoint_nothing_but_the_last_batch_may_be_torn() {
     }
 }
 
-/// A checkpoint wrote entries of batches that were not synced, and a power cut took the batches: `verify` called the index wrong,
-/// and `repair` set a sound one aside.
+/// Beside a snapshot index entries were written of batches that were not synced, and a power cut took the batches: `verify` called
+/// the index wrong, and `repair` set a sound one aside.
 #[test]
 fn what_indexes_and_snapshots_say_of_batches_that_a_power_cut_took_is_a_note() {
     for mode in MODES {

@@ -18,7 +18,7 @@ use super::commit::Ticket;
 use super::options::Durability;
 use super::{Appender, Log, Pending, Shared};
 use crate::batch::{Batch, BatchBytes};
-use crate::environment::Chore;
+use crate::environment::{Chore, Urgency};
 use crate::epoch::LeaderEpochs;
 use crate::error::{Error, RejectionReason, Result};
 use crate::segment::{ALLOCATION_STEP_MIN, PlacedBatch, SegmentWriter, Stamps};
@@ -63,7 +63,8 @@ impl Log {
     /// [`Error::Io`] for a full disk: unchanged, and appends go on when there is room; where only the way to the sync
     /// failed (a file that cannot be opened or named), stored and not durable yet: sending it again tells.
     /// [`Error::Poisoned`] after a failed sync. [`Error::OffsetsExhausted`] at the last offset there is.
-    /// [`Error::InDoubt`], [`Error::Truncated`]: stored, but not known to be durable.
+    /// [`Error::InDoubt`], [`Error::Truncated`]: stored, but not known to be durable. [`Error::Closed`], [`Error::Gone`],
+    /// [`Error::ReadOnly`]; [`Error::Corrupt`] where the first append since the opening finds its segment damaged: unchanged.
     #[inline]
     pub fn append<B: BatchBytes>(&self, batch: &Batch<B>) -> Result<AppendOutcome> {
         self.append_lent(&batch.lend())
@@ -79,6 +80,24 @@ impl Log {
 
     /// The same for several batches, which are judged one after the other: duplicates are answered, new ones stored,
     /// and if one is refused, none is stored. Readers see all of them at once; a crash may leave a prefix.
+    ///
+    /// ```
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset, ProducerEpoch, Sequence};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let (log, id) = (dir.partition("orders", 0)?, dir.new_producer_id()?);
+    /// let batch = |sequence| {
+    ///     BatchBuilder::new().producer(id, ProducerEpoch(0), Sequence(sequence)).record(b"k", b"v").build()
+    /// };
+    /// log.append(&batch(0)?)?;
+    /// let outcomes = log.append_all(&[batch(0)?, batch(1)?])?; // the first one comes again
+    /// assert!(outcomes[0].is_duplicate() && !outcomes[1].is_duplicate());
+    ///
+    /// assert!(log.append_all(&[batch(2)?, batch(9)?]).is_err()); // a gap: neither is stored
+    /// assert_eq!(log.log_end_offset(), Offset(2));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -105,10 +124,15 @@ impl Log {
     /// chores when they are due: snapshots, indexes, retention. And a follower's batch behind a gap is synced at once if its
     /// segment has no name yet.
     ///
+    /// A crash of the process leaves the batches; one of the machine, before the `Pending` has resolved, a part of what was
+    /// appended since the last sync, from the front, each batch whole. Sending them again tells.
+    ///
     /// # Errors
     ///
     /// As [`append`](Self::append), but for what can happen while waiting; and [`Error::StaleLeaderEpoch`] for an
-    /// [`AppendOptions::leader_epoch`] that is over, with nothing stored and no duplicate answered.
+    /// [`AppendOptions::leader_epoch`] that is over, with nothing stored and no duplicate answered. Of replicated batches
+    /// ([`Origin::Replication`]) [`Error::UnexpectedOffset`] where one begins below the log end offset or the batch before it, and
+    /// [`Error::StaleLeaderEpoch`] where its leader epoch is lower; nothing is stored.
     pub fn submit<B: BatchBytes>(&self, batches: &[Batch<B>], options: AppendOptions) -> Result<Pending> {
         self.submit_within(&lend(batches), options, true)
     }
@@ -117,12 +141,31 @@ impl Log {
     /// the disk, and leaves chores to others. What is left is a copy into memory, or in [`IoMode::Write`](crate::IoMode) one write
     /// into the page cache; and a sync where a follower's batch comes behind a gap, as for `submit`.
     ///
+    /// ```
+    /// use idemlog::{AppendOptions, BatchBuilder, Error, LogDir, LogDirOptions};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// let log = dir.partition("orders", 0)?;
+    /// let (batches, options) = ([BatchBuilder::new().record(b"k", b"v").build()?], AppendOptions::default());
+    ///
+    /// let refused = log.try_submit(&batches, options).unwrap_err();
+    /// assert!(matches!(refused, Error::WouldBlock { bound: "room" })); // there is no segment yet
+    /// let first = log.submit(&batches, options)?; // on a thread that may block
+    /// let second = log.try_submit(&batches, options)?;
+    /// second.wait()?; // as for `submit`
+    /// assert!(first.is_durable());
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::WouldBlock`] where too much is not durable, or the log has to make room first: blocks, the next segment, or its
     /// first append since it was opened. Nothing is stored, and background threads are asked for what is missing: try again a
     /// little later, or `submit` on a thread that may block. Without background threads somebody must do that, or
-    /// [`sync`](Self::sync), before more is taken.
+    /// [`sync`](Self::sync), before more is taken. On a full disk it is `WouldBlock` each time: `submit` returns the disk's error,
+    /// and where background threads try to make the room, [`LogMetrics::last_failed_chore`](crate::LogMetrics) has it. Else as
+    /// `submit`.
     pub fn try_submit<B: BatchBytes>(&self, batches: &[Batch<B>], options: AppendOptions) -> Result<Pending> {
         self.submit_within(&lend(batches), options, false)
     }
@@ -205,14 +248,14 @@ impl Shared {
         });
         if matches!(&placed, Err(Error::Rejected(refused)) if refused.reason == RejectionReason::ProducerBudget)
         {
-            self.let_time_pass();
+            self.let_time_pass(may_wait);
         }
         placed
     }
 
     /// Where nothing but refusals happens, nobody else would come to see that producers have become idle.
     #[cold]
-    fn let_time_pass(&self) {
+    fn let_time_pass(&self, may_wait: bool) {
         let mut appender = self.lock_appender();
         let now = self.now();
         appender.producers.observe(now);
@@ -221,9 +264,10 @@ impl Shared {
         drop(appender);
         if is_due {
             self.request(Chore::Expire);
-            if !self.environment.queue.has_workers() {
-                self.whole(|| self.do_chores());
-            }
+        }
+        // Also what one has asked for that may not wait.
+        if may_wait && self.chores.stand(Urgency::Slow) && !self.environment.queue.has_workers() {
+            self.whole(|| self.do_chores());
         }
     }
 
@@ -399,7 +443,7 @@ impl Shared {
     fn count(&self, appender: &mut Appender, batches: u64, bytes: u64) {
         self.counters.appended_batches.add_locked(batches);
         self.counters.appended_bytes.add_locked(bytes);
-        appender.since_checkpoint += bytes;
+        appender.since_snapshot += bytes;
         appender.filled += bytes;
         if appender.filled >= ALLOCATION_STEP_MIN {
             self.environment.space.give_back(std::mem::take(&mut appender.filled));
@@ -448,10 +492,10 @@ impl Shared {
                 self.request(Chore::Prepare);
             }
         }
-        let checkpoint = appender.since_checkpoint >= appender.options.snapshot_interval_bytes;
-        if checkpoint {
-            appender.since_checkpoint = 0;
-            self.request(Chore::Checkpoint);
+        let snapshot = appender.since_snapshot >= appender.options.snapshot_interval_bytes;
+        if snapshot {
+            appender.since_snapshot = 0;
+            self.request(Chore::Snapshot);
         }
         let expire = is_time(&mut appender.expired_at, appender.options.expiry_interval_ms, now);
         if expire {
@@ -463,7 +507,7 @@ impl Shared {
         }
         let retain = is_time(&mut appender.retained_at, appender.options.retention_interval_ms, now)
             && self.request_due_retention();
-        checkpoint || expire || epochs || retain
+        snapshot || expire || epochs || retain
     }
 
     /// Up to which position of the segment no append has [`request_chores`](Self::request_chores) ask for pages or for the

@@ -66,8 +66,9 @@ impl AppendOutcome {
     }
 
     /// The offsets under which the batch is stored. `None` only for a duplicate: of a marker
-    /// ([`TransactionVersion::V2`](crate::TransactionVersion)), or older than the window under
-    /// [`SequenceRule::Increasing`](crate::SequenceRule::Increasing).
+    /// ([`TransactionVersion::V2`](crate::TransactionVersion)), or, under
+    /// [`SequenceRule::Increasing`](crate::SequenceRule::Increasing), one that is none of the batches still remembered: it is older
+    /// than they are, or was put together otherwise.
     pub fn offsets(&self) -> Option<OffsetRange> {
         self.offsets
     }
@@ -82,7 +83,7 @@ impl AppendOutcome {
         self.offsets.map_or(Offset(-1), |offsets| offsets.last)
     }
 
-    /// The largest timestamp of the stored batch.
+    /// The largest timestamp of the stored batch; where [`offsets`](Self::offsets) is `None`, that of the producer's last one.
     pub fn timestamp(&self) -> Timestamp {
         self.timestamp
     }

@@ -103,9 +103,9 @@ impl Shared {
         let position = writer.position();
         let roll = u64::from(options.segment_bytes).min(position.saturating_add(writer.index_room()));
         let room = writer.capacity().min(writer.segment().file().allocated());
-        let until_checkpoint = options.snapshot_interval_bytes.saturating_sub(appender.since_checkpoint + 1);
+        let until_snapshot = options.snapshot_interval_bytes.saturating_sub(appender.since_snapshot + 1);
         let until_told = ALLOCATION_STEP_MIN.saturating_sub(appender.filled + 1);
-        let told = position.saturating_add(until_checkpoint.min(until_told));
+        let told = position.saturating_add(until_snapshot.min(until_told));
         let (young, old) = writer.young_until(options.segment_ms);
         let due = |last: Timestamp, interval: i64| Timestamp(last.0.saturating_add(interval));
         let expiry = due(appender.expired_at, options.expiry_interval_ms);

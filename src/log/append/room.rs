@@ -9,8 +9,8 @@ use crate::types::{Offset, Timestamp};
 /// What an append lacks before it can go on. Made without the append lock.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::log) enum Need {
-    /// Blocks of the disk up to this position of the active segment.
-    Blocks(u64),
+    /// Blocks of the disk up to this position of the segment that begins here, as long as it is the active one.
+    Blocks { base: Offset, end: u64 },
     /// A writer for the last segment, up to this position at least: it was opened or recovered, or its map is too small
     /// for what the options say by now.
     Writer(u64),
@@ -46,7 +46,11 @@ impl Shared {
             appender.writer = None;
             return Err(Need::Writer(end));
         }
-        if end > writer.segment().file().allocated() { Err(Need::Blocks(end)) } else { Ok(rolled) }
+        let segment = writer.segment();
+        if end > segment.file().allocated() {
+            return Err(Need::Blocks { base: segment.base_offset(), end });
+        }
+        Ok(rolled)
     }
 
     /// Whether there will be batches above the end of the last one, in a segment without a name; which it still lacks if an
@@ -96,10 +100,7 @@ impl Shared {
 
     pub(super) fn provide(&self, need: Need) -> Result<()> {
         match need {
-            Need::Blocks(end) => {
-                self.counters.page_stalls.add(1);
-                self.allocate(end)
-            }
+            Need::Blocks { base, end } => self.allocate(base, end),
             Need::Writer(end) => self.open_writer(end),
             Need::Segment(bytes) => {
                 self.counters.segment_stalls.add(1);
@@ -109,9 +110,58 @@ impl Shared {
             Need::Offsets => Err(Error::OffsetsExhausted),
         }
     }
+
+    /// Gives the segment that begins at `base` blocks up to `end` at least. Where another one is active by now, that one lacks none:
+    /// they would be all of its size.
+    fn allocate(&self, base: Offset, end: u64) -> Result<()> {
+        let active = self.segments.load().last().filter(|last| last.base_offset() == base).cloned();
+        let Some(segment) = active else { return Ok(()) };
+        self.counters.page_stalls.add(1);
+        self.allocate_in(segment.file(), end)
+    }
 }
 
 /// The last offset that fits into a segment that begins at `base`, whose indexes count in four bytes.
 pub(super) fn last_offset_from(base: Offset) -> Offset {
     Offset(base.0.saturating_add(i64::from(i32::MAX)).min(i64::MAX - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice::from_ref;
+    use std::sync::Arc;
+
+    use crate::error::Error;
+    use crate::fs::IoMode;
+    use crate::fs::sim::SimDisk;
+    use crate::{AppendOptions, BatchBuilder, LogDir, LogDirOptions, LogOptions};
+
+    /// Where the log was rolled meanwhile, the next segment got the blocks that its predecessor had lacked at its end: up to all
+    /// of the segment's size at once, for nothing.
+    #[test]
+    fn blocks_that_a_segment_lacked_are_not_given_to_the_next_one() {
+        let disk = Arc::new(SimDisk::new(IoMode::Mapped));
+        let log = LogOptions::default().segment_bytes(16 << 20).max_batch_bytes(1 << 20);
+        let dir = LogDir::open("/data", LogDirOptions::default().log(log).disk(disk)).unwrap();
+        let log = dir.partition("t", 0).unwrap();
+        let batch = BatchBuilder::new().record("k", vec![b'v'; 100_000]).build().unwrap();
+        (0..80).for_each(|_| assert!(log.append(&batch).is_ok()));
+        let refused = loop {
+            if let Err(error) = log.try_submit(from_ref(&batch), AppendOptions::default()) {
+                break error;
+            }
+        };
+        assert!(matches!(refused, Error::WouldBlock { bound: "room" }), "{refused}");
+        let shared = &log.shared;
+        // By somebody who had seen the segment before it was rolled.
+        let needed = *shared.needed.lock();
+        log.roll().unwrap();
+        assert!(shared.needed.lock().is_none(), "whoever tries again says what it lacks by then");
+        *shared.needed.lock() = needed;
+        let active = || shared.segments.load().last().unwrap().file().allocated();
+        let before = active();
+        shared.provide_needed().unwrap();
+        assert_eq!(active(), before);
+        log.append(&batch).unwrap();
+    }
 }

@@ -67,12 +67,12 @@ fn end_of_bytes(file: &LogFile, from: u64) -> Result<u64> {
     Ok(from)
 }
 
-/// `bytes` up to the last one that is not zero. Tens of megabytes of zeros are common, so they are looked at in pieces,
+/// `bytes` up to the last one that is not zero. Tens of megabytes of zeros are common, so they are looked at in runs,
 /// which the compiler makes fast.
 fn without_zeros(mut bytes: &[u8]) -> &[u8] {
-    const PIECE: usize = 4096;
-    while let Some((rest, piece)) = bytes.split_last_chunk::<PIECE>() {
-        if piece.iter().fold(0, |any, byte| any | byte) != 0 {
+    const RUN: usize = 4096;
+    while let Some((rest, run)) = bytes.split_last_chunk::<RUN>() {
+        if run.iter().fold(0, |any, byte| any | byte) != 0 {
             break;
         }
         bytes = rest;

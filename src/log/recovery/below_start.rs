@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::repair::Repair;
+use super::repair::Change;
 use super::report::BelowStart;
 use super::{Recovery, quarantine};
 use crate::epoch::LeaderEpochs;
@@ -32,18 +32,18 @@ impl Recovery<'_> {
     fn start_over(&mut self, below: &mut BelowStart) -> Result<()> {
         self.starts_over = true;
         // Whatever stays of a segment stays whole.
-        self.repairs.retain(|repair| !matches!(repair, Repair::Name { .. } | Repair::Cut { .. }));
+        self.changes.retain(|change| !matches!(change, Change::Name { .. } | Change::Cut { .. }));
         self.report.adopted_prepared = false;
         for (at, segment) in std::mem::take(&mut self.files).into_iter().enumerate() {
             let removal = match self.request.checkpointed.is_emptied() || !self.holds_batches(at, &segment) {
-                true => Repair::RemoveSegment(segment),
+                true => Change::RemoveSegment(segment),
                 false => {
                     let to = quarantine::of_file(self.request, segment.base_offset(), 0)?;
                     below.kept.push(to.clone());
-                    Repair::KeepBelowStart { segment, to }
+                    Change::KeepBelowStart { segment, to }
                 }
             };
-            self.repairs.push(removal);
+            self.changes.push(removal);
         }
         self.scanned.clear();
         self.untouched = 0;

@@ -16,7 +16,7 @@ use crate::types::Offset;
 
 /// One change.
 #[derive(Debug)]
-pub(super) enum Repair {
+pub(super) enum Change {
     /// Copies the end of a segment to a file of its own, before it is cut.
     KeepAside { segment: Arc<Segment>, from: u64, bytes: u64, to: PathBuf },
     /// Takes a segment behind a cut out of the log, keeping its bytes.
@@ -25,7 +25,7 @@ pub(super) enum Repair {
     KeepBelowStart { segment: Arc<Segment>, to: PathBuf },
     /// Writes the producers of segments that are removed, or kept below the log start.
     KeepProducers { path: PathBuf, bytes: Vec<u8> },
-    /// Ends a segment's file. It is synced when all repairs are made: nothing behind comes back to life under later appends.
+    /// Ends a segment's file. It is synced when all changes are made: nothing behind comes back to life under later appends.
     Cut { segment: Arc<Segment>, end: u64 },
     /// Removes a segment with its indexes.
     RemoveSegment(Arc<Segment>),
@@ -37,7 +37,7 @@ pub(super) enum Repair {
     WriteIndexes(Arc<Segment>),
 }
 
-impl Repair {
+impl Change {
     /// When it is its turn, whoever asked for it first. Those of one kind keep their order.
     fn turn(&self) -> u8 {
         match self {
@@ -63,46 +63,46 @@ impl Repair {
     }
 }
 
-/// Carries out the repairs, each in its turn; in a log that is open for reading only, none. Also a killed process may have
+/// Makes the changes, each in its turn; in a log that is open for reading only, none. Also a killed process may have
 /// removed files or given them names without a sync of the directory: only a log that was closed well does without.
 pub(super) fn apply(
     request: &OpenRequest,
-    mut repairs: Vec<Repair>,
+    mut changes: Vec<Change>,
     report: &mut RecoveryReport,
 ) -> Result<()> {
-    if request.environment.read_only || (request.checkpointed.clean && repairs.is_empty()) {
+    if request.environment.read_only || (request.checkpointed.clean && changes.is_empty()) {
         return Ok(());
     }
-    repairs.sort_by_key(Repair::turn);
-    for repair in repairs {
-        apply_one(request, repair, report)?;
+    changes.sort_by_key(Change::turn);
+    for change in changes {
+        apply_one(request, change, report)?;
     }
     request.environment.disk.sync_directory(&request.directory).at("sync directory", &request.directory)
 }
 
-fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport) -> Result<()> {
+fn apply_one(request: &OpenRequest, change: Change, report: &mut RecoveryReport) -> Result<()> {
     let disk = &*request.environment.disk;
     let directory = &request.directory;
-    match repair {
-        Repair::KeepAside { segment, from, bytes, to } => keep_aside(disk, &segment, from, from + bytes, &to),
-        Repair::MoveAside { segment, to } | Repair::KeepBelowStart { segment, to } => {
+    match change {
+        Change::KeepAside { segment, from, bytes, to } => keep_aside(disk, &segment, from, from + bytes, &to),
+        Change::MoveAside { segment, to } | Change::KeepBelowStart { segment, to } => {
             segment.remove_indexes()?;
             segment.file().rename(&to)?;
             disk.sync_directory(directory).at("sync directory", directory)
         }
-        Repair::KeepProducers { path, bytes } => atomic::replace_file(disk, &path, &bytes),
-        Repair::Cut { segment, end } => segment.file().shorten(end),
-        Repair::RemoveSegment(segment) => {
+        Change::KeepProducers { path, bytes } => atomic::replace_file(disk, &path, &bytes),
+        Change::Cut { segment, end } => segment.file().shorten(end),
+        Change::RemoveSegment(segment) => {
             segment.remove_indexes()?;
             segment.file().remove()
         }
-        Repair::Name { from, base, before } => {
+        Change::Name { from, base, before } => {
             before.iter().try_for_each(|segment| segment.file().sync_found(0))?;
             let to = directory.join(SegmentFile::Log.name(base));
             disk.rename(&from, &to).at("rename", &from)?;
             disk.sync_directory(directory).at("sync directory", directory)
         }
-        Repair::Remove(path) => {
+        Change::Remove(path) => {
             let removed = disk.remove_file(&path).at("remove", &path);
             match removed {
                 Ok(()) => report.removed.push(path),
@@ -110,7 +110,7 @@ fn apply_one(request: &OpenRequest, repair: Repair, report: &mut RecoveryReport)
             }
             Ok(())
         }
-        Repair::WriteIndexes(segment) => {
+        Change::WriteIndexes(segment) => {
             write_indexes(request, &segment, report);
             Ok(())
         }

@@ -80,7 +80,9 @@ pub struct Cut {
     /// How many valid batches were among them. Those were never acknowledged as durable, unless the reason is
     /// [`CutReason::Corruption`].
     pub batches: u64,
-    /// The files in which valid batches that were cut are kept.
+    /// The files in which what was cut is kept: where something durable was cut, and by [`repair`](mod@crate::repair), all of it. Of
+    /// a tail, the bytes of its segment from the cut on if a valid batch is among them, and every segment behind. Who opens for
+    /// reading only is told the names, and no file is made.
     pub kept: Vec<PathBuf>,
 }
 

@@ -7,7 +7,7 @@ use crate::batch::{BatchHeader, layout};
 use crate::environment::Sound;
 use crate::epoch::LeaderEpochs;
 use crate::error::{BatchError, Corruption, CorruptionKind, Error, Result};
-use crate::log::snapshots;
+use crate::log::producers::snapshots;
 use crate::producer::ProducerTable;
 use crate::segment::{BatchCursor, IndexFiller, Indexes, PlacedBatch, Segment, Summary, TransactionIndex};
 use crate::transaction::{TransactionEffect, Transactions};

@@ -43,6 +43,7 @@ impl LogDir {
     ///
     /// The disk's, when a new block of ids cannot be reserved; nothing is handed out.
     /// [`Error::ProducerIdsExhausted`](crate::Error::ProducerIdsExhausted) at the end of the range.
+    /// [`Error::Closed`](crate::Error::Closed), [`Error::ReadOnly`](crate::Error::ReadOnly).
     pub fn new_producer_id(&self) -> Result<ProducerId> {
         self.check_open()?;
         self.inner.producer_ids.as_ref().ok_or_else(|| self.read_only())?.next()
@@ -74,15 +75,17 @@ impl LogDir {
     }
 
     /// The producer of a name: the same id every time, with a higher epoch at every call. From the moment this returns
-    /// the one before is refused in every partition, also after a restart. After epoch 32,766 comes a new id. The name is kept for good; what
-    /// the producer stored last is forgotten in a partition like that of every other
-    /// ([`expiry_ms`](crate::ProducerPolicy)).
+    /// the one before is refused in every partition, also after a restart; a crash before may have used up an epoch. After epoch
+    /// 32,766 comes a new id. The name is kept for good; what the producer stored last is forgotten in a partition like that of
+    /// every other ([`expiry_ms`](crate::ProducerPolicy)).
     ///
     /// # Errors
     ///
     /// [`Error::InvalidOption`](crate::Error::InvalidOption) for a name that is not 1 to 249 bytes long;
-    /// [`Error::ProducerNamesExhausted`](crate::Error::ProducerNamesExhausted) for a new name where there are two million; the
-    /// disk's. No epoch was used up then, or one that nobody has.
+    /// [`Error::ProducerNamesExhausted`](crate::Error::ProducerNamesExhausted) for a new name where there are two million; where a
+    /// new id is needed, [`Error::ProducerIdsExhausted`](crate::Error::ProducerIdsExhausted);
+    /// [`Error::Closed`](crate::Error::Closed), [`Error::ReadOnly`](crate::Error::ReadOnly); the disk's. No epoch was used up then,
+    /// or one that nobody has.
     pub fn producer(&self, name: &str) -> Result<Producer> {
         self.check_open()?;
         let named = self.inner.named_producers.as_ref().ok_or_else(|| self.read_only())?;

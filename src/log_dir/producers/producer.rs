@@ -17,7 +17,7 @@ use crate::types::{Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence};
 ///
 /// Made by [`LogDir::producer`](crate::LogDir::producer). A batch whose append failed stays with the producer until
 /// [`retry`](Self::retry) has stored it, or it is refused; until then the partition takes no other batch from it, since
-/// that would get the same sequence.
+/// that would get the same sequence. Any thread may call it; its appends to one partition wait for each other.
 ///
 /// ```
 /// use idemlog::{BatchBuilder, LogDir, LogDirOptions};
@@ -102,8 +102,8 @@ impl Producer {
         })
     }
 
-    /// Stores the records that `batch` holds, under the next sequences of this producer, and waits until they are
-    /// durable. What `batch` says about a producer is replaced.
+    /// Stores the records that `batch` holds, under the next sequences of this producer, and waits until they are as durable
+    /// as the log's [`Durability`](crate::Durability) says. What `batch` says about a producer is replaced.
     ///
     /// # Errors
     ///
@@ -134,7 +134,31 @@ impl Producer {
         self.settle(&mut state, log)
     }
 
-    /// Sends the batch again whose append failed, if there is one. The log stores it once, whatever happened before.
+    /// Sends the batch again whose append failed, if there is one. The log stores it once, whatever happened before. `None`: there
+    /// is none.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use idemlog::sim::{Fault, Operation, SimDisk};
+    /// # use idemlog::{BatchBuilder, Error, IoMode, LogDir, LogDirOptions, Offset};
+    /// # let disk = SimDisk::new(IoMode::Write);
+    /// # let dir = LogDir::open("/data", LogDirOptions::default().disk(Arc::new(disk.clone())))?;
+    /// let log = dir.partition("readings", 0)?;
+    /// let sensor = dir.producer("sensor-7")?;
+    /// # disk.inject(Fault::nth(Operation::Sync, 1).on("readings-0/")); // the disk fails in the middle
+    /// let failed = sensor.append(&log, BatchBuilder::new().record(b"t", b"21.5"));
+    /// assert!(matches!(failed, Err(Error::InDoubt))); // the sync failed: it is stored or not
+    /// let next = sensor.append(&log, BatchBuilder::new().record(b"t", b"21.6"));
+    /// assert!(matches!(next, Err(Error::Unsettled)));
+    ///
+    /// let log = dir.reopen_partition("readings", 0)?;
+    /// sensor.retry(&log)?;
+    /// assert_eq!(log.log_end_offset(), Offset(1)); // stored once
+    /// sensor.append(&log, BatchBuilder::new().record(b"t", b"21.6"))?;
+    /// # assert_eq!(log.log_end_offset(), Offset(2));
+    /// # assert!(sensor.retry(&log)?.is_none());
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Log, Shared};
 use crate::error::{Error, Result};
 use crate::fs::atomic;
 use crate::fs::name::SegmentFile;
+use crate::log::{Log, Shared};
 use crate::producer::snapshot;
 use crate::segment::{Segment, segment_at};
 use crate::types::Offset;
@@ -75,7 +75,8 @@ impl Log {
     }
 
     /// Takes over what another replica knew of its producers at the offset where this log begins. The log must be empty
-    /// ([`truncate_fully`](Self::truncate_fully) makes it so) and begin at that offset. Durable when it returns.
+    /// ([`truncate_fully`](Self::truncate_fully) makes it so) and begin at that offset. Durable when it returns; a crash before
+    /// leaves the producers of before, or those imported.
     ///
     /// ```
     /// use idemlog::{AppendOptions, BatchBuilder, LogDir, LogDirOptions, Origin, ProducerEpoch, Sequence};
@@ -98,9 +99,9 @@ impl Log {
     /// # Errors
     ///
     /// [`Error::NotEmpty`] if there is a segment, also if all of its records are deleted; [`Error::UnexpectedOffset`] if the
-    /// log begins elsewhere; [`Error::Corrupt`] for bytes that are no
-    /// snapshot. The log is as it was. The disk's: it goes on with the producers that it knew, but the next opening, and what is
-    /// written of producers until then, may know the imported ones. Import them again, or empty the log.
+    /// log begins elsewhere; [`Error::Corrupt`] for bytes that are no snapshot; [`Error::Poisoned`], [`Error::Closed`],
+    /// [`Error::Gone`], [`Error::ReadOnly`]. The log is as it was. The disk's: it goes on with the producers that it knew, but the
+    /// next opening, and what is written of producers until then, may know the imported ones. Import them again, or empty the log.
     pub fn import_producers(&self, states: &ProducerStates) -> Result<()> {
         self.shared.change(|| self.shared.import_producers(states))
     }
@@ -118,10 +119,7 @@ impl Shared {
         let (segments, now) = (self.segments.load_full(), self.now());
         let offset = begin_of_batch(&segments, got)?;
         let known = self.complete_snapshot(&segments, offset, now)?;
-        let mut producers = known.replay(&segments, offset, now)?.producers;
-        self.count_all_open();
-        let forgotten = self.forgotten(producers.ids_at_rest());
-        producers.retain(|id| !forgotten.contains(&id));
+        let producers = self.replay_known(known, &segments, offset, now)?.producers;
         Ok(ProducerStates { offset, bytes: snapshot::encode(&producers, None) })
     }
 
@@ -144,10 +142,7 @@ impl Shared {
         producers.evict_excess(usize::MAX, now);
         let encoded = snapshot::encode(&producers, None);
         atomic::replace_file(&*self.environment.disk, &path, &encoded)?;
-        self.reset_transactions(&producers);
-        producers.succeed(&appender.producers);
-        self.environment.fences.raise_in(&mut producers);
-        appender.producers = producers;
+        self.replace_producers(&mut appender, producers);
         Ok(())
     }
 }

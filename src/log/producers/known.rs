@@ -1,8 +1,8 @@
-//! What a host is told of the producers that a partition knows.
+//! What a host and a directory are told of the producers that a partition knows, and whom they have it refuse.
 
-use super::Log;
+use crate::log::Log;
 use crate::producer::{Copying, ProducerInfo};
-use crate::types::ProducerId;
+use crate::types::{ProducerEpoch, ProducerId};
 
 /// How many producers are copied while appends wait.
 const COPIED_AT_ONCE: usize = 64;
@@ -42,5 +42,22 @@ impl Log {
     /// One producer, if this partition knows it.
     pub fn producer(&self, id: ProducerId) -> Option<ProducerInfo> {
         self.shared.appender.lock().producers.get(id)
+    }
+
+    /// The highest producer id below `end`, and below 2^62, that this partition has known, or knows if it has known higher ones.
+    pub(crate) fn highest_producer_id_below(&self, end: ProducerId) -> Option<ProducerId> {
+        let appender = self.shared.appender.lock();
+        let highest = appender.producers.highest_id()?;
+        if highest < end { Some(highest) } else { appender.producers.ids().filter(|&id| id < end).max() }
+    }
+
+    /// Refuses `id` with an epoch below `epoch` from now on.
+    pub(crate) fn fence(&self, id: ProducerId, epoch: ProducerEpoch) {
+        self.shared.appender.lock().producers.raise_epoch(id, epoch);
+    }
+
+    /// The same for all that the directory refuses.
+    pub(crate) fn raise_fences(&self) {
+        self.shared.environment.fences.raise_in(&mut self.shared.appender.lock().producers);
     }
 }

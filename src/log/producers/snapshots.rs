@@ -7,15 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
-use super::{Appender, Shared};
 use crate::error::{Corruption, CorruptionKind, Error, IoContext, Result};
 use crate::fs::missing::or_too_long;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage};
 use crate::fs::{Access, Disk, DiskFile, IoMode, atomic, read_whole};
+use crate::log::Shared;
 use crate::producer::snapshot::{self, MAX_BYTES};
-use crate::producer::{Fate, Fold, ProducerPolicy, ProducerTable, SnapshotIdentity, TableCursor};
+use crate::producer::{Fate, Fold, ProducerPolicy, ProducerTable, SnapshotIdentity};
 use crate::segment::{BatchCursor, PlacedBatch, Segment, first_behind, segment_at, segments_from};
 use crate::transaction::TransactionEffect;
 use crate::types::{Offset, ProducerId, Timestamp};
@@ -28,28 +27,30 @@ const LARGE_FROM: u64 = 64 << 20;
 /// How much of it at a time, the first time.
 const PIECE: usize = 1 << 20;
 
-/// How many producers are looked at while appends wait.
-const LOOK_UPS: usize = 32;
-
 /// Producers as they were below an offset.
 #[derive(Debug)]
-pub(super) struct Snapshot {
-    pub(super) offset: Offset,
-    pub(super) producers: ProducerTable,
+pub(in crate::log) struct Snapshot {
+    pub(in crate::log) offset: Offset,
+    pub(in crate::log) producers: ProducerTable,
     /// The last batch that it covers, where it knows.
-    pub(super) identity: Option<SnapshotIdentity>,
+    pub(in crate::log) identity: Option<SnapshotIdentity>,
 }
 
 impl Snapshot {
     /// `found`, or what is known at the beginning of a log. (Also batches below the log start offset tell of producers, as
     /// long as they are there.)
-    pub(super) fn or_empty(found: Option<Self>, policy: &ProducerPolicy) -> Self {
+    pub(in crate::log) fn or_empty(found: Option<Self>, policy: &ProducerPolicy) -> Self {
         let empty = || ProducerTable::new(policy.clone());
         found.unwrap_or_else(|| Self { offset: Offset::ZERO, producers: empty(), identity: None })
     }
 
     /// Goes on to `end`, by the batches of the log that begin below.
-    pub(super) fn replay(mut self, segments: &[Arc<Segment>], end: Offset, now: Timestamp) -> Result<Self> {
+    pub(in crate::log) fn replay(
+        mut self,
+        segments: &[Arc<Segment>],
+        end: Offset,
+        now: Timestamp,
+    ) -> Result<Self> {
         each_batch(segments, self.offset, end, |cursor, batch| {
             self.identity = Some(identity(batch));
             apply(&mut self.producers, cursor, batch, now).map(|_| ())
@@ -60,10 +61,10 @@ impl Snapshot {
 
 /// Where the files of a partition are, and how they are read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
-    pub(super) disk: &'a dyn Disk,
-    pub(super) directory: &'a Path,
-    pub(super) mode: IoMode,
+pub(in crate::log) struct Place<'a> {
+    pub(in crate::log) disk: &'a dyn Disk,
+    pub(in crate::log) directory: &'a Path,
+    pub(in crate::log) mode: IoMode,
 }
 
 impl Place<'_> {
@@ -128,12 +129,7 @@ pub(crate) fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<Offset>> {
 /// # Errors
 ///
 /// [`Error::Corrupt`] if its bytes are not a snapshot; the disk's.
-pub(super) fn load(
-    place: Place<'_>,
-    offset: Offset,
-    policy: &ProducerPolicy,
-    now: Timestamp,
-) -> Result<Snapshot> {
+fn load(place: Place<'_>, offset: Offset, policy: &ProducerPolicy, now: Timestamp) -> Result<Snapshot> {
     let path = place.directory.join(SegmentFile::Snapshot.name(offset));
     let bytes = place.read(&path)?;
     let (producers, identity) = snapshot::decode(&bytes, offset, policy.clone(), now)
@@ -169,7 +165,7 @@ fn identity_fits(
 
 /// The newest usable snapshot at or below `limit` of those at `offsets`, newest first; and what is wrong with those that
 /// were passed over.
-pub(super) fn newest(
+pub(in crate::log) fn newest(
     place: Place<'_>,
     offsets: &[Offset],
     segments: &[Arc<Segment>],
@@ -205,7 +201,7 @@ fn is_newer_version(error: &Error) -> bool {
 
 /// Applies one batch of the log to the producers, as recovery does: nothing is refused.
 #[inline]
-pub(super) fn apply(
+pub(in crate::log) fn apply(
     producers: &mut ProducerTable,
     cursor: &BatchCursor,
     batch: &PlacedBatch,
@@ -253,7 +249,7 @@ fn producers_in(segments: &[Arc<Segment>], from: Offset, to: Offset) -> Result<H
     Ok(ids)
 }
 
-pub(super) fn identity(batch: &PlacedBatch) -> SnapshotIdentity {
+fn identity(batch: &PlacedBatch) -> SnapshotIdentity {
     SnapshotIdentity {
         leader_epoch: batch.header.leader_epoch,
         base_offset: batch.header.base_offset,
@@ -281,31 +277,12 @@ fn write_into<const N: usize>(
 }
 
 impl Shared {
-    /// Forgets idle producers and those above the budget, and verifications, with the append lock free between the steps.
-    pub(super) fn expire_producers(&self) {
-        let expiry_ms = self.options().producers.expiry_ms;
-        while self.step(|appender, now| appender.verifications.expire(LOOK_UPS, now, expiry_ms)) > 0 {}
-        while self.step(|appender, now| appender.producers.evict_excess(LOOK_UPS, now)) > 0 {}
-        let mut cursor = Some(TableCursor::START);
-        while let Some(from) = cursor {
-            cursor = self.step(|appender, now| appender.producers.expire_step(from, LOOK_UPS, now));
-        }
-    }
-
-    /// A step under the append lock, at the time that it is there. By an earlier one the producers, who have seen the appends
-    /// in between, would take the clock for one that was put back, and count the time since then twice.
-    fn step<T>(&self, step: impl FnOnce(&mut Appender, Timestamp) -> T) -> T {
-        let mut appender = self.appender.lock();
-        let now = self.now();
-        step(&mut appender, now)
-    }
-
     fn snapshot_place(&self) -> Place<'_> {
         Place { disk: &*self.environment.disk, directory: &self.directory, mode: self.mode }
     }
 
     /// The newest usable snapshot at or below `limit`, which is empty where there is none.
-    pub(super) fn newest_snapshot(
+    pub(in crate::log) fn newest_snapshot(
         &self,
         segments: &[Arc<Segment>],
         limit: Offset,
@@ -346,8 +323,23 @@ impl Shared {
         Ok((Snapshot::or_empty(found, policy), unusable))
     }
 
+    /// Goes on to `end` from the snapshot `before`, without those who were forgotten since.
+    pub(super) fn replay_known(
+        &self,
+        before: Snapshot,
+        segments: &[Arc<Segment>],
+        end: Offset,
+        now: Timestamp,
+    ) -> Result<Snapshot> {
+        let mut snapshot = before.replay(segments, end, now)?;
+        self.count_all_open();
+        let forgotten = self.forgotten(snapshot.producers.ids_at_rest());
+        snapshot.producers.retain(|id| !forgotten.contains(&id));
+        Ok(snapshot)
+    }
+
     /// Writes the producers as they were at `point`, below which everything is durable.
-    pub(super) fn write_snapshot(&self, point: Offset) -> Result<()> {
+    pub(in crate::log) fn write_snapshot(&self, point: Offset) -> Result<()> {
         let path = self.segment_path(SegmentFile::Snapshot, point);
         let disk = &*self.environment.disk;
         if disk.exists(&path).at("look up", &path)? {
@@ -364,11 +356,8 @@ impl Shared {
     /// Writes the snapshot at `point` from the whole table of the one before.
     fn write_whole(&self, path: &Path, point: Offset, segments: &[Arc<Segment>]) -> Result<()> {
         let now = self.now();
-        let Snapshot { mut producers, identity, .. } =
-            self.newest_snapshot(segments, point, now)?.replay(segments, point, now)?;
-        self.count_all_open();
-        let forgotten = self.forgotten(producers.ids_at_rest());
-        producers.retain(|id| !forgotten.contains(&id));
+        let before = self.newest_snapshot(segments, point, now)?;
+        let Snapshot { producers, identity, .. } = self.replay_known(before, segments, point, now)?;
         atomic::replace_file_by(&*self.environment.disk, path, |file| {
             write_into(file, |sink| snapshot::write(&producers, identity.as_ref(), sink))
         })
@@ -420,23 +409,6 @@ impl Shared {
         let forgotten = self.forgotten(fold.producers.ids_at_rest());
         fold.retain(|id| !forgotten.contains(&id));
         Ok(Some((fold, identity)))
-    }
-
-    /// Which of these have expired or were evicted: they do not come back, but for one whose transaction was open then. Looks for a few at a time under the append lock,
-    /// and at nothing else.
-    pub(super) fn forgotten(&self, mut ids: impl Iterator<Item = ProducerId>) -> HashSet<ProducerId> {
-        let mut forgotten = HashSet::new();
-        if !self.appender.lock().producers.has_forgotten() {
-            return forgotten;
-        }
-        loop {
-            let few: SmallVec<[ProducerId; LOOK_UPS]> = ids.by_ref().take(LOOK_UPS).collect();
-            if few.is_empty() {
-                return forgotten;
-            }
-            let appender = self.appender.lock();
-            forgotten.extend(few.into_iter().filter(|&id| !appender.producers.knows(id)));
-        }
     }
 
     /// Removes the snapshots in the middle of a segment that the one at `newest` makes needless; those at the bases of
