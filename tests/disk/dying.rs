@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use idemlog::verify::{VerifyOptions, verify};
-use idemlog::{Error, IoMode, Log, LogDir, Offset};
+use idemlog::{CorruptionKind, CorruptionPolicy, Error, IoMode, Log, LogDir, Offset};
 
 use crate::alone::{alone, ending, ending_with_mounts, with_mounts};
 use crate::common::{MODES, options};
@@ -156,13 +156,20 @@ fn a_file_removed_by_another_process_stays_for_those_who_have_it_and_is_missed_b
                 // The name is gone, the file is not: neither the log nor its readers notice.
                 history.append(&log).unwrap();
                 history.check(&log);
+                let log_end = log.log_end_offset();
                 // A close does.
                 let error = dir.close().unwrap_err();
                 assert!(is_missing(&error, data.path()), "{mode:?}: {error:?}");
                 drop((dir, log));
-                // All that was in the file is lost; what lies before it is there.
+                // All that was in the file is lost, which the checkpoints know to have been durable; what lies before it is there.
                 let dir = LogDir::open(data.path(), options(mode)).unwrap();
-                assert_eq!(dir.partition("orders", 0).unwrap().log_end_offset(), Offset(280));
+                let Err(Error::Corrupt(found)) = dir.partition("orders", 0) else { panic!("{mode:?}") };
+                let (expected, got) = (log_end, Offset(280));
+                assert_eq!(found.kind, CorruptionKind::MissingEnd { expected, got }, "{mode:?}");
+                drop(dir);
+                let log_options = options(mode).log.corruption(CorruptionPolicy::CutAndKeep);
+                let dir = LogDir::open(data.path(), options(mode).log(log_options)).unwrap();
+                assert_eq!(dir.partition("orders", 0).unwrap().log_end_offset(), got);
             }
         },
     );
