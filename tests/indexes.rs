@@ -70,7 +70,7 @@ fn the_indexes_of_many_segments_take_a_bounded_amount_of_memory() {
         assert_bounded(&log);
         (0..COUNT).step_by(7).for_each(|number| find(&log, number));
         assert_bounded(&log);
-        assert_eq!(dir.metrics().index_bytes, log.metrics().index_bytes);
+        assert_eq!(dir.metrics().sum.index_bytes, log.metrics().index_bytes);
         assert_eq!(log.metrics().indexes_rebuilt, 0);
         dir.close().unwrap();
 

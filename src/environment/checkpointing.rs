@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::panic::watched;
@@ -20,6 +21,8 @@ pub(crate) struct Checkpointing {
     checkpointer: OnceLock<Weak<dyn Checkpointer>>,
     /// Set when a recovery point or log start moved; taken by whoever writes.
     stale: AtomicBool,
+    /// Since when the files have lacked something.
+    behind_since: Mutex<Option<Instant>>,
     /// How many have asked for a write.
     asked: AtomicU64,
     /// Held by the one who writes.
@@ -43,6 +46,12 @@ impl Checkpointing {
     /// Notes that a partition has moved.
     pub(crate) fn set_stale(&self) {
         self.stale.store(true, Ordering::Release);
+        self.behind_since.lock().get_or_insert_with(Instant::now);
+    }
+
+    /// For how long the files have lacked something that moved since; zero while they lack nothing.
+    pub(crate) fn behind_for(&self) -> Duration {
+        self.behind_since.lock().map(|since| since.elapsed()).unwrap_or_default()
     }
 
     /// Waits for whoever writes. From here on nobody does.
@@ -86,7 +95,7 @@ impl Checkpointing {
     fn write_in(&self, turn: &mut Turn) -> Result<()> {
         let Some(checkpointer) = self.checkpointer.get() else { return Ok(()) };
         // Before anything is looked at: what moves from here on is for the next.
-        let asked = self.asked.load(Ordering::Acquire);
+        let (asked, began) = (self.asked.load(Ordering::Acquire), Instant::now());
         self.stale.store(false, Ordering::Release);
         let write = || match checkpointer.upgrade() {
             Some(checkpointer) if !turn.has_left => checkpointer.write_checkpoints(),
@@ -94,7 +103,11 @@ impl Checkpointing {
         };
         let written = watched(write, || self.set_stale());
         match &written {
-            Ok(()) => turn.served = asked,
+            Ok(()) => {
+                turn.served = asked;
+                let mut behind_since = self.behind_since.lock();
+                *behind_since = self.stale.load(Ordering::Acquire).then_some(began);
+            }
             Err(_) => self.set_stale(),
         }
         written

@@ -75,6 +75,12 @@ impl Queue {
         self.workers.load(Ordering::SeqCst) > 0
     }
 
+    /// How many requests wait for a worker.
+    pub(crate) fn waiting(&self) -> usize {
+        let state = self.state.lock();
+        state.quick.len() + state.slow.len()
+    }
+
     pub(crate) fn push(&self, partition: Weak<dyn Worked>, urgency: Urgency) {
         let mut state = self.state.lock();
         match urgency {

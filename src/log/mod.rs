@@ -148,6 +148,8 @@ struct Shared {
     /// Everything below is durable, with its indexes, leader epochs and a snapshot.
     recovery_point: AtomicI64,
     report: RecoveryReport,
+    /// The size of what was taken out of the log, and kept, at the opening.
+    kept_bytes: u64,
     itself: Weak<Shared>,
 }
 
@@ -283,6 +285,7 @@ impl Log {
             durable,
             recovery_point,
             topic_id,
+            kept_bytes,
             report,
         } = recovered;
         let transactions = UnstableTransactions::of(&producers);
@@ -320,6 +323,7 @@ impl Log {
             backlog: Backlog::default(),
             recovery_point: AtomicI64::new(recovery_point.0),
             report,
+            kept_bytes,
             itself: itself.clone(),
         });
         shared.count_all_open();

@@ -6,6 +6,7 @@ mod creation;
 mod deletion;
 mod found;
 pub(crate) mod look;
+mod metrics;
 mod opening;
 mod options;
 mod place;
@@ -21,6 +22,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
 
+pub use metrics::LogDirMetrics;
 pub use options::LogDirOptions;
 pub use place::Place;
 pub use producers::{LastBatch, Producer};
@@ -28,7 +30,7 @@ pub use producers::{LastBatch, Producer};
 use crate::environment::{Environment, Queue};
 use crate::error::{Error, Result};
 use crate::fs::name::TopicPartition;
-use crate::log::{Log, LogMetrics};
+use crate::log::Log;
 pub(crate) use checkpoints::{Checkpoints, OffsetsByPartition};
 use closing::Closing;
 use found::Failed;
@@ -177,17 +179,6 @@ impl LogDir {
         let moved = several::each(&logs, inner.options.closing_thread_count(), Log::checkpoint_untold);
         let written = inner.environment.checkpoints.settle();
         moved.and(written)
-    }
-
-    /// The sum of the counters of all [`partitions`](Self::partitions). Those of one that is deleted, or opened again, leave the sum, which
-    /// is then less than before: for rates over such a time take each partition's own. What did not open is in
-    /// [`failed`](Self::failed).
-    pub fn metrics(&self) -> LogMetrics {
-        let mut sum = LogMetrics::default();
-        // Each of them waits for an append: not while a creation or deletion waits for the list.
-        self.inner.logs().iter().for_each(|log| sum.add(&log.metrics()));
-        sum.pinned_bytes = self.inner.environment.removed.pinned_bytes();
-        sum
     }
 }
 
