@@ -1,10 +1,12 @@
-//! A simulated disk whose syncs of files hang while a test wants them to, and that counts the bytes that are read.
+//! A disk whose syncs of files hang while a test wants them to, that takes its time for removals, and that counts what is read,
+//! replaced and removed.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use idemlog::sim::SimDisk;
 use idemlog::{Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode, Map, MapWriter};
@@ -13,7 +15,7 @@ use parking_lot::{Condvar, Mutex};
 /// Everything goes through files: where there are maps, neither a sync nor a read comes by here.
 #[derive(Debug)]
 pub struct WatchedDisk {
-    disk: SimDisk,
+    disk: Arc<dyn Disk>,
     watch: Arc<Watch>,
 }
 
@@ -29,12 +31,36 @@ struct State {
     hung: usize,
     /// The extension of each file that was read from, and how many bytes.
     read: Vec<(String, u64)>,
+    /// The names that files were given.
+    renamed: Vec<String>,
+    /// The extensions of files that were removed.
+    removed: Vec<String>,
+    removal_takes: Duration,
 }
 
 impl WatchedDisk {
     pub fn new(disk: &SimDisk) -> Arc<Self> {
+        Self::over(Arc::new(disk.clone()))
+    }
+
+    pub fn over(disk: Arc<dyn Disk>) -> Arc<Self> {
         assert_eq!(disk.io_mode("/".as_ref()).unwrap(), IoMode::Write);
-        Arc::new(Self { disk: disk.clone(), watch: Arc::default() })
+        Arc::new(Self { disk, watch: Arc::default() })
+    }
+
+    /// How often a file was given this name.
+    pub fn renamed(&self, name: &str) -> usize {
+        self.watch.state.lock().renamed.iter().filter(|renamed| *renamed == name).count()
+    }
+
+    /// How many files with this extension were removed.
+    pub fn removed(&self, extension: &str) -> usize {
+        self.watch.state.lock().removed.iter().filter(|removed| *removed == extension).count()
+    }
+
+    /// How long each removal takes from now on.
+    pub fn removal_takes(&self, time: Duration) {
+        self.watch.state.lock().removal_takes = time;
     }
 
     /// Has every sync of a file hang from now on, until it is told otherwise.
@@ -54,6 +80,10 @@ impl WatchedDisk {
         let of_it = state.read.extract_if(.., |(of, _)| of == extension);
         of_it.map(|(_, bytes)| bytes).sum()
     }
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().and_then(OsStr::to_str).unwrap_or_default().to_owned()
 }
 
 #[derive(Debug)]
@@ -124,17 +154,22 @@ impl Disk for WatchedDisk {
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_owned();
         let file = self.disk.open(path, access)?;
-        Ok(Arc::new(WatchedFile { file, extension, watch: Arc::clone(&self.watch) }))
+        Ok(Arc::new(WatchedFile { file, extension: extension(path), watch: Arc::clone(&self.watch) }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let name = to.file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
+        self.watch.state.lock().renamed.push(name);
         self.disk.rename(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove_file(path)
+        let takes = self.watch.state.lock().removal_takes;
+        std::thread::sleep(takes);
+        self.disk.remove_file(path)?;
+        self.watch.state.lock().removed.push(extension(path));
+        Ok(())
     }
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
