@@ -29,6 +29,10 @@ pub(crate) struct Checkpointing {
     turn: Mutex<Turn>,
 }
 
+/// Which of those it was who have asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked(u64);
+
 #[derive(Debug, Default)]
 struct Turn {
     /// For how many of those who have asked, from the first on, something was written.
@@ -87,9 +91,23 @@ impl Checkpointing {
     ///
     /// [`Error::Closed`] when the directory is closed or has no handle any more, and nobody writes them; the disk's.
     pub(crate) fn write(&self) -> Result<()> {
-        let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.write_asked(self.ask())
+    }
+
+    /// Asks for a write of what was changed before the call. It is made by [`write_asked`](Self::write_asked), or by whoever writes
+    /// before that: many may ask before the first of them sees to it.
+    pub(crate) fn ask(&self) -> Asked {
+        Asked(self.asked.fetch_add(1, Ordering::AcqRel) + 1)
+    }
+
+    /// Sees that what was changed before it was asked for is in the files, and durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub(crate) fn write_asked(&self, asked: Asked) -> Result<()> {
         let mut turn = self.turn.lock();
-        if turn.served >= number { Ok(()) } else { self.write_in(&mut turn) }
+        if turn.served >= asked.0 { Ok(()) } else { self.write_in(&mut turn) }
     }
 
     fn write_in(&self, turn: &mut Turn) -> Result<()> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub(crate) use budgets::{HeldBySegments, SpaceBudget};
 pub(crate) use check_ahead::{CheckAhead, HELPERS_MAX, Sound};
-pub(crate) use checkpointing::{Checkpointer, Checkpointing};
+pub(crate) use checkpointing::{Asked, Checkpointer, Checkpointing};
 pub(crate) use fences::Fences;
 pub(crate) use queue::{Chore, Chores, Queue, Urgency, Worked};
 pub(crate) use removed::Removed;

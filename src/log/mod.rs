@@ -215,8 +215,16 @@ impl Appender {
 /// `sealing` and `rolling`.
 #[derive(Debug)]
 struct HeldFiles<'a> {
-    _sealing: MutexGuard<'a, ()>,
-    _rolling: MutexGuard<'a, ()>,
+    sealing: MutexGuard<'a, ()>,
+    rolling: MutexGuard<'a, ()>,
+}
+
+impl HeldFiles<'_> {
+    /// Lets go of them to those who wait, who come before a caller that takes them again at once.
+    fn hand_on(self) {
+        MutexGuard::unlock_fair(self.rolling);
+        MutexGuard::unlock_fair(self.sealing);
+    }
 }
 
 impl Shared {
@@ -244,7 +252,7 @@ impl Shared {
 
     /// Keeps everybody else from the files, but for the appender and readers.
     fn hold_files(&self) -> HeldFiles<'_> {
-        let held = HeldFiles { _sealing: self.sealing.lock(), _rolling: self.rolling.lock() };
+        let held = HeldFiles { sealing: self.sealing.lock(), rolling: self.rolling.lock() };
         self.touch();
         held
     }

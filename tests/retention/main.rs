@@ -10,10 +10,13 @@ mod ahead;
 #[path = "../common/mod.rs"]
 mod common;
 mod crashes;
+mod many;
 mod producers;
 mod readers;
 mod records;
 mod segments;
+#[path = "../common/watched.rs"]
+mod watched;
 
 use std::path::Path;
 use std::sync::Arc;
