@@ -235,14 +235,15 @@ impl Shared {
     }
 
     fn retention(&self) -> Retention {
-        let options = self.options();
+        let (options, now) = (self.options(), self.now());
+        let steps = &self.environment.clock_steps;
         Retention {
             log_start: self.watermarks.log_start(),
             high_watermark: self.watermarks.high_watermark(),
             log_end: self.watermarks.log_end(),
             bytes: options.retention_bytes,
-            ms: options.retention_ms,
-            now: self.now(),
+            ms: options.retention_ms.filter(|_| steps.is_believed(now)),
+            now,
         }
     }
 
