@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::{Log, Shared};
+use super::{HeldFiles, Log, Shared};
 use crate::environment::{Asked, Chore};
 use crate::error::{Error, Result};
 use crate::fs::missing::remove_if_present;
@@ -277,17 +277,22 @@ impl Shared {
             self.roll()?;
         }
         self.seal_rolled()?;
-        let _files = self.hold_files();
+        let HeldFiles { sealing: _sealing, rolling } = self.hold_files();
         self.check_not_closing()?;
+        drop(rolling);
         let segments = self.segments.load_full();
         // Also of what was just rolled, the active one stays.
         let due = self.retention().due(&segments)?.min(segments.len().saturating_sub(1));
         if due > 0 { self.condemn(&segments, segments[due].base_offset()).map(Some) } else { Ok(None) }
     }
 
-    /// The caller holds the files.
+    /// The caller holds `sealing`.
     fn condemn(&self, segments: &[Arc<Segment>], below: Offset) -> Result<Condemned> {
+        // This may take long, and no roll need wait for it.
         self.ensure_snapshot(below, segments)?;
+        let _rolling = self.rolling.lock();
+        self.check_not_closing()?;
+        // From here on it stays, see `remove_superseded`.
         let epochs_changed = self.move_log_start(below);
         // Also where nobody comes to delete them.
         self.environment.checkpoints.set_stale();

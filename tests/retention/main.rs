@@ -11,6 +11,7 @@ mod ahead;
 mod common;
 mod crashes;
 mod many;
+mod many_producers;
 mod producers;
 mod readers;
 mod records;
