@@ -1,5 +1,6 @@
 //! `idemlog`: looks at logs on the disk, and repairs them if it is told to.
 
+mod batches;
 mod dump;
 mod hint;
 mod inspect;
@@ -37,7 +38,8 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Lists the producers that a partition knows.
     Producers(producers::Arguments),
-    /// Prints the batches of a partition or a segment, or the entries of an index or a snapshot.
+    /// Prints the batches of a partition or a segment, or the entries of an index or a snapshot, of files that were kept aside,
+    /// too. Exits with 2 if the file is damaged.
     Dump(dump::Arguments),
     /// Says how a damaged partition can be put right, and with --yes does it, keeping all that it takes away. Exits with 1
     /// if anything is left to do.
