@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use common::{batch, change, open};
-use idemlog::IoMode;
+use idemlog::{IoMode, Offset};
+use serde_json::Value;
 use tempfile::TempDir;
 
 fn idemlog(arguments: &[&str]) -> Output {
@@ -118,4 +119,105 @@ fn a_dump_goes_on_behind_damage_and_says_what_is_damaged() {
     assert!(lines[3].starts_with(&format!("{third:>10} offsets 20-29 ")), "{output:?}");
     assert!(lines[3].contains(" DAMAGED: ") && lines.len() == 1 + 4, "{output:?}");
     assert!(lines[4].contains("offsets 30-39 ") && !lines[4].contains("DAMAGED"), "{output:?}");
+}
+
+/// A directory of four partitions as a crash leaves it: one that opens, one with an unfinished end, one that lacks its first
+/// segment, and one whose directory is gone.
+fn crashed() -> TempDir {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Write);
+    for partition in 0..4 {
+        let log = dir.partition("orders", partition).unwrap();
+        for at in 0..20 {
+            log.append(&batch(7, 0, at * 10, 10)).unwrap();
+        }
+    }
+    dir.close().unwrap();
+    drop(dir);
+    std::fs::remove_file(data.path().join(".kafka_cleanshutdown")).unwrap();
+    change(&segment(&data.path().join("orders-1"), 160), |bytes| bytes.extend_from_slice(&[7; 30]));
+    std::fs::remove_file(segment(&data.path().join("orders-2"), 0)).unwrap();
+    std::fs::remove_dir_all(data.path().join("orders-3")).unwrap();
+    data
+}
+
+/// Who had to know whether a directory opens, and how long that takes, had to ask of each of its partitions, or to wait for hours
+/// of `verify`.
+#[test]
+fn inspect_of_a_directory_answers_whether_it_opens_and_what_that_reads() {
+    let data = crashed();
+    let path = data.path().to_str().unwrap();
+    let output = idemlog(&["inspect", path]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let lines = text(&output);
+    let [sound, cut, refused, missing, total] = &lines.lines().collect::<Vec<_>>()[..] else {
+        panic!("{lines}")
+    };
+    assert_eq!(*sound, "orders-0: opens, offsets 0 to 200, reads 981 B");
+    assert_eq!(
+        *cut,
+        "orders-1: opens, offsets 0 to 200, reads 981 B, cuts 30 bytes of an unfinished end at offset 200"
+    );
+    assert!(refused.starts_with("orders-2: REFUSED: segments are missing in front of the first; 40 offsets"));
+    assert!(refused.ends_with(&format!("`idemlog repair {path}/orders-2`")), "{refused}");
+    assert!(missing.starts_with("orders-3: missing, though it has a recovery point"), "{missing}");
+    let expected = "2 of 3 partitions open, 1 would be refused; not closed well, the next opening reads ";
+    assert!(total.starts_with(expected), "{total}");
+
+    // It is what happens.
+    let dir = open(data.path(), IoMode::Write);
+    let failed: Vec<_> = dir.failed().into_iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(failed, ["orders-2"]);
+    assert_eq!(dir.partition("orders", 1).unwrap().log_end_offset(), Offset(200));
+}
+
+#[test]
+fn inspect_of_a_directory_tells_the_bytes_that_an_opening_then_reads() {
+    let data = crashed();
+    std::fs::remove_dir_all(data.path().join("orders-2")).unwrap();
+    std::fs::remove_file(data.path().join("recovery-point-offset-checkpoint")).unwrap();
+    let output = idemlog(&["inspect", "--json", data.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let found: Value = serde_json::from_str(&text(&output)).unwrap();
+    let told = [&found["refused"], &found["inUse"], &found["markedClean"], &found["notOpening"]];
+    assert_eq!(told, [&Value::from(false), &false.into(), &false.into(), &0.into()]);
+    let of = |partition: usize| &found["partitions"][partition];
+    assert_eq!(of(1)["path"], data.path().join("orders-1").to_str().unwrap());
+    assert_eq!((&of(1)["opens"], &of(1)["logEndOffset"]), (&true.into(), &200.into()));
+    assert_eq!(of(1)["recovery"]["cut"]["bytes"], 30);
+
+    let dir = open(data.path(), IoMode::Write);
+    let logs =
+        dir.partitions().into_iter().map(|name| dir.partition(name.topic(), name.partition()).unwrap());
+    let read: u64 = logs.map(|log| log.recovery().bytes_read).sum();
+    assert!(read > 20_000 && found["bytesToRead"] == read, "{read} {}", found["bytesToRead"]);
+}
+
+#[test]
+fn inspect_of_a_directory_that_somebody_has_open_changes_nothing_and_says_so() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    log.append(&batch(7, 0, 0, 10)).unwrap();
+    let output = idemlog(&["inspect", data.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(told(&output).contains("is open in another process"), "{output:?}");
+    assert!(text(&output).starts_with("orders-0: opens, offsets 0 to 10, reads "), "{output:?}");
+    assert!(log.append(&batch(7, 0, 10, 10)).is_ok());
+}
+
+/// It said that the directory could not be looked at, as if the disk had failed.
+#[test]
+fn inspect_tells_of_a_file_with_which_nothing_opens_and_what_to_do_about_it() {
+    let (data, partition) = closed();
+    std::fs::write(data.path().join("recovery-point-offset-checkpoint"), b"what is this").unwrap();
+    for path in [data.path(), &partition] {
+        let output = idemlog(&["inspect", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(text(&output).starts_with("an opening refuses this: "), "{output:?}");
+        assert!(told(&output).contains("recovery-point-offset-checkpoint away: without it"), "{output:?}");
+        let json = idemlog(&["inspect", "--json", path.to_str().unwrap()]);
+        let json: Value = serde_json::from_str(&text(&json)).unwrap();
+        assert_eq!(json["refused"], true);
+    }
 }

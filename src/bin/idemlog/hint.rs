@@ -15,15 +15,20 @@ pub(crate) fn all(problems: &[Problem]) -> Vec<String> {
     hints
 }
 
+/// What can be done about a file that is damaged and need not be there.
+pub(crate) fn without_file(path: &Path) -> Option<String> {
+    let without = without(&path.file_name()?.to_string_lossy())?;
+    Some(format!("close whatever has the directory open and move {} away: {without}", path.display()))
+}
+
 fn hint(problem: &Problem) -> Option<String> {
     let path = problem.path.as_path();
     if problem.severity != Severity::Error {
         return None;
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let shown = path.display();
-    if let Some(without) = without(&name) {
-        return Some(format!("close whatever has the directory open and move {shown} away: {without}"));
+    if let Some(hint) = without_file(path) {
+        return Some(hint);
     }
     // What is missing comes back only from elsewhere; that the log ends too early can be accepted.
     let restore = || format!("what {shown} lacks can only come from a copy or a replica");

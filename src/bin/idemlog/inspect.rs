@@ -1,21 +1,28 @@
 //! `idemlog inspect`: the state that opening a partition would come to.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use idemlog::inspect::{InspectOptions, Inspection, inspect};
-use idemlog::{AbortedTransaction, Offset, Timestamp};
+use idemlog::inspect::{InspectOptions, Inspection, Place, inspect};
+use idemlog::{AbortedTransaction, Error, Offset, Timestamp};
 
-use crate::{Failure, opening, place, progress, report};
+use crate::{Failure, directory, opening, place, progress, report};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The partition's directory.
-    partition: PathBuf,
+    /// The partition's directory, or a log directory.
+    path: PathBuf,
     /// As JSON, in Kafka's words.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    assumed: Assumed,
+}
+
+/// What is taken for true of a partition instead of what lies around it.
+#[derive(clap::Args, PartialEq, Eq, Default)]
+struct Assumed {
     /// As if it had been closed well; else as the log directory around it is marked.
     #[arg(long, conflicts_with = "unclean")]
     clean: bool,
@@ -37,11 +44,23 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
-    let path = &arguments.partition;
-    place::expect_partition(path)?;
+    let path = &arguments.path;
+    if let Place::LogDirectory { .. } = place::found(path)? {
+        if arguments.assumed != Assumed::default() {
+            Err(format!(
+                "{} is a log directory: it is looked at as it is, without assumptions",
+                path.display()
+            ))?;
+        }
+        return directory::run(path, arguments.json, out);
+    }
     let is_in_use = place::note_use(path);
-    let options = options(arguments)?;
-    let state = progress::waiting(path, || inspect(path, &options))?;
+    let inspected = options(path, &arguments.assumed)
+        .and_then(|options| progress::waiting(path, || inspect(path, &options)));
+    let state = match inspected {
+        Err(Error::Corrupt(damage)) => return opening::refused(&damage, is_in_use, arguments.json, out),
+        inspected => inspected?,
+    };
     if arguments.json {
         writeln!(out, "{:#}", report::state(&state, is_in_use))?;
     } else {
@@ -51,17 +70,17 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCod
 }
 
 /// What the log directory says, as far as the arguments say nothing else.
-fn options(arguments: &Arguments) -> idemlog::Result<InspectOptions> {
-    let found = InspectOptions::of_partition(&arguments.partition)?;
-    let clean = arguments.clean || (found.clean && !arguments.unclean);
-    let recovery_point = arguments.recovery_point.map_or(found.recovery_point, Offset);
-    let log_start = arguments.log_start.map(Offset).or(found.log_start);
+fn options(path: &Path, assumed: &Assumed) -> idemlog::Result<InspectOptions> {
+    let found = InspectOptions::of_partition(path)?;
+    let clean = assumed.clean || (found.clean && !assumed.unclean);
+    let recovery_point = assumed.recovery_point.map_or(found.recovery_point, Offset);
+    let log_start = assumed.log_start.map(Offset).or(found.log_start);
     Ok(found
         .clean(clean)
         .recovery_point(recovery_point)
         .log_start(log_start)
-        .now(arguments.now.map(Timestamp))
-        .producer_expiry_ms(arguments.producer_expiry.unwrap_or(i64::MAX)))
+        .now(assumed.now.map(Timestamp))
+        .producer_expiry_ms(assumed.producer_expiry.unwrap_or(i64::MAX)))
 }
 
 fn describe(state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {

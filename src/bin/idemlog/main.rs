@@ -1,6 +1,7 @@
 //! `idemlog`: looks at logs on the disk, and repairs them if it is told to.
 
 mod batches;
+mod directory;
 mod dump;
 mod hint;
 mod inspect;
@@ -33,8 +34,9 @@ enum Command {
     /// Reads everything in a log directory or a partition, and lists what is wrong. Exits with 1 if anything is, with 2 if
     /// something cannot be read, and at once if the log is open.
     Verify(verify::Arguments),
-    /// Shows the state that opening a partition would come to, by the checkpoints beside it. Exits with 1 if an opening
-    /// refuses it. Of a log that is open, the end may be under way.
+    /// Shows the state that opening a partition would come to, by the checkpoints beside it; of a log directory, a line for each
+    /// partition: whether it opens, and how much the opening reads. Exits with 1 if an opening refuses any, with 2 if something
+    /// cannot be read. Of a log that is open, the end may be under way.
     Inspect(inspect::Arguments),
     /// Lists the producers that a partition knows.
     Producers(producers::Arguments),

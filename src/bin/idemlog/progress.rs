@@ -18,6 +18,15 @@ pub(crate) fn waiting<T>(log: &Path, work: impl FnOnce() -> T) -> T {
     done
 }
 
+/// A bar over things that are counted, which may take long each.
+pub(crate) fn counting(name: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} [{bar:30}] {human_pos} of {human_len}, {elapsed}");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("##.");
+    let bar = ProgressBar::new(0).with_message(name.to_owned()).with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
 /// The bytes of all files in a directory.
 fn bytes_in(directory: &Path) -> u64 {
     bytes_of(directory, &|_| true)

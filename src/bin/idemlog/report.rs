@@ -92,7 +92,7 @@ fn findings(problems: &[&Problem]) -> Value {
     problems.iter().map(finding).collect()
 }
 
-fn recovery(report: &RecoveryReport) -> Value {
+pub(crate) fn recovery(report: &RecoveryReport) -> Value {
     let skipped = report
         .snapshots_skipped
         .iter()
@@ -166,12 +166,22 @@ pub(crate) fn problem(problem: &Problem) -> String {
     colored(color, problem)
 }
 
+/// What is wrong.
+pub(crate) fn bad(text: impl Display) -> String {
+    colored(AnsiColor::Red, text)
+}
+
+/// What is as it should be.
+pub(crate) fn good(text: impl Display) -> String {
+    colored(AnsiColor::Green, text)
+}
+
 /// The verdict over everything.
 pub(crate) fn verdict(found: &VerifyReport) -> String {
     match worst(&found.problems) {
-        Some(Severity::Error) => colored(AnsiColor::Red, "damaged"),
-        Some(Severity::Unread) => colored(AnsiColor::Red, "not all could be read"),
-        _ => colored(AnsiColor::Green, "sound"),
+        Some(Severity::Error) => bad("damaged"),
+        Some(Severity::Unread) => bad("not all could be read"),
+        _ => good("sound"),
     }
 }
 
