@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use common::{batch, change, open};
-use idemlog::{IoMode, Offset};
+use idemlog::{BatchBuilder, IoMode, Offset, ProducerEpoch, ProducerId, Sequence};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -220,4 +220,28 @@ fn inspect_tells_of_a_file_with_which_nothing_opens_and_what_to_do_about_it() {
         let json: Value = serde_json::from_str(&text(&json)).unwrap();
         assert_eq!(json["refused"], true);
     }
+}
+
+/// A line for each producer, of which there may be a million, buried what an opening would come to.
+#[test]
+fn inspect_counts_producers_and_leaves_the_list_to_producers() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    for id in 0..1000 {
+        let batch = BatchBuilder::new().producer(ProducerId(id), ProducerEpoch(0), Sequence(0));
+        let batch = if id < 3 { batch.transactional() } else { batch };
+        log.append(&batch.record("k", "v").build().unwrap()).unwrap();
+    }
+    dir.close().unwrap();
+    let partition = log.directory().to_str().unwrap();
+    let lines = text(&idemlog(&["inspect", partition]));
+    let expected = format!(
+        "producers: 1,000, with an open transaction: 3; `idemlog producers {partition}` lists them\n"
+    );
+    assert!(lines.ends_with(&expected) && !lines.contains("producer 7 "), "{lines}");
+    assert_eq!(text(&idemlog(&["producers", partition])).lines().count(), 1000);
+    let json: Value = serde_json::from_str(&text(&idemlog(&["inspect", "--json", partition]))).unwrap();
+    assert_eq!((&json["producerCount"], &json["openTransactions"]), (&1000.into(), &3.into()));
+    assert_eq!(json["producers"].as_array().unwrap().len(), 1000);
 }

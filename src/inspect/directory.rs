@@ -18,6 +18,21 @@ use crate::log_dir::{Checkpoints, LogDirOptions};
 const LOOKS: usize = 5;
 
 /// What an opening of a log directory would come to, found by [`inspect_directory`].
+///
+/// ```
+/// use idemlog::inspect::inspect_directory;
+/// # use idemlog::{LogDir, LogDirOptions};
+/// # let data = tempfile::tempdir().unwrap();
+/// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+/// # dir.partition("orders", 0)?;
+/// # dir.close()?;
+/// let found = inspect_directory(data.path(), |_, _| {})?;
+/// for (name, opened) in &found.partitions {
+///     println!("{name}: {}", opened.as_ref().is_ok_and(|report| !report.lacks_durable()));
+/// }
+/// assert!(found.marked_clean && found.missing.is_empty());
+/// # Ok::<(), idemlog::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct DirectoryInspection {

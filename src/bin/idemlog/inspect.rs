@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use idemlog::inspect::{InspectOptions, Inspection, Place, inspect};
 use idemlog::{AbortedTransaction, Error, Offset, Timestamp};
+use indicatif::HumanCount;
 
 use crate::{Failure, directory, opening, place, progress, report};
 
@@ -64,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCod
     if arguments.json {
         writeln!(out, "{:#}", report::state(&state, is_in_use))?;
     } else {
-        describe(&state, out)?;
+        describe(path, &state, out)?;
     }
     Ok(ExitCode::from(u8::from(state.recovery.lacks_durable())))
 }
@@ -83,7 +84,7 @@ fn options(path: &Path, assumed: &Assumed) -> idemlog::Result<InspectOptions> {
         .producer_expiry_ms(assumed.producer_expiry.unwrap_or(i64::MAX)))
 }
 
-fn describe(state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {
+fn describe(path: &Path, state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {
     opening::describe(&state.recovery, out)?;
     writeln!(
         out,
@@ -107,5 +108,19 @@ fn describe(state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {
     for (epoch, start) in &state.leader_epochs {
         writeln!(out, "leader epoch {epoch} from offset {start}")?;
     }
-    state.producers.iter().try_for_each(|producer| writeln!(out, "{}", report::producer_line(producer)))
+    producers(path, state, out)
+}
+
+/// How many there are: a line for each, of a million, would bury all the rest.
+fn producers(path: &Path, state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {
+    if state.producers.is_empty() {
+        return writeln!(out, "no producers");
+    }
+    writeln!(
+        out,
+        "producers: {}, with an open transaction: {}; `idemlog producers {}` lists them",
+        HumanCount(state.producers.len() as u64),
+        HumanCount(report::open_transactions(state) as u64),
+        path.display()
+    )
 }

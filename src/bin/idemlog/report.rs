@@ -29,9 +29,16 @@ pub(crate) fn state(state: &Inspection, is_in_use: bool) -> Value {
         "segments": state.segments.iter().map(segment).collect::<Vec<_>>(),
         "snapshotOffsets": offsets(&state.snapshots),
         "leaderEpochs": kafka_json::leader_epochs(&state.leader_epochs),
+        "producerCount": state.producers.len(),
+        "openTransactions": open_transactions(state),
         "producers": kafka_json::producers(&state.producers),
         "recovery": recovery(&state.recovery),
     })
+}
+
+/// How many producers have a transaction that is open.
+pub(crate) fn open_transactions(state: &Inspection) -> usize {
+    state.producers.iter().filter(|producer| producer.transaction_first_offset.is_some()).count()
 }
 
 fn segment(segment: &SegmentState) -> Value {
