@@ -10,8 +10,12 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use common::{batch, change, open};
+use common::{MODES, batch, change, open, plain};
+use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{BatchBuilder, IoMode, Offset, ProducerEpoch, ProducerId, Sequence};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -244,4 +248,86 @@ fn inspect_counts_producers_and_leaves_the_list_to_producers() {
     let json: Value = serde_json::from_str(&text(&idemlog(&["inspect", "--json", partition]))).unwrap();
     assert_eq!((&json["producerCount"], &json["openTransactions"]), (&1000.into(), &3.into()));
     assert_eq!(json["producers"].as_array().unwrap().len(), 1000);
+}
+
+/// Whoever wanted to find a bad sector before it was needed had to stop the broker for the hours that `verify` takes.
+#[test]
+fn what_is_durable_is_verified_while_the_directory_is_open() {
+    let (data, partition) = closed();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    log.append(&batch(7, 0, 200, 10)).unwrap();
+    let paths = [data.path().to_str().unwrap(), partition.to_str().unwrap()];
+    for path in paths {
+        assert_eq!(idemlog(&["verify", path]).status.code(), Some(2));
+        let sound = idemlog(&["verify", "--sealed", path]);
+        assert_eq!((sound.status.code(), told(&sound)), (Some(0), String::new()), "{sound:?}");
+        let expected = format!("{}: looked at below offset 200\nsound: 20 batches", partition.display());
+        assert!(text(&sound).starts_with(&expected), "{sound:?}");
+    }
+    change(&segment(&partition, 40), |bytes| bytes[1500] ^= 1);
+    let damaged = idemlog(&["verify", "--sealed", "--json", paths[1], paths[1]]);
+    assert_eq!(damaged.status.code(), Some(1), "{damaged:?}");
+    let found: Value = serde_json::from_str(&text(&damaged)).unwrap();
+    assert_eq!((&found["partitions"][0]["lookedBelow"], &found["batches"]), (&200.into(), &40.into()));
+    assert_eq!(found["partitions"][0]["findings"][0]["kind"], "crc");
+    assert!(log.append(&batch(7, 0, 210, 10)).is_ok());
+}
+
+/// The end of what is durable is missing, in the segment that is appended to.
+#[test]
+fn a_hole_below_the_recovery_point_is_found_while_the_directory_is_open() {
+    let (data, partition) = closed();
+    let _dir = open(data.path(), IoMode::Write);
+    change(&segment(&partition, 160), |bytes| {
+        let end = bytes.len();
+        bytes[end - 900..].fill(0);
+    });
+    let output = idemlog(&["verify", "--sealed", partition.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+/// A scrubbing that cries wolf is turned off.
+#[test]
+fn rolls_truncations_and_deletions_beside_a_scrubbing_are_no_findings() {
+    for mode in MODES {
+        let data = tempfile::tempdir().unwrap();
+        let dir = open(data.path(), mode);
+        let log = dir.partition("orders", 0).unwrap();
+        let is_over = AtomicBool::new(false);
+        let looks = thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0.. {
+                    if is_over.load(Relaxed) {
+                        break;
+                    }
+                    for _ in 0..30 {
+                        log.append(&plain(&format!("{round} {}", "x".repeat(300)))).unwrap();
+                    }
+                    let end = log.log_end_offset().0;
+                    log.truncate_to(Offset(end - round % 25)).unwrap();
+                    log.delete_records(Offset(log.log_end_offset().0 - 20)).unwrap();
+                    thread::sleep(Duration::from_millis(2));
+                    if round % 10 == 9 {
+                        dir.delete_partition("orders", 1).ok();
+                        dir.partition("orders", 1).unwrap().append(&plain("x")).unwrap();
+                    }
+                }
+            });
+            let begun = Instant::now();
+            let mut looks = 0;
+            while begun.elapsed() < Duration::from_secs(2) {
+                let report = verify(data.path(), &VerifyOptions::default().sealed(true).allow_gaps(true));
+                let report = report.unwrap();
+                if report.has_errors() {
+                    is_over.store(true, Relaxed);
+                    panic!("{mode:?}: {:?}", report.problems);
+                }
+                looks += 1;
+            }
+            is_over.store(true, Relaxed);
+            looks
+        });
+        assert!(looks > 10, "{looks}");
+    }
 }

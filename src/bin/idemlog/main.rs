@@ -32,7 +32,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Reads everything in a log directory or a partition, and lists what is wrong. Exits with 1 if anything is; with 2 if
-    /// something could not be read, whatever else was found, and at once if the log is open.
+    /// something could not be read, whatever else was found, and at once if the log is open, but for --sealed.
     Verify(verify::Arguments),
     /// Shows the state that opening a partition would come to, by the checkpoints beside it; of a log directory, a line for each
     /// partition: whether it opens, and how much the opening reads. Exits with 1 if an opening refuses any, with 2 if something

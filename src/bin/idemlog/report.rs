@@ -63,9 +63,13 @@ pub(crate) fn found(found: &VerifyReport) -> Value {
         let partition = problem.path.ancestors().take(2).find(|path| partitions.contains(path));
         partition.map_or(&mut of_directory, |path| of_partitions.entry(path).or_default()).push(problem);
     }
+    let looked_below: HashMap<&Path, i64> =
+        found.looked_below.iter().map(|(path, offset)| (path.as_path(), offset.0)).collect();
     let mut partition = |path: &PathBuf| {
         let problems = of_partitions.remove(path.as_path()).unwrap_or_default();
-        json!({ "path": shown(path), "verdict": word(problems.iter().copied()), "findings": findings(&problems) })
+        let below = looked_below.get(path.as_path());
+        let (verdict, findings) = (word(problems.iter().copied()), findings(&problems));
+        json!({ "path": shown(path), "verdict": verdict, "lookedBelow": below, "findings": findings })
     };
     json!({
         "verdict": word(&found.problems),
