@@ -331,3 +331,24 @@ fn rolls_truncations_and_deletions_beside_a_scrubbing_are_no_findings() {
         assert!(looks > 10, "{looks}");
     }
 }
+
+/// `inspect` told somebody who watched how large the log is, of which an opening reads a part, and not how far it was.
+#[test]
+fn who_watches_sees_how_far_it_is_and_a_file_does_not() {
+    let (data, partition) = closed();
+    let (directory, partition) = (data.path().to_str().unwrap(), partition.to_str().unwrap());
+    let cases = [
+        (["inspect", directory], "looking at partitions ["),
+        (["inspect", partition], " at the most, "),
+        (["verify", directory], "verifying ["),
+    ];
+    for (arguments, expected) in cases {
+        let piped = idemlog(&arguments);
+        assert_eq!(told(&piped), "", "{arguments:?}");
+        let line = format!("{} {}", env!("CARGO_BIN_EXE_idemlog"), arguments.join(" "));
+        // Without this program there is no terminal.
+        let Ok(output) = Command::new("script").args(["-qec", &line, "/dev/null"]).output() else { return };
+        assert!(text(&output).contains(expected), "{arguments:?}: {output:?}");
+        assert!(!text(&output).contains(" of 0"), "{arguments:?}: {output:?}");
+    }
+}

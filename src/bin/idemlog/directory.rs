@@ -12,10 +12,16 @@ use serde_json::{Value, json};
 
 use crate::{Failure, opening, place, progress, report};
 
-pub(crate) fn run(path: &Path, as_json: bool, out: &mut impl Write) -> Result<ExitCode, Failure> {
+/// Looks at a directory of about so many partitions.
+pub(crate) fn run(
+    path: &Path,
+    partitions: usize,
+    as_json: bool,
+    out: &mut impl Write,
+) -> Result<ExitCode, Failure> {
     let is_in_use = place::note_use(path);
     let begun = Instant::now();
-    let bar = progress::counting("looking at partitions");
+    let bar = progress::counting("looking at partitions", partitions);
     let found = inspect_directory(path, |done, of| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);

@@ -46,14 +46,14 @@ struct Assumed {
 
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let path = &arguments.path;
-    if let Place::LogDirectory { .. } = place::found(path)? {
+    if let Place::LogDirectory { partitions } = place::found(path)? {
         if arguments.assumed != Assumed::default() {
             Err(format!(
                 "{} is a log directory: it is looked at as it is, without assumptions",
                 path.display()
             ))?;
         }
-        return directory::run(path, arguments.json, out);
+        return directory::run(path, partitions.len(), arguments.json, out);
     }
     let is_in_use = place::note_use(path);
     let inspected = options(path, &arguments.assumed)
