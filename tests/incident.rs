@@ -352,3 +352,39 @@ fn who_watches_sees_how_far_it_is_and_a_file_does_not() {
         assert!(!text(&output).contains(" of 0"), "{arguments:?}: {output:?}");
     }
 }
+
+/// Who went back to an older program was told that files were damaged, and to move them away.
+#[test]
+fn a_file_of_a_newer_program_is_called_that_and_not_damaged() {
+    let newer_text = |path: &Path| {
+        change(path, |bytes| {
+            let rest = bytes.iter().position(|&byte| byte == b'\n').unwrap();
+            bytes.splice(..rest, *b"1");
+        });
+    };
+    // Behind the magic of a file of ours, at the beginning of Kafka's.
+    let newer_own = |path: &Path| change(path, |bytes| bytes[8..10].copy_from_slice(&2_i16.to_be_bytes()));
+    let newer_snapshot = |path: &Path| change(path, |bytes| bytes[..2].copy_from_slice(&2_i16.to_be_bytes()));
+    let files = [
+        ("recovery-point-offset-checkpoint", &newer_text as &dyn Fn(&Path)),
+        ("log-start-offset-checkpoint", &newer_text),
+        ("idemlog-producer-ids", &newer_own),
+        ("orders-0/leader-epoch-checkpoint", &newer_text),
+        ("orders-0/00000000000000000200.snapshot", &newer_snapshot),
+    ];
+    for (name, make_newer) in files {
+        let (data, _) = closed();
+        let dir = open(data.path(), IoMode::Mapped);
+        dir.new_producer_id().unwrap();
+        dir.partition("orders", 0).unwrap().set_leader_epoch(idemlog::LeaderEpoch(1));
+        dir.close().unwrap();
+        drop(dir);
+        let file = data.path().join(name);
+        make_newer(&file);
+        let found = idemlog(&["verify", data.path().to_str().unwrap()]);
+        assert_eq!(found.status.code(), Some(1), "{name}: {found:?}");
+        assert!(text(&found).contains("a newer idemlog wrote it"), "{name}: {found:?}");
+        let expected = format!("{} is as the newer program left it: go on with that one", file.display());
+        assert!(told(&found).contains(&expected), "{name}: {found:?}");
+    }
+}

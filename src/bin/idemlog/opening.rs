@@ -23,7 +23,7 @@ pub(crate) fn refused(
         writeln!(out, "{}", report::bad(format_args!("an opening refuses this: {damage}")))?;
     }
     out.flush()?;
-    hint::without_file(&damage.path).iter().for_each(tell);
+    hint::of(damage).iter().for_each(tell);
     Ok(ExitCode::FAILURE)
 }
 
