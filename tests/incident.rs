@@ -86,6 +86,19 @@ fn what_was_kept_aside_is_dumped_as_what_it_was() {
     assert_eq!(text(&set_aside).lines().count(), 1 + index.len() / 8, "{set_aside:?}");
 }
 
+/// `dump *.corrupt` took one file, and a damaged segment kept those behind it from a dump of the partition.
+#[test]
+fn a_damaged_file_does_not_keep_the_others_from_a_dump() {
+    let (_data, partition) = closed();
+    change(&segment(&partition, 0), |bytes| bytes[100] ^= 1);
+    let (first, second) = (segment(&partition, 0), segment(&partition, 40));
+    let both = idemlog(&["dump", first.to_str().unwrap(), second.to_str().unwrap()]);
+    assert_eq!((both.status.code(), text(&both).lines().count()), (Some(2), 2 * (1 + 4)), "{both:?}");
+    let all = idemlog(&["dump", partition.to_str().unwrap()]);
+    assert_eq!((all.status.code(), text(&all).lines().count()), (Some(2), 5 * (1 + 4)), "{all:?}");
+    assert_eq!(told(&all).lines().count(), 1, "{all:?}");
+}
+
 #[test]
 fn a_prepared_segment_is_dumped_as_a_segment() {
     let (_data, partition) = closed();

@@ -8,30 +8,49 @@ use bytes::Bytes;
 use idemlog::{BatchError, BatchHeader, Record, UncheckedBatch};
 
 use crate::batches::{Piece, Pieces};
-use crate::{Failure, place, progress};
+use crate::output::tell;
+use crate::{Failure, is_broken_pipe, place, progress};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A `.log`, `.index`, `.timeindex`, `.txnindex` or `.snapshot` file, also one that was kept aside as `.corrupt`, or
-    /// `segment.prepared`; or a partition's directory.
-    path: PathBuf,
+    /// `.log`, `.index`, `.timeindex`, `.txnindex` or `.snapshot` files, also those that were kept aside as `.corrupt`, or
+    /// `segment.prepared`; or partitions' directories.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
     /// The records of each batch, too.
     #[arg(long)]
     records: bool,
 }
 
+/// What is wrong with a file does not keep the others from it.
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
-    for file in files(&arguments.path)? {
-        match kind(&file) {
-            "log" => batches(&file, arguments.records, out)?,
-            "index" => entries(&file, 8, offset_index, out)?,
-            "timeindex" => entries(&file, 12, time_index, out)?,
-            "txnindex" => entries(&file, 34, transaction_index, out)?,
-            "snapshot" => snapshot(&file, out)?,
-            _ => Err(format!("{} is neither a segment, an index nor a snapshot", file.display()))?,
+    let mut status = ExitCode::SUCCESS;
+    for path in &arguments.paths {
+        for file in files(path)? {
+            match dump(&file, arguments.records, out) {
+                Err(failure) if is_broken_pipe(&failure) => return Err(failure),
+                Err(failure) => {
+                    // What came before it is shown before it.
+                    out.flush()?;
+                    tell(failure);
+                    status = ExitCode::from(2);
+                }
+                Ok(()) => {}
+            }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(status)
+}
+
+fn dump(file: &Path, with_records: bool, out: &mut impl Write) -> Result<(), Failure> {
+    match kind(file) {
+        "log" => batches(file, with_records, out),
+        "index" => entries(file, 8, offset_index, out),
+        "timeindex" => entries(file, 12, time_index, out),
+        "txnindex" => entries(file, 34, transaction_index, out),
+        "snapshot" => snapshot(file, out),
+        _ => Err(format!("{} is neither a segment, an index nor a snapshot", file.display()).into()),
+    }
 }
 
 /// What a file is, or was before it was kept aside, as its suffix: what was cut out of a segment is named by its base offset and
