@@ -66,7 +66,8 @@ impl Default for InspectOptions {
 
 impl InspectOptions {
     /// What an opening would go by: the marker of a clean end and the checkpoints in the log directory around the partition
-    /// at `path`. The default for a partition that lies in none.
+    /// at `path`. The default for a partition that lies in none. Those files are as long as there are partitions: who asks for all
+    /// of a directory reads them once with [`inspect_directory`].
     ///
     /// ```
     /// use idemlog::inspect::{InspectOptions, inspect};

@@ -44,9 +44,10 @@ pub struct VerifyOptions {
     /// are notes then, but where an index is left of a segment that is gone. Default: no, a gap is an error.
     pub allow_gaps: bool,
     /// Whether to look at no more than what lies below the recovery point in the checkpoint, in partitions that somebody may have
-    /// open: without the lock, and without the files that concern all partitions. Of a partition that no checkpoint tells of, at
-    /// all segments but the last. What retention, a truncation or a deletion takes away meanwhile is no finding: everything that
-    /// is wrong is looked at twice. Default: no, everything is read, and nobody may have it open.
+    /// open: without the lock, and without the files that concern all partitions. Of a log directory the checkpoint is taken as it
+    /// is at the beginning. Of a partition that no checkpoint tells of, at all segments but the last. What retention, a truncation
+    /// or a deletion takes away meanwhile is no finding: everything that is wrong is looked at twice. Default: no, everything is
+    /// read, and nobody may have it open.
     pub sealed: bool,
 }
 
