@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::{MODES, batch, change, open, plain};
 use idemlog::verify::{VerifyOptions, verify};
-use idemlog::{BatchBuilder, IoMode, Offset, ProducerEpoch, ProducerId, Sequence};
+use idemlog::{BatchBuilder, ControlRecord, IoMode, Offset, ProducerEpoch, ProducerId, Sequence};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -237,6 +237,36 @@ fn inspect_tells_of_a_file_with_which_nothing_opens_and_what_to_do_about_it() {
         let json: Value = serde_json::from_str(&text(&json)).unwrap();
         assert_eq!(json["refused"], true);
     }
+}
+
+/// A line for each, of which there may be as many as batches, buried what an opening would come to.
+#[test]
+fn inspect_counts_aborted_transactions_and_says_where_to_see_them() {
+    let data = tempfile::tempdir().unwrap();
+    let dir = open(data.path(), IoMode::Mapped);
+    let log = dir.partition("orders", 0).unwrap();
+    let (id, epoch) = (ProducerId(7), ProducerEpoch(0));
+    for sequence in 0..1000 {
+        let batch = BatchBuilder::new().producer(id, epoch, Sequence(sequence)).transactional();
+        log.append(&batch.record("k", "v").build().unwrap()).unwrap();
+        log.end_transaction(id, epoch, ControlRecord::Abort { coordinator_epoch: 0 }).unwrap();
+    }
+    dir.close().unwrap();
+    let partition = log.directory().to_owned();
+    let path = partition.to_str().unwrap().to_owned();
+    drop((dir, log));
+    let lines = text(&idemlog(&["inspect", &path]));
+    let expected = format!("aborted transactions: 1,000; `idemlog dump {path}/*.txnindex` lists them\n");
+    assert!(lines.contains(&expected) && lines.lines().count() < 20, "{lines}");
+    let indexes = std::fs::read_dir(&partition).unwrap().map(|entry| entry.unwrap().path());
+    let indexes = indexes.filter(|path| path.extension().is_some_and(|extension| extension == "txnindex"));
+    let listed = indexes.map(|index| text(&idemlog(&["dump", index.to_str().unwrap()])));
+    assert_eq!(listed.map(|lines| lines.matches("aborted: producer 7 ").count()).sum::<usize>(), 1000);
+
+    // After a crash the index of the last segment may lack them.
+    drop(open(data.path(), IoMode::Mapped));
+    let lines = text(&idemlog(&["inspect", &path]));
+    assert!(lines.contains(&format!("1,000; `idemlog inspect --json {path}` lists them\n")), "{lines}");
 }
 
 /// A line for each producer, of which there may be a million, buried what an opening would come to.

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use idemlog::inspect::{InspectOptions, Inspection, Place, inspect};
-use idemlog::{AbortedTransaction, Error, Offset, Timestamp};
+use idemlog::inspect::{InspectOptions, Inspection, Place, SegmentState, inspect};
+use idemlog::{Error, Offset, Timestamp};
 use indicatif::HumanCount;
 
 use crate::{Failure, directory, opening, place, progress, report};
@@ -95,20 +95,36 @@ fn describe(path: &Path, state: &Inspection, out: &mut impl Write) -> std::io::R
         writeln!(out, "high watermark by the checkpoint {high_watermark}")?;
     }
     for segment in &state.segments {
+        let SegmentState { base_offset, next_offset, bytes, largest_timestamp, aborted, .. } = segment;
+        let aborted = match aborted.len() {
+            0 => String::new(),
+            count => format!(", aborted transactions: {}", HumanCount(count as u64)),
+        };
         writeln!(
             out,
-            "segment {} to {}, {} bytes, largest timestamp {}",
-            segment.base_offset, segment.next_offset, segment.bytes, segment.largest_timestamp
+            "segment {base_offset} to {next_offset}, {bytes} bytes, largest timestamp {largest_timestamp}{aborted}"
         )?;
-        for aborted in &segment.aborted {
-            let AbortedTransaction { producer_id, first_offset, last_offset, .. } = aborted;
-            writeln!(out, "  aborted: producer {producer_id}, offsets {first_offset} to {last_offset}")?;
-        }
     }
     for (epoch, start) in &state.leader_epochs {
         writeln!(out, "leader epoch {epoch} from offset {start}")?;
     }
+    aborted(path, state, out)?;
     producers(path, state, out)
+}
+
+/// How many there are in all, and where to see them: after a crash an index may lack some, which an opening finds.
+fn aborted(path: &Path, state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {
+    let count: usize = state.segments.iter().map(|segment| segment.aborted.len()).sum();
+    if count == 0 {
+        return Ok(());
+    }
+    let path = path.display();
+    let command = if state.recovery.marked_clean {
+        format!("dump {path}/*.txnindex")
+    } else {
+        format!("inspect --json {path}")
+    };
+    writeln!(out, "aborted transactions: {}; `idemlog {command}` lists them", HumanCount(count as u64))
 }
 
 /// How many there are: a line for each, of a million, would bury all the rest.
