@@ -20,7 +20,7 @@ use crate::types::{Offset, OffsetRange};
 use crate::verify::{self, Problem, ProblemKind, Severity, VerifyOptions, VerifyReport};
 
 /// An opening takes gaps, as compaction, replication and truncation leave them.
-const AS_AN_OPENING: VerifyOptions = VerifyOptions { allow_gaps: true };
+const AS_AN_OPENING: VerifyOptions = VerifyOptions { allow_gaps: true, sealed: false };
 
 /// What is to be done about a partition, or was.
 ///

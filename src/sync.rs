@@ -59,6 +59,11 @@ mod shuttled {
     }
 
     impl<T> MutexGuard<'_, T> {
+        /// Whoever is next is the model checker's choice.
+        pub(crate) fn unlock_fair(guard: Self) {
+            drop(guard);
+        }
+
         pub(crate) fn unlocked<R>(guard: &mut Self, run: impl FnOnce() -> R) -> R {
             guard.inner = None;
             let result = run();

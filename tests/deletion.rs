@@ -143,7 +143,7 @@ fn a_deletion_that_takes_long_holds_up_nobody_who_looks_for_another_partition() 
                 other.append(&batch(1, 0, 1, 1)).unwrap();
                 assert!(matches!(looking.find("t", 0), Err(Error::Gone)), "{mode:?}");
                 assert_eq!((looking.failed().len(), looking.partitions().len()), (0, 1), "{mode:?}");
-                assert_eq!(looking.metrics().producers, 1, "{mode:?}");
+                assert_eq!(looking.metrics().sum.producers, 1, "{mode:?}");
                 looks.send(()).unwrap();
             });
             let looked = has_looked.recv_timeout(SOON / 6);

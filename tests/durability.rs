@@ -8,6 +8,8 @@
 mod common;
 #[path = "common/gate.rs"]
 mod gate;
+#[path = "common/watched.rs"]
+mod watched;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,8 +21,10 @@ use common::{MODES, TestClock, batch, open, options, small, stored};
 use gate::GatedDisk;
 use idemlog::sim::{Fault, Operation, SimDisk};
 use idemlog::{
-    AppendOptions, Durability, Error, IoMode, Log, LogDir, Offset, Pending, ProducerPolicy, RejectionReason,
+    AppendOptions, Disk, Durability, Error, IoMode, Log, LogDir, Offset, Pending, ProducerPolicy,
+    RejectionReason,
 };
+use watched::WatchedDisk;
 
 fn become_as_durable_as(log: &Log, durability: Durability) {
     log.set_options((*log.options()).clone().durability(durability)).unwrap();
@@ -362,4 +366,68 @@ fn block_on<F: Future>(future: F) -> F::Output {
             std::task::Poll::Pending => std::thread::park_timeout(Duration::from_secs(20)),
         }
     }
+}
+
+/// Whoever leads a sync cannot leave it: on a disk that hung no wait had an end, and no client got an answer in its time.
+#[test]
+fn a_wait_ends_at_its_deadline_also_while_the_disk_hangs() {
+    const SHORT: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(30);
+    let disk = WatchedDisk::new(&SimDisk::new(IoMode::Write));
+    let options = options(IoMode::Write).disk(Arc::clone(&disk) as Arc<dyn Disk>).background_threads(1);
+    let dir = LogDir::open("/data", options).unwrap();
+    let log = dir.partition("t", 0).unwrap();
+    log.append(&batch(1, 0, 0, 1)).unwrap();
+    disk.hang(true);
+    let submit = |sequence| log.submit(&[batch(1, 0, sequence, 1)], AppendOptions::default()).unwrap();
+    let (pending, duplicate, replicated) = (submit(1), submit(1), submit(2).replicated());
+    let began = Instant::now();
+    assert!(!pending.wait_for(Duration::ZERO).unwrap() && !pending.wait_for(SHORT).unwrap());
+    assert!(!duplicate.wait_for(SHORT).unwrap() && !replicated.wait(SHORT).unwrap());
+    assert!(began.elapsed() >= 3 * SHORT && began.elapsed() < LONG);
+    assert_eq!((disk.hung(), log.durable_offset()), (1, Offset(1)));
+    disk.hang(false);
+    assert!(pending.wait_for(LONG).unwrap() && duplicate.wait_for(LONG).unwrap());
+    assert!(replicated.wait(LONG).unwrap());
+    assert!(duplicate.wait().unwrap()[0].is_duplicate());
+    assert_eq!(log.durable_offset(), Offset(3));
+}
+
+#[test]
+fn a_wait_with_a_deadline_is_told_of_a_truncation_and_of_the_end() {
+    let disk = WatchedDisk::new(&SimDisk::new(IoMode::Write));
+    let options = options(IoMode::Write).disk(Arc::clone(&disk) as Arc<dyn Disk>).background_threads(1);
+    let dir = LogDir::open("/data", options).unwrap();
+    let log = dir.partition("t", 0).unwrap();
+    let lost = log.submit(&[batch(1, 0, 0, 1)], AppendOptions::default()).unwrap();
+    log.truncate_to(Offset(0)).unwrap();
+    assert!(matches!(lost.wait_for(Duration::ZERO), Err(Error::Truncated)));
+    disk.hang(true);
+    let pending = log.submit(&[batch(1, 0, 0, 1)], AppendOptions::default()).unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| pending.wait_for(Duration::from_secs(30)));
+        let deletes = scope.spawn(|| dir.delete_partition("t", 0));
+        std::thread::sleep(Duration::from_millis(20));
+        disk.hang(false);
+        assert!(deletes.join().unwrap().unwrap());
+        // The sync may come first.
+        assert!(matches!(waits.join().unwrap(), Err(Error::InDoubt) | Ok(true)));
+    });
+}
+
+#[test]
+fn a_wait_with_a_deadline_needs_somebody_who_syncs() {
+    let dir =
+        LogDir::open("/data", options(IoMode::Write).disk(Arc::new(SimDisk::new(IoMode::Write)))).unwrap();
+    let log = dir.partition("t", 0).unwrap();
+    let pending = log.submit(&[batch(1, 0, 0, 1)], AppendOptions::default()).unwrap();
+    assert!(matches!(pending.wait_for(Duration::from_secs(30)), Err(Error::NoSyncer)));
+    assert!(
+        log.submit(&[batch(1, 0, 1, 1)], AppendOptions::default())
+            .unwrap()
+            .replicated()
+            .wait(Duration::ZERO)
+            .unwrap()
+    );
+    assert!(pending.wait_for(Duration::ZERO).unwrap(), "the other one's sync was its own, too");
 }

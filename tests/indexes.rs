@@ -6,6 +6,8 @@
 )]
 
 mod common;
+#[path = "common/watched.rs"]
+mod watched;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use idemlog::sim::{Fault, Operation, SimDisk};
 use idemlog::{
     Access, BatchBuilder, Disk, Durability, IoMode, Log, LogDir, LogDirOptions, Offset, Timestamp,
 };
+use watched::WatchedDisk;
 
 const COUNT: i64 = 2_000;
 const FIRST_TIMESTAMP: i64 = 1_000_000;
@@ -70,7 +73,7 @@ fn the_indexes_of_many_segments_take_a_bounded_amount_of_memory() {
         assert_bounded(&log);
         (0..COUNT).step_by(7).for_each(|number| find(&log, number));
         assert_bounded(&log);
-        assert_eq!(dir.metrics().index_bytes, log.metrics().index_bytes);
+        assert_eq!(dir.metrics().sum.index_bytes, log.metrics().index_bytes);
         assert_eq!(log.metrics().indexes_rebuilt, 0);
         dir.close().unwrap();
 
@@ -218,4 +221,94 @@ fn the_indexes_of_a_segment_that_was_not_cut_after_all_are_written_again() {
         }
     }
     assert!(held > 0, "no truncation failed between the indexes and the log");
+}
+
+/// Retention by age, and every search by time, loaded the index files of all segments on their way, gigabytes of a large log, and
+/// drove those that were in use out of memory: which timestamp is the largest is in the last entry of each.
+#[test]
+fn of_segments_that_are_only_passed_the_last_entries_are_read() {
+    let disk = WatchedDisk::new(&SimDisk::new(IoMode::Write));
+    let options = bounded(IoMode::Write).disk(Arc::clone(&disk) as Arc<dyn Disk>);
+    let open = || LogDir::open("/data", options.clone()).unwrap();
+    let dir = open();
+    fill(&dir.partition("t", 0).unwrap(), COUNT);
+    dir.close().unwrap();
+    let read = || disk.take_read("index") + disk.take_read("timeindex");
+    // Of the offset index two entries of 8 bytes, of the time index two of 12.
+    let ends = |log: &Log| 40 * log.metrics().segments;
+    let whole = {
+        open().close().unwrap();
+        read()
+    };
+    type Look = fn(&Log);
+    let looks: [(&str, Look); 3] = [
+        ("the latest", |log| {
+            assert_eq!(log.offset_of_max_timestamp().unwrap().unwrap().offset, Offset(COUNT - 1));
+        }),
+        ("a search", |log| assert_eq!(log.offset_for_timestamp(Timestamp(i64::MAX)).unwrap(), None)),
+        ("retention", |log| {
+            log.set_options((*log.options()).clone().retention_ms(Some(1))).unwrap();
+            assert!(log.apply_retention().unwrap() > 30);
+        }),
+    ];
+    for (what, look) in looks {
+        let dir = open();
+        let log = dir.partition("t", 0).unwrap();
+        let (segments, at_rest) = (ends(&log), log.metrics().index_bytes);
+        read();
+        look(&log);
+        let bytes = read();
+        assert!(bytes <= segments + whole, "{what}: {bytes} bytes, of which {segments} are the ends");
+        assert!(what == "retention" || log.metrics().index_bytes <= at_rest, "{what}");
+        drop(log);
+        drop(dir);
+    }
+}
+
+/// What the last entry says is believed as far as the log bears it out.
+#[test]
+fn an_index_whose_end_cannot_be_believed_is_read_as_a_whole_or_built_again() {
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 6] = [
+        ("zeros behind, as of a file that was not cut", |bytes| bytes.extend([0; 24])),
+        ("half an entry", |bytes| bytes.truncate(bytes.len() - 5)),
+        ("an offset behind the end", |bytes| {
+            let at = bytes.len() - 4;
+            bytes[at..].copy_from_slice(&1_000_000_u32.to_be_bytes());
+        }),
+        ("a timestamp below the one before", |bytes| {
+            let at = bytes.len() - 12;
+            bytes[at..at + 8].copy_from_slice(&1_u64.to_be_bytes());
+        }),
+        ("the last entry before its time", |bytes| bytes.truncate(bytes.len() - 12)),
+        ("nothing", |bytes| bytes.clear()),
+    ];
+    for mode in MODES {
+        for (what, damage) in damages {
+            let data = tempfile::tempdir().unwrap();
+            let dir = LogDir::open(data.path(), bounded(mode)).unwrap();
+            let log = dir.partition("t", 0).unwrap();
+            fill(&log, 200);
+            // The largest is in the middle of the log, and the last of its segment.
+            let until = log.log_end_offset();
+            log.append(
+                &BatchBuilder::new().timestamp(Timestamp(5_000_000)).record("key", "late").build().unwrap(),
+            )
+            .unwrap();
+            log.roll().unwrap();
+            (0..200).for_each(|number| append(&log, number));
+            dir.close().unwrap();
+            let mut indexes = files(&log, "timeindex");
+            indexes.sort();
+            let base = |path: &Path| path.file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap();
+            let holds = indexes.iter().rfind(|path| base(path) <= until.0).unwrap();
+            change(holds, damage);
+            let dir = LogDir::open(data.path(), bounded(mode)).unwrap();
+            let log = dir.partition("t", 0).unwrap();
+            let found = log.offset_of_max_timestamp().unwrap().unwrap();
+            assert_eq!((found.offset, found.timestamp), (until, Timestamp(5_000_000)), "{mode:?}: {what}");
+            let found = log.offset_for_timestamp(Timestamp(4_000_000)).unwrap().unwrap();
+            assert_eq!(found.offset, until, "{mode:?}: {what}");
+        }
+    }
 }

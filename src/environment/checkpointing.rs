@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::panic::watched;
@@ -20,11 +21,17 @@ pub(crate) struct Checkpointing {
     checkpointer: OnceLock<Weak<dyn Checkpointer>>,
     /// Set when a recovery point or log start moved; taken by whoever writes.
     stale: AtomicBool,
+    /// Since when the files have lacked something.
+    behind_since: Mutex<Option<Instant>>,
     /// How many have asked for a write.
     asked: AtomicU64,
     /// Held by the one who writes.
     turn: Mutex<Turn>,
 }
+
+/// Which of those it was who have asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked(u64);
 
 #[derive(Debug, Default)]
 struct Turn {
@@ -43,6 +50,12 @@ impl Checkpointing {
     /// Notes that a partition has moved.
     pub(crate) fn set_stale(&self) {
         self.stale.store(true, Ordering::Release);
+        self.behind_since.lock().get_or_insert_with(Instant::now);
+    }
+
+    /// For how long the files have lacked something that moved since; zero while they lack nothing.
+    pub(crate) fn behind_for(&self) -> Duration {
+        self.behind_since.lock().map(|since| since.elapsed()).unwrap_or_default()
     }
 
     /// Waits for whoever writes. From here on nobody does.
@@ -78,15 +91,29 @@ impl Checkpointing {
     ///
     /// [`Error::Closed`] when the directory is closed or has no handle any more, and nobody writes them; the disk's.
     pub(crate) fn write(&self) -> Result<()> {
-        let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.write_asked(self.ask())
+    }
+
+    /// Asks for a write of what was changed before the call. It is made by [`write_asked`](Self::write_asked), or by whoever writes
+    /// before that: many may ask before the first of them sees to it.
+    pub(crate) fn ask(&self) -> Asked {
+        Asked(self.asked.fetch_add(1, Ordering::AcqRel) + 1)
+    }
+
+    /// Sees that what was changed before it was asked for is in the files, and durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub(crate) fn write_asked(&self, asked: Asked) -> Result<()> {
         let mut turn = self.turn.lock();
-        if turn.served >= number { Ok(()) } else { self.write_in(&mut turn) }
+        if turn.served >= asked.0 { Ok(()) } else { self.write_in(&mut turn) }
     }
 
     fn write_in(&self, turn: &mut Turn) -> Result<()> {
         let Some(checkpointer) = self.checkpointer.get() else { return Ok(()) };
         // Before anything is looked at: what moves from here on is for the next.
-        let asked = self.asked.load(Ordering::Acquire);
+        let (asked, began) = (self.asked.load(Ordering::Acquire), Instant::now());
         self.stale.store(false, Ordering::Release);
         let write = || match checkpointer.upgrade() {
             Some(checkpointer) if !turn.has_left => checkpointer.write_checkpoints(),
@@ -94,7 +121,11 @@ impl Checkpointing {
         };
         let written = watched(write, || self.set_stale());
         match &written {
-            Ok(()) => turn.served = asked,
+            Ok(()) => {
+                turn.served = asked;
+                let mut behind_since = self.behind_since.lock();
+                *behind_since = self.stale.load(Ordering::Acquire).then_some(began);
+            }
             Err(_) => self.set_stale(),
         }
         written

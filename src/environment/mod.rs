@@ -3,6 +3,7 @@
 mod budgets;
 mod check_ahead;
 mod checkpointing;
+mod clock_steps;
 mod fences;
 mod queue;
 mod removed;
@@ -12,7 +13,8 @@ use std::sync::Arc;
 
 pub(crate) use budgets::{HeldBySegments, SpaceBudget};
 pub(crate) use check_ahead::{CheckAhead, HELPERS_MAX, Sound};
-pub(crate) use checkpointing::{Checkpointer, Checkpointing};
+pub(crate) use checkpointing::{Asked, Checkpointer, Checkpointing};
+pub(crate) use clock_steps::ClockSteps;
 pub(crate) use fences::Fences;
 pub(crate) use queue::{Chore, Chores, Queue, Urgency, Worked};
 pub(crate) use removed::Removed;
@@ -28,6 +30,7 @@ use crate::sync::Mutex;
 pub(crate) struct Environment {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clock_steps: ClockSteps,
     pub(crate) queue: Arc<Queue>,
     pub(crate) check_ahead: CheckAhead,
     /// Held as long as anything of the directory can still be written, and given back by a close.

@@ -75,6 +75,17 @@ impl Queue {
         self.workers.load(Ordering::SeqCst) > 0
     }
 
+    /// How many requests wait for a worker.
+    pub(crate) fn waiting(&self) -> usize {
+        let state = self.state.lock();
+        state.quick.len() + state.slow.len()
+    }
+
+    /// Whether there is a slow request that a worker will come to.
+    pub(crate) fn has_slow(&self) -> bool {
+        self.state.lock().slow.iter().any(|partition| partition.strong_count() > 0)
+    }
+
     pub(crate) fn push(&self, partition: Weak<dyn Worked>, urgency: Urgency) {
         let mut state = self.state.lock();
         match urgency {

@@ -144,7 +144,13 @@ impl fmt::Display for CorruptionKind {
             Self::Checksum { expected, got } => {
                 write!(f, "the checksum is {expected:#010x}, that of the bytes {got:#010x}")
             }
-            Self::Version { expected, got } => write!(f, "version {got}, the newest known is {expected}"),
+            Self::Version { expected, got } if got > expected => write!(
+                f,
+                "version {got} of its format, of which this idemlog knows {expected} at the most: a newer idemlog wrote it, or a newer Kafka"
+            ),
+            Self::Version { expected, got } => {
+                write!(f, "version {got} of its format, which there never was; the newest is {expected}")
+            }
             Self::Length { expected, got } => write!(f, "{got} bytes where {expected} must be"),
             Self::TooLong { limit, got } => {
                 write!(f, "{got} bytes; a file of its kind has {limit} at the most")

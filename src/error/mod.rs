@@ -30,7 +30,7 @@ pub enum Error {
     Rejected(Rejection),
     /// The bytes are not an acceptable record batch; the log is unchanged.
     InvalidBatch(BatchError),
-    /// A file holds what it must not hold.
+    /// A file holds what it must not hold, or what only a newer idemlog knows ([`CorruptionKind::Version`]).
     Corrupt(Corruption),
     /// The operating system refused an operation.
     Io(IoError),
@@ -234,7 +234,8 @@ pub enum CorruptionKind {
         /// The checksum of the bytes.
         got: u32,
     },
-    /// The file's version is newer than this crate knows, and skipping it would break a promise.
+    /// The file's format has a version that is not known, and skipping it would break a promise. A higher one was written by a
+    /// newer idemlog, or a newer Kafka: the file is not damaged, and it opens with that.
     Version {
         /// The newest known version.
         expected: i16,

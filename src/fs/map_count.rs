@@ -40,6 +40,11 @@ impl Drop for CountedMap {
     }
 }
 
+/// How many files this process has mapped.
+pub(crate) fn mapped_files() -> usize {
+    MAPS.lock().len()
+}
+
 /// Whether this process has the file mapped.
 pub(super) fn is_mapped(file: &Metadata) -> bool {
     MAPS.lock().contains_key(&(file.dev(), file.ino()))

@@ -21,6 +21,7 @@ pub(crate) use disk::read_whole;
 pub use disk::{Access, DirectoryEntry, DirectoryLock, Disk, DiskFile, EntryKind, IoMode};
 pub(crate) use map::prefetch;
 pub use map::{Map, MapWriter};
+pub(crate) use map_count::mapped_files;
 pub use observer::MapObserver;
 pub use pages::Pages;
 pub use real::RealDisk;

@@ -148,6 +148,11 @@ impl PartitionFile {
     }
 }
 
+/// Whether a file of this name was taken out of a partition, whole or in part, and kept for a human.
+pub(crate) fn is_quarantined(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.ends_with(partition_file::CORRUPT))
+}
+
 /// Whether it is the name under which a file of ours is written before it is replaced.
 fn is_temporary(name: &str) -> bool {
     let replaced = name.strip_suffix(TEMPORARY).map(|name| PartitionFile::parse(OsStr::new(name)));

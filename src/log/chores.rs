@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use super::Shared;
 use super::metrics::FailedChore;
-use crate::environment::{Chore, Urgency};
+use crate::environment::{Chore, Environment, Urgency};
 use crate::error::{Error, Result};
 
 /// How long a worker waits before it tries again what a full disk, or a lack of descriptors, kept it from.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// For how long chores leave it to those behind them to write what has moved into the checkpoints.
+const CHECKPOINTS_LATE: Duration = Duration::from_secs(1);
 
 /// Asks for a sync again when the one that is under way is through.
 struct SyncLater(Weak<Shared>);
@@ -102,7 +105,17 @@ impl Shared {
         if requested.includes(Chore::Retain) {
             self.report("retention", self.apply_retention().map(drop));
         }
-        self.report("write checkpoints", self.environment.checkpoints.write_if_stale());
+        self.report("write checkpoints", self.write_checkpoints());
+    }
+
+    /// The files tell of all partitions, so of a wave of rolls not each has them written: whoever has another chore behind it
+    /// leaves that to the other, as long as they have not lacked anything for long. A late recovery point costs reading alone.
+    fn write_checkpoints(&self) -> Result<()> {
+        let Environment { queue, checkpoints, .. } = &*self.environment;
+        if checkpoints.behind_for() < CHECKPOINTS_LATE && queue.has_slow() {
+            return Ok(());
+        }
+        checkpoints.write_if_stale()
     }
 
     /// A chore that failed changes nothing that was promised; it is tried again when it is asked for again.

@@ -21,7 +21,7 @@ const BUCKETS: usize = 32;
 /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
 /// dir.partition("orders", 0)?.append(&BatchBuilder::new().record(b"k", b"v").build()?)?;
 ///
-/// let syncs = dir.metrics().sync_latencies;
+/// let syncs = dir.metrics().sum.sync_latencies;
 /// for (bound, count) in syncs.cumulative() {
 ///     println!("sync_seconds_bucket{{le=\"{}\"}} {count}", bound.as_secs_f64());
 /// }

@@ -1,13 +1,15 @@
 //! What an operator sees.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::commit::End;
 use super::latencies::{Latencies, LatencyCounters};
 use super::{Log, Shared};
 use crate::error::RejectionReason;
 use crate::fs::name::TopicPartition;
+use crate::segment::{Segment, segments_from};
 use crate::sync::Mutex;
 use crate::types::{Offset, Timestamp};
 
@@ -63,8 +65,15 @@ pub struct LogMetrics {
     /// How long the syncs took. Of a directory, those of all partitions. After a week the percentiles hardly move any more: the
     /// difference of two looks tells what they are in between.
     pub sync_latencies: Latencies,
-    /// Offsets appended and not yet durable.
+    /// How long the sync that is under way has been, zero while there is none; of a directory, the longest of them. The latencies
+    /// tell of a sync when it is over, so where the disk hangs this alone moves.
+    pub sync_running_for: Duration,
+    /// Offsets appended and not yet durable. Where the disk hangs it stands still as soon as the bounds of
+    /// [`LogOptions`](crate::LogOptions) hold up whoever appends.
     pub durable_lag: u64,
+    /// Bytes of the log behind the recovery point, of which an opening reads every one if the process is killed now. At most an
+    /// index interval more than it is; where the indexes of the segment that holds the point are not in memory, all of that segment.
+    pub recovery_lag_bytes: u64,
     /// Appends that had to get blocks of the disk themselves.
     pub page_stalls: u64,
     /// Appends that had to prepare the next segment themselves.
@@ -83,8 +92,9 @@ pub struct LogMetrics {
     pub allocated_bytes: u64,
     /// Bytes of them that hold batches.
     pub used_bytes: u64,
-    /// Bytes of removed segments that slices still hold; only of a directory as a whole.
-    pub pinned_bytes: u64,
+    /// Bytes of the `.corrupt` files, in which recovery and `repair` kept what they took out of the log, when it was opened. Nobody
+    /// but you removes them.
+    pub kept_bytes: u64,
     /// Segments mapped.
     pub maps: u64,
     /// Bytes of memory that indexes take. [`LogDirOptions::max_index_bytes`](crate::LogDirOptions::max_index_bytes) bounds those of
@@ -111,7 +121,7 @@ pub struct LogMetrics {
 ///
 /// # let data = tempfile::tempdir().unwrap();
 /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
-/// if let Some(failed) = dir.metrics().last_failed_chore {
+/// if let Some(failed) = dir.metrics().sum.last_failed_chore {
 ///     eprintln!("{}: at {} {} failed: {}", failed.partition, failed.at.0, failed.chore, failed.error);
 /// }
 /// # Ok::<(), idemlog::Error>(())
@@ -145,7 +155,9 @@ impl LogMetrics {
         self.sync_p50 = self.sync_p50.max(other.sync_p50);
         self.sync_p99 = self.sync_p99.max(other.sync_p99);
         self.sync_latencies.add(&other.sync_latencies);
+        self.sync_running_for = self.sync_running_for.max(other.sync_running_for);
         self.durable_lag += other.durable_lag;
+        self.recovery_lag_bytes += other.recovery_lag_bytes;
         self.page_stalls += other.page_stalls;
         self.segment_stalls += other.segment_stalls;
         self.budget_stalls += other.budget_stalls;
@@ -155,7 +167,7 @@ impl LogMetrics {
         self.segments += other.segments;
         self.allocated_bytes += other.allocated_bytes;
         self.used_bytes += other.used_bytes;
-        self.pinned_bytes += other.pinned_bytes;
+        self.kept_bytes += other.kept_bytes;
         self.maps += other.maps;
         self.index_bytes += other.index_bytes;
         self.indexes_rebuilt += other.indexes_rebuilt;
@@ -185,6 +197,27 @@ pub(crate) struct Counters {
     last_failed_chore: Mutex<Option<FailedChore>>,
     refusals: [Count; REASONS.len()],
     sync_latencies: LatencyCounters,
+    /// When the sync that is under way began.
+    sync_began: Mutex<Option<Instant>>,
+}
+
+/// A sync that is under way until this is dropped.
+#[derive(Debug)]
+pub(crate) struct RunningSync<'a> {
+    counters: &'a Counters,
+    began: Instant,
+}
+
+impl RunningSync<'_> {
+    pub(crate) fn succeeded(self) {
+        self.counters.sync_latencies.record(self.began.elapsed());
+    }
+}
+
+impl Drop for RunningSync<'_> {
+    fn drop(&mut self) {
+        *self.counters.sync_began.lock() = None;
+    }
 }
 
 /// One counter.
@@ -218,8 +251,11 @@ impl Counters {
         *self.last_failed_chore.lock() = Some(chore);
     }
 
-    pub(crate) fn synced(&self, took: Duration) {
-        self.sync_latencies.record(took);
+    /// Of one partition there is one at a time.
+    pub(crate) fn sync_begins(&self) -> RunningSync<'_> {
+        let began = Instant::now();
+        *self.sync_began.lock() = Some(began);
+        RunningSync { counters: self, began }
     }
 
     pub(crate) fn syncs(&self) -> u64 {
@@ -243,6 +279,7 @@ impl Counters {
             sync_p50: sync_latencies.quantile(0.5),
             sync_p99: sync_latencies.quantile(0.99),
             sync_latencies,
+            sync_running_for: self.sync_began.lock().map(|began| began.elapsed()).unwrap_or_default(),
             durable_lag: (log_end - durable).max(0).unsigned_abs(),
             page_stalls: self.page_stalls.get(),
             segment_stalls: self.segment_stalls.get(),
@@ -267,6 +304,8 @@ impl Shared {
         let mut metrics = self.counters.read(self.watermarks.log_end(), self.watermarks.durable());
         let segments = self.segments.load();
         metrics.segments = segments.len() as u64;
+        metrics.recovery_lag_bytes = self.recovery_lag(&segments);
+        metrics.kept_bytes = self.kept_bytes;
         metrics.allocated_bytes = segments.iter().map(|segment| segment.file().allocated()).sum();
         metrics.used_bytes = segments.iter().map(|segment| segment.file().end()).sum();
         metrics.maps = segments.iter().filter(|segment| segment.file().is_mapped()).count() as u64;
@@ -279,6 +318,18 @@ impl Shared {
         metrics.producer_evictions = appender.producers.evictions();
         metrics.producer_expiries = appender.producers.expiries();
         metrics
+    }
+
+    /// By what is in memory: an operator looks at thousands of partitions, and often.
+    fn recovery_lag(&self, segments: &[Arc<Segment>]) -> u64 {
+        let point = self.recovery_point();
+        if point >= self.watermarks.log_end() {
+            return 0;
+        }
+        let from = segments_from(segments, point);
+        let behind: u64 = from.iter().map(|segment| segment.file().end()).sum();
+        let below = from.first().and_then(|segment| segment.known_position(point));
+        behind.saturating_sub(below.unwrap_or(0))
     }
 }
 

@@ -148,6 +148,8 @@ struct Shared {
     /// Everything below is durable, with its indexes, leader epochs and a snapshot.
     recovery_point: AtomicI64,
     report: RecoveryReport,
+    /// The size of what was taken out of the log, and kept, at the opening.
+    kept_bytes: u64,
     itself: Weak<Shared>,
 }
 
@@ -213,8 +215,16 @@ impl Appender {
 /// `sealing` and `rolling`.
 #[derive(Debug)]
 struct HeldFiles<'a> {
-    _sealing: MutexGuard<'a, ()>,
-    _rolling: MutexGuard<'a, ()>,
+    sealing: MutexGuard<'a, ()>,
+    rolling: MutexGuard<'a, ()>,
+}
+
+impl HeldFiles<'_> {
+    /// Lets go of them to those who wait, who come before a caller that takes them again at once.
+    fn hand_on(self) {
+        MutexGuard::unlock_fair(self.rolling);
+        MutexGuard::unlock_fair(self.sealing);
+    }
 }
 
 impl Shared {
@@ -242,7 +252,7 @@ impl Shared {
 
     /// Keeps everybody else from the files, but for the appender and readers.
     fn hold_files(&self) -> HeldFiles<'_> {
-        let held = HeldFiles { _sealing: self.sealing.lock(), _rolling: self.rolling.lock() };
+        let held = HeldFiles { sealing: self.sealing.lock(), rolling: self.rolling.lock() };
         self.touch();
         held
     }
@@ -283,6 +293,7 @@ impl Log {
             durable,
             recovery_point,
             topic_id,
+            kept_bytes,
             report,
         } = recovered;
         let transactions = UnstableTransactions::of(&producers);
@@ -320,6 +331,7 @@ impl Log {
             backlog: Backlog::default(),
             recovery_point: AtomicI64::new(recovery_point.0),
             report,
+            kept_bytes,
             itself: itself.clone(),
         });
         shared.count_all_open();

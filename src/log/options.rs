@@ -103,7 +103,9 @@ pub struct LogOptions {
     /// The bytes that the log keeps at least: while it would still have as many without its oldest segment, that segment is
     /// deleted, 0 and up. Default: `None`, all.
     pub retention_bytes: Option<u64>,
-    /// The age in ms, by its largest timestamp, from which on a segment is deleted, 0 and up. Default: `None`, any age.
+    /// The age in ms, by its largest timestamp, from which on a segment is deleted, 0 and up. Where the
+    /// [clock](crate::LogDirOptions::clock) is set ahead by more than an hour, nothing is deleted by its age for an hour.
+    /// Default: `None`, any age.
     pub retention_ms: Option<i64>,
     /// How often, in ms, appends look for segments to delete, 1 and up. Default: 5 minutes.
     pub retention_interval_ms: i64,

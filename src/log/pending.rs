@@ -2,12 +2,14 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use super::append::{AppendOutcome, Outcomes};
 use super::bound::{Bound, Wanted};
 use super::commit::Ticket;
 use super::options::Durability;
+use super::wakers::Sleeper;
 use super::{Replicated, Shared};
 use crate::error::{Error, Result};
 use crate::types::Offset;
@@ -80,6 +82,35 @@ impl Pending {
         Ok(self.take_outcomes())
     }
 
+    /// Waits until the batches are durable, at most for `timeout`. `false`: they are not yet, and may be waited for again. For a
+    /// host that has promised its client an answer by then, also where the disk hangs.
+    ///
+    /// Whoever leads a sync cannot leave it, so somebody else must sync, as where it is awaited.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use idemlog::{AppendOptions, BatchBuilder, LogDir, LogDirOptions};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default().background_threads(1))?;
+    /// let log = dir.partition("orders", 0)?;
+    /// let batch = BatchBuilder::new().record(b"k", b"v").build()?;
+    /// let pending = log.submit(&[batch], AppendOptions::default())?;
+    /// if pending.wait_for(Duration::from_secs(30))? {
+    ///     println!("stored at {}", pending.outcomes()[0].base_offset());
+    /// } else {
+    ///     println!("timed out: it is stored, and becomes durable if the disk comes back");
+    /// }
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait); [`Error::NoSyncer`] where they are not durable and no background thread syncs.
+    pub fn wait_for(&self, timeout: Duration) -> Result<bool> {
+        self.shared.settle_until(self.ticket, Instant::now().checked_add(timeout))
+    }
+
     /// The same for all replicas: resolves when the [high watermark](crate::Log::set_high_watermark) has passed the batches
     /// as well, for a duplicate its original. So a host that replicates acknowledges `acks=all`: a batch that was truncated
     /// resolves to [`Error::Truncated`], also when the high watermark passes another one that has its offset by then.
@@ -116,9 +147,14 @@ impl Pending {
         if follows_the_disk { self.placed } else { self.ticket }
     }
 
-    /// Blocks until the batches are as durable as the high watermark needs them.
-    pub(super) fn settle_for_replicas(&self) -> Result<()> {
-        self.shared.settle(self.first_awaited())
+    /// Blocks until the batches are as durable as the high watermark needs them, or until the deadline where others sync.
+    /// `false`: the deadline came first.
+    pub(super) fn settle_for_replicas(&self, deadline: Option<Instant>) -> Result<bool> {
+        let ticket = self.first_awaited();
+        match self.shared.settle_until(ticket, deadline) {
+            Err(Error::NoSyncer) => self.shared.settle(ticket).map(|()| true),
+            settled => settled,
+        }
     }
 
     pub(super) fn poll_for_replicas(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
@@ -164,6 +200,38 @@ impl Pending {
 
     pub(super) fn take_outcomes(&mut self) -> Vec<AppendOutcome> {
         std::mem::take(&mut self.outcomes).into_vec()
+    }
+}
+
+impl Shared {
+    /// Waits for a ticket until the deadline, as a future does: others sync. `false`: the deadline came first.
+    fn settle_until(&self, ticket: Option<Ticket>, deadline: Option<Instant>) -> Result<bool> {
+        let Some(ticket) = ticket else { return Ok(true) };
+        if let Some(resolved) = self.commit.look(ticket, self.watermarks.durable()) {
+            return resolved.map(|()| true);
+        }
+        let mut place = None;
+        let settled = self.sleep_until_settled(ticket, &mut place, deadline);
+        place.into_iter().for_each(|place| self.commit.forget(ticket.target, place));
+        settled
+    }
+
+    fn sleep_until_settled(
+        &self,
+        ticket: Ticket,
+        place: &mut Option<u64>,
+        deadline: Option<Instant>,
+    ) -> Result<bool> {
+        let sleeper = Arc::new(Sleeper::default());
+        let waker = Waker::from(Arc::clone(&sleeper));
+        loop {
+            match self.commit.poll(ticket, place, &self.watermarks, &waker) {
+                Poll::Ready(resolved) => return resolved.map(|()| true),
+                Poll::Pending if !self.request_sync() => return Err(Error::NoSyncer),
+                Poll::Pending if !sleeper.sleep_until(deadline) => return Ok(false),
+                Poll::Pending => {}
+            }
+        }
     }
 }
 

@@ -31,8 +31,10 @@ impl Replicated {
         self.pending.outcomes()
     }
 
-    /// Blocks until the batches are replicated, at most for `timeout` and the sync that they may need, which it leads when
-    /// nobody else does. `false`: they are not yet, and may be waited for again.
+    /// Blocks until the batches are replicated, at most for `timeout`. `false`: they are not yet, and may be waited for again.
+    ///
+    /// Without [background threads](crate::LogDirOptions::background_threads) it leads the sync that they may need, when nobody else
+    /// does, and that may take longer.
     ///
     /// # Errors
     ///
@@ -40,7 +42,9 @@ impl Replicated {
     /// their offsets now; [`Error::InDoubt`](crate::Error::InDoubt) if the log ended before.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
         let deadline = Instant::now().checked_add(timeout);
-        self.pending.settle_for_replicas()?;
+        if !self.pending.settle_for_replicas(deadline)? {
+            return Ok(false);
+        }
         let tail = &self.pending.shared().tail;
         loop {
             if let Some(resolved) = self.pending.look_replicated() {

@@ -3,11 +3,14 @@
 //! Deleting records moves the log start offset and touches no segment. Retention deletes whole segments below it, the
 //! oldest first. Before their files go everything is on the disk that must outlive them: a snapshot of the producers that
 //! covers them, and the log start offset, below which nothing is looked for.
+//!
+//! So it has two steps: segments are condemned, in memory, and then deleted. Of many partitions all are condemned first, and
+//! one write of the checkpoints does for all of them.
 
 use std::sync::Arc;
 
-use super::{Log, Shared};
-use crate::environment::Chore;
+use super::{HeldFiles, Log, Shared};
+use crate::environment::{Asked, Chore};
 use crate::error::{Error, Result};
 use crate::fs::missing::remove_if_present;
 use crate::fs::name::SegmentFile;
@@ -57,7 +60,10 @@ impl Log {
     /// Slices stay; readers that have not come far enough get [`Error::OffsetOutOfRange`].
     ///
     /// Also happens on its own, every [`retention_interval_ms`](crate::LogOptions::retention_interval_ms) at the most while
-    /// there are appends, and after a roll.
+    /// there are appends, and after a roll. Appends and syncs go on meanwhile, and rolls have their turn.
+    ///
+    /// A crash before it returns leaves the log start offset as it was, or above what was to be deleted, of which then no record is
+    /// there to readers; what is left of the files is deleted the next time.
     ///
     /// A crash in the middle leaves the log as it was, or beginning behind all that was to go; files that are left of that go with
     /// a later call.
@@ -85,6 +91,35 @@ impl Log {
     pub fn apply_retention(&self) -> Result<usize> {
         self.shared.change(|| self.shared.apply_retention())
     }
+
+    /// The first step of [`apply_retention`](Self::apply_retention): `None` where nothing is due.
+    pub(crate) fn condemn_due(&self) -> Result<Option<Condemned>> {
+        let shared = &self.shared;
+        let condemned = shared.change(|| shared.environment.with_reserve(|| shared.condemn_due()));
+        shared.notify_tail();
+        condemned
+    }
+
+    /// The second step.
+    pub(crate) fn delete_condemned(&self, condemned: Condemned) -> Result<usize> {
+        let shared = &self.shared;
+        shared.change(|| shared.environment.with_reserve(|| shared.delete_condemned(condemned)))
+    }
+}
+
+/// How many segments are deleted before those who wait for the files have their turn: each takes syncs of the directory, and who
+/// waits may be an appender with its roll, or a sync that has a segment to name.
+const AT_ONCE: usize = 8;
+
+/// Segments that are to be deleted: the log start is above them, in memory. Their producers are in a snapshot that stays.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Condemned {
+    below: Offset,
+    /// A truncation makes another log of it.
+    generation: u64,
+    /// The write of the log start.
+    start_written: Asked,
+    epochs_changed: bool,
 }
 
 /// Which segments are to go, at one look.
@@ -161,15 +196,19 @@ impl Shared {
 
     /// Moves the log start offset up, durably. The caller holds the files.
     fn raise_log_start(&self, offset: Offset) -> Result<()> {
+        let epochs_changed = self.move_log_start(offset);
+        // First the log start: leader epochs that begin above it would be taken for forgotten ones.
+        self.environment.checkpoints.write()?;
+        if epochs_changed { self.write_leader_epochs() } else { Ok(()) }
+    }
+
+    /// Moves it up in memory. Whether that leaves other leader epochs, which are to be written behind it.
+    fn move_log_start(&self, offset: Offset) -> bool {
         let mut appender = self.appender.lock();
         let before = appender.leader_epochs.clone();
         appender.leader_epochs.truncate_from_start(offset);
-        let epochs = appender.leader_epochs.clone();
         self.watermarks.raise_log_start(offset);
-        drop(appender);
-        // First the log start: leader epochs that begin above it would be taken for forgotten ones.
-        self.environment.checkpoints.write()?;
-        if epochs != before { self.replace_leader_epochs(&epochs) } else { Ok(()) }
+        appender.leader_epochs != before
     }
 
     /// Whether there is a limit to what the log keeps.
@@ -196,14 +235,15 @@ impl Shared {
     }
 
     fn retention(&self) -> Retention {
-        let options = self.options();
+        let (options, now) = (self.options(), self.now());
+        let steps = &self.environment.clock_steps;
         Retention {
             log_start: self.watermarks.log_start(),
             high_watermark: self.watermarks.high_watermark(),
             log_end: self.watermarks.log_end(),
             bytes: options.retention_bytes,
-            ms: options.retention_ms,
-            now: self.now(),
+            ms: options.retention_ms.filter(|_| steps.is_believed(now)),
+            now,
         }
     }
 
@@ -217,48 +257,97 @@ impl Shared {
     }
 
     pub(super) fn apply_retention(&self) -> Result<usize> {
-        let applied = self.environment.with_reserve(|| self.try_apply_retention());
+        let applied = self.environment.with_reserve(|| match self.condemn_due()? {
+            Some(condemned) => self.delete_condemned(condemned),
+            None => Ok(0),
+        });
         // As after a deletion of records.
         self.notify_tail();
         applied
     }
 
-    fn try_apply_retention(&self) -> Result<usize> {
+    /// Raises the log start above the segments that are due, in memory, and sees that what must outlive them is on the disk.
+    fn condemn_due(&self) -> Result<Option<Condemned>> {
         self.check_writable()?;
         let (due, count) = self.look_for_due()?;
         if due == 0 {
-            return Ok(0);
+            return Ok(None);
         }
         if due == count {
             self.roll()?;
         }
         self.seal_rolled()?;
-        let _files = self.hold_files();
+        let HeldFiles { sealing: _sealing, rolling } = self.hold_files();
         self.check_not_closing()?;
+        drop(rolling);
         let segments = self.segments.load_full();
         // Also of what was just rolled, the active one stays.
         let due = self.retention().due(&segments)?.min(segments.len().saturating_sub(1));
-        if due > 0 {
-            self.delete_head(&segments, due)?;
-        }
-        Ok(due)
+        if due > 0 { self.condemn(&segments, segments[due].base_offset()).map(Some) } else { Ok(None) }
     }
 
-    /// Deletes the first `count` segments; there are more. The caller holds the files. What cannot be removed stays in the log,
-    /// below its start, and is the first to go at the next try: behind it there must be no hole.
+    /// The caller holds `sealing`.
+    fn condemn(&self, segments: &[Arc<Segment>], below: Offset) -> Result<Condemned> {
+        // This may take long, and no roll need wait for it.
+        self.ensure_snapshot(below, segments)?;
+        let _rolling = self.rolling.lock();
+        self.check_not_closing()?;
+        // From here on it stays, see `remove_superseded`.
+        let epochs_changed = self.move_log_start(below);
+        // Also where nobody comes to delete them.
+        self.environment.checkpoints.set_stale();
+        let start_written = self.environment.checkpoints.ask();
+        Ok(Condemned { below, generation: self.commit.generation(), start_written, epochs_changed })
+    }
+
+    /// Deletes what was condemned, a few at a time. Returns how many. What a failure, a crash or a truncation leaves of them is due
+    /// the next time.
+    fn delete_condemned(&self, condemned: Condemned) -> Result<usize> {
+        self.environment.checkpoints.write_asked(condemned.start_written)?;
+        let mut deleted = 0;
+        loop {
+            let files = self.hold_files();
+            if deleted == 0 && condemned.epochs_changed {
+                self.check_not_closing()?;
+                self.write_leader_epochs()?;
+            }
+            let few = self.delete_few(&condemned)?;
+            files.hand_on();
+            deleted += few;
+            if few < AT_ONCE {
+                break;
+            }
+        }
+        event!(info, partition = %self.name, segments = deleted, log_start = condemned.below.0, "deleted");
+        Ok(deleted)
+    }
+
+    /// The caller holds the files.
+    fn delete_few(&self, condemned: &Condemned) -> Result<usize> {
+        self.check_not_closing()?;
+        if self.commit.generation() != condemned.generation {
+            return Ok(0);
+        }
+        let segments = self.segments.load_full();
+        let left = segments.partition_point(|segment| segment.base_offset() < condemned.below);
+        let count = left.min(AT_ONCE).min(segments.len().saturating_sub(1));
+        if count > 0 {
+            self.delete_head(&segments, count)?;
+        }
+        Ok(count)
+    }
+
+    /// Deletes the first `count` segments, which are condemned; there are more. The caller holds the files. What cannot be removed
+    /// stays in the log, below its start, and is the first to go at the next try: behind it there must be no hole.
     fn delete_head(&self, segments: &[Arc<Segment>], count: usize) -> Result<()> {
         let (head, first) = (&segments[..count], segments[count].base_offset());
-        self.ensure_snapshot(first, segments)?;
-        self.raise_log_start(first)?;
         self.replace_head(count, &[]);
         for (at, segment) in head.iter().enumerate() {
             self.remove_deleted(segment).inspect_err(|_| self.replace_head(0, &head[at..]))?;
             // Names survive a crash independently of each other: of the segments below the start none may lack alone.
             self.sync_names().inspect_err(|_| self.replace_head(0, &head[at + 1..]))?;
         }
-        event!(info, partition = %self.name, segments = count, log_start = first.0, "deleted");
-        self.remove_snapshots(|offset| offset < first)?;
-        self.sync_names()
+        self.remove_snapshots(|offset| offset < first)
     }
 
     /// Puts others in the place of the first `count` segments.

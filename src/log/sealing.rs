@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::commit::{End, is_failed_sync};
 use super::{Log, Shared};
@@ -40,7 +39,7 @@ impl Shared {
     }
 
     fn try_sync_appended(&self) -> Result<Offset> {
-        let started = Instant::now();
+        let running = self.counters.sync_begins();
         let end = self.watermarks.log_end();
         // Behind the end: an append between the two is given back early, where it would else be given back never, if it
         // is the last one.
@@ -57,7 +56,7 @@ impl Shared {
             active.file().sync()?;
         }
         self.backlog.raise(bytes, batches);
-        self.counters.synced(started.elapsed());
+        running.succeeded();
         Ok(end)
     }
 

@@ -6,6 +6,7 @@ mod creation;
 mod deletion;
 mod found;
 pub(crate) mod look;
+mod metrics;
 mod opening;
 mod options;
 mod place;
@@ -21,6 +22,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
 
+pub use metrics::LogDirMetrics;
 pub use options::LogDirOptions;
 pub use place::Place;
 pub use producers::{LastBatch, Producer};
@@ -28,7 +30,7 @@ pub use producers::{LastBatch, Producer};
 use crate::environment::{Environment, Queue};
 use crate::error::{Error, Result};
 use crate::fs::name::TopicPartition;
-use crate::log::{Log, LogMetrics};
+use crate::log::Log;
 pub(crate) use checkpoints::{Checkpoints, OffsetsByPartition};
 use closing::Closing;
 use found::Failed;
@@ -132,7 +134,8 @@ impl LogDir {
     }
 
     /// Deletes the oldest segments of every partition, as far as its options want. Returns how many. Also happens on its
-    /// own, every [`retention_interval_ms`](crate::LogOptions::retention_interval_ms) at the most while there are appends.
+    /// own, every [`retention_interval_ms`](crate::LogOptions::retention_interval_ms) at the most while there are appends. For many
+    /// partitions this is faster than [`Log::apply_retention`] of each: the checkpoints are written once.
     ///
     /// A crash in the middle leaves each partition as [`Log::apply_retention`](crate::Log::apply_retention) says.
     ///
@@ -143,7 +146,14 @@ impl LogDir {
     /// at all the same.
     pub fn apply_retention(&self) -> Result<usize> {
         self.check_open()?;
-        let deleted: Vec<Result<usize>> = self.inner.logs().iter().map(Log::apply_retention).collect();
+        let partitions = self.inner.logs();
+        // All of them first: then one write of the checkpoints does for all.
+        let condemned: Vec<_> = partitions.iter().map(Log::condemn_due).collect();
+        let delete = |(log, condemned): (&Log, Result<_>)| match condemned? {
+            Some(condemned) => log.delete_condemned(condemned),
+            None => Ok(0),
+        };
+        let deleted: Vec<Result<usize>> = partitions.iter().zip(condemned).map(delete).collect();
         deleted.into_iter().sum()
     }
 
@@ -177,17 +187,6 @@ impl LogDir {
         let moved = several::each(&logs, inner.options.closing_thread_count(), Log::checkpoint_untold);
         let written = inner.environment.checkpoints.settle();
         moved.and(written)
-    }
-
-    /// The sum of the counters of all [`partitions`](Self::partitions). Those of one that is deleted, or opened again, leave the sum, which
-    /// is then less than before: for rates over such a time take each partition's own. What did not open is in
-    /// [`failed`](Self::failed).
-    pub fn metrics(&self) -> LogMetrics {
-        let mut sum = LogMetrics::default();
-        // Each of them waits for an append: not while a creation or deletion waits for the list.
-        self.inner.logs().iter().for_each(|log| sum.add(&log.metrics()));
-        sum.pinned_bytes = self.inner.environment.removed.pinned_bytes();
-        sum
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
 use crate::environment::{
-    CheckAhead, Checkpointing, Environment, Fences, HeldBySegments, Queue, Removed, Reserve, SpaceBudget,
+    CheckAhead, Checkpointing, ClockSteps, Environment, Fences, HeldBySegments, Queue, Removed, Reserve,
+    SpaceBudget,
 };
 use crate::error::{Error, Result};
 use crate::fs::name::TopicPartition;
@@ -183,6 +184,7 @@ impl LogDirOptions {
         Environment {
             disk: Arc::clone(&self.disk),
             clock: Arc::clone(&self.clock),
+            clock_steps: ClockSteps::from(self.clock.recently()),
             queue: Arc::new(Queue::default()),
             check_ahead: CheckAhead::default(),
             lock: Mutex::new(lock),

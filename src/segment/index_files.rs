@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::{BatchCursor, IndexFiller, Indexes, OffsetIndex, Segment, TimeIndex, TransactionIndex};
 use crate::batch::BatchHeader;
 use crate::error::Result;
-use crate::fs::atomic;
 use crate::fs::missing::remove_if_present;
 use crate::fs::name::SegmentFile;
+use crate::fs::{Access, atomic};
 
 /// No transaction index is larger: room for thirty million aborted transactions in one segment.
 const MAX_TRANSACTION_INDEX: u64 = 1 << 30;
@@ -17,10 +17,36 @@ impl Segment {
     pub(crate) fn load_indexes(&self) -> Option<Indexes> {
         let limit = u64::from(self.index_options.max_bytes).max(64 << 20);
         let read = |file| self.file.disk().read(&self.path_of(file), limit).ok();
-        let (offset, time) = (read(SegmentFile::OffsetIndex)?, read(SegmentFile::TimeIndex)?);
+        self.decode_indexes(&read(SegmentFile::OffsetIndex)?, &read(SegmentFile::TimeIndex)?)
+    }
+
+    /// The last entries of the index files, on the same terms. They tell what the segment holds: the files of a thousand segments
+    /// are gigabytes.
+    pub(super) fn load_index_ends(&self) -> Option<Indexes> {
+        let offset = self.read_end(SegmentFile::OffsetIndex, OffsetIndex::ENTRY_SIZE)?;
+        let time = self.read_end(SegmentFile::TimeIndex, TimeIndex::ENTRY_SIZE)?;
+        let ends = self.decode_indexes(&offset, &time)?;
+        // Zeros at the end of a file are no entries: what is in front of them is not known.
+        let (offsets, times) = ends.len();
+        let is_whole = |bytes: &[u8], entries, size| bytes.len() == entries * size;
+        (is_whole(&offset, offsets, OffsetIndex::ENTRY_SIZE) && is_whole(&time, times, TimeIndex::ENTRY_SIZE))
+            .then_some(ends)
+    }
+
+    /// The last two entries of an index file, of which the one is held against the other; less where it has no more.
+    fn read_end(&self, file: SegmentFile, entry_size: usize) -> Option<Vec<u8>> {
+        let file = self.file.disk().open(&self.path_of(file), Access::Read).ok()?;
+        let len = file.len().ok()?;
+        let mut end = vec![0; len.min(2 * entry_size as u64) as usize];
+        let begins = len - end.len() as u64;
+        let read = file.read_at(&mut end, begins).ok()?;
+        (len % entry_size as u64 == 0 && read == end.len()).then_some(end)
+    }
+
+    fn decode_indexes(&self, offset: &[u8], time: &[u8]) -> Option<Indexes> {
         let max = self.index_options.max_bytes as usize;
-        let offset = OffsetIndex::decode(self.base_offset, &offset, self.file.end(), max).ok()?;
-        let time = TimeIndex::decode(self.base_offset, &time, max, offset.iter()).ok()?;
+        let offset = OffsetIndex::decode(self.base_offset, offset, self.file.end(), max).ok()?;
+        let time = TimeIndex::decode(self.base_offset, time, max, offset.iter()).ok()?;
         let indexes = Indexes { offset, time };
         (self.last_entry_fits(&indexes) && agree(&indexes)).then_some(indexes)
     }

@@ -38,6 +38,13 @@ impl Segment {
         Ok(last.map_or(self.base_offset, |(_, offset)| offset))
     }
 
+    /// Where a batch begins that lies in front of `offset`, by the index entry that is next to it; `None` where the indexes are not
+    /// in memory.
+    pub(crate) fn known_position(&self, offset: Offset) -> Option<u64> {
+        let indexes = self.indexes.load();
+        indexes.as_ref().map(|indexes| u64::from(indexes.offset.lookup(offset, |_| ()).position))
+    }
+
     /// A cursor as [`cursor_at`](Self::cursor_at) gives it, by an index entry, which is believed only if a batch that
     /// begins at or below `target` lies where it points; else the segment is walked from its beginning.
     fn cursor_from(

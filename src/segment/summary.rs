@@ -68,11 +68,20 @@ impl Segment {
         })
     }
 
+    /// By the last entries of the index files, where the indexes are not in memory; by all of them where those lead nowhere.
     fn summarise(self: &Arc<Self>) -> Result<Summary> {
-        let indexes = self.indexes()?;
-        let mut summary = Summary::of_entries(self.base_offset, &indexes);
-        let from = indexes.last_position();
-        let mut cursor = BatchCursor::new(Arc::clone(self), from);
+        let ends = if self.indexes.load().is_none() { self.load_index_ends() } else { None };
+        let told = ends.and_then(|ends| self.summarise_behind(&ends).ok());
+        match told.filter(|told| told.largest.offset < told.next_offset) {
+            Some(told) => Ok(told),
+            None => self.summarise_behind(&*self.indexes()?),
+        }
+    }
+
+    /// What the entries tell, and the batches from the last of them on.
+    fn summarise_behind(self: &Arc<Self>, indexes: &Indexes) -> Result<Summary> {
+        let mut summary = Summary::of_entries(self.base_offset, indexes);
+        let mut cursor = BatchCursor::new(Arc::clone(self), indexes.last_position());
         while let Some(batch) = cursor.next()? {
             summary.add(&batch);
         }

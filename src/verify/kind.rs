@@ -262,7 +262,8 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// A word for it that stays the same, whatever the values are; of [`Corrupt`](Self::Corrupt), for what is damaged: `crc`, `records`
-    /// under a CRC that matches, `batch` where the header is, `unsupported-format`, `base-offset`, `batch-leader-epoch`, `corrupt`.
+    /// under a CRC that matches, `batch` where the header is, `unsupported-format`, `base-offset`, `batch-leader-epoch`,
+    /// `newer-version`, `corrupt`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Corrupt(kind) => damage_name(kind),
@@ -334,6 +335,7 @@ fn damage_name(kind: &CorruptionKind) -> &'static str {
         CorruptionKind::Batch(_) => "batch",
         CorruptionKind::BaseOffset { .. } => "base-offset",
         CorruptionKind::LeaderEpoch { .. } => "batch-leader-epoch",
+        CorruptionKind::Version { expected, got } if got > expected => "newer-version",
         _ => "corrupt",
     }
 }

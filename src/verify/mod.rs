@@ -9,6 +9,7 @@ mod indexes;
 mod kind;
 mod partition;
 mod producers;
+mod sealed;
 mod unfinished;
 mod walk;
 
@@ -22,6 +23,7 @@ use crate::log::CheckpointedState;
 use crate::log_dir::Place;
 use crate::log_dir::look::{self, Around};
 use crate::log_dir::{Checkpoints, OffsetsByPartition};
+use crate::types::Offset;
 pub use kind::{ProblemKind, ProducerDifference};
 
 /// Is told how many bytes of batches were walked.
@@ -41,6 +43,12 @@ pub struct VerifyOptions {
     /// Whether offsets may be missing, as in a log that was compacted, replicated or truncated inside of a batch: gaps
     /// are notes then, but where an index is left of a segment that is gone. Default: no, a gap is an error.
     pub allow_gaps: bool,
+    /// Whether to look at no more than what lies below the recovery point in the checkpoint, in partitions that somebody may have
+    /// open: without the lock, and without the files that concern all partitions. Of a log directory the checkpoint is taken as it
+    /// is at the beginning. Of a partition that no checkpoint tells of, at all segments but the last. What retention, a truncation
+    /// or a deletion takes away meanwhile is no finding: everything that is wrong is looked at twice. Default: no, everything is
+    /// read, and nobody may have it open.
+    pub sealed: bool,
 }
 
 impl VerifyOptions {
@@ -48,6 +56,31 @@ impl VerifyOptions {
     #[must_use]
     pub fn allow_gaps(mut self, allow_gaps: bool) -> Self {
         self.allow_gaps = allow_gaps;
+        self
+    }
+
+    /// Sets [`sealed`](Self#structfield.sealed).
+    ///
+    /// ```
+    /// use idemlog::verify::{VerifyOptions, verify};
+    /// use idemlog::{BatchBuilder, LogDir, LogDirOptions, Offset};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// # let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// # let log = dir.partition("orders", 0)?;
+    /// # log.append(&BatchBuilder::new().record(b"key", b"value").build()?)?;
+    /// # dir.close()?;
+    /// # drop((dir, log));
+    /// let dir = LogDir::open(data.path(), LogDirOptions::default())?;
+    /// // While it is open:
+    /// let report = verify(data.path(), &VerifyOptions::default().sealed(true))?;
+    /// assert_eq!(report.looked_below, [(data.path().join("orders-0"), Offset(1))]);
+    /// assert_eq!((report.batches, report.has_errors()), (1, false));
+    /// # Ok::<(), idemlog::Error>(())
+    /// ```
+    #[must_use]
+    pub fn sealed(mut self, sealed: bool) -> Self {
+        self.sealed = sealed;
         self
     }
 }
@@ -78,6 +111,8 @@ pub struct VerifyReport {
     pub batches: u64,
     /// How many bytes they have.
     pub bytes: u64,
+    /// The offset below which each partition was looked at; where only [`sealed`](VerifyOptions::sealed) batches were.
+    pub looked_below: Vec<(PathBuf, Offset)>,
 }
 
 impl VerifyReport {
@@ -163,7 +198,8 @@ pub enum Severity {
 }
 
 /// Reads everything in `path`, a log directory or the directory of one partition, and holds it against the rest.
-/// Changes nothing and takes no lock, but refuses a log that somebody has open: its end would look torn.
+/// Changes nothing and takes no lock, but refuses a log that somebody has open: its end would look torn. Of such a one,
+/// [`VerifyOptions::sealed`] looks at what is durable.
 ///
 /// ```
 /// use idemlog::verify::{VerifyOptions, verify};
@@ -182,7 +218,8 @@ pub enum Severity {
 /// # Errors
 ///
 /// [`Error::Locked`] if somebody has the log directory open: this process, another one, or a running Kafka. Where the lock
-/// cannot be looked at, nobody is taken to have. The disk's. Whatever is wrong with the files' bytes is in the report.
+/// cannot be looked at, nobody is taken to have. The disk's. Whatever is wrong with the files' bytes is in the report, and which
+/// segments could not be read ([`Severity::Unread`]).
 pub fn verify(path: impl AsRef<Path>, options: &VerifyOptions) -> Result<VerifyReport> {
     verify_with_progress(path, options, |_| {})
 }
@@ -211,6 +248,9 @@ pub fn verify_with_progress(
     mut progress: impl FnMut(u64),
 ) -> Result<VerifyReport> {
     let path = path.as_ref();
+    if options.sealed {
+        return sealed::verify(path, options, &mut progress);
+    }
     expect_closed(path)?;
     let report = look(path, options, &mut progress);
     // What looks wrong may be the work of somebody who has come meanwhile.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use super::epochs::Epochs;
 use super::indexes::{self, Wrong};
 use super::producers::Producers;
+use super::sealed::is_gone;
 use super::walk::{Seen, Walk};
-use super::{Problem, ProblemKind, Progress, VerifyOptions, VerifyReport};
-use crate::error::{IoContext, Result};
+use super::{Problem, ProblemKind, Progress, Severity, VerifyOptions, VerifyReport};
+use crate::error::{Error, IoContext, Result};
 use crate::fs::missing::read_if_present;
 use crate::fs::name::{PartitionFile, SegmentFile, Stage, partition_file};
 use crate::fs::{DirectoryEntry, Disk, EntryKind, IoMode};
@@ -39,6 +40,11 @@ pub(super) fn verify(
         // It does not open; and what the others are worth depends on this one.
         return Ok(());
     }
+    let below = options.sealed.then(|| found.end_of_sealed(checkpointed.recovery_point));
+    if let Some(below) = below {
+        found.keep_below(below);
+        report.looked_below.push((directory.to_owned(), below));
+    }
     let segments: Vec<_> =
         found.logs.iter().map(|(&base, &len)| segment(disk, directory, base, len)).collect();
     let first = found.logs.first_key_value().map(|(&base, _)| base);
@@ -50,7 +56,12 @@ pub(super) fn verify(
     let mut walk = Walk::new(report, progress, options.allow_gaps, orphans, checkpointed, producers, epochs);
     for (at, segment) in segments.iter().enumerate() {
         let next_base = segments.get(at + 1).map(|next| next.base_offset());
-        check_segment(disk, directory, segment, next_base, checkpointed, &mut walk)?;
+        let checked = match below {
+            Some(below) if segment.base_offset() == below => walk.begin(segment),
+            Some(below) if next_base.is_none_or(|next| next > below) => walk.segment_below(segment, below),
+            _ => check_segment(disk, directory, segment, next_base, checkpointed, &mut walk),
+        };
+        or_unread(checked, below.is_some(), &mut walk)?;
     }
     if let Some(len) = found.prepared {
         walk.prepared(&whole_file(disk, directory.join(partition_file::PREPARED), walk.log_end(), len))?;
@@ -58,9 +69,29 @@ pub(super) fn verify(
     let (end_of_batches, filled) = (walk.log_end(), walk.filled());
     let log_end = walk.finish()?;
     found.note_orphans(directory, report);
+    let checkpointed =
+        CheckpointedState { recovery_point: below.or(checkpointed.recovery_point), ..checkpointed };
     check_reach(directory, first, log_end, checkpointed, report);
-    if filled > 0 {
+    if filled > 0 && below.is_none() {
         check_start(directory, end_of_batches, filled, checkpointed, report);
+    }
+    Ok(())
+}
+
+/// A segment that cannot be read, or is shorter than it was, does not keep the others from it. One that its owner `may_remove` may be gone.
+fn or_unread(checked: Result<()>, may_remove: bool, walk: &mut Walk<'_>) -> Result<()> {
+    match checked {
+        Err(error) if may_remove && is_gone(&error) => walk.lose(),
+        Err(Error::Io(error)) => {
+            let kind = ProblemKind::Unread { error: error.to_string() };
+            walk.report.add(Severity::Unread, &error.path, 0, kind);
+            walk.lose();
+        }
+        Err(Error::Corrupt(found)) => {
+            walk.report.error(&found.path, found.position, found.kind);
+            walk.lose();
+        }
+        checked => checked?,
     }
     Ok(())
 }
@@ -184,9 +215,25 @@ impl Found {
         Ok(())
     }
 
-    /// The length of a segment, unless it is longer than any.
+    /// Below which offset nothing is under way: what is durable, or without a recovery point, all segments but the last.
+    fn end_of_sealed(&self, recovery_point: Option<Offset>) -> Offset {
+        recovery_point.or(self.logs.last_key_value().map(|(&base, _)| base)).unwrap_or(Offset::ZERO)
+    }
+
+    /// Leaves what lies below an offset, and the segment that begins there.
+    fn keep_below(&mut self, below: Offset) {
+        self.logs.retain(|&base, _| base <= below);
+        self.snapshots.retain(|&offset| offset <= below);
+        self.indexes.retain(|&(_, base)| base < below);
+        self.prepared = None;
+    }
+
+    /// The length of a segment, unless it is longer than any, or gone since it was listed.
     fn length(&mut self, disk: &dyn Disk, path: &Path, report: &mut VerifyReport) -> Result<Option<u64>> {
-        let len = report.take(segment_length(disk, path))?;
+        let len = match segment_length(disk, path) {
+            Err(error) if is_gone(&error) => return Ok(None),
+            len => report.take(len)?,
+        };
         self.has_impostor |= len.is_none();
         Ok(len)
     }

@@ -54,6 +54,8 @@ pub(super) struct Walk<'a> {
     /// The base offsets of segments of which only an index is there.
     orphans: Vec<Offset>,
     pub(super) unfinished: Unfinished,
+    /// Where the walk ends, of a segment that goes on.
+    below: Option<Offset>,
     /// Whether what a crash left was come by: an opening cuts the log there.
     has_ended: bool,
     /// Where the last valid batch of the segment under way begins, of those behind the first that is wrong: looked for once, as
@@ -91,6 +93,7 @@ impl<'a> Walk<'a> {
             allow_gaps,
             orphans,
             unfinished: Unfinished::of(checkpointed),
+            below: None,
             has_ended: false,
             last_valid: None,
             gaps: Gaps::default(),
@@ -140,7 +143,15 @@ impl<'a> Walk<'a> {
     fn batches(&mut self, segment: &Arc<Segment>, batches: &mut Vec<Seen>) -> Result<bool> {
         let mut cursor = BatchCursor::new(Arc::clone(segment), 0);
         loop {
+            if self.is_above(None) {
+                return Ok(true);
+            }
             match cursor.peek() {
+                // The recovery point lies inside of it.
+                Ok(Some(batch)) if self.is_above(Some(&batch)) => {
+                    self.log_end = self.below.unwrap_or(self.log_end);
+                    return Ok(true);
+                }
                 Ok(Some(batch)) if self.batch(&cursor, &batch)? => return Ok(true),
                 Ok(Some(batch)) => {
                     batches.push(seen(&batch, batches.last()));
@@ -151,6 +162,21 @@ impl<'a> Walk<'a> {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Walks a segment up to the batch that ends above `below`: it goes on there, and may be under way.
+    pub(super) fn segment_below(&mut self, segment: &Arc<Segment>, below: Offset) -> Result<()> {
+        self.below = Some(below);
+        let walked = self.segment(segment, None).map(drop);
+        self.below = None;
+        walked
+    }
+
+    /// Whether the walk ends in front of what comes next.
+    fn is_above(&self, next: Option<&PlacedBatch>) -> bool {
+        self.below.is_some_and(|below| {
+            self.log_end >= below || next.is_some_and(|batch| batch.header.next_offset() > below)
+        })
     }
 
     /// Walks a segment that has no name yet, if it goes on where the log ends.
@@ -178,7 +204,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The segment before must have ended where this one begins.
-    fn begin(&mut self, segment: &Segment) -> Result<()> {
+    pub(super) fn begin(&mut self, segment: &Segment) -> Result<()> {
         let base = segment.base_offset();
         if !self.is_behind_lost(segment) {
             self.follow(segment, 0, base, |expected, got| ProblemKind::MissingSegment { expected, got });
@@ -332,8 +358,8 @@ impl<'a> Walk<'a> {
         Ok(is_end)
     }
 
-    /// Behind damage nothing is known of the offset that must come, nor of the producers.
-    fn lose(&mut self) {
+    /// Behind damage, or a segment that cannot be read, nothing is known of the offset that must come, nor of the producers.
+    pub(super) fn lose(&mut self) {
         self.expected = None;
         self.producers.lose();
     }

@@ -17,7 +17,7 @@ fn a_path_that_a_command_cannot_read_is_told_with_the_one_that_it_can() {
         ("verify", "/nowhere/at/all", "/nowhere/at/all: No such file"),
         ("verify", empty, "neither a log directory nor a partition"),
         ("verify", log, "name the directory that it lies in"),
-        ("inspect", data, &partition),
+        ("repair", data, &partition),
         ("producers", data, &partition),
         ("dump", data, &partition),
         ("dump", "/nowhere/at/all.log", "/nowhere/at/all.log: No such file"),
@@ -42,7 +42,7 @@ fn a_log_directory_is_told_with_a_partition_that_an_opening_would_find() {
     let data = tempfile::tempdir().unwrap();
     open(data.path(), IoMode::Mapped).partition("orders", 1).unwrap();
     std::fs::create_dir(data.path().join("orders-01")).unwrap();
-    let output = idemlog(&["inspect", data.path().to_str().unwrap()]);
+    let output = idemlog(&["producers", data.path().to_str().unwrap()]);
     let told = String::from_utf8_lossy(&output.stderr);
     let expected = format!("name one of its 1 partitions, such as {}/orders-1\n", data.path().display());
     assert!(told.contains(&expected), "{told}");

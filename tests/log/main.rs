@@ -6,13 +6,18 @@
 )]
 
 mod appends;
+mod checkpoints;
 #[path = "../common/mod.rs"]
 mod common;
 mod directory;
+#[path = "../common/gate.rs"]
+mod gate;
 mod opening;
 mod producers;
 mod reading;
 mod transactions;
+#[path = "../common/watched.rs"]
+mod watched;
 
 use idemlog::{Batch, Error, Log, RejectionReason};
 

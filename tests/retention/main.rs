@@ -10,10 +10,14 @@ mod ahead;
 #[path = "../common/mod.rs"]
 mod common;
 mod crashes;
+mod many;
+mod many_producers;
 mod producers;
 mod readers;
 mod records;
 mod segments;
+#[path = "../common/watched.rs"]
+mod watched;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -41,6 +41,32 @@ fn segments_go_when_their_newest_record_is_old_also_the_active_one() {
     }
 }
 
+/// A clock that was set a week ahead, and right again a minute later, had deleted what was not due for a week.
+#[test]
+fn nothing_goes_by_its_age_for_an_hour_behind_a_jump_of_the_clock() {
+    const HOUR: i64 = 60 * 60 * 1000;
+    for mode in MODES {
+        let fixture = Fixture::new(mode).with(|options| options.retention_ms(Some(24 * HOUR)));
+        let (dir, log) = fixture.open().unwrap();
+        fill(&log);
+        let [jump, before] = [7 * 24 * HOUR, HOUR - 1];
+        fixture.clock.advance(jump);
+        assert_eq!(log.apply_retention().unwrap(), 0, "{mode:?}: just set");
+        assert_eq!(dir.apply_retention().unwrap(), 0, "{mode:?}: just set");
+        fixture.clock.advance(-jump);
+        assert_eq!(log.apply_retention().unwrap(), 0, "{mode:?}: set back, nothing is due");
+        fixture.clock.advance(jump);
+        assert_eq!(log.apply_retention().unwrap(), 0, "{mode:?}: set again");
+        fixture.clock.advance(before);
+        assert_eq!(log.apply_retention().unwrap(), 0, "{mode:?}: not an hour later");
+        log.delete_records(Offset(50)).unwrap();
+        assert!(log.apply_retention().unwrap() > 0, "{mode:?}: by the log start all the same");
+        fixture.clock.advance(1);
+        log.apply_retention().unwrap();
+        assert_eq!(log.log_start_offset(), Offset(120), "{mode:?}: the clock means it");
+    }
+}
+
 #[test]
 fn segments_below_the_log_start_go_without_any_option() {
     for mode in MODES {

@@ -45,7 +45,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     stop.send_replace(true);
     let _ = tokio::time::timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
     connections.shutdown().await;
-    let served = dir.metrics();
+    let served = dir.metrics().sum;
     blocking(move || dir.close()).await?.context("close the log directory")?;
     let _ = writeln!(
         std::io::stdout(),

@@ -5,31 +5,70 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use idemlog::{BatchHeader, Batches, Record, UncheckedBatch};
+use idemlog::{BatchError, BatchHeader, Record, UncheckedBatch};
 
-use crate::{Failure, place, progress};
+use crate::batches::{Piece, Pieces};
+use crate::output::tell;
+use crate::{Failure, is_broken_pipe, place, progress};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A `.log`, `.index`, `.timeindex`, `.txnindex` or `.snapshot` file, or a partition's directory.
-    path: PathBuf,
+    /// `.log`, `.index`, `.timeindex`, `.txnindex` or `.snapshot` files, also those that were kept aside as `.corrupt`, or
+    /// `segment.prepared`; or partitions' directories.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
     /// The records of each batch, too.
     #[arg(long)]
     records: bool,
 }
 
+/// What is wrong with a file does not keep the others from it.
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
-    for file in files(&arguments.path)? {
-        match file.extension().and_then(|extension| extension.to_str()) {
-            Some("log") => batches(&file, arguments.records, out)?,
-            Some("index") => entries(&file, 8, offset_index, out)?,
-            Some("timeindex") => entries(&file, 12, time_index, out)?,
-            Some("txnindex") => entries(&file, 34, transaction_index, out)?,
-            Some("snapshot") => snapshot(&file, out)?,
-            _ => Err(format!("{} is neither a segment, an index nor a snapshot", file.display()))?,
+    let mut status = ExitCode::SUCCESS;
+    for path in &arguments.paths {
+        for file in files(path)? {
+            match dump(&file, arguments.records, out) {
+                Err(failure) if is_broken_pipe(&failure) => return Err(failure),
+                Err(failure) => {
+                    // What came before it is shown before it.
+                    out.flush()?;
+                    tell(failure);
+                    status = ExitCode::from(2);
+                }
+                Ok(()) => {}
+            }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(status)
+}
+
+fn dump(file: &Path, with_records: bool, out: &mut impl Write) -> Result<(), Failure> {
+    match kind(file) {
+        "log" => batches(file, with_records, out),
+        "index" => entries(file, 8, offset_index, out),
+        "timeindex" => entries(file, 12, time_index, out),
+        "txnindex" => entries(file, 34, transaction_index, out),
+        "snapshot" => snapshot(file, out),
+        _ => Err(format!("{} is neither a segment, an index nor a snapshot", file.display()).into()),
+    }
+}
+
+/// What a file is, or was before it was kept aside, as its suffix: what was cut out of a segment is named by its base offset and
+/// position only, a file that was set aside as a whole has a number behind its own name.
+fn kind(file: &Path) -> &str {
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let was = match name.strip_suffix(".corrupt") {
+        _ if name == "segment.prepared" => ".log",
+        Some(kept) if is_cut_out(kept) => ".log",
+        Some(kept) => kept.rsplit_once('.').map_or(kept, |(was, _)| was),
+        None => name,
+    };
+    was.rsplit_once('.').map_or("", |(_, kind)| kind)
+}
+
+/// Whether a name without `.corrupt` is that of bytes of a segment: `00000000000000000000.4711`, and `.1` behind it for the second.
+fn is_cut_out(kept: &str) -> bool {
+    kept.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The file itself, or the `.log` files of a partition.
@@ -64,6 +103,7 @@ fn read(file: &Path, longest: u64) -> Result<Vec<u8>, Failure> {
     std::fs::read(file).map_err(|error| format!("read {shown}: {error}").into())
 }
 
+/// Batch by batch, also those behind damage, which is told where it is and at the end.
 fn batches(file: &Path, with_records: bool, out: &mut impl Write) -> Result<(), Failure> {
     let bytes = read(file, LONGEST)?;
     writeln!(out, "{}", file.display())?;
@@ -71,23 +111,47 @@ fn batches(file: &Path, with_records: bool, out: &mut impl Write) -> Result<(), 
     let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let bar = progress::bar(&name, used as u64, std::io::stdout().is_terminal());
-    let mut position = 0;
-    for batch in Batches::new(bytes.into()) {
-        if position >= used {
-            break;
-        }
-        let damaged =
-            |error| format!("{} at byte {position}: {error}; `verify` tells the rest", file.display());
-        let batch = batch.map_err(damaged)?;
-        writeln!(out, "{position:>10} {}", summary(batch.header()))?;
-        if with_records {
-            records(&batch, damaged, out)?;
-        }
-        position += batch.header().size();
+    let damaged = |position, error| format!("{} at byte {position}: {error}", file.display());
+    let mut first_damage = None;
+    for (position, piece) in Pieces::new(bytes.into()).take_while(|&(position, _)| position < used) {
         bar.set_position(position as u64);
+        let wrong = show(position, &piece, out)?;
+        if let Piece::Batch(batch, _) = &piece
+            && with_records
+        {
+            records(batch, |error| damaged(position, error), out)?;
+        }
+        first_damage = first_damage.or(wrong.map(|error| damaged(position, error)));
     }
     bar.finish_and_clear();
-    Ok(())
+    first_damage.map_or(Ok(()), |damage| Err(damage + verify_tells_more(file))).map_err(Into::into)
+}
+
+/// A line for a batch, or for bytes that a batch follows. What is wrong there.
+fn show(position: usize, piece: &Piece, out: &mut impl Write) -> std::io::Result<Option<BatchError>> {
+    match piece {
+        Piece::Batch(batch, None) => writeln!(out, "{position:>10} {}", summary(batch.header()))?,
+        Piece::Batch(batch, Some(error)) => {
+            writeln!(out, "{position:>10} {} DAMAGED: {error}", summary(batch.header()))?;
+        }
+        Piece::Other { bytes, error, goes_on: true } => {
+            writeln!(out, "{position:>10} {bytes} bytes that are no batch: {error}")?;
+        }
+        Piece::Other { goes_on: false, .. } => {}
+    }
+    Ok(match piece {
+        Piece::Batch(_, wrong) => wrong.clone(),
+        Piece::Other { error, .. } => Some(error.clone()),
+    })
+}
+
+/// It looks at no file that was kept aside.
+fn verify_tells_more(file: &Path) -> &'static str {
+    if file.extension().is_some_and(|extension| extension == "log") {
+        "; `verify` tells the rest"
+    } else {
+        ""
+    }
 }
 
 fn summary(header: &BatchHeader) -> String {

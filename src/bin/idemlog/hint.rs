@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use idemlog::verify::{Problem, ProblemKind, Severity};
+use idemlog::{Corruption, CorruptionKind};
 
 /// What can be done about the problems that are no notes, once each, in order.
 pub(crate) fn all(problems: &[Problem]) -> Vec<String> {
@@ -15,19 +16,48 @@ pub(crate) fn all(problems: &[Problem]) -> Vec<String> {
     hints
 }
 
+/// What can be done about a file with which nothing opens.
+pub(crate) fn of(damage: &Corruption) -> Option<String> {
+    let usual = without_file(&damage.path);
+    if is_newer(&damage.kind) { Some(by_newer(&damage.path, usual)) } else { usual }
+}
+
 fn hint(problem: &Problem) -> Option<String> {
-    let path = problem.path.as_path();
     if problem.severity != Severity::Error {
         return None;
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let usual = usual(problem);
+    Some(match &problem.kind {
+        ProblemKind::Corrupt(kind) if is_newer(kind) => by_newer(&problem.path, Some(usual)),
+        _ => usual,
+    })
+}
+
+fn is_newer(kind: &CorruptionKind) -> bool {
+    matches!(kind, CorruptionKind::Version { expected, got } if got > expected)
+}
+
+fn by_newer(path: &Path, usual: Option<String>) -> String {
+    let usual =
+        usual.map_or(String::new(), |usual| format!(". If there was none, the file is damaged: {usual}"));
+    format!("{} is as the newer program left it: go on with that one{usual}", path.display())
+}
+
+/// What can be done about a file that is damaged and need not be there.
+fn without_file(path: &Path) -> Option<String> {
+    let without = without(&path.file_name()?.to_string_lossy())?;
+    Some(format!("close whatever has the directory open and move {} away: {without}", path.display()))
+}
+
+fn usual(problem: &Problem) -> String {
+    let path = problem.path.as_path();
     let shown = path.display();
-    if let Some(without) = without(&name) {
-        return Some(format!("close whatever has the directory open and move {shown} away: {without}"));
+    if let Some(hint) = without_file(path) {
+        return hint;
     }
     // What is missing comes back only from elsewhere; that the log ends too early can be accepted.
     let restore = || format!("what {shown} lacks can only come from a copy or a replica");
-    Some(match problem.kind {
+    match problem.kind {
         ProblemKind::UnfinishedCompaction => format!("let Kafka open {shown}: it finishes what it has begun"),
         ProblemKind::NotAFile => format!("{shown} must go: nothing opens the partition before"),
         ProblemKind::MissingEnd { .. } => format!("{}; {}", restore(), repair(path)),
@@ -39,7 +69,7 @@ fn hint(problem: &Problem) -> Option<String> {
         ),
         _ if problem.loses_data => restore(),
         _ => repair(path.parent().unwrap_or(path)),
-    })
+    }
 }
 
 fn allow_gaps() -> String {

@@ -1,21 +1,29 @@
 //! `idemlog inspect`: the state that opening a partition would come to.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use idemlog::inspect::{InspectOptions, Inspection, inspect};
-use idemlog::{AbortedTransaction, Offset, Timestamp};
+use idemlog::inspect::{InspectOptions, Inspection, Place, SegmentState, inspect};
+use idemlog::{Error, Offset, Timestamp};
+use indicatif::HumanCount;
 
-use crate::{Failure, opening, place, progress, report};
+use crate::{Failure, directory, opening, place, progress, report};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The partition's directory.
-    partition: PathBuf,
+    /// The partition's directory, or a log directory.
+    path: PathBuf,
     /// As JSON, in Kafka's words.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    assumed: Assumed,
+}
+
+/// What is taken for true of a partition instead of what lies around it.
+#[derive(clap::Args, PartialEq, Eq, Default)]
+struct Assumed {
     /// As if it had been closed well; else as the log directory around it is marked.
     #[arg(long, conflicts_with = "unclean")]
     clean: bool,
@@ -37,34 +45,46 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
-    let path = &arguments.partition;
-    place::expect_partition(path)?;
+    let path = &arguments.path;
+    if let Place::LogDirectory { partitions } = place::found(path)? {
+        if arguments.assumed != Assumed::default() {
+            Err(format!(
+                "{} is a log directory: it is looked at as it is, without assumptions",
+                path.display()
+            ))?;
+        }
+        return directory::run(path, partitions.len(), arguments.json, out);
+    }
     let is_in_use = place::note_use(path);
-    let options = options(arguments)?;
-    let state = progress::waiting(path, || inspect(path, &options))?;
+    let inspected = options(path, &arguments.assumed)
+        .and_then(|options| progress::waiting(path, || inspect(path, &options)));
+    let state = match inspected {
+        Err(Error::Corrupt(damage)) => return opening::refused(&damage, is_in_use, arguments.json, out),
+        inspected => inspected?,
+    };
     if arguments.json {
         writeln!(out, "{:#}", report::state(&state, is_in_use))?;
     } else {
-        describe(&state, out)?;
+        describe(path, &state, out)?;
     }
     Ok(ExitCode::from(u8::from(state.recovery.lacks_durable())))
 }
 
 /// What the log directory says, as far as the arguments say nothing else.
-fn options(arguments: &Arguments) -> idemlog::Result<InspectOptions> {
-    let found = InspectOptions::of_partition(&arguments.partition)?;
-    let clean = arguments.clean || (found.clean && !arguments.unclean);
-    let recovery_point = arguments.recovery_point.map_or(found.recovery_point, Offset);
-    let log_start = arguments.log_start.map(Offset).or(found.log_start);
+fn options(path: &Path, assumed: &Assumed) -> idemlog::Result<InspectOptions> {
+    let found = InspectOptions::of_partition(path)?;
+    let clean = assumed.clean || (found.clean && !assumed.unclean);
+    let recovery_point = assumed.recovery_point.map_or(found.recovery_point, Offset);
+    let log_start = assumed.log_start.map(Offset).or(found.log_start);
     Ok(found
         .clean(clean)
         .recovery_point(recovery_point)
         .log_start(log_start)
-        .now(arguments.now.map(Timestamp))
-        .producer_expiry_ms(arguments.producer_expiry.unwrap_or(i64::MAX)))
+        .now(assumed.now.map(Timestamp))
+        .producer_expiry_ms(assumed.producer_expiry.unwrap_or(i64::MAX)))
 }
 
-fn describe(state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {
+fn describe(path: &Path, state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {
     opening::describe(&state.recovery, out)?;
     writeln!(
         out,
@@ -75,18 +95,48 @@ fn describe(state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {
         writeln!(out, "high watermark by the checkpoint {high_watermark}")?;
     }
     for segment in &state.segments {
+        let SegmentState { base_offset, next_offset, bytes, largest_timestamp, aborted, .. } = segment;
+        let aborted = match aborted.len() {
+            0 => String::new(),
+            count => format!(", aborted transactions: {}", HumanCount(count as u64)),
+        };
         writeln!(
             out,
-            "segment {} to {}, {} bytes, largest timestamp {}",
-            segment.base_offset, segment.next_offset, segment.bytes, segment.largest_timestamp
+            "segment {base_offset} to {next_offset}, {bytes} bytes, largest timestamp {largest_timestamp}{aborted}"
         )?;
-        for aborted in &segment.aborted {
-            let AbortedTransaction { producer_id, first_offset, last_offset, .. } = aborted;
-            writeln!(out, "  aborted: producer {producer_id}, offsets {first_offset} to {last_offset}")?;
-        }
     }
     for (epoch, start) in &state.leader_epochs {
         writeln!(out, "leader epoch {epoch} from offset {start}")?;
     }
-    state.producers.iter().try_for_each(|producer| writeln!(out, "{}", report::producer_line(producer)))
+    aborted(path, state, out)?;
+    producers(path, state, out)
+}
+
+/// How many there are in all, and where to see them: after a crash an index may lack some, which an opening finds.
+fn aborted(path: &Path, state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {
+    let count: usize = state.segments.iter().map(|segment| segment.aborted.len()).sum();
+    if count == 0 {
+        return Ok(());
+    }
+    let path = path.display();
+    let command = if state.recovery.marked_clean {
+        format!("dump {path}/*.txnindex")
+    } else {
+        format!("inspect --json {path}")
+    };
+    writeln!(out, "aborted transactions: {}; `idemlog {command}` lists them", HumanCount(count as u64))
+}
+
+/// How many there are: a line for each, of a million, would bury all the rest.
+fn producers(path: &Path, state: &Inspection, out: &mut impl Write) -> std::io::Result<()> {
+    if state.producers.is_empty() {
+        return writeln!(out, "no producers");
+    }
+    writeln!(
+        out,
+        "producers: {}, with an open transaction: {}; `idemlog producers {}` lists them",
+        HumanCount(state.producers.len() as u64),
+        HumanCount(report::open_transactions(state) as u64),
+        path.display()
+    )
 }

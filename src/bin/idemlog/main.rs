@@ -1,5 +1,7 @@
 //! `idemlog`: looks at logs on the disk, and repairs them if it is told to.
 
+mod batches;
+mod directory;
 mod dump;
 mod hint;
 mod inspect;
@@ -29,15 +31,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Reads everything in a log directory or a partition, and lists what is wrong. Exits with 1 if anything is, with 2 if
-    /// something cannot be read, and at once if the log is open.
+    /// Reads everything in a log directory or a partition, and lists what is wrong. Exits with 1 if anything is; with 2 if
+    /// something could not be read, whatever else was found, and at once if the log is open, but for --sealed.
     Verify(verify::Arguments),
-    /// Shows the state that opening a partition would come to, by the checkpoints beside it. Exits with 1 if an opening
-    /// refuses it. Of a log that is open, the end may be under way.
+    /// Shows the state that opening a partition would come to, by the checkpoints beside it; of a log directory, a line for each
+    /// partition: whether it opens, and how much the opening reads. Exits with 1 if an opening refuses any, with 2 if something
+    /// cannot be read. Of a log that is open, the end may be under way.
     Inspect(inspect::Arguments),
     /// Lists the producers that a partition knows.
     Producers(producers::Arguments),
-    /// Prints the batches of a partition or a segment, or the entries of an index or a snapshot.
+    /// Prints the batches of a partition or a segment, or the entries of an index or a snapshot, of files that were kept aside,
+    /// too. Exits with 2 if the file is damaged.
     Dump(dump::Arguments),
     /// Says how a damaged partition can be put right, and with --yes does it, keeping all that it takes away. Exits with 1
     /// if anything is left to do.

@@ -1,11 +1,34 @@
 //! What an opening would do about a partition, in words: nothing of it has happened.
 
-use std::io::{Result, Write};
+use std::io::{self, Write};
+use std::process::ExitCode;
 
-use idemlog::{Cut, CutReason, RecoveryReport};
+use idemlog::{Corruption, Cut, CutReason, RecoveryReport};
+use serde_json::json;
+
+use crate::output::tell;
+use crate::{Failure, hint, report};
+
+/// Tells of damage with which nothing opens, under any policy.
+pub(crate) fn refused(
+    damage: &Corruption,
+    is_in_use: bool,
+    as_json: bool,
+    out: &mut impl Write,
+) -> Result<ExitCode, Failure> {
+    if as_json {
+        let state = json!({ "inUse": is_in_use, "refused": true, "error": damage.to_string() });
+        writeln!(out, "{state:#}")?;
+    } else {
+        writeln!(out, "{}", report::bad(format_args!("an opening refuses this: {damage}")))?;
+    }
+    out.flush()?;
+    hint::of(damage).iter().for_each(tell);
+    Ok(ExitCode::FAILURE)
+}
 
 /// A line, and one more for each thing out of the ordinary.
-pub(crate) fn describe(report: &RecoveryReport, out: &mut impl Write) -> Result<()> {
+pub(crate) fn describe(report: &RecoveryReport, out: &mut impl Write) -> io::Result<()> {
     if report.lacks_durable() {
         let found = report.cut.as_ref().map(|cut| cut.found.to_string());
         writeln!(

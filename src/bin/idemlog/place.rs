@@ -38,7 +38,8 @@ pub(crate) fn expect_partition_or_log_directory(path: &Path) -> Result<(), Failu
     found(path).map(drop)
 }
 
-fn found(path: &Path) -> Result<Place, Failure> {
+/// Which of the two lies at `path`.
+pub(crate) fn found(path: &Path) -> Result<Place, Failure> {
     let shown = path.display();
     if path.is_file() {
         return Err(format!("{shown} is a file; name the directory that it lies in, or `dump` it").into());

@@ -29,9 +29,16 @@ pub(crate) fn state(state: &Inspection, is_in_use: bool) -> Value {
         "segments": state.segments.iter().map(segment).collect::<Vec<_>>(),
         "snapshotOffsets": offsets(&state.snapshots),
         "leaderEpochs": kafka_json::leader_epochs(&state.leader_epochs),
+        "producerCount": state.producers.len(),
+        "openTransactions": open_transactions(state),
         "producers": kafka_json::producers(&state.producers),
         "recovery": recovery(&state.recovery),
     })
+}
+
+/// How many producers have a transaction that is open.
+pub(crate) fn open_transactions(state: &Inspection) -> usize {
+    state.producers.iter().filter(|producer| producer.transaction_first_offset.is_some()).count()
 }
 
 fn segment(segment: &SegmentState) -> Value {
@@ -56,9 +63,13 @@ pub(crate) fn found(found: &VerifyReport) -> Value {
         let partition = problem.path.ancestors().take(2).find(|path| partitions.contains(path));
         partition.map_or(&mut of_directory, |path| of_partitions.entry(path).or_default()).push(problem);
     }
+    let looked_below: HashMap<&Path, i64> =
+        found.looked_below.iter().map(|(path, offset)| (path.as_path(), offset.0)).collect();
     let mut partition = |path: &PathBuf| {
         let problems = of_partitions.remove(path.as_path()).unwrap_or_default();
-        json!({ "path": shown(path), "verdict": word(problems.iter().copied()), "findings": findings(&problems) })
+        let below = looked_below.get(path.as_path());
+        let (verdict, findings) = (word(problems.iter().copied()), findings(&problems));
+        json!({ "path": shown(path), "verdict": verdict, "lookedBelow": below, "findings": findings })
     };
     json!({
         "verdict": word(&found.problems),
@@ -92,7 +103,7 @@ fn findings(problems: &[&Problem]) -> Value {
     problems.iter().map(finding).collect()
 }
 
-fn recovery(report: &RecoveryReport) -> Value {
+pub(crate) fn recovery(report: &RecoveryReport) -> Value {
     let skipped = report
         .snapshots_skipped
         .iter()
@@ -166,12 +177,22 @@ pub(crate) fn problem(problem: &Problem) -> String {
     colored(color, problem)
 }
 
+/// What is wrong.
+pub(crate) fn bad(text: impl Display) -> String {
+    colored(AnsiColor::Red, text)
+}
+
+/// What is as it should be.
+pub(crate) fn good(text: impl Display) -> String {
+    colored(AnsiColor::Green, text)
+}
+
 /// The verdict over everything.
 pub(crate) fn verdict(found: &VerifyReport) -> String {
     match worst(&found.problems) {
-        Some(Severity::Error) => colored(AnsiColor::Red, "damaged"),
-        Some(Severity::Unread) => colored(AnsiColor::Red, "not all could be read"),
-        _ => colored(AnsiColor::Green, "sound"),
+        Some(Severity::Error) => bad("damaged"),
+        Some(Severity::Unread) => bad("not all could be read"),
+        _ => good("sound"),
     }
 }
 

@@ -14,8 +14,13 @@ use crate::{Failure, hint, place, progress, report};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A log directory or a partition's directory. Nobody may have it open.
-    path: PathBuf,
+    /// Log directories or partitions' directories. Nobody may have them open, but for --sealed.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// Only what is durable by the checkpoint, in partitions that may be open: for scrubbing beside a running broker. Without a
+    /// checkpoint, all segments but the last.
+    #[arg(long)]
+    sealed: bool,
     /// Offsets may be missing, as in a log that was compacted, replicated or truncated: gaps are listed and no error.
     #[arg(long)]
     allow_gaps: bool,
@@ -28,25 +33,43 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
-    let path = &arguments.path;
-    place::expect_partition_or_log_directory(path)?;
-    let options = VerifyOptions::default().allow_gaps(arguments.allow_gaps);
-    let bar = progress::bar("verifying", progress::log_bytes_in(path), false);
-    let found = verify_with_progress(path, &options, |bytes| bar.set_position(bytes)).map_err(refused)?;
+    let options = VerifyOptions::default().allow_gaps(arguments.allow_gaps).sealed(arguments.sealed);
+    let mut found = VerifyReport::default();
+    for path in &arguments.paths {
+        place::expect_partition_or_log_directory(path)?;
+    }
+    let total = arguments.paths.iter().map(|path| progress::log_bytes_in(path)).sum();
+    let bar = progress::bar("verifying", total, false);
+    for path in &arguments.paths {
+        let before = found.bytes;
+        let verified = verify_with_progress(path, &options, |bytes| bar.set_position(before + bytes));
+        add(&mut found, verified.map_err(refused)?);
+    }
     bar.finish_and_clear();
     if arguments.json {
         writeln!(out, "{:#}", report::found(&found))?;
     } else {
-        describe(&found, arguments.all, out)?;
+        describe(&found, arguments, out)?;
     }
     out.flush()?;
     hint::all(&found.problems).iter().for_each(tell);
     Ok(ExitCode::from(report::status(&found)))
 }
 
-/// A line for each problem, and the verdict.
-fn describe(found: &VerifyReport, all: bool, out: &mut impl Write) -> std::io::Result<()> {
-    for (problem, more) in shown(&found.problems, all) {
+fn add(found: &mut VerifyReport, more: VerifyReport) {
+    found.partitions.extend(more.partitions);
+    found.problems.extend(more.problems);
+    found.looked_below.extend(more.looked_below);
+    found.batches += more.batches;
+    found.bytes += more.bytes;
+}
+
+/// A line for each problem, how far it was looked, and the verdict.
+fn describe(found: &VerifyReport, arguments: &Arguments, out: &mut impl Write) -> std::io::Result<()> {
+    for (path, offset) in &found.looked_below {
+        writeln!(out, "{}: looked at below offset {offset}", path.display())?;
+    }
+    for (problem, more) in shown(&found.problems, arguments.all) {
         let more = if more > 0 { format!(" (and {more} more of this kind)") } else { String::new() };
         writeln!(out, "{}{more}", report::problem(problem))?;
     }
@@ -63,7 +86,8 @@ fn describe(found: &VerifyReport, all: bool, out: &mut impl Write) -> std::io::R
 fn refused(error: Error) -> Failure {
     match error {
         Error::Locked { path } => format!(
-            "{} is open in another process: verify it when that has closed it, or look at a partition with `idemlog inspect`",
+            "{} is open in another process: verify it when that has closed it, what is durable with --sealed, or look at it with \
+             `idemlog inspect`",
             path.display()
         )
         .into(),

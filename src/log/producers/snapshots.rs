@@ -22,6 +22,11 @@ use crate::types::{Offset, ProducerId, Timestamp};
 /// A snapshot as large as this is mapped, where maps are: to read it takes as much memory again.
 const MAPPED_FROM: u64 = 1 << 20;
 
+/// A snapshot at the base of a segment that is as large as this, some ten thousand producers, stays only
+const LARGE: u64 = 1 << 20;
+/// while it is one of so many newest. A truncation below those reads the batches from the first segment on.
+const LARGE_KEPT: usize = 8;
+
 /// A snapshot as large as this is read twice, where it is not mapped: whoever writes a length writes no bytes for it.
 const LARGE_FROM: u64 = 64 << 20;
 /// How much of it at a time, the first time.
@@ -412,15 +417,21 @@ impl Shared {
     }
 
     /// Removes the snapshots in the middle of a segment that the one at `newest` makes needless; those at the bases of
-    /// segments stay, for truncations, and so does one in front of them all, which tells of what has no batch here.
+    /// segments stay, for truncations, but of large ones only the newest. One where the log starts, or in front of that, tells of what
+    /// has no batch here, and stays.
     fn remove_superseded(&self, newest: Offset, segments: &[Arc<Segment>]) -> Result<()> {
         let disk = &*self.environment.disk;
         let is_base =
             |offset: Offset| segments.binary_search_by_key(&offset, |segment| segment.base_offset()).is_ok();
-        let first = segments.first().map_or(newest, |first| first.base_offset());
-        for offset in list(disk, &self.directory)?.into_iter().filter(|&offset| offset < newest) {
-            if offset > first && !is_base(offset) {
-                let path = self.segment_path(SegmentFile::Snapshot, offset);
+        let first = segment_at(segments, self.watermarks.log_start()).or(segments.first());
+        let first = first.map_or(newest, |first| first.base_offset());
+        let offsets = list(disk, &self.directory)?;
+        let mut at_bases = 0;
+        for &offset in offsets.iter().filter(|&&offset| first < offset && offset < newest) {
+            let path = self.segment_path(SegmentFile::Snapshot, offset);
+            at_bases += usize::from(is_base(offset));
+            let is_needless = at_bases > LARGE_KEPT && disk.len(&path).at("look at", &path)? >= LARGE;
+            if is_needless || !is_base(offset) {
                 disk.remove_file(&path).at("remove", &path)?;
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::repair::{self, Change};
 use super::scan::ScannedSegment;
-use super::{Recovered, Recovery, load_snapshot, whole_file};
+use super::{Recovered, Recovery, load_snapshot, quarantine, whole_file};
 use crate::epoch::LeaderEpochs;
 use crate::error::Result;
 use crate::fs::name::SegmentFile;
@@ -41,6 +41,7 @@ impl Recovery<'_> {
             durable: log_end,
             recovery_point: durable_below.min(end_of_batches),
             topic_id: self.topic_id,
+            kept_bytes: self.kept_bytes(),
             report: self.report,
         })
     }
@@ -168,6 +169,14 @@ impl Recovery<'_> {
             segment.set_indexes_saved();
         }
         Ok(segment)
+    }
+
+    /// The size of what was kept by this opening, and before.
+    fn kept_bytes(&self) -> u64 {
+        let keeps = self.report.cut.is_some() || self.report.below_start.is_some();
+        let request = self.request;
+        let is_any = keeps || self.inventory.has_quarantined;
+        if is_any { quarantine::size(&*request.environment.disk, &request.directory) } else { 0 }
     }
 
     fn fill_report(&mut self, log_end: Offset, segments: usize, producers: usize) {

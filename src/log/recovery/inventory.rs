@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::epoch::LeaderEpochs;
 use crate::error::{CorruptionKind, Error, IoContext, Result};
 use crate::fs::missing::read_text_if_present;
-use crate::fs::name::{PartitionFile, SegmentFile, Stage, partition_file};
+use crate::fs::name::{PartitionFile, SegmentFile, Stage, is_quarantined, partition_file};
 use crate::fs::{Disk, EntryKind};
 use crate::log::options::MAX_SEGMENT_BYTES;
 use crate::types::Offset;
@@ -41,6 +41,8 @@ pub(super) struct Inventory {
     pub(super) snapshots: Vec<Offset>,
     /// The length of a segment that was prepared.
     pub(super) prepared: Option<u64>,
+    /// Whether there is anything that was taken out of the log, and kept.
+    pub(super) has_quarantined: bool,
     /// Leftovers that nothing refers to.
     pub(super) leftovers: Vec<PathBuf>,
     /// `None` if the file is missing or does not follow its format.
@@ -63,6 +65,7 @@ impl Inventory {
                 let problem = "a regular file must be here, not a directory or a link";
                 return Err(Error::corrupt(&path, 0, CorruptionKind::Format(problem)));
             }
+            inventory.has_quarantined |= is_quarantined(&entry.name);
             inventory.add(disk, file, path)?;
         }
         inventory.add_orphans(directory);

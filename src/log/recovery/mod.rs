@@ -71,6 +71,8 @@ pub(crate) struct Recovered {
     pub(crate) durable: Offset,
     pub(crate) recovery_point: Offset,
     pub(crate) topic_id: Option<TopicId>,
+    /// The size of what was taken out of the log, and kept.
+    pub(crate) kept_bytes: u64,
     pub(crate) report: RecoveryReport,
 }
 

@@ -6,8 +6,8 @@ use super::OpenRequest;
 use super::behind::PIECE;
 use crate::error::{IoContext, Result};
 use crate::fs::missing::first_free;
-use crate::fs::name::partition_file;
-use crate::fs::{Access, Disk};
+use crate::fs::name::{is_quarantined, partition_file};
+use crate::fs::{Access, Disk, EntryKind};
 use crate::segment::Segment;
 use crate::types::Offset;
 
@@ -22,6 +22,13 @@ pub(super) fn of_copy(request: &OpenRequest, segment: &Segment, from: u64, bytes
     first_name(request, segment.base_offset(), from, |path| {
         holds(disk, path, segment, from, bytes).unwrap_or(false)
     })
+}
+
+/// The size of all that was ever kept in the directory and is there, as far as it can be told: no log is refused for it.
+pub(super) fn size(disk: &dyn Disk, directory: &Path) -> u64 {
+    let entries = disk.list(directory).unwrap_or_default();
+    let kept = entries.iter().filter(|entry| entry.kind == EntryKind::File && is_quarantined(&entry.name));
+    kept.filter_map(|entry| disk.len(&directory.join(&entry.name)).ok()).sum()
 }
 
 /// The first of the names for bytes from there that no file has, or one that will do.

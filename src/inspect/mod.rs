@@ -1,9 +1,12 @@
 //! The state that opening a partition would come to, without opening it: nothing is written.
 
+mod directory;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
+use crate::environment::Environment;
 use crate::error::Result;
 use crate::fs::name::{PartitionDirectory, TopicPartition};
 use crate::fs::{Disk, IoMode, RealDisk};
@@ -18,6 +21,7 @@ use crate::transaction::AbortedTransaction;
 use crate::types::{LeaderEpoch, Offset, Timestamp};
 
 pub use crate::log_dir::Place;
+pub use directory::{DirectoryInspection, inspect_directory};
 
 /// As what [`inspect`] opens a partition: what its log directory's checkpoints say, or would.
 ///
@@ -62,7 +66,8 @@ impl Default for InspectOptions {
 
 impl InspectOptions {
     /// What an opening would go by: the marker of a clean end and the checkpoints in the log directory around the partition
-    /// at `path`. The default for a partition that lies in none.
+    /// at `path`. The default for a partition that lies in none. Those files are as long as there are partitions: who asks for all
+    /// of a directory reads them once with [`inspect_directory`].
     ///
     /// ```
     /// use idemlog::inspect::{InspectOptions, inspect};
@@ -252,7 +257,10 @@ pub fn inspect(path: impl AsRef<Path>, options: &InspectOptions) -> Result<Inspe
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let mut snapshots = list_snapshots(&*disk, path)?;
     snapshots.reverse();
-    let log = Log::open(request(path, disk, options)?)?;
+    let shared = LogDirOptions::default().read_only(true).disk(disk).clock(clock(options.now));
+    let environment = Arc::new(shared.environment(None, None));
+    let checkpointed = checkpointed(path, options)?;
+    let log = Log::open(request(path, environment, options.producer_expiry_ms, checkpointed)?)?;
     log.expire_producers();
     Ok(Inspection {
         log_start: log.log_start_offset(),
@@ -270,20 +278,23 @@ pub fn inspect(path: impl AsRef<Path>, options: &InspectOptions) -> Result<Inspe
     })
 }
 
-fn request(path: &Path, disk: Arc<dyn Disk>, options: &InspectOptions) -> Result<OpenRequest> {
-    let producers = ProducerPolicy::default()
-        .expiry_clock(ExpiryClock::RecordTimestamp)
-        .expiry_ms(options.producer_expiry_ms);
+fn request(
+    path: &Path,
+    environment: Arc<Environment>,
+    producer_expiry_ms: i64,
+    checkpointed: CheckpointedState,
+) -> Result<OpenRequest> {
+    let producers =
+        ProducerPolicy::default().expiry_clock(ExpiryClock::RecordTimestamp).expiry_ms(producer_expiry_ms);
     producers.validate()?;
-    let shared = LogDirOptions::default().read_only(true).disk(disk).clock(clock(options.now));
     Ok(OpenRequest {
         name: name(path)?,
         directory: path.to_owned(),
-        environment: Arc::new(shared.environment(None, None)),
+        environment,
         options: LogOptions::default().corruption(CorruptionPolicy::CutAndKeep).producers(producers),
         // Read, not mapped: an owner may be cutting the file.
         mode: IoMode::Write,
-        checkpointed: checkpointed(path, options)?,
+        checkpointed,
         for_repair: false,
     })
 }
