@@ -55,7 +55,7 @@ impl LogDir {
     pub fn metrics(&self) -> LogDirMetrics {
         let inner = &self.inner;
         let environment = &inner.environment;
-        let failed_partitions = inner.failed.lock().len() as u64;
+        let failed_partitions = self.failed().len() as u64;
         // Each of them waits for an append: not while a creation or deletion waits for the list.
         let logs = inner.logs();
         let mut sum = LogMetrics::default();
