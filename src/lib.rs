@@ -125,7 +125,7 @@ pub use log::{
     Fetched, Latencies, Log, LogMetrics, LogOptions, OffsetAndTimestamp, Origin, Pending, ProducerStates,
     Reader, RecoveryReport, Replicated, TailWait,
 };
-pub use log_dir::{LastBatch, LogDir, LogDirMetrics, LogDirOptions, Producer};
+pub use log_dir::{LastBatch, LogDir, LogDirMetrics, LogDirOptions, Producer, Progress};
 pub use producer::{
     DuplicateCheck, ExpiryClock, FirstAppend, ProducerBatch, ProducerInfo, ProducerPolicy, SequenceRule,
     VerificationGuard,

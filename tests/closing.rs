@@ -20,7 +20,9 @@ use std::time::Duration;
 use common::{MODES, options, plain};
 use gate::GatedDisk;
 use idemlog::sim::{Fault, Operation, SimDisk};
-use idemlog::{AppendOptions, Disk, Error, IoMode, LogDir, LogDirOptions, Offset};
+use idemlog::{
+    AppendOptions, Disk, Error, IoMode, LogDir, LogDirOptions, LogOptions, Offset, Progress, TopicPartition,
+};
 use parking_lot::Mutex;
 
 /// Longer than anything takes that does not hang.
@@ -135,4 +137,46 @@ fn a_disk_that_panics_in_a_closing_keeps_neither_the_lock_nor_the_other_partitio
         }
         LogDir::open("/data", on(&disk, mode)).unwrap().close().unwrap();
     }
+}
+
+/// An opening of many partitions said nothing for minutes, and a supervisor took the process for one that hangs.
+#[test]
+fn a_host_is_told_of_each_partition_while_a_directory_opens_and_closes() {
+    let disk = SimDisk::new(IoMode::Mapped);
+    let dir = LogDir::open("/data", on(&disk, IoMode::Mapped)).unwrap();
+    for partition in 0..3 {
+        dir.partition("t", partition).unwrap().append(&plain("stored")).unwrap();
+    }
+    drop(dir);
+
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&told);
+    let log_for = |partition: &TopicPartition| {
+        LogOptions::default().segment_bytes(if partition.partition() == 1 { 0 } else { 1 << 20 })
+    };
+    let options =
+        on(&disk, IoMode::Mapped).recovery_threads(1).log_for(log_for).on_progress(move |progress| {
+            keep.lock().push(match progress {
+                Progress::Opening { partition } => format!("opening {partition}"),
+                Progress::Opened { partition, bytes_read, done, of, .. } => {
+                    assert!(*bytes_read > 0);
+                    format!("{done} of {of}: {partition}")
+                }
+                Progress::Failed { partition, done, of, .. } => format!("{done} of {of}: not {partition}"),
+                Progress::Closed { partition, done, of } => format!("{done} of {of} closed: {partition}"),
+                other => format!("{other:?}"),
+            });
+            panic_if(keep.lock().last().is_some_and(|last| last.starts_with("2 of 2 closed")));
+        });
+    let dir = LogDir::open("/data", options).unwrap();
+    assert_eq!(
+        std::mem::take(&mut *told.lock()),
+        ["opening t-0", "1 of 3: t-0", "opening t-1", "2 of 3: not t-1", "opening t-2", "3 of 3: t-2"]
+    );
+    dir.close().unwrap();
+    assert_eq!(*told.lock(), ["1 of 2 closed: t-0", "2 of 2 closed: t-2"]);
+}
+
+fn panic_if(told: bool) {
+    assert!(!told, "as a host's function may");
 }

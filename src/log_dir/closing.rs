@@ -134,9 +134,13 @@ impl Inner {
         // Whoever creates or deletes a partition finishes first, and nobody begins any more.
         drop(self.creating.lock());
         let pace = Pace { began: Instant::now(), pause, written: AtomicU64::new(0) };
-        several::each(&self.logs(), self.options.closing_thread_count(), |log| {
+        let logs = self.logs();
+        let watched = self.options.watched(logs.len());
+        several::each(&logs, self.options.closing_thread_count(), |log| {
             self.closing.take_part();
             let closed = close_one(log);
+            // The host's panic must not keep the directory from being given back.
+            let _ = catch_unwind(AssertUnwindSafe(|| watched.closed(log.name())));
             if pace.is_time() {
                 self.write_stale_checkpoints();
             }

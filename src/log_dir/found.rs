@@ -124,10 +124,12 @@ impl Found {
     ) -> Result<Opened> {
         let next = AtomicUsize::new(0);
         let opened = Mutex::new(Opened::default());
+        let watched = options.watched(self.partitions.len());
         let open = || {
             while let Some(name) = self.partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let directory = path.join(name.to_string());
                 let state = self.checkpoints.state(name, self.clean);
+                watched.opening(name);
                 let log = options
                     .log_options(name)
                     .and_then(|options| open_request(name, directory, options, environment, state))
@@ -135,6 +137,7 @@ impl Found {
                 if let Err(error) = &log {
                     report_unopened(name, error);
                 }
+                watched.opened(name, &log);
                 let mut opened = opened.lock();
                 match log {
                     Ok(log) => drop(opened.0.insert(name.clone(), log)),

@@ -11,6 +11,7 @@ mod opening;
 mod options;
 mod place;
 mod producers;
+mod progress;
 mod reopening;
 mod several;
 
@@ -26,6 +27,7 @@ pub use metrics::LogDirMetrics;
 pub use options::LogDirOptions;
 pub use place::Place;
 pub use producers::{LastBatch, Producer};
+pub use progress::Progress;
 
 use crate::environment::{Environment, Queue};
 use crate::error::{Error, Result};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::progress::Watcher;
 use crate::clock::{Clock, SystemClock};
 use crate::environment::{
     CheckAhead, Checkpointing, ClockSteps, Environment, Fences, HeldBySegments, Queue, Removed, Reserve,
@@ -96,6 +97,7 @@ pub struct LogDirOptions {
     /// The clock. Default: the operating system's.
     pub clock: Arc<dyn Clock>,
     log_for: Option<LogFor>,
+    pub(super) watcher: Watcher,
 }
 
 /// What a host answers when it is asked how a partition stores its batches.
@@ -123,6 +125,7 @@ impl Default for LogDirOptions {
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
             log_for: None,
+            watcher: Watcher::default(),
         }
     }
 }
