@@ -45,8 +45,10 @@ impl ClockSteps {
             event!(warn, step_ms, "the clock was set ahead: for an hour nothing is deleted by its age");
             Some(Timestamp(now.0.saturating_add(DISTRUST_MS)))
         } else {
-            // Who sets it back has seen to it.
-            seen.distrusted_until.filter(|&until| now < until && now >= seen.clock)
+            // Who sets it back has seen to it. Those who look come in another order than they read the clock, which may be corrected
+            // by a little besides.
+            let is_set_back = now.0 < seen.clock.0.saturating_sub(LONGEST_STEP_MS);
+            seen.distrusted_until.filter(|&until| now < until && !is_set_back)
         };
         *seen = Seen { clock: now, at, distrusted_until };
         distrusted_until.is_none()
@@ -71,6 +73,9 @@ mod tests {
             (HOUR, 0, true),
             (10 * HOUR, 9, true),
             (11 * HOUR + 1, 9, false),
+            (12 * HOUR, 10, false),
+            // Read a moment before by a thread that comes to look later, or corrected by a moment.
+            (12 * HOUR - 4, 10, false),
             (12 * HOUR, 10, false),
             (12 * HOUR + 1, 10, true),
             (1000 * HOUR, 10, false),
