@@ -90,7 +90,7 @@ fn a_deleted_partition_that_cannot_be_removed_keeps_no_other_from_opening() {
             entries.filter(|entry| entry.name.to_string_lossy().ends_with("-delete")).count()
         };
         drop(dir);
-        disk.inject(Fault::nth(Operation::Remove, 1));
+        disk.inject(Fault::nth(Operation::Remove, 1).on("-delete"));
         let dir = on(&disk, mode);
         assert_eq!((dir.failed().len(), leftovers()), (0, 1), "{mode:?}");
         assert_eq!(stored(&dir.find("other", 0).unwrap().unwrap()).len(), 1);

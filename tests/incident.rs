@@ -177,14 +177,14 @@ fn inspect_of_a_directory_answers_whether_it_opens_and_what_that_reads() {
     );
     assert!(refused.starts_with("orders-2: REFUSED: segments are missing in front of the first; 40 offsets"));
     assert!(refused.ends_with(&format!("`idemlog repair {path}/orders-2`")), "{refused}");
-    assert!(missing.starts_with("orders-3: missing, though it has a recovery point"), "{missing}");
-    let expected = "2 of 3 partitions open, 1 would be refused; not closed well, the next opening reads ";
+    assert!(missing.starts_with("orders-3: REFUSED: ") && missing.contains("the partition is missing, up to offset 200 it was durable"), "{missing}");
+    let expected = "2 of 4 partitions open, 2 would be refused; not closed well, the next opening reads ";
     assert!(total.starts_with(expected), "{total}");
 
     // It is what happens.
     let dir = open(data.path(), IoMode::Write);
     let failed: Vec<_> = dir.failed().into_iter().map(|(name, _)| name.to_string()).collect();
-    assert_eq!(failed, ["orders-2"]);
+    assert_eq!(failed, ["orders-2", "orders-3"]);
     assert_eq!(dir.partition("orders", 1).unwrap().log_end_offset(), Offset(200));
 }
 

@@ -297,11 +297,17 @@ impl PartitionDirectory {
 
     /// The name under which a deleted partition waits for its removal; `id` tells it from earlier ones.
     pub(crate) fn deleted(partition: &TopicPartition, id: u128) -> String {
+        Self::longer_names_of(partition) + &format!("{id:032x}-delete")
+    }
+
+    /// What the longer names begin with that a partition's directory may get: while it is deleted, or moved by Kafka.
+    pub(crate) fn longer_names_of(partition: &TopicPartition) -> String {
         const MAX_NAME: usize = 255;
-        let suffix = format!("-{}.{id:032x}-delete", partition.partition);
+        const MOST_BEHIND: usize = 32 + "-delete".len();
+        let number = format!("-{}.", partition.partition);
         // Kafka cuts the topic as well: the name is not parsed for it.
-        let topic = &partition.topic[..partition.topic.len().min(MAX_NAME - suffix.len())];
-        format!("{topic}{suffix}")
+        let topic = &partition.topic[..partition.topic.len().min(MAX_NAME - MOST_BEHIND - number.len())];
+        format!("{topic}{number}")
     }
 }
 

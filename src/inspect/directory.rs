@@ -12,7 +12,7 @@ use crate::fs::name::TopicPartition;
 use crate::fs::{Disk, RealDisk};
 use crate::log::{CheckpointedState, Log, RecoveryReport};
 use crate::log_dir::look::{self, Around};
-use crate::log_dir::{Checkpoints, LogDirOptions};
+use crate::log_dir::{Checkpoints, LogDirOptions, vanished};
 
 /// How often a partition that an owner may be at work in is looked at, until it is as it seems.
 const LOOKS: usize = 5;
@@ -30,7 +30,7 @@ const LOOKS: usize = 5;
 /// for (name, opened) in &found.partitions {
 ///     println!("{name}: {}", opened.as_ref().is_ok_and(|report| !report.lacks_durable()));
 /// }
-/// assert!(found.marked_clean && found.missing.is_empty());
+/// assert!(found.marked_clean);
 /// # Ok::<(), idemlog::Error>(())
 /// ```
 #[derive(Debug)]
@@ -39,10 +39,9 @@ pub struct DirectoryInspection {
     /// Whether the directory is marked as closed well.
     pub marked_clean: bool,
     /// What opening each partition would come to, in order. One whose report says
-    /// [`lacks_durable`](RecoveryReport::lacks_durable), or that has an error, does not open: the others do.
+    /// [`lacks_durable`](RecoveryReport::lacks_durable), or that has an error, does not open: the others do. One whose directory
+    /// has vanished is [`MissingPartition`](crate::CorruptionKind::MissingPartition).
     pub partitions: Vec<(TopicPartition, Result<RecoveryReport>)>,
-    /// Those that have a recovery point and no directory, in order: lost, or deleted right before a crash. The others open.
-    pub missing: Vec<TopicPartition>,
 }
 
 /// Opens all partitions in the log directory `path`, several at a time, as [`inspect`](super::inspect()) does one: for reading
@@ -102,7 +101,7 @@ pub fn inspect_directory(
         Ok::<_, Error>(())
     })?;
     partitions.sort_by_key(|(at, _)| *at);
-    Ok(directory.with(partitions))
+    directory.with(partitions)
 }
 
 type Opened = Option<Result<RecoveryReport>>;
@@ -171,13 +170,12 @@ impl<'a> Directory<'a> {
         Ok(log.recovery().clone())
     }
 
-    fn with(self, opened: Vec<(usize, Opened)>) -> DirectoryInspection {
-        let is_missing = |name: &&TopicPartition| {
-            self.partitions.binary_search(name).is_err() && !self.path.join(name.to_string()).exists()
-        };
-        let missing = self.checkpoints.recovery_points().keys().filter(is_missing).cloned().collect();
+    fn with(self, opened: Vec<(usize, Opened)>) -> Result<DirectoryInspection> {
+        let missing = vanished(&*self.environment.disk, self.path)?;
         let named = self.partitions.into_iter().zip(opened);
-        let partitions = named.filter_map(|(name, (_, opened))| Some((name, opened?))).collect();
-        DirectoryInspection { marked_clean: self.clean, partitions, missing }
+        let mut partitions: Vec<_> = named.filter_map(|(name, (_, opened))| Some((name, opened?))).collect();
+        partitions.extend(missing.into_iter().map(|(name, error)| (name, Err(error))));
+        partitions.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(DirectoryInspection { marked_clean: self.clean, partitions })
     }
 }

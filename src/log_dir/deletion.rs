@@ -69,6 +69,9 @@ impl LogDir {
     /// Deletes the partition. Nobody who waits for its log, if it is open, is told.
     fn delete(&self, name: &TopicPartition, abandoned: &mut Option<Log>) -> Result<bool> {
         let Some(doomed) = self.take_out(name, abandoned)? else { return Ok(false) };
+        // While the checkpoints tell of it, its directory is what tells a deletion from a loss.
+        let environment = &self.inner.environment;
+        environment.with_reserve(|| environment.checkpoints.write())?;
         // Of a large partition this takes long, and nobody else looks at that name.
         if_present(self.inner.options.disk.remove_directory(&doomed)).at("remove", &doomed)?;
         Ok(true)

@@ -45,7 +45,7 @@ pub(super) fn open_request(
 /// What lies in the directory.
 pub(super) struct Found {
     partitions: Vec<TopicPartition>,
-    deleted: Vec<PathBuf>,
+    pub(super) deleted: Vec<PathBuf>,
     /// What else lies there, by name.
     others: Vec<OsString>,
     clean: bool,
@@ -102,17 +102,15 @@ impl Found {
         Ok(found)
     }
 
-    /// Takes the clean marker away before anything is opened, so that a crash from here on is seen as one; makes durable which
-    /// partitions there are, and finishes deletions as far as it can.
+    /// Takes the clean marker away before anything is opened, so that a crash from here on is seen as one, and makes durable which
+    /// partitions there are.
     pub(super) fn begin(&self, disk: &dyn Disk, path: &Path) -> Result<()> {
         if self.clean {
             let marker = path.join(directory_file::CLEAN_SHUTDOWN);
             disk.remove_file(&marker).at("remove", &marker)?;
         }
         // Also of what was created or deleted by a process that died before it had synced the name.
-        disk.sync_directory(path).at("sync directory", path)?;
-        self.deleted.iter().for_each(|doomed| remove_deleted(disk, doomed));
-        Ok(())
+        disk.sync_directory(path).at("sync directory", path)
     }
 
     /// Opens all partitions, several at a time. Who finds none left checks ahead of the others.
@@ -168,8 +166,8 @@ impl Found {
         options.recovery_thread_count().min(self.partitions.len() * to_a_partition)
     }
 
-    /// The partitions that only the checkpoints tell of: those that are gone, and those that did not go by a deletion, as a directory
-    /// that was closed well tells of none that was deleted.
+    /// The partitions that only the checkpoints tell of: those that are gone, and those that did not go by a deletion, of which the
+    /// checkpoints do not tell, or the directory is there. Kafka, which deletes in another order, is believed where it ended well.
     pub(super) fn absent(&self, path: &Path) -> (BTreeSet<TopicPartition>, BTreeMap<TopicPartition, Failed>) {
         let here: BTreeSet<_> = self.partitions.iter().collect();
         let (mut gone, mut missing) = (BTreeSet::new(), BTreeMap::new());
@@ -177,7 +175,7 @@ impl Found {
             let state = self.checkpoints.state(name, self.clean);
             let lost = self.durable_part(name, state);
             match lost {
-                Some(recovery_point) if self.clean => {
+                Some(recovery_point) if self.clean || state.is_ours => {
                     let kind = CorruptionKind::MissingPartition { recovery_point };
                     let error = Error::corrupt(&path.join(name.to_string()), 0, kind);
                     report_unopened(name, &error);
@@ -185,7 +183,7 @@ impl Found {
                 }
                 _ => {
                     if let Some(_point) = lost {
-                        event!(warn, partition = %name, recovery_point = _point.0, "not there: deleted right before a crash, or lost");
+                        event!(warn, partition = %name, recovery_point = _point.0, "not there: deleted right before a crash of Kafka's, or lost");
                     }
                     gone.insert(name.clone());
                 }
@@ -194,15 +192,27 @@ impl Found {
         (gone, missing)
     }
 
-    /// Up to where a partition without a directory was durable, if anything of it was, and Kafka is not moving it here, under a
-    /// longer name.
+    /// Up to where a partition without a directory was durable, if anything of it was, and it was not being deleted, and Kafka is not
+    /// moving it here: both under a longer name.
     fn durable_part(&self, name: &TopicPartition, state: CheckpointedState) -> Option<Offset> {
-        let longer = format!("{name}.");
+        let longer = PartitionDirectory::longer_names_of(name);
         let is_moved = || self.others.iter().any(|other| other.to_string_lossy().starts_with(&longer));
         // A log whose records are all deleted begins where they ended.
         let has_begun = |&point: &Offset| point.max(state.log_start.unwrap_or_default()) > Offset::ZERO;
         state.recovery_point.filter(has_begun).filter(|_| !is_moved())
     }
+}
+
+/// The partitions that an opening of the directory would refuse because they have vanished, each with its error. Seen twice: an owner
+/// may be deleting some, which the checkpoints tell of a little longer than their directories are there.
+pub(crate) fn vanished(disk: &dyn Disk, path: &Path) -> Result<Vec<(TopicPartition, Error)>> {
+    let look = || Ok::<_, Error>(Found::in_directory(disk, path)?.absent(path).1);
+    let first = look()?;
+    if first.is_empty() {
+        return Ok(Vec::new());
+    }
+    let again = look()?.into_iter().filter(|(name, _)| first.contains_key(name));
+    Ok(again.map(|(name, failed)| (name, failed.error)).collect())
 }
 
 /// Tells the host's subscriber of a partition that did not open.
@@ -211,7 +221,7 @@ pub(super) fn report_unopened(_name: &TopicPartition, _error: &Error) {
 }
 
 /// Removes what a deletion has left. What cannot be removed is in nobody's way, and the next opening tries again.
-fn remove_deleted(disk: &dyn Disk, doomed: &Path) {
+pub(super) fn remove_deleted(disk: &dyn Disk, doomed: &Path) {
     if let Err(_error) = disk.remove_directory(doomed) {
         event!(warn, directory = %doomed.display(), error = %_error, "a deleted partition is not removed");
     }

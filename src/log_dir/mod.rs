@@ -36,6 +36,7 @@ use crate::log::Log;
 pub(crate) use checkpoints::{Checkpoints, OffsetsByPartition};
 use closing::Closing;
 use found::Failed;
+pub(crate) use found::vanished;
 pub(crate) use opening::take_lock;
 use producers::{NamedProducers, ProducerIds};
 
@@ -186,9 +187,11 @@ impl LogDir {
         }
         let is_open = |log: &Log| !matches!(log.ended(), Some(Error::Closed | Error::Gone));
         let logs: Vec<Log> = inner.logs().into_iter().filter(is_open).collect();
-        let moved = several::each(&logs, inner.options.closing_thread_count(), Log::checkpoint_untold);
+        let moved = several::each(&logs, inner.options.closing_thread_count(), |log| {
+            log.checkpoint_untold().or_else(|error| if is_open(log) { Err(error) } else { Ok(()) })
+        });
         let written = inner.environment.checkpoints.settle();
-        moved.and(written)
+        moved.and(written).and_then(|()| self.check_open())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The opening of a directory: what is taken, read, and begun, in which order.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -9,7 +9,7 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock};
 
 use super::closing::Closing;
-use super::found::Found;
+use super::found::{Found, remove_deleted};
 use super::look::is_log_dir;
 use super::producers::{open_named_producers, open_producer_ids};
 use super::{Inner, LogDir, LogDirOptions};
@@ -48,12 +48,13 @@ impl LogDir {
         let reserve =
             (!options.read_only).then(|| Reserve::new(Arc::clone(&disk), path.join(directory_file::RESERVE)));
         let environment = Arc::new(options.environment(lock, reserve));
-        let found = Found::in_directory(&*disk, &path)?;
+        let mut found = Found::in_directory(&*disk, &path)?;
         let named_producers = open_named_producers(&path, &options, &environment.fences)?;
         if !options.read_only {
             found.begin(&*disk, &path)?;
         }
         let (gone, missing) = found.absent(&path);
+        let deleted = std::mem::take(&mut found.deleted);
         let (partitions, mut failed) = found.open_partitions(&path, &options, &environment)?;
         failed.extend(missing);
         let named = named_producers.as_ref();
@@ -74,7 +75,7 @@ impl LogDir {
             options,
         });
         let dir = Self { inner };
-        dir.start()?;
+        dir.start(&deleted)?;
         event!(
             info,
             directory = %dir.path().display(),
@@ -86,14 +87,20 @@ impl LogDir {
         Ok(dir)
     }
 
-    /// Corrects the recovery points and log starts in the checkpoint files, and starts the threads that were asked for.
-    fn start(&self) -> Result<()> {
+    /// Corrects the recovery points and log starts in the checkpoint files, finishes deletions as far as it can, and starts the threads
+    /// that were asked for.
+    fn start(&self, deleted: &[PathBuf]) -> Result<()> {
         let inner = &self.inner;
         let checkpointer: Weak<dyn Checkpointer> = Arc::<Inner>::downgrade(inner) as Weak<dyn Checkpointer>;
         inner.environment.checkpoints.write_by(checkpointer);
         if !inner.options.read_only {
+            if !deleted.is_empty() {
+                inner.environment.checkpoints.set_stale();
+            }
             // By the old one, what is appended behind a cut would be taken for durable, and its loss for damage.
             inner.environment.with_reserve(|| inner.environment.checkpoints.write_if_stale())?;
+            // Behind that: while the checkpoints tell of a partition, its directory is what tells a deletion from a loss.
+            deleted.iter().for_each(|doomed| remove_deleted(&*inner.options.disk, doomed));
             // Where there is no room, appends see to it.
             let _ = inner.environment.keep_reserve();
         }

@@ -89,12 +89,6 @@ fn describe(
     for (name, opened) in partitions {
         writeln!(out, "{}", line(path, name, opened))?;
     }
-    for name in &found.missing {
-        writeln!(
-            out,
-            "{name}: missing, though it has a recovery point: deleted right before a crash, or lost"
-        )?;
-    }
     let count =
         |is: &[Answer]| found.partitions.iter().filter(|(_, opened)| is.contains(&answer(opened))).count();
     let (open, not) = (count(&[Answer::Opens, Answer::OpensAndCuts]), count(&[Answer::Refused]));
@@ -182,7 +176,6 @@ fn json(path: &Path, found: &DirectoryInspection, is_in_use: bool) -> Value {
         "markedClean": found.marked_clean,
         "bytesToRead": bytes_to_read(found),
         "notOpening": found.partitions.iter().filter(does_not_open).count(),
-        "missing": found.missing.iter().map(ToString::to_string).collect::<Value>(),
         "partitions": found.partitions.iter().map(partition).collect::<Value>(),
     })
 }
