@@ -65,9 +65,6 @@ impl Log {
     /// A crash before it returns leaves the log start offset as it was, or above what was to be deleted, of which then no record is
     /// there to readers; what is left of the files is deleted the next time.
     ///
-    /// A crash in the middle leaves the log as it was, or beginning behind all that was to go; files that are left of that go with
-    /// a later call.
-    ///
     /// # Errors
     ///
     /// The disk's; [`Error::Closed`], also when the [`LogDir`](crate::LogDir) has no handle any more. The log is sound: what could
@@ -119,7 +116,6 @@ pub(crate) struct Condemned {
     generation: u64,
     /// The write of the log start.
     start_written: Asked,
-    epochs_changed: bool,
 }
 
 /// Which segments are to go, at one look.
@@ -196,19 +192,28 @@ impl Shared {
 
     /// Moves the log start offset up, durably. The caller holds the files.
     fn raise_log_start(&self, offset: Offset) -> Result<()> {
-        let epochs_changed = self.move_log_start(offset);
-        // First the log start: leader epochs that begin above it would be taken for forgotten ones.
+        self.move_log_start(offset);
         self.environment.checkpoints.write()?;
-        if epochs_changed { self.write_leader_epochs() } else { Ok(()) }
+        self.drop_leader_epochs_below(offset)
     }
 
-    /// Moves it up in memory. Whether that leaves other leader epochs, which are to be written behind it.
-    fn move_log_start(&self, offset: Offset) -> bool {
-        let mut appender = self.appender.lock();
-        let before = appender.leader_epochs.clone();
-        appender.leader_epochs.truncate_from_start(offset);
+    /// Leaves out the leader epochs that end at `start` or below it, when the checkpoints tell of that log start: those that begin above
+    /// the start that an opening finds would be taken for forgotten ones. The caller holds the files.
+    fn drop_leader_epochs_below(&self, start: Offset) -> Result<()> {
+        let is_other = {
+            let mut appender = self.appender.lock();
+            let before = appender.leader_epochs.clone();
+            appender.leader_epochs.truncate_from_start(start);
+            appender.leader_epochs != before
+        };
+        if is_other { self.write_leader_epochs() } else { Ok(()) }
+    }
+
+    /// Moves it up in memory.
+    fn move_log_start(&self, offset: Offset) {
+        // Under the append lock, so that the log's bounds stay meanwhile.
+        let _appender = self.appender.lock();
         self.watermarks.raise_log_start(offset);
-        appender.leader_epochs != before
     }
 
     /// Whether there is a limit to what the log keeps.
@@ -293,11 +298,11 @@ impl Shared {
         let _rolling = self.rolling.lock();
         self.check_not_closing()?;
         // From here on it stays, see `remove_superseded`.
-        let epochs_changed = self.move_log_start(below);
+        self.move_log_start(below);
         // Also where nobody comes to delete them.
         self.environment.checkpoints.set_stale();
         let start_written = self.environment.checkpoints.ask();
-        Ok(Condemned { below, generation: self.commit.generation(), start_written, epochs_changed })
+        Ok(Condemned { below, generation: self.commit.generation(), start_written })
     }
 
     /// Deletes what was condemned, a few at a time. Returns how many. What a failure, a crash or a truncation leaves of them is due
@@ -307,9 +312,9 @@ impl Shared {
         let mut deleted = 0;
         loop {
             let files = self.hold_files();
-            if deleted == 0 && condemned.epochs_changed {
+            if deleted == 0 && self.commit.generation() == condemned.generation {
                 self.check_not_closing()?;
-                self.write_leader_epochs()?;
+                self.drop_leader_epochs_below(condemned.below)?;
             }
             let few = self.delete_few(&condemned)?;
             files.hand_on();
