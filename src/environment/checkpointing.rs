@@ -49,8 +49,10 @@ impl Checkpointing {
 
     /// Notes that a partition has moved.
     pub(crate) fn set_stale(&self) {
+        // Under the lock: a write in between would leave it behind with nothing to write.
+        let mut behind_since = self.behind_since.lock();
+        behind_since.get_or_insert_with(Instant::now);
         self.stale.store(true, Ordering::Release);
-        self.behind_since.lock().get_or_insert_with(Instant::now);
     }
 
     /// For how long the files have lacked something that moved since; zero while they lack nothing.

@@ -147,13 +147,14 @@ impl Pending {
         if follows_the_disk { self.placed } else { self.ticket }
     }
 
-    /// Blocks until the batches are as durable as the high watermark needs them, or until the deadline where others sync.
-    /// `false`: the deadline came first.
+    /// Blocks until the batches are as durable as the high watermark needs them, or until the deadline where others sync: who leads
+    /// a sync cannot leave it. Without a deadline it leads as well. `false`: the deadline came first.
     pub(super) fn settle_for_replicas(&self, deadline: Option<Instant>) -> Result<bool> {
         let ticket = self.first_awaited();
-        match self.shared.settle_until(ticket, deadline) {
-            Err(Error::NoSyncer) => self.shared.settle(ticket).map(|()| true),
-            settled => settled,
+        let settled = deadline.map(|_| self.shared.settle_until(ticket, deadline));
+        match settled {
+            None | Some(Err(Error::NoSyncer)) => self.shared.settle(ticket).map(|()| true),
+            Some(settled) => settled,
         }
     }
 

@@ -34,7 +34,8 @@ impl Replicated {
     /// Blocks until the batches are replicated, at most for `timeout`. `false`: they are not yet, and may be waited for again.
     ///
     /// Without [background threads](crate::LogDirOptions::background_threads) it leads the sync that they may need, when nobody else
-    /// does, and that may take longer.
+    /// does, and that may take longer; so it does where `timeout` is [`Duration::MAX`]. With a deadline only they sync, as many
+    /// partitions at a time as there are of them.
     ///
     /// # Errors
     ///

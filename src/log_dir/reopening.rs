@@ -106,6 +106,8 @@ impl Inner {
         log.raise_fences();
         failed.remove(name);
         partitions.insert(name.clone(), log.clone());
+        // A worker may have moved its recovery point already, and the files were written by what was known of it before.
+        self.environment.checkpoints.set_stale();
         Ok(log)
     }
 }
