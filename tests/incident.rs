@@ -177,7 +177,11 @@ fn inspect_of_a_directory_answers_whether_it_opens_and_what_that_reads() {
     );
     assert!(refused.starts_with("orders-2: REFUSED: segments are missing in front of the first; 40 offsets"));
     assert!(refused.ends_with(&format!("`idemlog repair {path}/orders-2`")), "{refused}");
-    assert!(missing.starts_with("orders-3: REFUSED: ") && missing.contains("the partition is missing, up to offset 200 it was durable"), "{missing}");
+    assert!(
+        missing.starts_with("orders-3: REFUSED: ")
+            && missing.contains("the partition is missing, up to offset 200 it was durable"),
+        "{missing}"
+    );
     let expected = "2 of 4 partitions open, 2 would be refused; not closed well, the next opening reads ";
     assert!(total.starts_with(expected), "{total}");
 

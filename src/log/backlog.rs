@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::admission::Admission;
+use super::append::admission::Admission;
 use super::metrics::Counters;
 use super::options::Durability;
 

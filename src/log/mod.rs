@@ -5,41 +5,28 @@
 //! snapshot; except by a truncation, which holds appends up. The slow things are done under `rolling`, or under `sealing`
 //! if a roll need not wait for them. Neither is needed to append or read.
 
-mod admission;
 mod append;
 mod backlog;
-mod bound;
 mod change;
 mod checkpointing;
 mod chores;
 mod commit;
-#[cfg(all(test, idemlog_shuttle))]
-mod commit_model;
 mod ending;
-mod gathering;
 mod identity;
 mod latencies;
 mod leader_epochs;
 mod metadata;
 mod metrics;
 mod options;
-mod pace;
-mod pending;
 mod producers;
 mod read;
-mod reader;
 mod recovery;
 mod removal;
-mod replicated;
 mod retention;
 mod rolling;
 mod sealing;
-mod tail;
-mod timestamps;
 mod transactions;
 mod truncate;
-mod waiting;
-mod wakers;
 mod watermark;
 
 use std::path::{Path, PathBuf};
@@ -50,24 +37,24 @@ use arc_swap::ArcSwap;
 
 use append::Need;
 pub use append::{AppendOptions, AppendOutcome, Origin};
+pub use commit::pending::Pending;
+pub use commit::replicated::Replicated;
 pub(crate) use identity::LogId;
 pub use latencies::Latencies;
 pub(crate) use metadata::read as read_topic_id;
 pub use metrics::{FailedChore, LogMetrics};
 pub use options::{CorruptionPolicy, Durability, LogOptions};
-pub use pending::Pending;
 pub use producers::ProducerStates;
 pub(crate) use producers::snapshots::{list as list_snapshots, read_file as read_snapshot};
 pub use read::Fetched;
-pub use reader::Reader;
+pub use read::reader::Reader;
+pub use read::timestamps::OffsetAndTimestamp;
+pub use read::waiting::TailWait;
 pub use recovery::{BelowStart, Cut, CutReason, RecoveryReport};
 pub(crate) use recovery::{
     CheckpointedState, OpenRequest, Recovered, is_unsupported, last_valid_batch, read_leader_epochs, recover,
     segment_length,
 };
-pub use replicated::Replicated;
-pub use timestamps::OffsetAndTimestamp;
-pub use waiting::TailWait;
 
 use crate::environment::{Chores, Environment, Urgency, Worked};
 use crate::epoch::LeaderEpochs;
@@ -77,13 +64,13 @@ use crate::producer::{ProducerTable, Verifications};
 use crate::segment::{Segment, SegmentWriter};
 use crate::sync::{Mutex, MutexGuard};
 use crate::types::{LeaderEpoch, Offset, Timestamp, TopicId};
-use admission::Admission;
+use append::admission::Admission;
+use append::pace::{Ahead, Pace};
 use backlog::Backlog;
 use commit::{Commit, End};
 use metrics::Counters;
-use pace::{Ahead, Pace};
+use read::tail::Tail;
 use rolling::Prepared;
-use tail::Tail;
 use transactions::UnstableTransactions;
 use watermark::Watermarks;
 

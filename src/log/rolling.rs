@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::pace::POPULATE_MAX;
+use super::append::pace::POPULATE_MAX;
 use super::{Appender, Log, Shared};
 use crate::environment::{Chore, Reserve};
 use crate::error::{Error, Result};

@@ -6,7 +6,7 @@ use crate::batch::{Batch, ControlRecord, DEFAULT_MAX_DECOMPRESSED, check_records
 use crate::clock::Clock;
 use crate::error::{BatchError, Error, Result};
 use crate::log::LogOptions;
-use crate::log::admission::Admission;
+use crate::log::append::admission::Admission;
 use crate::producer;
 use crate::types::{LeaderEpoch, Offset, Timestamp};
 

@@ -2,10 +2,12 @@
 //!
 //! One batch of a client mostly takes a short way (`plain`), which is inlined where one is appended; the long way is here.
 
+pub(super) mod admission;
 mod incoming;
 mod judge;
 mod options;
 mod outcome;
+pub(super) mod pace;
 mod plain;
 mod plan;
 mod room;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::Shared;
-use super::bound::Bound;
-use super::read::misplaced;
 use crate::batch::{BatchHeader, UncheckedBatch};
 use crate::error::{Error, Result};
+use crate::log::Shared;
+use crate::log::read::bound::Bound;
+use crate::log::read::misplaced;
 use crate::segment::{BatchCursor, Segment};
 use crate::transaction::AbortedRanges;
 use crate::types::Offset;
@@ -48,7 +48,7 @@ struct Known {
 
 impl Reader {
     /// One that begins at `from`, which lies within the log.
-    pub(super) fn new(shared: Arc<Shared>, from: Offset) -> Self {
+    pub(in crate::log) fn new(shared: Arc<Shared>, from: Offset) -> Self {
         Self { shared, next: from, cursor: None, visible: Visible::Replicated }
     }
 

@@ -10,18 +10,18 @@ use crate::sync::{Condvar, Mutex};
 /// A thread that waits to be woken. Each has a place of its own to wait at: many are woken at once, while those who wait for the
 /// same lock would hand it from one to the next.
 #[derive(Debug, Default)]
-pub(super) struct Sleeper {
+pub(in crate::log) struct Sleeper {
     is_woken: Mutex<bool>,
     wakeup: Condvar,
 }
 
 impl Sleeper {
-    pub(super) fn sleep(&self) {
+    pub(in crate::log) fn sleep(&self) {
         self.sleep_until(None);
     }
 
     /// `false`: the deadline came first. Woken once, it sleeps again the next time.
-    pub(super) fn sleep_until(&self, deadline: Option<Instant>) -> bool {
+    pub(in crate::log) fn sleep_until(&self, deadline: Option<Instant>) -> bool {
         let mut is_woken = self.is_woken.lock();
         while !*is_woken {
             match deadline {
@@ -33,7 +33,7 @@ impl Sleeper {
         std::mem::take(&mut is_woken)
     }
 
-    pub(super) fn wake_up(&self) {
+    pub(in crate::log) fn wake_up(&self) {
         *self.is_woken.lock() = true;
         self.wakeup.notify_all();
     }
@@ -46,7 +46,7 @@ impl Wake for Sleeper {
 }
 
 /// Wakes everybody. A waker is the host's: one that panics has said so, and keeps no other from being woken.
-pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+pub(in crate::log) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
     }

@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use super::options::{Durability, LogOptions};
 use crate::batch::{RecordCheck, TimestampType};
+use crate::log::options::{Durability, LogOptions};
 
 /// Copies of the options that an append asks for before and after it has the lock: to have them all at once would cost
 /// it two atomic instructions. Each is read by itself, so an append under way sees some change before others do; none
 /// of them says anything about another.
 #[derive(Debug, Default)]
-pub(super) struct Admission {
+pub(in crate::log) struct Admission {
     is_synced: AtomicBool,
     segment_bytes: AtomicU32,
     max_batch_bytes: AtomicU32,
@@ -21,13 +21,13 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    pub(super) fn by(options: &LogOptions) -> Self {
+    pub(in crate::log) fn by(options: &LogOptions) -> Self {
         let admission = Self::default();
         admission.set(options);
         admission
     }
 
-    pub(super) fn set(&self, options: &LogOptions) {
+    pub(in crate::log) fn set(&self, options: &LogOptions) {
         self.is_synced.store(options.durability == Durability::Synced, Relaxed);
         self.segment_bytes.store(options.segment_bytes, Relaxed);
         self.max_batch_bytes.store(options.max_batch_bytes, Relaxed);
@@ -39,41 +39,41 @@ impl Admission {
     }
 
     #[inline]
-    pub(super) fn durability(&self) -> Durability {
+    pub(in crate::log) fn durability(&self) -> Durability {
         if self.is_synced.load(Relaxed) { Durability::Synced } else { Durability::Buffered }
     }
 
     #[inline]
-    pub(super) fn segment_bytes(&self) -> u32 {
+    pub(in crate::log) fn segment_bytes(&self) -> u32 {
         self.segment_bytes.load(Relaxed)
     }
 
     #[inline]
-    pub(super) fn max_batch_bytes(&self) -> u32 {
+    pub(in crate::log) fn max_batch_bytes(&self) -> u32 {
         self.max_batch_bytes.load(Relaxed)
     }
 
     #[inline]
-    pub(super) fn record_check(&self) -> RecordCheck {
+    pub(in crate::log) fn record_check(&self) -> RecordCheck {
         if self.checks_records.load(Relaxed) { RecordCheck::Full } else { RecordCheck::Header }
     }
 
     #[inline]
-    pub(super) fn max_decompressed_bytes(&self) -> usize {
+    pub(in crate::log) fn max_decompressed_bytes(&self) -> usize {
         self.max_decompressed_bytes.load(Relaxed)
     }
 
     /// Whether the log puts the time of the append into batches.
     #[inline]
-    pub(super) fn stamps_time(&self) -> bool {
+    pub(in crate::log) fn stamps_time(&self) -> bool {
         self.stamps_time.load(Relaxed)
     }
 
-    pub(super) fn max_unsynced_bytes(&self) -> u64 {
+    pub(in crate::log) fn max_unsynced_bytes(&self) -> u64 {
         self.max_unsynced_bytes.load(Relaxed)
     }
 
-    pub(super) fn max_pending(&self) -> u64 {
+    pub(in crate::log) fn max_pending(&self) -> u64 {
         self.max_pending.load(Relaxed)
     }
 }

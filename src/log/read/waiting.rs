@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::bound::{Bound, Wanted};
-use super::{Log, Shared};
+use crate::log::read::bound::{Bound, Wanted};
+use crate::log::{Log, Shared};
 use crate::types::Offset;
 
 impl Log {

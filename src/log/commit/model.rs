@@ -7,13 +7,13 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use shuttle::{check_pct, check_random, thread};
 
-use super::bound::{Bound, Wanted};
-use super::commit::{Commit, End, Ticket};
-use super::options::Durability;
-use super::tail::Tail;
-use super::watermark::Watermarks;
 use crate::environment::{Chore, Chores, Queue, Urgency, Worked};
 use crate::error::{Error, IoError, Result};
+use crate::log::commit::{Commit, End, Ticket};
+use crate::log::options::Durability;
+use crate::log::read::bound::{Bound, Wanted};
+use crate::log::read::tail::Tail;
+use crate::log::watermark::Watermarks;
 use crate::sync::Mutex;
 use crate::types::Offset;
 

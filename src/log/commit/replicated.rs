@@ -4,9 +4,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::Pending;
-use super::append::AppendOutcome;
 use crate::error::Result;
+use crate::log::Pending;
+use crate::log::append::AppendOutcome;
 
 /// Resolves when the batches of an append are on all replicas that the host counts: the high watermark has passed them, and
 /// they are as durable here as was asked. See [`Pending::replicated`].
@@ -22,7 +22,7 @@ pub struct Replicated {
 }
 
 impl Replicated {
-    pub(super) fn new(pending: Pending) -> Self {
+    pub(in crate::log) fn new(pending: Pending) -> Self {
         Self { pending, place: None }
     }
 

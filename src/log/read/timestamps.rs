@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Log, Shared};
 use crate::batch::{BatchHeader, DEFAULT_MAX_DECOMPRESSED, find_record};
 use crate::error::Result;
+use crate::log::{Log, Shared};
 use crate::segment::{BatchCursor, PlacedBatch, Segment, Summary, segments_from};
 use crate::types::{Offset, Timestamp};
 

@@ -19,7 +19,7 @@ const REST_MAX: u32 = 63;
 
 /// What the syncs before tell of the next. Begins without any expectation.
 #[derive(Debug, Default)]
-pub(super) struct Gathering {
+pub(in crate::log) struct Gathering {
     /// How many followed the last sync.
     followers: usize,
     /// How long it took.
@@ -32,21 +32,21 @@ pub(super) struct Gathering {
 
 /// Whom a leader waits for, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Expected {
+pub(in crate::log) struct Expected {
     followers: usize,
     at_most: Duration,
 }
 
 impl Gathering {
     /// A round begins: what its leader expects.
-    pub(super) fn begin(&mut self) -> Expected {
+    pub(in crate::log) fn begin(&mut self) -> Expected {
         let rests = self.rest > 0;
         self.rest = self.rest.saturating_sub(1);
         Expected { followers: if rests { 0 } else { self.followers }, at_most: self.took }
     }
 
     /// The round is over: how many had come of those `expected`, how many followed in the end, and how long its sync took.
-    pub(super) fn end(&mut self, expected: Expected, came: usize, followers: usize, took: Duration) {
+    pub(in crate::log) fn end(&mut self, expected: Expected, came: usize, followers: usize, took: Duration) {
         (self.followers, self.took) = (followers, took);
         if expected.followers == 0 {
             return;
@@ -60,7 +60,7 @@ impl Gathering {
 impl Expected {
     /// Waits. `here` counts the followers; returns how many there were in the end.
     #[cfg(not(idemlog_shuttle))]
-    pub(super) fn gather(self, here: impl Fn() -> usize) -> usize {
+    pub(in crate::log) fn gather(self, here: impl Fn() -> usize) -> usize {
         let patience = PATIENCE_MAX.min(self.at_most / PATIENCE_PART);
         let started = Instant::now();
         let (mut came, mut since) = (0, started);
@@ -76,7 +76,7 @@ impl Expected {
 
     /// The model checker has no time.
     #[cfg(idemlog_shuttle)]
-    pub(super) fn gather(self, here: impl Fn() -> usize) -> usize {
+    pub(in crate::log) fn gather(self, here: impl Fn() -> usize) -> usize {
         thread::yield_now();
         here()
     }

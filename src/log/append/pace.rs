@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::options::Durability;
-use super::{Appender, Shared};
 use crate::environment::Chore;
 use crate::error::Result;
 use crate::fs::Pages;
+use crate::log::options::Durability;
+use crate::log::{Appender, Shared};
 use crate::segment::{ALLOCATION_STEP_MIN, LogFile, Segment};
 
 /// Pages are populated as far ahead of an appender as it comes in this time,
 const POPULATE_TIME: Duration = Duration::from_millis(32);
 /// in bytes at most,
-pub(super) const POPULATE_MAX: u64 = 64 << 20;
+pub(in crate::log) const POPULATE_MAX: u64 = 64 << 20;
 /// as many times what the segment holds,
 const POPULATE_GROWTH: u64 = 8;
 /// and not at all if that is less than this.
@@ -40,7 +40,7 @@ const ALLOCATE_AHEAD: u64 = 4;
 
 /// How fast the active segment fills, and how far its pages are populated.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(in crate::log) struct Pace {
     /// Up to here pages are populated, or being so.
     populated: u64,
     /// Where the appender asks to populate more.
@@ -106,7 +106,7 @@ struct Look {
 
 /// What a worker is to populate.
 #[derive(Debug)]
-pub(super) struct Ahead {
+pub(in crate::log) struct Ahead {
     segment: Arc<Segment>,
     from: u64,
     to: u64,
@@ -119,18 +119,18 @@ pub(super) struct Ahead {
 
 impl Pace {
     /// Where the appender is to be looked at again.
-    pub(super) fn next(&self) -> u64 {
+    pub(in crate::log) fn next(&self) -> u64 {
         self.look_again
     }
 
     /// Whether the appender will be through a segment within seconds.
-    pub(super) fn is_fast(&self) -> bool {
+    pub(in crate::log) fn is_fast(&self) -> bool {
         self.ahead >= FAST
     }
 
     /// What pages the appender gets whose log is as durable as that. They are large only for one that waits for no sync: what
     /// is populated stays as it is, and if it began to wait, megabytes were written for each of its kilobytes.
-    pub(super) fn pages(&self, durability: Durability) -> Pages {
+    pub(in crate::log) fn pages(&self, durability: Durability) -> Pages {
         match self.sync_size {
             SyncSize::Large if self.is_fast() && durability == Durability::Buffered => Pages::Large,
             SyncSize::Large => Pages::AsRead,
@@ -190,7 +190,7 @@ impl Appender {
 
 impl Shared {
     /// Begins anew: the appender has come to another segment.
-    pub(super) fn restart_pace(&self, appender: &mut Appender) {
+    pub(in crate::log) fn restart_pace(&self, appender: &mut Appender) {
         appender.pace = Pace::default();
         *self.ahead.lock() = None;
     }
@@ -198,7 +198,7 @@ impl Shared {
     /// Asks for pages where the appender will be soon. It looks at its pace itself: a worker would have to wait for the
     /// append lock, which a fast appender holds half of the time.
     #[inline]
-    pub(super) fn request_pages(&self, appender: &mut Appender, position: u64) {
+    pub(in crate::log) fn request_pages(&self, appender: &mut Appender, position: u64) {
         if position >= appender.pace.look_again {
             self.request_pages_now(appender);
         }
@@ -225,7 +225,7 @@ impl Shared {
     }
 
     /// Populates pages, and allocates blocks, as far as was asked for.
-    pub(super) fn populate(&self) -> Result<()> {
+    pub(in crate::log) fn populate(&self) -> Result<()> {
         let Some(Ahead { segment, from, to, blocks, pages, writes_blocks }) = self.ahead.lock().take() else {
             return Ok(());
         };

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::append::{AppendOutcome, Outcomes};
-use super::bound::{Bound, Wanted};
-use super::commit::Ticket;
-use super::options::Durability;
-use super::wakers::Sleeper;
-use super::{Replicated, Shared};
 use crate::error::{Error, Result};
+use crate::log::append::{AppendOutcome, Outcomes};
+use crate::log::commit::Ticket;
+use crate::log::commit::wakers::Sleeper;
+use crate::log::options::Durability;
+use crate::log::read::bound::{Bound, Wanted};
+use crate::log::{Replicated, Shared};
 use crate::types::Offset;
 
 /// Resolves when the batches are durable; for a duplicate, when its original is. Dropping it cancels nothing.
@@ -49,7 +49,7 @@ pub struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(
+    pub(in crate::log) fn new(
         shared: Arc<Shared>,
         outcomes: Outcomes,
         placed: Option<Ticket>,
@@ -149,7 +149,7 @@ impl Pending {
 
     /// Blocks until the batches are as durable as the high watermark needs them, or until the deadline where others sync: who leads
     /// a sync cannot leave it. Without a deadline it leads as well. `false`: the deadline came first.
-    pub(super) fn settle_for_replicas(&self, deadline: Option<Instant>) -> Result<bool> {
+    pub(in crate::log) fn settle_for_replicas(&self, deadline: Option<Instant>) -> Result<bool> {
         let ticket = self.first_awaited();
         let settled = deadline.map(|_| self.shared.settle_until(ticket, deadline));
         match settled {
@@ -158,35 +158,35 @@ impl Pending {
         }
     }
 
-    pub(super) fn poll_for_replicas(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+    pub(in crate::log) fn poll_for_replicas(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         self.ticket = self.first_awaited();
         self.poll_durable(context)
     }
 
-    pub(super) fn shared(&self) -> &Shared {
+    pub(in crate::log) fn shared(&self) -> &Shared {
         &self.shared
     }
 
     /// Blocks until the batches are durable enough.
-    pub(super) fn settle(&self) -> Result<()> {
+    pub(in crate::log) fn settle(&self) -> Result<()> {
         self.shared.settle(self.ticket)
     }
 
     /// What waiting for the high watermark has come to; `None` while it is open. That it has come far enough is read first:
     /// had a truncation come before that, the generation would show.
-    pub(super) fn look_replicated(&self) -> Option<Result<()>> {
+    pub(in crate::log) fn look_replicated(&self) -> Option<Result<()>> {
         let reached = self.shared.watermarks.high_watermark();
         self.placed.map_or(Some(Ok(())), |placed| self.shared.commit.look(placed, reached))
     }
 
     /// What [`look_replicated`](Self::look_replicated) waits for at the tail, where there is something to wait for.
-    pub(super) fn wanted_of_replicas(&self) -> Wanted {
+    pub(in crate::log) fn wanted_of_replicas(&self) -> Wanted {
         let behind = self.placed.map_or(Offset(0), |placed| placed.target);
         Wanted { bound: Bound::HighWatermark, offset: Offset(behind.0.saturating_sub(1)) }
     }
 
     /// Polls whether the batches are durable enough. Never blocks and does no I/O.
-    pub(super) fn poll_durable(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+    pub(in crate::log) fn poll_durable(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         let Some(ticket) = self.ticket else { return Poll::Ready(Ok(())) };
         let shared = &self.shared;
         let polled = shared.commit.poll(ticket, &mut self.place, &shared.watermarks, context.waker());
@@ -199,7 +199,7 @@ impl Pending {
         Poll::Ready(Ok(()))
     }
 
-    pub(super) fn take_outcomes(&mut self) -> Vec<AppendOutcome> {
+    pub(in crate::log) fn take_outcomes(&mut self) -> Vec<AppendOutcome> {
         std::mem::take(&mut self.outcomes).into_vec()
     }
 }

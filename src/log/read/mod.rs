@@ -1,13 +1,19 @@
 //! Reading: whole batches, by reference into the map, never above the high watermark unless asked.
 
+pub(super) mod bound;
+pub(super) mod reader;
+pub(super) mod tail;
+pub(super) mod timestamps;
+pub(super) mod waiting;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::bound::Bound;
-use super::{Log, Reader, Shared};
 use crate::batch::Batches;
 use crate::error::{CorruptionKind, Error, Result};
+use crate::log::read::bound::Bound;
+use crate::log::{Log, Reader, Shared};
 use crate::segment::{BatchCursor, PlacedBatch, Segment, segments_from};
 use crate::transaction::AbortedTransaction;
 use crate::types::Offset;
@@ -159,7 +165,7 @@ impl Log {
 
 /// A batch at a position and an offset where it cannot stand.
 #[cold]
-pub(super) fn misplaced(segment: &Segment, position: u64, got: Offset, expected: Offset) -> Error {
+pub(in crate::log) fn misplaced(segment: &Segment, position: u64, got: Offset, expected: Offset) -> Error {
     Error::corrupt(&segment.file().path(), position, CorruptionKind::BaseOffset { expected, got })
 }
 
@@ -205,7 +211,7 @@ fn take_batches(mut cursor: BatchCursor, limit: Offset, max_bytes: usize) -> Res
 impl Shared {
     /// Reads; again where a segment on the way left the log meanwhile, by truncation or retention. Those swap the list of
     /// segments under the append lock.
-    pub(super) fn in_present_log<T>(&self, got: Offset, read: impl Fn() -> Result<T>) -> Result<T> {
+    pub(in crate::log) fn in_present_log<T>(&self, got: Offset, read: impl Fn() -> Result<T>) -> Result<T> {
         const ATTEMPTS: usize = 8;
         for _ in 0..ATTEMPTS {
             match read() {
@@ -221,7 +227,11 @@ impl Shared {
 
     /// The same, again where the log was truncated meanwhile: a limit from before is not for what comes in the place of what was
     /// cut, which may not be durable.
-    pub(super) fn in_one_generation<T>(&self, got: Offset, read: impl Fn(u64) -> Result<T>) -> Result<T> {
+    pub(in crate::log) fn in_one_generation<T>(
+        &self,
+        got: Offset,
+        read: impl Fn(u64) -> Result<T>,
+    ) -> Result<T> {
         loop {
             let generation = self.commit.generation();
             let outcome = self.in_present_log(got, || read(generation))?;
@@ -241,13 +251,13 @@ impl Shared {
 
     /// The same, and whether the transactions below `to` are decided still: a truncation that took their markers says so
     /// before it shows the log without them.
-    pub(super) fn is_still_decided(&self, from: Offset, to: Offset, generation: u64) -> bool {
+    pub(in crate::log) fn is_still_decided(&self, from: Offset, to: Offset, generation: u64) -> bool {
         to <= self.last_stable_offset() && self.still_holds(from, to, generation)
     }
 
     /// Refuses reads of a log that is closed or gone. A poisoned one can be read up to its durable offset, and says so there.
     #[inline]
-    pub(super) fn check_readable(&self) -> Result<()> {
+    pub(in crate::log) fn check_readable(&self) -> Result<()> {
         if self.commit.is_over() { self.refuse_unreadable() } else { Ok(()) }
     }
 
@@ -304,7 +314,7 @@ impl Shared {
 
     /// Where to go on who finds nothing in [`from`, `limit`): as long as it is below the limit, who waits for more would be told
     /// at once to wait no longer, again and again. Fails where nothing can come, or something should be there.
-    pub(super) fn end_at(&self, from: Offset, limit: Offset, generation: u64) -> Result<Offset> {
+    pub(in crate::log) fn end_at(&self, from: Offset, limit: Offset, generation: u64) -> Result<Offset> {
         let is_behind_all = self.watermarks.batch_end_at(limit) <= from;
         if !is_behind_all {
             self.check_end(from, limit, generation)?;
@@ -314,20 +324,20 @@ impl Shared {
     }
 
     /// Refuses an offset that the log does not reach to.
-    pub(super) fn check_range(&self, got: Offset) -> Result<()> {
+    pub(in crate::log) fn check_range(&self, got: Offset) -> Result<()> {
         let (start, end) = (self.watermarks.log_start(), self.watermarks.log_end());
         if start <= got && got <= end { Ok(()) } else { Err(Error::OffsetOutOfRange { got, start, end }) }
     }
 
     /// Refuses an offset that was deleted.
-    pub(super) fn check_not_deleted(&self, got: Offset) -> Result<()> {
+    pub(in crate::log) fn check_not_deleted(&self, got: Offset) -> Result<()> {
         let start = self.watermarks.log_start();
         if start <= got { Ok(()) } else { self.check_range(got) }
     }
 
     /// A cursor at the batch that holds `offset`, or the next one where it is in a gap. `None` at the end of the log;
     /// [`Error::OffsetOutOfRange`] where it was deleted.
-    pub(super) fn cursor(&self, offset: Offset) -> Result<Option<BatchCursor>> {
+    pub(in crate::log) fn cursor(&self, offset: Offset) -> Result<Option<BatchCursor>> {
         let segments = self.segments.load();
         // Behind that look: the log start offset rises before a segment goes, and the first one left is not the next one then.
         self.check_not_deleted(offset)?;
@@ -422,7 +432,7 @@ impl Shared {
     }
 
     /// Counts a segment that was opened to be read, so that it is given back when there are too many.
-    pub(super) fn count_open(&self, segment: &Arc<Segment>) {
+    pub(in crate::log) fn count_open(&self, segment: &Arc<Segment>) {
         if !segment.is_counted() && !self.is_appenders(&self.segments.load(), segment) {
             self.environment.held.count(segment);
             self.counters.indexes_rebuilt.add(u64::from(segment.take_rebuilt()));
@@ -430,7 +440,7 @@ impl Shared {
     }
 
     /// Counts the segments that were opened beside the readers.
-    pub(super) fn count_all_open(&self) {
+    pub(in crate::log) fn count_all_open(&self) {
         self.segments.load().iter().for_each(|segment| self.count_open(segment));
     }
 }

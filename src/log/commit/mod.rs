@@ -8,6 +8,13 @@
 //! generation and condemns the tickets of older ones that end above its target: their offsets may come again, with
 //! other batches.
 
+pub(super) mod gathering;
+#[cfg(all(test, idemlog_shuttle))]
+mod model;
+pub(super) mod pending;
+pub(super) mod replicated;
+pub(super) mod wakers;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -20,9 +27,9 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crate::types::Offset;
 
-use super::gathering::Gathering;
-use super::wakers::{Sleeper, wake_all};
-use super::watermark::Watermarks;
+use crate::log::commit::gathering::Gathering;
+use crate::log::commit::wakers::{Sleeper, wake_all};
+use crate::log::watermark::Watermarks;
 
 /// What an append waits for: the durable offset reaching `target`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -403,7 +410,7 @@ pub(crate) fn is_failed_sync(error: &Error) -> bool {
 }
 
 /// The operating system's words in what made a sync fail.
-pub(super) fn cause(error: Error) -> IoError {
+pub(in crate::log) fn cause(error: Error) -> IoError {
     match error {
         Error::Io(cause) | Error::Poisoned(cause) => cause,
         other => IoError::new("sync", std::path::Path::new(""), std::io::Error::other(other.to_string())),

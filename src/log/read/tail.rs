@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::bound::{Bound, Wanted};
-use super::wakers::{Sleeper, wake_all};
+use crate::log::commit::wakers::{Sleeper, wake_all};
+use crate::log::read::bound::{Bound, Wanted};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicI64, Ordering, fence};
 use crate::types::Offset;
