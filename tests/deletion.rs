@@ -90,14 +90,37 @@ fn a_deleted_partition_that_cannot_be_removed_keeps_no_other_from_opening() {
             entries.filter(|entry| entry.name.to_string_lossy().ends_with("-delete")).count()
         };
         drop(dir);
-        disk.inject(Fault::nth(Operation::Remove, 1).on("-delete"));
+        disk.inject(Fault::nth(Operation::Remove, 1).on("-delete").forever());
         let dir = on(&disk, mode);
         assert_eq!((dir.failed().len(), leftovers()), (0, 1), "{mode:?}");
         assert_eq!(stored(&dir.find("other", 0).unwrap().unwrap()).len(), 1);
         assert!(dir.find("t", 0).unwrap().is_none());
         drop(dir);
+        disk.clear_faults();
         drop(on(&disk, mode));
         assert_eq!(leftovers(), 0, "the next one tries again");
+    }
+}
+
+/// The checkpoints forget a deleted partition before its directory goes. Where they found no room to be written, its files stayed, and
+/// with them a disk that was full.
+#[test]
+fn a_deletion_gives_room_back_before_it_needs_some() {
+    for mode in MODES {
+        let (disk, dir) = before(mode);
+        disk.inject(Fault::nth(Operation::Create, 1).on("offset-checkpoint").errno(Fault::ENOSPC).forever());
+        assert!(dir.delete_partition("t", 0).is_err());
+        let left = || {
+            let entries = disk.list(Path::new("/data")).unwrap().into_iter();
+            let doomed =
+                entries.map(|entry| entry.name).find(|name| name.to_string_lossy().ends_with("-delete"));
+            doomed.map(|name| disk.list(&Path::new("/data").join(name)).unwrap().len())
+        };
+        assert_eq!((left(), dir.failed().len()), (Some(0), 0), "{mode:?}");
+        drop(dir);
+        disk.clear_faults();
+        assert!(on(&disk, mode).failed().is_empty(), "it was no loss");
+        assert_eq!(left(), None, "{mode:?}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::checkpoints::state_of;
 use super::creation::sought;
-use super::found::Failed;
+use super::found::{Failed, empty_deleted};
 use super::{Inner, LogDir};
 use crate::error::{Error, IoContext, Result};
 use crate::fs::missing::if_present;
@@ -69,11 +69,11 @@ impl LogDir {
     /// Deletes the partition. Nobody who waits for its log, if it is open, is told.
     fn delete(&self, name: &TopicPartition, abandoned: &mut Option<Log>) -> Result<bool> {
         let Some(doomed) = self.take_out(name, abandoned)? else { return Ok(false) };
-        // While the checkpoints tell of it, its directory is what tells a deletion from a loss.
-        let environment = &self.inner.environment;
-        environment.with_reserve(|| environment.checkpoints.write())?;
+        let (disk, environment) = (&*self.inner.options.disk, &self.inner.environment);
         // Of a large partition this takes long, and nobody else looks at that name.
-        if_present(self.inner.options.disk.remove_directory(&doomed)).at("remove", &doomed)?;
+        empty_deleted(disk, &doomed)?;
+        environment.with_reserve(|| environment.checkpoints.write())?;
+        if_present(disk.remove_directory(&doomed)).at("remove", &doomed)?;
         Ok(true)
     }
 

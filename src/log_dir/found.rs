@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ use super::checkpoints::Checkpoints;
 use super::options::LogDirOptions;
 use crate::environment::{Environment, HELPERS_MAX};
 use crate::error::{CorruptionKind, Error, IoContext, Result};
+use crate::fs::missing::if_present;
 use crate::fs::name::{PartitionDirectory, TopicPartition, directory_file};
 use crate::fs::{Disk, EntryKind, IoMode};
 use crate::log::{CheckpointedState, Log, LogOptions, OpenRequest};
@@ -102,15 +104,19 @@ impl Found {
         Ok(found)
     }
 
-    /// Takes the clean marker away before anything is opened, so that a crash from here on is seen as one, and makes durable which
-    /// partitions there are.
+    /// Takes the clean marker away before anything is opened, so that a crash from here on is seen as one; makes durable which
+    /// partitions there are, and gives the room of deleted ones back, as far as it can.
     pub(super) fn begin(&self, disk: &dyn Disk, path: &Path) -> Result<()> {
         if self.clean {
             let marker = path.join(directory_file::CLEAN_SHUTDOWN);
             disk.remove_file(&marker).at("remove", &marker)?;
         }
         // Also of what was created or deleted by a process that died before it had synced the name.
-        disk.sync_directory(path).at("sync directory", path)
+        disk.sync_directory(path).at("sync directory", path)?;
+        for doomed in &self.deleted {
+            report_unremoved(doomed, empty_deleted(disk, doomed));
+        }
+        Ok(())
     }
 
     /// Opens all partitions, several at a time. Who finds none left checks ahead of the others.
@@ -220,9 +226,31 @@ pub(super) fn report_unopened(_name: &TopicPartition, _error: &Error) {
     event!(error, partition = %_name, error = %_error, "did not open");
 }
 
-/// Removes what a deletion has left. What cannot be removed is in nobody's way, and the next opening tries again.
+/// Removes the files of a deleted partition, but not its directory: that is what tells a deletion from a loss while the checkpoints tell
+/// of it, and they may need the room.
+pub(super) fn empty_deleted(disk: &dyn Disk, doomed: &Path) -> Result<()> {
+    let entries = match disk.list(doomed) {
+        // Of one that vanished there was no directory.
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        listed => listed.at("list", doomed)?,
+    };
+    for entry in entries {
+        if entry.kind != EntryKind::Directory {
+            let path = doomed.join(entry.name);
+            if_present(disk.remove_file(&path)).at("remove", &path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a deletion has left, when the checkpoints tell of it no more.
 pub(super) fn remove_deleted(disk: &dyn Disk, doomed: &Path) {
-    if let Err(_error) = disk.remove_directory(doomed) {
-        event!(warn, directory = %doomed.display(), error = %_error, "a deleted partition is not removed");
+    report_unremoved(doomed, disk.remove_directory(doomed).at("remove", doomed));
+}
+
+/// What cannot be removed is in nobody's way, and the next opening tries again.
+fn report_unremoved(_doomed: &Path, removed: Result<()>) {
+    if let Err(_error) = removed {
+        event!(warn, directory = %_doomed.display(), error = %_error, "a deleted partition is not removed");
     }
 }
