@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod dump;
+mod incident;
 mod inspect;
 mod places;
 mod repair;

@@ -1,37 +1,18 @@
 //! What the tool answers somebody whose broker has just died: what is there, what an opening would come to, and how long it takes.
-#![cfg(feature = "cli")]
-#![allow(
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a test fails by panicking, and its modules are its own"
-)]
-
-mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{MODES, batch, change, open, plain};
 use idemlog::verify::{VerifyOptions, verify};
 use idemlog::{BatchBuilder, ControlRecord, IoMode, Offset, ProducerEpoch, ProducerId, Sequence};
 use serde_json::Value;
 use tempfile::TempDir;
 
-fn idemlog(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_idemlog")).args(arguments).output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-/// What it said beside its output.
-fn told(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
+use crate::common::{MODES, batch, change, open, plain};
+use crate::{idemlog, text, told};
 
 fn segment(directory: &Path, base: i64) -> PathBuf {
     directory.join(format!("{base:020}.log"))
