@@ -23,13 +23,12 @@ use std::time::Instant;
 use rustix::io::Errno;
 
 use crate::error::{Error, IoError, Result};
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Mutex, MutexGuard};
-use crate::types::Offset;
-
 use crate::log::commit::gathering::Gathering;
 use crate::log::commit::wakers::{Sleeper, wake_all};
 use crate::log::watermark::Watermarks;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
+use crate::types::Offset;
 
 /// What an append waits for: the durable offset reaching `target`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

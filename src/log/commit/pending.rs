@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -151,10 +151,14 @@ impl Pending {
     /// a sync cannot leave it. Without a deadline it leads as well. `false`: the deadline came first.
     pub(in crate::log) fn settle_for_replicas(&self, deadline: Option<Instant>) -> Result<bool> {
         let ticket = self.first_awaited();
-        let settled = deadline.map(|_| self.shared.settle_until(ticket, deadline));
-        match settled {
-            None | Some(Err(Error::NoSyncer)) => self.shared.settle(ticket).map(|()| true),
-            Some(settled) => settled,
+        let by_others = if deadline.is_some() {
+            self.shared.settle_until(ticket, deadline)
+        } else {
+            Err(Error::NoSyncer)
+        };
+        match by_others {
+            Err(Error::NoSyncer) => self.shared.settle(ticket).map(|()| true),
+            settled => settled,
         }
     }
 
@@ -188,13 +192,7 @@ impl Pending {
     /// Polls whether the batches are durable enough. Never blocks and does no I/O.
     pub(in crate::log) fn poll_durable(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         let Some(ticket) = self.ticket else { return Poll::Ready(Ok(())) };
-        let shared = &self.shared;
-        let polled = shared.commit.poll(ticket, &mut self.place, &shared.watermarks, context.waker());
-        match polled {
-            Poll::Pending if shared.request_sync() => return Poll::Pending,
-            Poll::Pending => return Poll::Ready(Err(Error::NoSyncer)),
-            Poll::Ready(resolved) => resolved?,
-        }
+        ready!(self.shared.poll_settled(ticket, &mut self.place, context.waker()))?;
         self.ticket = None;
         Poll::Ready(Ok(()))
     }
@@ -226,12 +224,19 @@ impl Shared {
         let sleeper = Arc::new(Sleeper::default());
         let waker = Waker::from(Arc::clone(&sleeper));
         loop {
-            match self.commit.poll(ticket, place, &self.watermarks, &waker) {
+            match self.poll_settled(ticket, place, &waker) {
                 Poll::Ready(resolved) => return resolved.map(|()| true),
-                Poll::Pending if !self.request_sync() => return Err(Error::NoSyncer),
                 Poll::Pending if !sleeper.sleep_until(deadline) => return Ok(false),
                 Poll::Pending => {}
             }
+        }
+    }
+
+    /// Looks what a ticket has come to, and keeps the waker and asks for a sync while it is open.
+    fn poll_settled(&self, ticket: Ticket, place: &mut Option<u64>, waker: &Waker) -> Poll<Result<()>> {
+        match self.commit.poll(ticket, place, &self.watermarks, waker) {
+            Poll::Pending if !self.request_sync() => Poll::Ready(Err(Error::NoSyncer)),
+            polled => polled,
         }
     }
 }
