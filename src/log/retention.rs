@@ -312,10 +312,6 @@ impl Shared {
         let mut deleted = 0;
         loop {
             let files = self.hold_files();
-            if deleted == 0 && self.commit.generation() == condemned.generation {
-                self.check_not_closing()?;
-                self.drop_leader_epochs_below(condemned.below)?;
-            }
             let few = self.delete_few(&condemned)?;
             files.hand_on();
             deleted += few;
@@ -333,6 +329,7 @@ impl Shared {
         if self.commit.generation() != condemned.generation {
             return Ok(0);
         }
+        self.drop_leader_epochs_below(condemned.below)?;
         let segments = self.segments.load_full();
         let left = segments.partition_point(|segment| segment.base_offset() < condemned.below);
         let count = left.min(AT_ONCE).min(segments.len().saturating_sub(1));
