@@ -300,8 +300,15 @@ impl PartitionDirectory {
         Self::longer_names_of(partition) + &format!("{id:032x}-delete")
     }
 
-    /// What the longer names begin with that a partition's directory may get: while it is deleted, or moved by Kafka.
-    pub(crate) fn longer_names_of(partition: &TopicPartition) -> String {
+    /// Whether one of the other names in the directory is a longer one of the partition's, as it has while it is deleted, or moved by
+    /// Kafka.
+    pub(crate) fn has_longer_name(partition: &TopicPartition, others: &[OsString]) -> bool {
+        let longer = Self::longer_names_of(partition);
+        others.iter().any(|other| other.to_string_lossy().starts_with(&longer))
+    }
+
+    /// What the longer names of a partition's directory begin with.
+    fn longer_names_of(partition: &TopicPartition) -> String {
         const MAX_NAME: usize = 255;
         const MOST_BEHIND: usize = 32 + "-delete".len();
         let number = format!("-{}.", partition.partition);

@@ -184,7 +184,6 @@ impl Found {
                 Some(recovery_point) if self.clean || state.is_ours => {
                     let kind = CorruptionKind::MissingPartition { recovery_point };
                     let error = Error::corrupt(&path.join(name.to_string()), 0, kind);
-                    report_unopened(name, &error);
                     missing.insert(name.clone(), Failed::new(error, state));
                 }
                 _ => {
@@ -201,8 +200,7 @@ impl Found {
     /// Up to where a partition without a directory was durable, if anything of it was, and it was not being deleted, and Kafka is not
     /// moving it here: both under a longer name.
     fn durable_part(&self, name: &TopicPartition, state: CheckpointedState) -> Option<Offset> {
-        let longer = PartitionDirectory::longer_names_of(name);
-        let is_moved = || self.others.iter().any(|other| other.to_string_lossy().starts_with(&longer));
+        let is_moved = || PartitionDirectory::has_longer_name(name, &self.others);
         // A log whose records are all deleted begins where they ended.
         let has_begun = |&point: &Offset| point.max(state.log_start.unwrap_or_default()) > Offset::ZERO;
         state.recovery_point.filter(has_begun).filter(|_| !is_moved())

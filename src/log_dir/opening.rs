@@ -9,7 +9,7 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock};
 
 use super::closing::Closing;
-use super::found::{Found, remove_deleted};
+use super::found::{Found, remove_deleted, report_unopened};
 use super::look::is_log_dir;
 use super::producers::{open_named_producers, open_producer_ids};
 use super::{Inner, LogDir, LogDirOptions};
@@ -54,6 +54,7 @@ impl LogDir {
             found.begin(&*disk, &path)?;
         }
         let (gone, missing) = found.absent(&path);
+        missing.iter().for_each(|(name, failed)| report_unopened(name, &failed.error));
         let deleted = std::mem::take(&mut found.deleted);
         let (partitions, mut failed) = found.open_partitions(&path, &options, &environment)?;
         failed.extend(missing);

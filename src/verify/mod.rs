@@ -334,14 +334,12 @@ fn check_missing(
     clean: bool,
     report: &mut VerifyReport,
 ) -> Result<()> {
-    let entries = disk.list(path).at("list", path)?;
-    let others = entries
-        .iter()
-        .filter(|entry| !matches!(PartitionDirectory::parse(&entry.name), PartitionDirectory::Live(_)));
-    let others: Vec<_> = others.map(|entry| entry.name.to_string_lossy()).collect();
+    let names = disk.list(path).at("list", path)?.into_iter().map(|entry| entry.name);
+    let others: Vec<_> = names
+        .filter(|name| !matches!(PartitionDirectory::parse(name), PartitionDirectory::Live(_)))
+        .collect();
     for (name, point) in recovery_points {
-        let longer = format!("{name}.");
-        if partitions.binary_search(name).is_ok() || others.iter().any(|other| other.starts_with(&longer)) {
+        if partitions.binary_search(name).is_ok() || PartitionDirectory::has_longer_name(name, &others) {
             continue;
         }
         let (directory, recovery_point) = (path.join(name.to_string()), *point);
