@@ -270,7 +270,8 @@ pub enum CorruptionKind {
         /// The log end offset found.
         got: Offset,
     },
-    /// A partition of which the checkpoints of a log directory tell that was closed well has no directory: it was taken away or lost.
+    /// A partition of which the checkpoints of a log directory tell has no directory, and was not deleted: it was taken away or lost.
+    /// (Of a directory that Kafka left behind a crash it counts as deleted.)
     /// Bring it back, and open it ([`LogDir::reopen_partition`](crate::LogDir::reopen_partition)), or delete it
     /// ([`LogDir::delete_partition`](crate::LogDir::delete_partition)).
     MissingPartition {

@@ -22,7 +22,7 @@ impl LogDir {
     /// [`Error::InvalidTopic`] for a name that Kafka would refuse; [`Error::InvalidPartition`] for a number below 0;
     /// [`Error::InvalidOption`] for options of [`log_for`](crate::LogDirOptions::log_for) that cannot work; [`Error::ReadOnly`] where
     /// one would have to be created in a directory that is; [`Error::Corrupt`] if a file or a link has its name, or where its directory
-    /// [has vanished](CorruptionKind::MissingPartition) since the log directory was closed well; what kept the partition from
+    /// [has vanished](CorruptionKind::MissingPartition); what kept the partition from
     /// opening, or its deletion from ending; [`Error::Closed`] if the directory is; the disk's.
     pub fn partition(&self, topic: &str, partition: i32) -> Result<Log> {
         let name = TopicPartition::new(topic, partition)?;
