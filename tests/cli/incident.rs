@@ -12,23 +12,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::common::{MODES, batch, change, open, plain};
-use crate::{idemlog, text, told};
+use crate::{closed_in_segments, idemlog, text, told};
 
 fn segment(directory: &Path, base: i64) -> PathBuf {
     directory.join(format!("{base:020}.log"))
-}
-
-/// A closed log of five segments, of four batches of ten records each, and its directory.
-fn closed() -> (TempDir, PathBuf) {
-    let data = tempfile::tempdir().unwrap();
-    let dir = open(data.path(), IoMode::Mapped);
-    let log = dir.partition("orders", 0).unwrap();
-    for at in 0..20 {
-        log.append(&batch(7, 0, at * 10, 10)).unwrap();
-    }
-    dir.close().unwrap();
-    let partition = log.directory().to_owned();
-    (data, partition)
 }
 
 fn repair(partition: &Path) {
@@ -39,7 +26,7 @@ fn repair(partition: &Path) {
 /// What a repair had cut out could be looked at with a hex editor only: `dump` read `.log` and the names of indexes alone.
 #[test]
 fn what_was_kept_aside_is_dumped_as_what_it_was() {
-    let (_data, partition) = closed();
+    let (_data, partition) = closed_in_segments();
     change(&segment(&partition, 40), |bytes| bytes[1500] ^= 1);
     change(&partition.join(format!("{:020}.index", 0)), |bytes| bytes[3] ^= 1);
     let index = std::fs::read(partition.join(format!("{:020}.index", 0))).unwrap();
@@ -70,7 +57,7 @@ fn what_was_kept_aside_is_dumped_as_what_it_was() {
 /// `dump *.corrupt` took one file, and a damaged segment kept those behind it from a dump of the partition.
 #[test]
 fn a_damaged_file_does_not_keep_the_others_from_a_dump() {
-    let (_data, partition) = closed();
+    let (_data, partition) = closed_in_segments();
     change(&segment(&partition, 0), |bytes| bytes[100] ^= 1);
     let (first, second) = (segment(&partition, 0), segment(&partition, 40));
     let both = idemlog(&["dump", first.to_str().unwrap(), second.to_str().unwrap()]);
@@ -82,7 +69,7 @@ fn a_damaged_file_does_not_keep_the_others_from_a_dump() {
 
 #[test]
 fn a_prepared_segment_is_dumped_as_a_segment() {
-    let (_data, partition) = closed();
+    let (_data, partition) = closed_in_segments();
     let prepared = partition.join("segment.prepared");
     std::fs::copy(segment(&partition, 160), &prepared).unwrap();
     let output = idemlog(&["dump", prepared.to_str().unwrap()]);
@@ -92,7 +79,7 @@ fn a_prepared_segment_is_dumped_as_a_segment() {
 /// A dump ended at the first damage, and took a batch whose CRC did not match for sound.
 #[test]
 fn a_dump_goes_on_behind_damage_and_says_what_is_damaged() {
-    let (_data, partition) = closed();
+    let (_data, partition) = closed_in_segments();
     let log = segment(&partition, 0);
     let dump = || idemlog(&["dump", log.to_str().unwrap()]);
     let size_at = |at: usize| {
@@ -211,7 +198,7 @@ fn inspect_of_a_directory_that_somebody_has_open_changes_nothing_and_says_so() {
 /// It said that the directory could not be looked at, as if the disk had failed.
 #[test]
 fn inspect_tells_of_a_file_with_which_nothing_opens_and_what_to_do_about_it() {
-    let (data, partition) = closed();
+    let (data, partition) = closed_in_segments();
     std::fs::write(data.path().join("recovery-point-offset-checkpoint"), b"what is this").unwrap();
     for path in [data.path(), &partition] {
         let output = idemlog(&["inspect", path.to_str().unwrap()]);
@@ -281,7 +268,7 @@ fn inspect_counts_producers_and_leaves_the_list_to_producers() {
 /// Whoever wanted to find a bad sector before it was needed had to stop the broker for the hours that `verify` takes.
 #[test]
 fn what_is_durable_is_verified_while_the_directory_is_open() {
-    let (data, partition) = closed();
+    let (data, partition) = closed_in_segments();
     let dir = open(data.path(), IoMode::Mapped);
     let log = dir.partition("orders", 0).unwrap();
     log.append(&batch(7, 0, 200, 10)).unwrap();
@@ -305,7 +292,7 @@ fn what_is_durable_is_verified_while_the_directory_is_open() {
 /// The end of what is durable is missing, in the segment that is appended to.
 #[test]
 fn a_hole_below_the_recovery_point_is_found_while_the_directory_is_open() {
-    let (data, partition) = closed();
+    let (data, partition) = closed_in_segments();
     let _dir = open(data.path(), IoMode::Write);
     change(&segment(&partition, 160), |bytes| {
         let end = bytes.len();
@@ -363,7 +350,7 @@ fn rolls_truncations_and_deletions_beside_a_scrubbing_are_no_findings() {
 /// `inspect` told somebody who watched how large the log is, of which an opening reads a part, and not how far it was.
 #[test]
 fn who_watches_sees_how_far_it_is_and_a_file_does_not() {
-    let (data, partition) = closed();
+    let (data, partition) = closed_in_segments();
     let (directory, partition) = (data.path().to_str().unwrap(), partition.to_str().unwrap());
     let cases = [
         (["inspect", directory], "looking at partitions ["),
@@ -401,7 +388,7 @@ fn a_file_of_a_newer_program_is_called_that_and_not_damaged() {
         ("orders-0/00000000000000000200.snapshot", &newer_snapshot),
     ];
     for (name, make_newer) in files {
-        let (data, _) = closed();
+        let (data, _) = closed_in_segments();
         let dir = open(data.path(), IoMode::Mapped);
         dir.new_producer_id().unwrap();
         dir.partition("orders", 0).unwrap().set_leader_epoch(idemlog::LeaderEpoch(1));

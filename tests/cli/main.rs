@@ -50,8 +50,8 @@ fn closed() -> (TempDir, PathBuf) {
     (data, path)
 }
 
-/// A closed log of several segments with `damage` done to one of its files.
-fn damaged(file: &str, damage: impl Fn(&mut Vec<u8>)) -> (TempDir, PathBuf) {
+/// A closed log of five segments, of four batches of ten records each, and its directory.
+fn closed_in_segments() -> (TempDir, PathBuf) {
     let data = tempfile::tempdir().unwrap();
     let dir = open(data.path(), IoMode::Mapped);
     let log = dir.partition("orders", 0).unwrap();
@@ -59,7 +59,14 @@ fn damaged(file: &str, damage: impl Fn(&mut Vec<u8>)) -> (TempDir, PathBuf) {
         log.append(&batch(7, 0, at * 10, 10)).unwrap();
     }
     dir.close().unwrap();
-    let file = log.directory().join(file);
+    let partition = log.directory().to_owned();
+    (data, partition)
+}
+
+/// The same with `damage` done to one of its files.
+fn damaged(file: &str, damage: impl Fn(&mut Vec<u8>)) -> (TempDir, PathBuf) {
+    let (data, partition) = closed_in_segments();
+    let file = partition.join(file);
     let mut bytes = std::fs::read(&file).unwrap();
     damage(&mut bytes);
     std::fs::write(&file, bytes).unwrap();
